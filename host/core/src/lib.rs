@@ -1,0 +1,6 @@
+//! Every decision and every format of a `cvp` node, and nothing that touches the world.
+//!
+//! No tokio, files, sockets, clock, randomness, wasmtime or RocksDB: time and bytes come in, decisions and bytes go out. The rooms,
+//! top first; a room imports only rooms below it.
+
+pub mod types;
