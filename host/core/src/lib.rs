@@ -3,4 +3,5 @@
 //! No tokio, files, sockets, clock, randomness, wasmtime or RocksDB: time and bytes come in, decisions and bytes go out. The rooms,
 //! top first; a room imports only rooms below it.
 
+pub mod strategy;
 pub mod types;
