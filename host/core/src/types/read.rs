@@ -37,10 +37,9 @@ impl<'a> Reader<'a> {
 
     /// The next `count` bytes.
     pub fn take(&mut self, count: usize) -> Result<&'a [u8], Malformed> {
-        let (head, tail) = self
-            .rest
-            .split_at_checked(count)
-            .ok_or_else(|| Malformed::new(format!("{count} bytes wanted, {} left", self.rest.len())))?;
+        let (head, tail) = self.rest.split_at_checked(count).ok_or_else(|| {
+            Malformed::new(format!("{count} bytes wanted, {} left", self.rest.len()))
+        })?;
         self.rest = tail;
         Ok(head)
     }
@@ -137,7 +136,11 @@ impl<'a> Reader<'a> {
         &mut self,
         read: impl FnOnce(&mut Self) -> Result<T, Malformed>,
     ) -> Result<Option<T>, Malformed> {
-        if self.flag()? { read(self).map(Some) } else { Ok(None) }
+        if self.flag()? {
+            read(self).map(Some)
+        } else {
+            Ok(None)
+        }
     }
 
     /// Fails when bytes are left over.
@@ -145,7 +148,10 @@ impl<'a> Reader<'a> {
         if self.rest.is_empty() {
             Ok(())
         } else {
-            Err(Malformed::new(format!("{} bytes left over", self.rest.len())))
+            Err(Malformed::new(format!(
+                "{} bytes left over",
+                self.rest.len()
+            )))
         }
     }
 }
@@ -164,7 +170,9 @@ impl Writer {
 
     /// An empty buffer with room for `bytes`.
     pub fn with_capacity(bytes: usize) -> Self {
-        Self { out: Vec::with_capacity(bytes) }
+        Self {
+            out: Vec::with_capacity(bytes),
+        }
     }
 
     /// Bytes written so far.

@@ -1,0 +1,73 @@
+//! Which keys of the node's own files a promotion rewrites. Everything else in them stays as the operator wrote it.
+
+use super::plan::Plan;
+
+/// A value as TOML holds it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum EditValue {
+    /// A string.
+    Text(String),
+    /// An array of strings.
+    Texts(Vec<String>),
+}
+
+/// One key of one file under `configuration/`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ConfigEdit {
+    /// Path below `configuration/`, e.g. `dynamic.toml`, `global/ns_dynamic.toml`.
+    pub file: String,
+    /// Dotted key.
+    pub key: &'static str,
+    /// New value.
+    pub value: EditValue,
+}
+
+/// The edits of step `configuration`, in order. Each file is replaced as a whole, so a crash leaves it old or new; doing them again
+/// changes nothing.
+pub fn configuration_edits(plan: &Plan) -> Vec<ConfigEdit> {
+    let text = |file: &str, key, value: &str| ConfigEdit {
+        file: file.to_owned(),
+        key,
+        value: EditValue::Text(value.to_owned()),
+    };
+    let mut edits = Vec::new();
+    for namespace in &plan.namespaces {
+        let file = format!("{}/ns_dynamic.toml", namespace.name);
+        edits.push(text(&file, "self.hostname", plan.hostname.as_str()));
+        edits.push(text(&file, "self.type", namespace.role.as_str()));
+    }
+    // The role of the whole node last: until it is there, a start reads a receiver, and the journal resumes it.
+    edits.push(text("dynamic.toml", "self", plan.hostname.as_str()));
+    edits.push(ConfigEdit {
+        file: "dynamic.toml".into(),
+        key: "cvp.remote",
+        value: EditValue::Texts(vec![String::new()]),
+    });
+    edits.push(text("dynamic.toml", "cvp.node_type", "provider"));
+    edits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::run::tests::plan;
+    use super::*;
+
+    #[test]
+    fn the_provider_names_and_roles_are_taken_over_and_the_remote_is_emptied() {
+        let edits = configuration_edits(&plan());
+        let said: Vec<_> = edits
+            .iter()
+            .map(|e| format!("{} {} {:?}", e.file, e.key, e.value))
+            .collect();
+        assert_eq!(
+            said,
+            [
+                "global/ns_dynamic.toml self.hostname Text(\"node1\")",
+                "global/ns_dynamic.toml self.type Text(\"vp\")",
+                "dynamic.toml self Text(\"node1\")",
+                "dynamic.toml cvp.remote Texts([\"\"])",
+                "dynamic.toml cvp.node_type Text(\"provider\")",
+            ]
+        );
+    }
+}

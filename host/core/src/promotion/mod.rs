@@ -1,0 +1,24 @@
+//! Promotion of a receiver: what the preflight makes of a plain view, which steps follow, and the journal that makes them survive a
+//! crash at any byte.
+//!
+//! Owns the check ids and verdicts of `cvp upgrade`, the order of the steps and the bytes of `system/cvp/promotion.journal`. Probes,
+//! files and roles are changed by the node, through [`Sink`]: the dry run is this very code with [`DryRun`] in its place.
+
+mod edits;
+mod journal;
+mod plan;
+mod preflight;
+mod run;
+mod step;
+mod target;
+
+pub use edits::{ConfigEdit, EditValue, configuration_edits};
+pub use journal::{Append, Entry, JOURNAL_BYTES, Journal, JournalError};
+pub use plan::{Plan, PlannedNamespace};
+pub use preflight::{
+    Check, KeyState, NamespaceView, PortState, PortView, PreflightView, StrategyView, TlsNameView,
+    Verdict, allowed, preflight,
+};
+pub use run::{DryRun, Sink, StepReport, StepState, promote, resume};
+pub use step::{Step, next_step};
+pub use target::{PROBE_MS_MAX, ProbeAnswer, TargetProbe};

@@ -1,0 +1,136 @@
+//! What a promotion will do, fixed before its first effect, so that a resumed one does the same.
+
+use crate::types::{
+    Hostname, Incarnation, Malformed, Namespace, NodeId, NodeRole, Position, Reader, Writer,
+};
+
+/// Most namespaces of one node.
+const NAMESPACES_MAX: usize = 1024;
+/// Most addresses of the old provider.
+const ADDRESSES_MAX: usize = 64;
+/// Longest `"<hostname> <host:port>"`, bytes.
+const ADDRESS_BYTES_MAX: usize = 512;
+
+/// One namespace at the moment of the take-over.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PlannedNamespace {
+    /// Its name.
+    pub name: Namespace,
+    /// What the provider was there, and what this node becomes.
+    pub role: NodeRole,
+    /// Last block that is durable here: the take-over block is its child.
+    pub durable: Position,
+}
+
+/// Everything a promotion needs, written with the journal's first entry.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Plan {
+    /// The provider's node-id, taken over.
+    pub node_id: NodeId,
+    /// The provider's hostname, taken over.
+    pub hostname: Hostname,
+    /// Hostname this node had as a receiver.
+    pub own_hostname: Hostname,
+    /// Incarnation that the provider spoke under.
+    pub old: Incarnation,
+    /// Incarnation drawn for this promotion.
+    pub new: Incarnation,
+    /// Entries of `cvp.remote` before it is emptied (`"node1 10.0.0.1:50011"`): where the take-over notice goes.
+    pub old_addresses: Vec<String>,
+    /// The provider's namespaces.
+    pub namespaces: Vec<PlannedNamespace>,
+}
+
+impl Plan {
+    /// Appends the journal form.
+    pub(super) fn write(&self, out: &mut Writer) {
+        out.node_id(&self.node_id);
+        out.hostname(&self.hostname);
+        out.hostname(&self.own_hostname);
+        out.incarnation(&self.old);
+        out.incarnation(&self.new);
+        out.u32(self.old_addresses.len() as u32);
+        for address in &self.old_addresses {
+            out.text(address);
+        }
+        out.u32(self.namespaces.len() as u32);
+        for namespace in &self.namespaces {
+            out.namespace(&namespace.name);
+            out.u8(role_code(namespace.role));
+            out.u64(namespace.durable.height);
+            out.digest(&namespace.durable.hash);
+        }
+    }
+
+    /// Reads the journal form.
+    pub(super) fn read(input: &mut Reader<'_>) -> Result<Plan, Malformed> {
+        let node_id = input.node_id()?;
+        let hostname = input.hostname()?;
+        let own_hostname = input.hostname()?;
+        let old = input.incarnation()?;
+        let new = input.incarnation()?;
+        let count = input.count(ADDRESSES_MAX, 4)?;
+        let old_addresses = (0..count)
+            .map(|_| input.text(ADDRESS_BYTES_MAX).map(str::to_owned))
+            .collect::<Result<_, _>>()?;
+        let count = input.count(NAMESPACES_MAX, 46)?;
+        let namespaces = (0..count)
+            .map(|_| {
+                Ok(PlannedNamespace {
+                    name: input.namespace()?,
+                    role: role_from_code(input.u8()?)?,
+                    durable: Position {
+                        height: input.u64()?,
+                        hash: input.digest()?,
+                    },
+                })
+            })
+            .collect::<Result<_, Malformed>>()?;
+        Ok(Plan {
+            node_id,
+            hostname,
+            own_hostname,
+            old,
+            new,
+            old_addresses,
+            namespaces,
+        })
+    }
+
+    /// The rule that does not hold, if any: bounds of the journal form, and the new incarnation follows the old one.
+    pub(super) fn check(&self) -> Result<(), Malformed> {
+        if self.new.number <= self.old.number {
+            return Err(Malformed::new(
+                "the new incarnation does not follow the old one",
+            ));
+        }
+        if self.namespaces.len() > NAMESPACES_MAX || self.old_addresses.len() > ADDRESSES_MAX {
+            return Err(Malformed::new("too many namespaces or addresses"));
+        }
+        if self
+            .old_addresses
+            .iter()
+            .any(|a| a.len() > ADDRESS_BYTES_MAX)
+        {
+            return Err(Malformed::new("an address is too long"));
+        }
+        Ok(())
+    }
+}
+
+fn role_code(role: NodeRole) -> u8 {
+    match role {
+        NodeRole::Vp => 1,
+        NodeRole::Nvp => 2,
+        NodeRole::Cvp => 3,
+    }
+}
+
+fn role_from_code(code: u8) -> Result<NodeRole, Malformed> {
+    match code {
+        1 => Ok(NodeRole::Vp),
+        2 => Ok(NodeRole::Nvp),
+        3 => Ok(NodeRole::Cvp),
+        other => Err(Malformed::new(format!("role byte {other}"))),
+    }
+}

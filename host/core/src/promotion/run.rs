@@ -1,0 +1,258 @@
+//! The promotion itself: perform a step, record it, go on. One loop for the first run, for a resumed one and for the dry run.
+
+use super::journal::{Append, Entry, Journal};
+use super::plan::Plan;
+use super::step::{Step, next_step};
+use crate::types::Refusal;
+
+/// Where effects go: the node's disk, chains and sockets; the simulator's; or nowhere ([`DryRun`]).
+pub trait Sink {
+    /// Performs `step`, durably and idempotently. [`Step::Fence`] has no effect of its own: its journal entry is the effect; it is
+    /// called all the same, for checks that belong right before it.
+    fn perform(&mut self, step: Step, plan: &Plan) -> Result<(), Refusal>;
+    /// Writes `append` into the journal's file and makes it durable (one fdatasync).
+    fn record(&mut self, step: Step, append: &Append) -> Result<(), Refusal>;
+    /// A step has ended; for progress output.
+    fn report(&mut self, report: &StepReport);
+}
+
+/// A sink that does nothing: the dry run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DryRun;
+
+impl Sink for DryRun {
+    fn perform(&mut self, _step: Step, _plan: &Plan) -> Result<(), Refusal> {
+        Ok(())
+    }
+    fn record(&mut self, _step: Step, _append: &Append) -> Result<(), Refusal> {
+        Ok(())
+    }
+    fn report(&mut self, _report: &StepReport) {}
+}
+
+/// How a step ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum StepState {
+    /// Performed by the promotion's first run.
+    Done,
+    /// Performed by a run that went on after a crash.
+    Resumed,
+    /// It could not be performed; the promotion stops here and goes on from here at the next try or start.
+    Failed(Refusal),
+}
+
+impl StepState {
+    /// As JSON names it.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            StepState::Done => "done",
+            StepState::Resumed => "resumed",
+            StepState::Failed(_) => "failed",
+        }
+    }
+}
+
+/// One line of the answer's `steps`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StepReport {
+    /// Which.
+    pub step: Step,
+    /// How it ended.
+    pub state: StepState,
+}
+
+/// Begins a promotion with `plan` and carries it through. Ends early with a `failed` report when a step cannot be performed; the
+/// journal then says where to go on ([`resume`]).
+pub fn promote(journal: &mut Journal, plan: Plan, sink: &mut dyn Sink) -> Vec<StepReport> {
+    let begun = sink
+        .perform(Step::Fence, &plan)
+        .and_then(|()| record(journal, Entry::Begin(plan), Step::Fence, sink));
+    let mut reports = Vec::new();
+    let go_on = begun.is_ok();
+    push(
+        &mut reports,
+        sink,
+        Step::Fence,
+        begun.err(),
+        StepState::Done,
+    );
+    if go_on {
+        run(journal, sink, StepState::Done, &mut reports);
+    }
+    reports
+}
+
+/// Goes on with the promotion that the journal says is under way; empty when none is.
+pub fn resume(journal: &mut Journal, sink: &mut dyn Sink) -> Vec<StepReport> {
+    let mut reports = Vec::new();
+    run(journal, sink, StepState::Resumed, &mut reports);
+    reports
+}
+
+fn run(
+    journal: &mut Journal,
+    sink: &mut dyn Sink,
+    state: StepState,
+    reports: &mut Vec<StepReport>,
+) {
+    while let (Some(step), Some(plan)) = (next_step(journal), journal.plan().cloned()) {
+        let ended = sink
+            .perform(step, &plan)
+            .and_then(|()| record(journal, Entry::Finished(step), step, sink));
+        let failed = ended.is_err();
+        push(reports, sink, step, ended.err(), state.clone());
+        if failed {
+            return;
+        }
+    }
+}
+
+fn record(
+    journal: &mut Journal,
+    entry: Entry,
+    step: Step,
+    sink: &mut dyn Sink,
+) -> Result<(), Refusal> {
+    let append = journal.append(&entry).map_err(|error| {
+        Refusal::new(
+            "promotion-journal",
+            error.to_string(),
+            "keep system/cvp/promotion.journal and report this",
+        )
+    })?;
+    sink.record(step, &append)?;
+    journal.appended(entry, &append);
+    Ok(())
+}
+
+fn push(
+    reports: &mut Vec<StepReport>,
+    sink: &mut dyn Sink,
+    step: Step,
+    failed: Option<Refusal>,
+    state: StepState,
+) {
+    let report = StepReport {
+        step,
+        state: failed.map_or(state, StepState::Failed),
+    };
+    sink.report(&report);
+    reports.push(report);
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::super::plan::PlannedNamespace;
+    use super::*;
+    use crate::types::{Digest, Hostname, Incarnation, Namespace, NodeId, NodeRole, Position};
+
+    pub(in super::super) fn plan() -> Plan {
+        Plan {
+            node_id: NodeId([7; 16]),
+            hostname: Hostname::new("node1").unwrap(),
+            own_hostname: Hostname::new("cvp").unwrap(),
+            old: Incarnation {
+                number: 1,
+                id: [1; 16],
+            },
+            new: Incarnation {
+                number: 2,
+                id: [2; 16],
+            },
+            old_addresses: vec!["node1 127.0.0.1:50011".into()],
+            namespaces: vec![PlannedNamespace {
+                name: Namespace::new("global").unwrap(),
+                role: NodeRole::Vp,
+                durable: Position {
+                    height: 120,
+                    hash: Digest::of(b"tip"),
+                },
+            }],
+        }
+    }
+
+    /// A node's disk: the journal's bytes and, per step, the effect it leaves. Stops (crashes) after a number of written bytes.
+    struct Disk {
+        journal: Vec<u8>,
+        effects: Vec<(Step, Plan)>,
+        bytes_left: usize,
+    }
+
+    impl Sink for Disk {
+        fn perform(&mut self, step: Step, plan: &Plan) -> Result<(), Refusal> {
+            if step != Step::Fence && !self.effects.contains(&(step, plan.clone())) {
+                self.effects.push((step, plan.clone()));
+            }
+            Ok(())
+        }
+        fn record(&mut self, _step: Step, append: &Append) -> Result<(), Refusal> {
+            let written = append.bytes.len().min(self.bytes_left);
+            let at = append.offset as usize;
+            self.journal[at..at + written].copy_from_slice(&append.bytes[..written]);
+            self.bytes_left -= written;
+            if written < append.bytes.len() {
+                return Err(Refusal::new("crash", "the node stopped", ""));
+            }
+            Ok(())
+        }
+        fn report(&mut self, _report: &StepReport) {}
+    }
+
+    #[test]
+    fn a_crash_after_any_journal_byte_ends_in_the_same_state() {
+        let mut whole = Disk {
+            journal: vec![0; 4096],
+            effects: Vec::new(),
+            bytes_left: usize::MAX,
+        };
+        let reports = promote(&mut Journal::empty(), plan(), &mut whole);
+        assert_eq!(reports.len(), Step::ALL.len());
+        let length = whole.journal.iter().rposition(|b| *b != 0).unwrap() + 1;
+        for crash_at in 0..length {
+            let mut disk = Disk {
+                journal: vec![0; 4096],
+                effects: Vec::new(),
+                bytes_left: crash_at,
+            };
+            promote(&mut Journal::empty(), plan(), &mut disk);
+            disk.bytes_left = usize::MAX;
+            let mut journal = Journal::read(&disk.journal).unwrap();
+            if journal.plan().is_none() {
+                // Not begun: the operator's next `upgrade` begins it.
+                assert!(disk.effects.is_empty());
+                promote(&mut journal, plan(), &mut disk);
+            } else {
+                let reports = resume(&mut journal, &mut disk);
+                assert!(reports.iter().all(|r| r.state == StepState::Resumed));
+            }
+            assert_eq!(journal.finished(), Some(Step::Done), "crash at {crash_at}");
+            assert_eq!(disk.effects, whole.effects, "crash at {crash_at}");
+            assert_eq!(disk.journal, whole.journal, "crash at {crash_at}");
+        }
+    }
+
+    #[test]
+    fn a_failed_step_is_reported_and_gone_on_with() {
+        struct NoRoles(bool);
+        impl Sink for NoRoles {
+            fn perform(&mut self, step: Step, _plan: &Plan) -> Result<(), Refusal> {
+                if step == Step::Roles && self.0 {
+                    return Err(Refusal::new("disk-full", "no room", "free some"));
+                }
+                Ok(())
+            }
+            fn record(&mut self, _step: Step, _append: &Append) -> Result<(), Refusal> {
+                Ok(())
+            }
+            fn report(&mut self, _report: &StepReport) {}
+        }
+        let mut journal = Journal::empty();
+        let reports = promote(&mut journal, plan(), &mut NoRoles(true));
+        assert_eq!(reports.last().unwrap().state.as_str(), "failed");
+        assert_eq!(next_step(&journal), Some(Step::Roles));
+        let reports = resume(&mut journal, &mut NoRoles(false));
+        assert_eq!(reports.first().unwrap().step, Step::Roles);
+        assert_eq!(next_step(&journal), None);
+        assert!(resume(&mut journal, &mut DryRun).is_empty());
+    }
+}
