@@ -1,1 +1,31 @@
+//! What a strategy's author needs: a trait per kind, a reader of settings, one macro that exports the strategy as a component.
+//!
+//! ```ignore
+//! struct Mine;
+//! impl cvp_sdk::chain_sync::ChainSync for Mine { /* describe, check_settings, open, handle */ }
+//! cvp_sdk::export_chain_sync!(Mine);
+//! ```
+//!
+//! All WIT glue is compiled for WebAssembly only: natively the strategy is plain Rust, for tests and the simulator.
 
+pub mod chain_sync;
+pub mod settings;
+
+pub use cvp_types::{
+    ACTIONS_MAX, Descriptor, Fault, Height, LIVE_TAIL, Level, Position, Problem, Role,
+    SEND_BYTES_MAX, STORE_BYTES_MAX, TEXT_BYTES_MAX,
+};
+
+/// Exports a type that implements [`chain_sync::ChainSync`] as a component of kind `chain-sync`. Natively it expands to nothing.
+#[macro_export]
+macro_rules! export_chain_sync {
+    ($strategy:ty) => {
+        #[cfg(target_arch = "wasm32")]
+        const _: () = {
+            type Exported = $crate::chain_sync::component::Component<$strategy>;
+            $crate::chain_sync::bindings::export_chain_sync_world!(
+                Exported with_types_in $crate::chain_sync::bindings
+            );
+        };
+    };
+}
