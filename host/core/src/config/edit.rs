@@ -1,0 +1,199 @@
+//! An edit of a configuration file: text in, text out; comments, order and what we do not know stay as they are.
+
+use toml_edit::{Array, DocumentMut, Item, Table};
+
+/// A value to be written.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Value {
+    /// `true` or `false`.
+    Flag(bool),
+    /// A whole number.
+    Number(i64),
+    /// Text.
+    Text(String),
+    /// A list of texts.
+    Texts(Vec<String>),
+}
+
+impl Value {
+    /// What an operator typed: `true`, `12`, `["a", "b"]`, `"text"`, or plain text.
+    pub fn from_input(input: &str) -> Value {
+        match input.trim().parse::<toml_edit::Value>() {
+            Ok(toml_edit::Value::Boolean(flag)) => Value::Flag(flag.into_value()),
+            Ok(toml_edit::Value::Integer(number)) => Value::Number(number.into_value()),
+            Ok(toml_edit::Value::String(text)) => Value::Text(text.into_value()),
+            Ok(toml_edit::Value::Array(items)) => {
+                let texts = items.iter().map(|i| i.as_str().map(str::to_owned));
+                match texts.collect::<Option<Vec<_>>>() {
+                    Some(texts) => Value::Texts(texts),
+                    None => Value::Text(input.to_owned()),
+                }
+            }
+            _ => Value::Text(input.to_owned()),
+        }
+    }
+
+    fn into_toml(self) -> toml_edit::Value {
+        match self {
+            Value::Flag(flag) => flag.into(),
+            Value::Number(number) => number.into(),
+            Value::Text(text) => text.into(),
+            Value::Texts(texts) => toml_edit::Value::Array(texts.into_iter().collect::<Array>()),
+        }
+    }
+}
+
+/// Why an edit was not made.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum EditError {
+    /// The text is not TOML.
+    #[error("not valid TOML: {0}")]
+    NotToml(String),
+    /// A part of the key is there and is no table.
+    #[error("{0} is not a table")]
+    NotATable(String),
+    /// The key names a table, or its spelling is empty.
+    #[error("{0:?} does not name a value")]
+    NotAValue(String),
+    /// There is no such `[[namespace]]`.
+    #[error("there is no namespace {0}")]
+    NoNamespace(String),
+}
+
+/// `text` with the dotted `key` set to `value`; a missing key is added at the end of its table.
+pub fn edit(text: &str, key: &str, value: Value) -> Result<String, EditError> {
+    let mut document = parse(text)?;
+    let (tables, name) = match key.rsplit_once('.') {
+        Some((tables, name)) => (tables.split('.').collect(), name),
+        None => (Vec::new(), key),
+    };
+    if name.is_empty() || tables.iter().any(|t| t.is_empty()) {
+        return Err(EditError::NotAValue(key.to_owned()));
+    }
+    let mut table: &mut dyn toml_edit::TableLike = document.as_table_mut();
+    for part in tables {
+        let item = table.entry(part).or_insert_with(|| {
+            let mut new = Table::new();
+            new.set_implicit(true);
+            Item::Table(new)
+        });
+        table = item
+            .as_table_like_mut()
+            .ok_or_else(|| EditError::NotATable(part.to_owned()))?;
+    }
+    put(table, name, value.into_toml(), key)?;
+    Ok(document.to_string())
+}
+
+fn put(
+    table: &mut dyn toml_edit::TableLike,
+    name: &str,
+    mut value: toml_edit::Value,
+    key: &str,
+) -> Result<(), EditError> {
+    match table.get_mut(name) {
+        Some(Item::Value(old)) => {
+            // The comment behind a value belongs to the line, not to the value.
+            *value.decor_mut() = old.decor().clone();
+            *old = value;
+        }
+        Some(Item::None) | None => {
+            table.insert(name, Item::Value(value));
+        }
+        Some(_) => return Err(EditError::NotAValue(key.to_owned())),
+    }
+    Ok(())
+}
+
+/// The value of a dotted `key` as TOML text; `None` when it is not there.
+pub fn get(text: &str, key: &str) -> Result<Option<String>, EditError> {
+    let document = parse(text)?;
+    let mut item = document.as_item();
+    for part in key.split('.') {
+        match item.get(part) {
+            Some(next) => item = next,
+            None => return Ok(None),
+        }
+    }
+    Ok(Some(match item {
+        Item::Value(value) => value.clone().decorated("", "").to_string(),
+        other => other.to_string().trim().to_owned(),
+    }))
+}
+
+/// `text` of `dynamic.toml` with `start` of the `[[namespace]]` called `name` set.
+pub fn set_namespace_start(text: &str, name: &str, start: bool) -> Result<String, EditError> {
+    let mut document = parse(text)?;
+    let missing = || EditError::NoNamespace(name.to_owned());
+    let entries = document
+        .get_mut("namespace")
+        .and_then(Item::as_array_of_tables_mut)
+        .ok_or_else(missing)?;
+    let entry = entries
+        .iter_mut()
+        .find(|entry| entry.get("name").and_then(Item::as_str) == Some(name))
+        .ok_or_else(missing)?;
+    put(entry, "start", start.into(), "start")?;
+    Ok(document.to_string())
+}
+
+fn parse(text: &str) -> Result<DocumentMut, EditError> {
+    text.parse()
+        .map_err(|error: toml_edit::TomlError| EditError::NotToml(error.message().to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "# head\nself = \"cvp\" # own name\n\n[cvp]\n# switch\nenable = false # off\nremote = [\"\"]\n\n[[namespace]]\nname = \"global\"\nstart = true # runs\n";
+
+    #[test]
+    fn comments_and_order_stay() {
+        let edited = edit(TEXT, "cvp.enable", Value::Flag(true)).unwrap();
+        assert_eq!(
+            edited,
+            TEXT.replace("enable = false # off", "enable = true # off")
+        );
+        let back = edit(&edited, "cvp.enable", Value::Flag(false)).unwrap();
+        assert_eq!(back, TEXT);
+    }
+
+    #[test]
+    fn missing_keys_and_tables_are_added() {
+        let edited = edit(TEXT, "cvp.max_rate", Value::Number(5)).unwrap();
+        assert_eq!(get(&edited, "cvp.max_rate").unwrap().unwrap(), "5");
+        let edited = edit(
+            "",
+            "strategy.chain-sync.id",
+            Value::Text("pause".to_owned()),
+        )
+        .unwrap();
+        assert_eq!(edited, "[strategy.chain-sync]\nid = \"pause\"\n");
+    }
+
+    #[test]
+    fn a_wrong_key_changes_nothing() {
+        for key in ["cvp", "self.name", "", "cvp.", ".x"] {
+            assert!(edit(TEXT, key, Value::Flag(true)).is_err(), "{key}");
+        }
+    }
+
+    #[test]
+    fn a_namespace_is_switched() {
+        let edited = set_namespace_start(TEXT, "global", false).unwrap();
+        assert!(edited.contains("start = false # runs"));
+        assert!(set_namespace_start(TEXT, "ns9", false).is_err());
+    }
+
+    #[test]
+    fn input_is_typed() {
+        assert_eq!(Value::from_input("true"), Value::Flag(true));
+        assert_eq!(Value::from_input("12"), Value::Number(12));
+        assert_eq!(Value::from_input("24h"), Value::Text("24h".to_owned()));
+        assert_eq!(
+            Value::from_input("[\"a\"]"),
+            Value::Texts(vec!["a".to_owned()])
+        );
+    }
+}

@@ -1,0 +1,265 @@
+//! Taking typed keys out of one TOML file: each key is looked at once, wrong values become problems, what nobody took is reported.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use toml::{Table, Value};
+
+use super::units;
+
+/// What is wrong with a key of a file, and what to do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Problem {
+    /// File, relative to `configuration/`.
+    pub file: String,
+    /// Dotted key; empty when the whole file is meant.
+    pub key: String,
+    /// What is wrong, with the value.
+    pub what: String,
+    /// What to do about it.
+    pub help: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "configuration/{}: ", self.file)?;
+        if !self.key.is_empty() {
+            write!(f, "{}: ", self.key)?;
+        }
+        write!(f, "{}; {}", self.what, self.help)
+    }
+}
+
+/// One file's table while its keys are taken.
+pub(super) struct Keys {
+    file: String,
+    table: Table,
+    taken: BTreeSet<String>,
+    problems: Vec<Problem>,
+}
+
+impl Keys {
+    /// Parses a file's text; a syntax error is a problem that names the line.
+    pub(super) fn parse(file: &str, text: &str) -> Self {
+        let mut keys = Self {
+            file: file.to_owned(),
+            table: Table::new(),
+            taken: BTreeSet::new(),
+            problems: Vec::new(),
+        };
+        match text.parse::<Table>() {
+            Ok(table) => keys.table = table,
+            Err(error) => {
+                let text = error.to_string();
+                let line = text.lines().filter(|l| !l.trim().is_empty());
+                let what = line.collect::<Vec<_>>().join(" / ");
+                keys.problem("", format!("not valid TOML: {what}"), "correct that line");
+            }
+        }
+        keys
+    }
+
+    /// Adds a problem.
+    pub(super) fn problem(&mut self, key: &str, what: impl Into<String>, help: impl Into<String>) {
+        self.problems.push(Problem {
+            file: self.file.clone(),
+            key: key.to_owned(),
+            what: what.into(),
+            help: help.into(),
+        });
+    }
+
+    /// The raw value of a dotted key.
+    pub(super) fn raw(&mut self, key: &str) -> Option<Value> {
+        self.taken.insert(key.to_owned());
+        let mut parts = key.split('.');
+        let mut value = self.table.get(parts.next()?)?;
+        for part in parts {
+            value = value.as_table()?.get(part)?;
+        }
+        Some(value.clone())
+    }
+
+    fn typed<T>(
+        &mut self,
+        key: &str,
+        default: T,
+        wanted: &str,
+        read: impl FnOnce(&Value) -> Option<T>,
+    ) -> T {
+        let Some(value) = self.raw(key) else {
+            return default;
+        };
+        match read(&value) {
+            Some(read) => read,
+            None => {
+                self.problem(
+                    key,
+                    format!("{} is not {wanted}", shown(&value)),
+                    format!("write {wanted}"),
+                );
+                default
+            }
+        }
+    }
+
+    /// `true` or `false`.
+    pub(super) fn flag(&mut self, key: &str, default: bool) -> bool {
+        self.typed(key, default, "true or false", Value::as_bool)
+    }
+
+    /// Text.
+    pub(super) fn text(&mut self, key: &str, default: &str) -> String {
+        self.typed(key, default.to_owned(), "text in quotes", |v| {
+            v.as_str().map(str::to_owned)
+        })
+    }
+
+    /// Text of a key that may be absent; empty counts as absent.
+    pub(super) fn text_option(&mut self, key: &str) -> Option<String> {
+        Some(self.text(key, "")).filter(|text| !text.is_empty())
+    }
+
+    /// A list of texts; empty ones are left out.
+    pub(super) fn texts(&mut self, key: &str) -> Vec<String> {
+        self.typed(
+            key,
+            Vec::new(),
+            "a list of texts like [\"a\", \"b\"]",
+            |v| {
+                let items = v.as_array()?.iter();
+                let texts = items.map(|item| item.as_str().map(|t| t.trim().to_owned()));
+                let texts = texts.collect::<Option<Vec<_>>>()?;
+                Some(texts.into_iter().filter(|t| !t.is_empty()).collect())
+            },
+        )
+    }
+
+    /// A whole number within bounds.
+    pub(super) fn number(&mut self, key: &str, default: u64, least: u64, most: u64) -> u64 {
+        let wanted = format!("a whole number from {least} to {most}");
+        self.typed(key, default, &wanted, |v| {
+            let number = u64::try_from(v.as_integer()?).ok()?;
+            (least..=most).contains(&number).then_some(number)
+        })
+    }
+
+    /// A TCP port; 0 lets the system choose.
+    pub(super) fn port(&mut self, key: &str, default: u16) -> u16 {
+        self.number(key, u64::from(default), 0, 65_535) as u16
+    }
+
+    /// A size as text (`"50mb"`) or whole bytes, within bounds.
+    pub(super) fn bytes(&mut self, key: &str, default: u64, least: u64, most: u64) -> u64 {
+        let wanted = format!(
+            "a size from {} to {} like \"100kb\" or \"8gb\"",
+            units::format_bytes(least),
+            units::format_bytes(most)
+        );
+        self.typed(key, default, &wanted, |v| {
+            let bytes = match v {
+                Value::Integer(bytes) => u64::try_from(*bytes).ok()?,
+                other => units::parse_bytes(other.as_str()?)?,
+            };
+            (least..=most).contains(&bytes).then_some(bytes)
+        })
+    }
+
+    /// A duration in milliseconds, within bounds.
+    pub(super) fn duration_ms(&mut self, key: &str, default: u64, least: u64, most: u64) -> u64 {
+        let wanted = format!(
+            "a duration from {} to {} like \"500ms\", \"0.5s\" or \"24h\"",
+            units::format_duration(least),
+            units::format_duration(most)
+        );
+        self.typed(key, default, &wanted, |v| {
+            let ms = units::parse_duration(v.as_str()?)?;
+            (least..=most).contains(&ms).then_some(ms)
+        })
+    }
+
+    /// An array of tables; each as its own table.
+    pub(super) fn tables(&mut self, key: &str) -> Vec<Table> {
+        self.typed(key, Vec::new(), "a list of tables", |v| {
+            let items = v.as_array()?.iter();
+            items.map(|item| item.as_table().cloned()).collect()
+        })
+    }
+
+    /// Refuses the start when a key asks for a protection that this node does not have.
+    pub(super) fn refuse_when(&mut self, key: &str, protection: &str) {
+        let asked = match self.raw(key) {
+            Some(Value::Boolean(on)) => on,
+            Some(Value::String(text)) => !matches!(text.as_str(), "" | "false" | "none" | "off"),
+            Some(_) => true,
+            None => false,
+        };
+        if asked {
+            self.problem(
+                key,
+                format!("asks for {protection}, which this node does not have"),
+                "set it to false; the node does not start with a protection that it would not give",
+            );
+        }
+    }
+
+    /// Problems found, and one warning for each key that nothing took.
+    pub(super) fn finish(self) -> (Vec<Problem>, Vec<Problem>) {
+        let mut left = Vec::new();
+        untaken(&self.table, "", &self.taken, &mut left);
+        let warnings = left.into_iter().map(|key| Problem {
+            file: self.file.clone(),
+            key,
+            what: "this key has no effect in this node".to_owned(),
+            help: "it is kept as it is".to_owned(),
+        });
+        (self.problems, warnings.collect())
+    }
+}
+
+fn untaken(table: &Table, prefix: &str, taken: &BTreeSet<String>, out: &mut Vec<String>) {
+    for (name, value) in table {
+        let key = if prefix.is_empty() {
+            name.clone()
+        } else {
+            format!("{prefix}.{name}")
+        };
+        if taken.contains(&key) {
+            continue;
+        }
+        match value.as_table() {
+            Some(inner) => untaken(inner, &key, taken, out),
+            None => out.push(key),
+        }
+    }
+}
+
+fn shown(value: &Value) -> String {
+    let text = value.to_string();
+    text.chars().take(80).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_value_is_named_with_file_key_and_what_to_do() {
+        let mut keys = Keys::parse("system.toml", "[p2p]\nenableTLS = \"yes\"\nodd = 1\n");
+        assert!(keys.flag("p2p.enableTLS", true));
+        let (problems, warnings) = keys.finish();
+        assert_eq!(
+            problems[0].to_string(),
+            "configuration/system.toml: p2p.enableTLS: \"yes\" is not true or false; write true or false"
+        );
+        assert_eq!(warnings.len(), 1);
+        assert_eq!(warnings[0].key, "p2p.odd");
+    }
+
+    #[test]
+    fn broken_toml_is_one_problem() {
+        let (problems, _) = Keys::parse("dynamic.toml", "a = \n").finish();
+        assert_eq!(problems.len(), 1);
+        assert!(problems[0].what.contains("line 1"), "{}", problems[0]);
+    }
+}

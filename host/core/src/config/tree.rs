@@ -1,0 +1,158 @@
+//! The whole configuration of a node, from the texts of its files.
+
+use std::collections::BTreeMap;
+
+use super::dynamic::{Dynamic, PairRole};
+use super::keys::{Keys, Problem};
+use super::ns_dynamic::NsDynamic;
+use super::ns_genesis::NsGenesis;
+use super::ns_static::NsStatic;
+use super::system::System;
+use crate::types::{Namespace, NodeRole};
+
+/// One namespace's three files.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NsConfig {
+    /// `ns_static.toml`.
+    pub fixed: NsStatic,
+    /// `ns_dynamic.toml`.
+    pub dynamic: NsDynamic,
+    /// `ns_genesis.toml`.
+    pub genesis: NsGenesis,
+}
+
+/// A node's whole configuration, typed and checked.
+#[derive(Clone, PartialEq, Debug)]
+pub struct NodeConfig {
+    /// `system.toml`.
+    pub system: System,
+    /// `dynamic.toml`.
+    pub dynamic: Dynamic,
+    /// Every namespace of `dynamic.toml` whose `start` is true.
+    pub namespaces: BTreeMap<Namespace, NsConfig>,
+}
+
+impl NodeConfig {
+    /// Which end of the pair this node is.
+    pub fn role(&self) -> PairRole {
+        self.dynamic.cvp.node_type
+    }
+}
+
+/// What [`load`] found.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: NodeConfig,
+    /// Keys that have no effect here, and other remarks; they do not stop the start.
+    pub warnings: Vec<Problem>,
+}
+
+/// Reads the tree from its texts, named relative to `configuration/` (`system.toml`, `global/ns_static.toml`).
+///
+/// All problems of all files are answered at once, so that an operator corrects them in one go.
+pub fn load(files: &BTreeMap<String, String>) -> Result<Loaded, Vec<Problem>> {
+    let mut reader = TreeReader {
+        files,
+        problems: Vec::new(),
+        warnings: Vec::new(),
+    };
+    let system = reader.file("system.toml", |keys, _| System::read(keys));
+    let dynamic = reader.file("dynamic.toml", |keys, _| Dynamic::read(keys));
+    let (Some(system), Some(dynamic)) = (system, dynamic) else {
+        return Err(reader.problems);
+    };
+    let mut namespaces = BTreeMap::new();
+    for entry in dynamic.namespaces.iter().filter(|entry| entry.start) {
+        let file = |kind: &str| format!("{}/{kind}.toml", entry.name);
+        let fixed = reader.file(&file("ns_static"), |keys, _| NsStatic::read(keys));
+        let changing = reader.file(&file("ns_dynamic"), |keys, _| NsDynamic::read(keys));
+        let genesis = reader.file(&file("ns_genesis"), NsGenesis::read);
+        if let (Some(fixed), Some(changing), Some(genesis)) = (fixed, changing, genesis) {
+            reader.check_namespace(&dynamic, &file("ns_dynamic"), &changing);
+            let config = NsConfig {
+                fixed,
+                dynamic: changing,
+                genesis,
+            };
+            namespaces.insert(entry.name.clone(), config);
+        }
+    }
+    if reader.problems.is_empty() {
+        let config = NodeConfig {
+            system,
+            dynamic,
+            namespaces,
+        };
+        Ok(Loaded {
+            config,
+            warnings: reader.warnings,
+        })
+    } else {
+        Err(reader.problems)
+    }
+}
+
+struct TreeReader<'a> {
+    files: &'a BTreeMap<String, String>,
+    problems: Vec<Problem>,
+    warnings: Vec<Problem>,
+}
+
+impl TreeReader<'_> {
+    fn file<T>(&mut self, name: &str, read: impl FnOnce(&mut Keys, &str) -> T) -> Option<T> {
+        let Some(text) = self.files.get(name) else {
+            self.problems.push(Problem {
+                file: name.to_owned(),
+                key: String::new(),
+                what: "the file is missing".to_owned(),
+                help: "restore it, or write a root directory afresh with `cvp init`".to_owned(),
+            });
+            return None;
+        };
+        let mut keys = Keys::parse(name, text);
+        let value = read(&mut keys, text);
+        let (problems, warnings) = keys.finish();
+        self.problems.extend(problems);
+        self.warnings.extend(warnings);
+        Some(value)
+    }
+
+    fn check_namespace(&mut self, dynamic: &Dynamic, file: &str, ns: &NsDynamic) {
+        let mut problem = |key: &str, what: String, help: &str| {
+            self.problems.push(Problem {
+                file: file.to_owned(),
+                key: key.to_owned(),
+                what,
+                help: help.to_owned(),
+            });
+        };
+        if ns.hostname != dynamic.hostname {
+            let what = format!(
+                "{} differs from `self` of dynamic.toml, {}",
+                ns.hostname, dynamic.hostname
+            );
+            problem(
+                "self.hostname",
+                what,
+                "write the same hostname in both files",
+            );
+        }
+        let receiver = dynamic.cvp.node_type == PairRole::Receiver;
+        if receiver && ns.role != NodeRole::Cvp {
+            let what = format!("{} on a receiver", ns.role.as_str());
+            problem(
+                "self.type",
+                what,
+                "write \"cvp\", or cvp.node_type = \"provider\" in dynamic.toml",
+            );
+        }
+        if !receiver && ns.role == NodeRole::Cvp {
+            problem(
+                "self.type",
+                "cvp on a provider".to_owned(),
+                "write \"vp\" or \"nvp\", or cvp.node_type = \"receiver\" in dynamic.toml",
+            );
+        }
+    }
+}
