@@ -3,6 +3,11 @@
 //! Owns the trait, the judge of faults ([`judge`]), the trace format and the contract suite every implementation must pass. Does not check
 //! actions against the state of a stream: `core::replication` does, which knows it.
 
+mod codec;
+pub mod contract;
+pub mod judge;
+pub mod trace;
+
 use crate::types::strategy::{Fault, Role, chain_sync};
 
 /// A running strategy of one kind. Events in, oldest first; actions out.
