@@ -3,6 +3,7 @@
 //! No tokio, files, sockets, clock, randomness, wasmtime or RocksDB: time and bytes come in, decisions and bytes go out. The rooms,
 //! top first; a room imports only rooms below it.
 
+pub mod chain;
 pub mod config;
 pub mod promotion;
 pub mod strategy;
