@@ -5,6 +5,7 @@
 
 pub mod chain;
 pub mod config;
+pub mod consensus;
 pub mod promotion;
 pub mod strategy;
 pub mod types;
