@@ -1,1 +1,9 @@
+//! Real `cvp` processes for tests: roots in temporary directories, nodes started on loopback with port 0, conditions waited for by name.
+//!
+//! Owns every process it starts: dropping a [`node::Node`] kills it. Never sleeps for a fixed time in place of a condition.
 
+pub mod node;
+pub mod pair;
+pub mod rpc;
+pub mod signer;
+pub mod wait;
