@@ -85,9 +85,12 @@ fn a_foreign_provider_is_refused_though_name_and_genesis_agree() -> Result<()> {
     Ok(())
 }
 
+/// Spoils the provider's TLS directory.
+type Prepare = fn(&Path, &Pair) -> Result<()>;
+
 #[test]
 fn certificates_that_do_not_serve_are_named() -> Result<()> {
-    let cases: [(&str, fn(&Path, &Pair) -> Result<()>, &str); 3] = [
+    let cases: [(&str, Prepare, &str); 3] = [
         ("another CA", other_ca, "unknown"),
         ("an expired certificate", expired, "expired"),
         ("another name", other_name, "name"),
