@@ -7,5 +7,7 @@ pub mod chain;
 pub mod config;
 pub mod consensus;
 pub mod promotion;
+pub mod ledger;
+pub mod record;
 pub mod strategy;
 pub mod types;
