@@ -3,11 +3,11 @@
 //! No tokio, files, sockets, clock, randomness, wasmtime or RocksDB: time and bytes come in, decisions and bytes go out. The rooms,
 //! top first; a room imports only rooms below it.
 
-pub mod chain;
-pub mod config;
-pub mod consensus;
 pub mod promotion;
+pub mod consensus;
+pub mod chain;
 pub mod ledger;
 pub mod record;
 pub mod strategy;
+pub mod config;
 pub mod types;

@@ -107,8 +107,8 @@ impl Node {
         let line = ready
             .recv_timeout(READY_WITHIN)
             .with_context(|| format!("no ready line of {}: {}", self.root.display(), self.log()))?;
-        let ready: Value = serde_json::from_str(&line)
-            .with_context(|| format!("ready line {line:?}; log: {}", self.log()))?;
+        let ready: Value =
+            serde_json::from_str(&line).with_context(|| format!("ready line {line:?}; log: {}", self.log()))?;
         ensure!(ready["ready"] == true, "ready line {ready}");
         self.jsonrpc = ready["jsonrpc"].as_str().unwrap_or_default().to_owned();
         self.p2p = ready["p2p"].as_str().unwrap_or_default().to_owned();
@@ -132,11 +132,7 @@ impl Node {
     }
 
     fn spawn(&mut self) -> Result<mpsc::Receiver<String>> {
-        ensure!(
-            self.process.is_none(),
-            "{} runs already",
-            self.root.display()
-        );
+        ensure!(self.process.is_none(), "{} runs already", self.root.display());
         let log = std::fs::File::options()
             .create(true)
             .append(true)
@@ -186,11 +182,7 @@ impl Node {
             within,
             || {
                 let log = self.log();
-                Ok(if log.contains(text) {
-                    Ok(())
-                } else {
-                    Err(tail(&log))
-                })
+                Ok(if log.contains(text) { Ok(()) } else { Err(tail(&log)) })
             },
         )
     }
@@ -215,11 +207,7 @@ impl Node {
     pub fn stop(&mut self) -> Result<()> {
         self.signal(rustix::process::Signal::TERM)?;
         let status = self.wait_end(Duration::from_secs(10))?;
-        ensure!(
-            status.success(),
-            "after SIGTERM: {status}; {}",
-            tail(&self.log())
-        );
+        ensure!(status.success(), "after SIGTERM: {status}; {}", tail(&self.log()));
         Ok(())
     }
 
@@ -252,9 +240,8 @@ impl Node {
         } else {
             &output.stdout
         };
-        let value = serde_json::from_slice(text).with_context(|| {
-            format!("{arguments:?} printed {:?}", String::from_utf8_lossy(text))
-        })?;
+        let value = serde_json::from_slice(text)
+            .with_context(|| format!("{arguments:?} printed {:?}", String::from_utf8_lossy(text)))?;
         Ok((code, value))
     }
 
@@ -264,12 +251,7 @@ impl Node {
     }
 
     /// Waits until `status` satisfies `condition`.
-    pub fn wait_status(
-        &self,
-        what: &str,
-        within: Duration,
-        condition: impl Fn(&Value) -> bool,
-    ) -> Result<Value> {
+    pub fn wait_status(&self, what: &str, within: Duration, condition: impl Fn(&Value) -> bool) -> Result<Value> {
         wait::until(&format!("{what} ({})", self.root.display()), within, || {
             let status = self.status()?;
             Ok(if condition(&status) {
@@ -282,9 +264,7 @@ impl Node {
 
     /// Waits until `status` is normal.
     pub fn wait_normal(&self) -> Result<Value> {
-        self.wait_status("status is normal", Duration::from_secs(20), |s| {
-            s["normal"] == true
-        })
+        self.wait_status("status is normal", Duration::from_secs(20), |s| s["normal"] == true)
     }
 
     /// `verify` must find nothing.

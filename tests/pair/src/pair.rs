@@ -97,13 +97,7 @@ pub fn certificates(at: &Path) -> Result<()> {
 }
 
 /// `cvp init` of a receiver of `peer` ("node1 127.0.0.1:50011") that shares the provider's genesis and keys.
-pub fn init_receiver(
-    at: &Path,
-    hostname: &str,
-    peer: &str,
-    provider: &Path,
-    setup: &Setup<'_>,
-) -> Result<PathBuf> {
+pub fn init_receiver(at: &Path, hostname: &str, peer: &str, provider: &Path, setup: &Setup<'_>) -> Result<PathBuf> {
     init_node(at, hostname, "receiver", Some((peer, provider)), setup)
 }
 

@@ -64,26 +64,19 @@ pub fn transfer(signer: &Signer, value: u64, extra: &str) -> Value {
 /// Sends `params` and answers the transaction hash.
 pub fn send(rpc: &Rpc, params: Value) -> Result<String> {
     let hash = rpc.call("tx_sendTransaction", json!([params]))?;
-    Ok(hash
-        .as_str()
-        .context("the answer is not a hash")?
-        .to_owned())
+    Ok(hash.as_str().context("the answer is not a hash")?.to_owned())
 }
 
 /// Waits until `hash` has a receipt or a failure code, and answers that answer.
 pub fn settled(rpc: &Rpc, hash: &str) -> Result<Value> {
-    wait::until(
-        &format!("a receipt of {hash}"),
-        Duration::from_secs(20),
-        || {
-            let answer = rpc.answer("tx_getTransactionReceipt", json!([hash]))?;
-            Ok(if answer["code"] == -32001 {
-                Err(answer.to_string())
-            } else {
-                Ok(answer)
-            })
-        },
-    )
+    wait::until(&format!("a receipt of {hash}"), Duration::from_secs(20), || {
+        let answer = rpc.answer("tx_getTransactionReceipt", json!([hash]))?;
+        Ok(if answer["code"] == -32001 {
+            Err(answer.to_string())
+        } else {
+            Ok(answer)
+        })
+    })
 }
 
 /// Sends `count` transfers, waits for the last, and answers the hashes in order.
@@ -127,10 +120,7 @@ impl Load {
     /// Stops and answers the hashes that the node acknowledged, in order.
     pub fn stop(mut self) -> Vec<String> {
         self.stop.store(true, Ordering::Relaxed);
-        self.thread
-            .take()
-            .and_then(|t| t.join().ok())
-            .unwrap_or_default()
+        self.thread.take().and_then(|t| t.join().ok()).unwrap_or_default()
     }
 }
 

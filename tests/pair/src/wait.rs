@@ -9,11 +9,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(25);
 
 /// Looks at `condition` until it answers a value or `deadline` has passed; then fails naming `what` and the last thing `condition`
 /// said it saw.
-pub fn until<T>(
-    what: &str,
-    deadline: Duration,
-    mut condition: impl FnMut() -> Result<Result<T, String>>,
-) -> Result<T> {
+pub fn until<T>(what: &str, deadline: Duration, mut condition: impl FnMut() -> Result<Result<T, String>>) -> Result<T> {
     let began = Instant::now();
     loop {
         let seen = match condition()? {

@@ -34,11 +34,7 @@ pub struct Window {
 }
 
 /// Checks kind, age and expiry of `transaction` at `now`.
-pub fn admission(
-    transaction: &Transaction,
-    now: UnixNanos,
-    window: Window,
-) -> Result<(), Rejected> {
+pub fn admission(transaction: &Transaction, now: UnixNanos, window: Window) -> Result<(), Rejected> {
     if !is_supported(transaction) {
         let code = if transaction.to.is_none() {
             code::DEPLOY_FAILED

@@ -15,9 +15,7 @@ pub struct Candidate {
 
 /// Transaction version as (major, minor); texts that are no version count as 0.0.
 pub fn version_number(version: &str) -> (u32, u32) {
-    let mut parts = version
-        .split('.')
-        .map(|part| part.parse::<u32>().unwrap_or(0));
+    let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
     (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
 }
 
@@ -38,9 +36,7 @@ pub fn candidates(request: &Request, node_version: &str) -> Vec<Candidate> {
     match version_number(named) {
         number if number < (2, 0) => forms.extend([(Form::First, named), (Form::Middle, named)]),
         number if number >= (3, 6) => forms.extend([(Form::Gas, named), (Form::Middle, named)]),
-        _ if request.gas.is_none() || request.go_shape => {
-            forms.extend([(Form::Middle, named), (Form::Gas, named)])
-        }
+        _ if request.gas.is_none() || request.go_shape => forms.extend([(Form::Middle, named), (Form::Gas, named)]),
         _ => forms.extend([(Form::Gas, named), (Form::Middle, named)]),
     }
     if named != node_version {
@@ -71,11 +67,7 @@ fn spellings(request: &Request) -> Vec<(String, String)> {
     if escaped != plain {
         all.push((escaped.clone(), escaped));
     }
-    if request
-        .extra_ids
-        .iter()
-        .any(|id| matches!(id, ExtraId::Text(_)))
-    {
+    if request.extra_ids.iter().any(|id| matches!(id, ExtraId::Text(_))) {
         all.push((repeated_ids(&request.extra_ids), plain));
     }
     all
@@ -86,9 +78,7 @@ fn go_escapes(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for c in json.chars() {
         match c {
-            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
-                out.push_str(&format!("\\u{:04x}", c as u32))
-            }
+            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => out.push_str(&format!("\\u{:04x}", c as u32)),
             other => out.push(other),
         }
     }
@@ -118,9 +108,7 @@ fn text(request: &Request, form: Form, version: &str, extra_ids: &str) -> String
     } else {
         hex::encode(&request.payload)
     };
-    let to = request
-        .to
-        .map_or_else(|| "0x0".to_owned(), super::Address::to_hex);
+    let to = request.to.map_or_else(|| "0x0".to_owned(), super::Address::to_hex);
     let mut out = String::with_capacity(512 + payload.len() + request.extra.len());
     // Writing into a String cannot fail.
     let _ = write!(out, "from={}&to={to}&value=", request.from.to_hex());
@@ -150,9 +138,7 @@ fn text(request: &Request, form: Form, version: &str, extra_ids: &str) -> String
         let _ = write!(out, "&cname={}", request.cname);
     }
     if form == Form::Gas {
-        let (price, limit, expiration) = request
-            .gas
-            .map_or((0, 0, 0), |g| (g.price, g.limit, g.expiration));
+        let (price, limit, expiration) = request.gas.map_or((0, 0, 0), |g| (g.price, g.limit, g.expiration));
         let (initiator, withholding) = participant(request.participant.as_ref());
         let _ = write!(
             out,

@@ -71,11 +71,7 @@ pub fn execute_block<V: StateView + ?Sized>(
     let (mut valid, mut failed) = (Vec::with_capacity(transactions.len()), Vec::new());
     for transaction in transactions {
         let receipt = execute(&mut overlay, &transaction)?;
-        let list = if receipt.code == 0 {
-            &mut valid
-        } else {
-            &mut failed
-        };
+        let list = if receipt.code == 0 { &mut valid } else { &mut failed };
         list.push((transaction, receipt));
     }
     let count = valid.len();
@@ -95,11 +91,7 @@ fn execute<V: StateView + ?Sized>(
         (Kind::Transfer | Kind::Evm, Some(to)) => transfer(overlay, transaction, to),
         (Kind::Bvm, Some(CHAIN_ID_CONTRACT)) => set_chain_id(overlay, transaction),
         // Admission refuses these; a block made by a later version of the node may hold them.
-        (kind, _) => Ok(Receipt::failure(
-            kind,
-            code::INVOKE_FAILED,
-            unsupported(transaction),
-        )),
+        (kind, _) => Ok(Receipt::failure(kind, code::INVOKE_FAILED, unsupported(transaction))),
     }
 }
 
@@ -132,11 +124,7 @@ fn transfer<V: StateView + ?Sized>(
             "OUTOFBALANCE: {} has {before} and would pay {value}",
             transaction.from.to_hex()
         );
-        return Ok(Receipt::failure(
-            transaction.kind,
-            code::OUT_OF_BALANCE,
-            message,
-        ));
+        return Ok(Receipt::failure(transaction.kind, code::OUT_OF_BALANCE, message));
     };
     if transaction.from == to {
         return Ok(Receipt::success(transaction.kind));
@@ -161,16 +149,10 @@ fn set_chain_id<V: StateView + ?Sized>(
 ) -> Result<Receipt, V::Error> {
     let outcome = match chain_id_argument(&transaction.payload) {
         Err(message) => Err(message.to_owned()),
-        Ok(_) if overlay.get(&state::chain_id_key())?.is_some() => {
-            Err("the chain id is set already".to_owned())
-        }
-        Ok(_) if !is_admin(overlay, transaction.from)? => {
-            Err("only an administrator sets the chain id".to_owned())
-        }
+        Ok(_) if overlay.get(&state::chain_id_key())?.is_some() => Err("the chain id is set already".to_owned()),
+        Ok(_) if !is_admin(overlay, transaction.from)? => Err("only an administrator sets the chain id".to_owned()),
         Ok(id) => {
-            overlay
-                .changes
-                .insert(state::chain_id_key(), Some(id.clone()));
+            overlay.changes.insert(state::chain_id_key(), Some(id.clone()));
             Ok(id)
         }
     };
@@ -185,14 +167,9 @@ fn set_chain_id<V: StateView + ?Sized>(
     })
 }
 
-fn is_admin<V: StateView + ?Sized>(
-    overlay: &Overlay<'_, V>,
-    account: Address,
-) -> Result<bool, V::Error> {
+fn is_admin<V: StateView + ?Sized>(overlay: &Overlay<'_, V>, account: Address) -> Result<bool, V::Error> {
     let roles = overlay.get(&state::roles_key(account))?.unwrap_or_default();
-    Ok(roles
-        .split(|b| *b == b',')
-        .any(|role| role == state::ADMIN.as_bytes()))
+    Ok(roles.split(|b| *b == b',').any(|role| role == state::ADMIN.as_bytes()))
 }
 
 /// Payload: length ++ "SetChainID" ++ count 1 ++ length ++ text; lengths and count are 4 bytes, big-endian.
@@ -222,10 +199,7 @@ pub(super) fn is_supported(transaction: &Transaction) -> bool {
         Kind::Transfer | Kind::Evm => {
             transaction.to.is_some() && transaction.payload.is_empty() && transaction.opcode == 0
         }
-        Kind::Bvm => {
-            transaction.to == Some(CHAIN_ID_CONTRACT)
-                && chain_id_argument(&transaction.payload).is_ok()
-        }
+        Kind::Bvm => transaction.to == Some(CHAIN_ID_CONTRACT) && chain_id_argument(&transaction.payload).is_ok(),
         _ => false,
     }
 }
@@ -331,28 +305,20 @@ mod tests {
 
     fn set_chain_id_call(text: &str) -> Vec<u8> {
         let part = |bytes: &[u8]| [&(bytes.len() as u32).to_be_bytes()[..], bytes].concat();
-        [
-            part(b"SetChainID"),
-            1u32.to_be_bytes().to_vec(),
-            part(text.as_bytes()),
-        ]
-        .concat()
+        [part(b"SetChainID"), 1u32.to_be_bytes().to_vec(), part(text.as_bytes())].concat()
     }
 
     #[test]
     fn the_chain_id_is_set_once_by_an_administrator() {
         let mut state = State::default();
-        state
-            .0
-            .insert(state::roles_key(Address([1; 20])), b"admin".to_vec());
+        state.0.insert(state::roles_key(Address([1; 20])), b"admin".to_vec());
         let mut call = |from: u8| {
             let mut transaction = transaction(from, 0, 0);
             (transaction.kind, transaction.to) = (Kind::Bvm, Some(CHAIN_ID_CONTRACT));
             transaction.payload = set_chain_id_call("hhppcc");
             let Ok(executed) = execute_block(&state, &CONTEXT, vec![transaction]);
             state.apply(executed.changes);
-            let ret: serde_json::Value =
-                serde_json::from_slice(&executed.ordered[0].1.ret).expect("JSON");
+            let ret: serde_json::Value = serde_json::from_slice(&executed.ordered[0].1.ret).expect("JSON");
             ret["Success"] == true
         };
         assert!(!call(2), "not an administrator");

@@ -33,10 +33,9 @@ pub(super) fn transaction_hash(request: &Request, signed: &Candidate) -> [u8; 32
         HASH_GAS_LIMIT
     };
     let value = value_message(request, &signed.extra_ids, limit);
-    let to = request.to.map_or_else(
-        || "null".to_owned(),
-        |to| format!("\"{}\"", BASE64.encode(to.0)),
-    );
+    let to = request
+        .to
+        .map_or_else(|| "null".to_owned(), |to| format!("\"{}\"", BASE64.encode(to.0)));
     let text = format!(
         "[\"{}\",{to},\"{}\",{},{},\"{}\"]",
         BASE64.encode(request.from.0),

@@ -1,10 +1,12 @@
 //! Transactions: their kinds, the texts that clients sign, signatures, and what executing them does to the state.
 //!
-//! Owns the encodings of transactions and receipts inside records. Does not own blocks (`record`), storage (`ledger`) or order (`consensus`).
+//! Owns the encodings of transactions and receipts inside records. Does not own the bytes of blocks (`record`), storage (`ledger`) or order (`consensus`).
 
 pub mod admission;
+pub mod block;
 pub mod canonical;
 pub mod execute;
+pub mod genesis;
 mod hash;
 pub mod kind;
 pub mod receipt;
@@ -15,7 +17,9 @@ pub mod transaction;
 pub mod verify;
 
 pub use admission::{Rejected, Window, admission};
+pub use block::{Below, Maker, draft, takeover_draft};
 pub use execute::{BlockContext, Executed, execute_block, takeover_delta};
+pub use genesis::{Genesis, genesis};
 pub use hash::{keccak256, node_hash};
 pub use kind::Kind;
 pub use receipt::{Log, Receipt};

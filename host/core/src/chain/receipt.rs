@@ -92,8 +92,7 @@ impl Receipt {
         let code = i64::from_le_bytes(input.array()?);
         let message = input.text(MESSAGE_BYTES_MAX)?.to_owned();
         let number = input.u8()?;
-        let kind = Kind::from_number(number)
-            .ok_or_else(|| Malformed::new(format!("receipt kind {number}")))?;
+        let kind = Kind::from_number(number).ok_or_else(|| Malformed::new(format!("receipt kind {number}")))?;
         let contract = input.option(|r| r.array().map(Address))?;
         let ret = input.bytes(RET_BYTES_MAX)?.to_vec();
         let gas_used = input.u64()?;
@@ -102,9 +101,7 @@ impl Receipt {
         for _ in 0..count {
             let address = Address(input.array()?);
             let topics = input.count(TOPICS_MAX, 32)?;
-            let topics = (0..topics)
-                .map(|_| input.array())
-                .collect::<Result<Vec<_>, _>>()?;
+            let topics = (0..topics).map(|_| input.array()).collect::<Result<Vec<_>, _>>()?;
             logs.push(Log {
                 address,
                 topics,

@@ -111,20 +111,12 @@ struct Members<'a>(Vec<(String, &'a Value)>);
 
 impl<'a> Members<'a> {
     fn new(object: &'a Map<String, Value>) -> Self {
-        Self(
-            object
-                .iter()
-                .map(|(k, v)| (k.to_ascii_lowercase(), v))
-                .collect(),
-        )
+        Self(object.iter().map(|(k, v)| (k.to_ascii_lowercase(), v)).collect())
     }
 
     /// The member of any of `names` (lower case) that is present and not null.
     fn get(&self, names: &[&str]) -> Option<&'a Value> {
-        let found = self
-            .0
-            .iter()
-            .find(|(k, v)| names.contains(&k.as_str()) && !v.is_null());
+        let found = self.0.iter().find(|(k, v)| names.contains(&k.as_str()) && !v.is_null());
         found.map(|(_, v)| *v)
     }
 
@@ -148,12 +140,7 @@ impl<'a> Members<'a> {
             },
             _ => None,
         };
-        let wrong = || {
-            BadRequest::new(format!(
-                "{} must be a whole number from 0 to 2^64-1",
-                names[0]
-            ))
-        };
+        let wrong = || BadRequest::new(format!("{} must be a whole number from 0 to 2^64-1", names[0]));
         parsed.map(Some).ok_or_else(wrong)
     }
 
@@ -164,16 +151,12 @@ impl<'a> Members<'a> {
             .or_else(|| text.strip_prefix("0X"))
             .unwrap_or(text);
         if digits.len() / 2 > max {
-            return Err(BadRequest::new(format!(
-                "{} is longer than {max} bytes",
-                names[0]
-            )));
+            return Err(BadRequest::new(format!("{} is longer than {max} bytes", names[0])));
         }
         if digits == "0" {
             return Ok(Vec::new());
         }
-        hex::decode(digits)
-            .map_err(|_| BadRequest::new(format!("{} must be hex digits, two a byte", names[0])))
+        hex::decode(digits).map_err(|_| BadRequest::new(format!("{} must be hex digits, two a byte", names[0])))
     }
 
     fn address(&self, name: &str) -> Result<Option<Address>, BadRequest> {
@@ -226,11 +209,7 @@ impl Request {
                 .number(&["nonce"])?
                 .ok_or_else(|| BadRequest::new("nonce is missing"))?,
             opcode: opcode(&members)?,
-            extra: short(
-                members.text(&["extra", "optionextra"])?,
-                "extra",
-                EXTRA_BYTES_MAX,
-            )?,
+            extra: short(members.text(&["extra", "optionextra"])?, "extra", EXTRA_BYTES_MAX)?,
             extra_ids: extra_ids(&members)?,
             kind: kind.ok_or_else(|| BadRequest::new(format!("type {name:?} is not known")))?,
             version: if version.is_empty() {
@@ -242,10 +221,7 @@ impl Request {
             cname: short(members.text(&["cname"])?, "cname", SHORT_TEXT_BYTES_MAX)?,
             gas: gas(&members)?,
             participant: participant(&members)?,
-            simulate: members
-                .get(&["simulate"])
-                .and_then(Value::as_bool)
-                .unwrap_or(false),
+            simulate: members.get(&["simulate"]).and_then(Value::as_bool).unwrap_or(false),
             signature: members.bytes(&["signature"], SIGNATURE_BYTES_MAX)?,
         };
         if request.signature.is_empty() {
@@ -273,9 +249,7 @@ impl Request {
 
 fn short(text: &str, name: &str, max: usize) -> Result<String, BadRequest> {
     if text.len() > max {
-        return Err(BadRequest::new(format!(
-            "{name} is longer than {max} bytes"
-        )));
+        return Err(BadRequest::new(format!("{name} is longer than {max} bytes")));
     }
     Ok(text.to_owned())
 }
@@ -319,16 +293,15 @@ fn extra_ids(members: &Members<'_>) -> Result<Vec<ExtraId>, BadRequest> {
                 (Some(number), _) => ExtraId::Number(number),
                 (None, Some(text)) if text.chars().count() <= EXTRA_ID_CHARS_MAX => ExtraId::Text(text.to_owned()),
                 _ => {
-                    let message = format!("{name} holds 64-bit numbers or texts of up to {EXTRA_ID_CHARS_MAX} characters");
+                    let message =
+                        format!("{name} holds 64-bit numbers or texts of up to {EXTRA_ID_CHARS_MAX} characters");
                     return Err(BadRequest::new(message));
                 }
             });
         }
     }
     if ids.len() > EXTRA_IDS_MAX {
-        return Err(BadRequest::new(format!(
-            "more than {EXTRA_IDS_MAX} extra ids"
-        )));
+        return Err(BadRequest::new(format!("more than {EXTRA_IDS_MAX} extra ids")));
     }
     Ok(ids)
 }
@@ -349,8 +322,5 @@ fn participant(members: &Members<'_>) -> Result<Option<Participant>, BadRequest>
         withholding.push(decode(item.as_str().unwrap_or_default())?);
     }
     let empty = initiator.is_empty() && withholding.is_empty();
-    Ok((!empty).then_some(Participant {
-        initiator,
-        withholding,
-    }))
+    Ok((!empty).then_some(Participant { initiator, withholding }))
 }

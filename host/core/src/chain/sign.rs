@@ -51,8 +51,7 @@ pub struct Transfer<'a> {
 impl Signer {
     /// A secp256k1 account (signature flag 00).
     pub fn ec(secret: [u8; 32]) -> Result<Self, BadSecret> {
-        let key =
-            secp256k1::SecretKey::from_secret_bytes(secret).map_err(|_| BadSecret("secp256k1"))?;
+        let key = secp256k1::SecretKey::from_secret_bytes(secret).map_err(|_| BadSecret("secp256k1"))?;
         let public = secp256k1::PublicKey::from_secret_key(&key).serialize_uncompressed();
         Ok(Self {
             key: Key::Ec(key),
@@ -62,8 +61,7 @@ impl Signer {
 
     /// An SM2 account (signature flag 01).
     pub fn sm2(secret: [u8; 32]) -> Result<Self, BadSecret> {
-        let key =
-            sm2::dsa::SigningKey::from_slice(SM2_ID, &secret).map_err(|_| BadSecret("SM2"))?;
+        let key = sm2::dsa::SigningKey::from_slice(SM2_ID, &secret).map_err(|_| BadSecret("SM2"))?;
         let public = key.verifying_key().to_sec1_bytes();
         Ok(Self {
             address: last_20(&Keccak256::digest(&public)),
@@ -142,24 +140,15 @@ mod tests {
             "67bf3d9573c76de902349f6001007abd340a7f93d27468b18be2565e8f1e4194",
         ))
         .unwrap();
-        assert_eq!(
-            hex::encode(ec.address()),
-            "52ca039c10121c19b785b953c4f1169fcc126ab7"
-        );
+        assert_eq!(hex::encode(ec.address()), "52ca039c10121c19b785b953c4f1169fcc126ab7");
         let sm2 = Signer::sm2(secret(
             "435150974b4eee33ccf7592b28fc0a8a8458be012ef8879a0a20f2fcb07f49fd",
         ))
         .unwrap();
-        assert_eq!(
-            hex::encode(sm2.address()),
-            "42ffde2868edc504ffef4f1b87c652b5e18aba0f"
-        );
+        assert_eq!(hex::encode(sm2.address()), "42ffde2868edc504ffef4f1b87c652b5e18aba0f");
         let ed = Signer::ed25519(secret(
             "01772ccc20dd0186147e4c495040b0ae749fc52d50194e1365e3a6e65da71912",
         ));
-        assert_eq!(
-            hex::encode(ed.address()),
-            "692971aff773149a4d2fa32366a76602b8199b92"
-        );
+        assert_eq!(hex::encode(ed.address()), "692971aff773149a4d2fa32366a76602b8199b92");
     }
 }

@@ -46,6 +46,11 @@ pub fn chain_id_key() -> Vec<u8> {
     key(CHAIN, Address::default(), b"chain-id")
 }
 
+/// Key of what genesis says beyond balances and roles.
+pub fn genesis_key() -> Vec<u8> {
+    key(CHAIN, Address::default(), b"genesis")
+}
+
 /// Key of the take-over that began incarnation `number`.
 pub fn takeover_key(number: u64) -> Vec<u8> {
     let slot = [b"takeover/".as_slice(), &number.to_be_bytes()].concat();
@@ -59,9 +64,7 @@ pub const CONTRACT_MANAGER: &str = "contractManager";
 
 /// Balance out of its value bytes; an absent one is 0.
 pub fn balance(value: Option<&[u8]>) -> U256 {
-    value
-        .and_then(U256::try_from_be_slice)
-        .unwrap_or(U256::ZERO)
+    value.and_then(U256::try_from_be_slice).unwrap_or(U256::ZERO)
 }
 
 /// Value bytes of a balance; none for 0, so that an empty account leaves no key.

@@ -4,8 +4,7 @@
 //! version byte and the fields.
 
 use super::request::{
-    EXTRA_BYTES_MAX, EXTRA_ID_CHARS_MAX, EXTRA_IDS_MAX, PAYLOAD_BYTES_MAX, SHORT_TEXT_BYTES_MAX,
-    SIGNATURE_BYTES_MAX,
+    EXTRA_BYTES_MAX, EXTRA_ID_CHARS_MAX, EXTRA_IDS_MAX, PAYLOAD_BYTES_MAX, SHORT_TEXT_BYTES_MAX, SIGNATURE_BYTES_MAX,
 };
 use super::{Address, Kind};
 use crate::types::{Digest, Malformed, Reader, UnixNanos, Writer};
@@ -103,8 +102,7 @@ impl Transaction {
         let from = Address(input.array()?);
         let to = input.option(|r| r.array().map(Address))?;
         let number = input.u8()?;
-        let kind = Kind::from_number(number)
-            .ok_or_else(|| Malformed::new(format!("transaction kind {number}")))?;
+        let kind = Kind::from_number(number).ok_or_else(|| Malformed::new(format!("transaction kind {number}")))?;
         let transaction = Self {
             hash,
             text,

@@ -38,10 +38,7 @@ impl Invalid {
 enum Parsed {
     Ec(RecoverableSignature),
     Sm2(Box<sm2::dsa::VerifyingKey>, Box<sm2::dsa::Signature>),
-    Ed25519(
-        Box<ed25519_dalek::VerifyingKey>,
-        Box<ed25519_dalek::Signature>,
-    ),
+    Ed25519(Box<ed25519_dalek::VerifyingKey>, Box<ed25519_dalek::Signature>),
 }
 
 /// Checks that `request.from` signed one of the texts that `request` stands for, and makes the transaction it is. `node_version` is
@@ -97,9 +94,7 @@ fn parse(signature: &[u8], from: Address) -> Result<Parsed, Invalid> {
             let (compact, recovery) = rest
                 .split_at_checked(64)
                 .filter(|(_, tail)| tail.len() == 1)
-                .ok_or_else(|| {
-                    Invalid::new("a secp256k1 signature has 65 bytes behind its flag")
-                })?;
+                .ok_or_else(|| Invalid::new("a secp256k1 signature has 65 bytes behind its flag"))?;
             if recovery[0] > 3 {
                 return Err(Invalid::new("the recovery id is not 0 to 3"));
             }
@@ -125,8 +120,7 @@ fn parse_sm2(rest: &[u8], from: Address) -> Result<Parsed, Invalid> {
     }
     let key = sm2::dsa::VerifyingKey::from_sec1_bytes(SM2_ID, public)
         .map_err(|_| Invalid::new("the public key is no point of the SM2 curve"))?;
-    let signature = sm2::dsa::Signature::from_der(der)
-        .map_err(|_| Invalid::new("the SM2 signature is not DER"))?;
+    let signature = sm2::dsa::Signature::from_der(der).map_err(|_| Invalid::new("the SM2 signature is not DER"))?;
     Ok(Parsed::Sm2(Box::new(key), Box::new(signature)))
 }
 

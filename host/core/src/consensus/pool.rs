@@ -55,9 +55,7 @@ impl Pool {
         }
         let weight = weight(&transaction);
         // What is under way counts as well: a store that stalls must not let the line grow without end.
-        if self.hashes.len() >= self.limits.transactions_max
-            || self.waiting_bytes + weight > self.limits.bytes_max
-        {
+        if self.hashes.len() >= self.limits.transactions_max || self.waiting_bytes + weight > self.limits.bytes_max {
             return Err(Rejected::new(code::BUSY, "system is too busy"));
         }
         self.hashes.insert(transaction.hash);
@@ -157,10 +155,7 @@ mod tests {
         pool.admit(transaction(1, 1)).expect("room");
         pool.admit(transaction(2, 2)).expect("room");
         pool.take(2, usize::MAX);
-        assert_eq!(
-            pool.admit(transaction(3, 3)).map_err(|r| r.code),
-            Err(code::BUSY)
-        );
+        assert_eq!(pool.admit(transaction(3, 3)).map_err(|r| r.code), Err(code::BUSY));
     }
 
     #[test]

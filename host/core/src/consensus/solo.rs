@@ -42,8 +42,7 @@ impl Solo {
     /// How many transactions the block that is due at `now` takes; none when none is due. The clock of the rest starts anew.
     pub fn ready(&mut self, now: Millis) -> Option<usize> {
         let since = self.since?;
-        let due = self.waiting >= self.options.batch_size
-            || now.saturating_sub(since) >= self.options.batch_timeout_ms;
+        let due = self.waiting >= self.options.batch_size || now.saturating_sub(since) >= self.options.batch_timeout_ms;
         if !due {
             return None;
         }
@@ -55,8 +54,7 @@ impl Solo {
 
     /// When to ask again, if nothing arrives before; none when nothing waits.
     pub fn due_at(&self) -> Option<Millis> {
-        self.since
-            .map(|since| since + self.options.batch_timeout_ms)
+        self.since.map(|since| since + self.options.batch_timeout_ms)
     }
 }
 

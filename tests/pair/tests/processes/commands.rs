@@ -26,10 +26,7 @@ fn enable_and_disable_edit_the_file_and_keep_its_comments() -> Result<()> {
     let file = pair.provider.root().join("configuration/dynamic.toml");
     let before = std::fs::read_to_string(&file)?;
 
-    ensure!(
-        code(&pair.provider.command(&["enable"])?) == 4,
-        "it is enabled already"
-    );
+    ensure!(code(&pair.provider.command(&["enable"])?) == 4, "it is enabled already");
     ensure!(
         std::fs::read_to_string(&file)? == before,
         "a refused command changed the file"
@@ -41,11 +38,7 @@ fn enable_and_disable_edit_the_file_and_keep_its_comments() -> Result<()> {
 
     ensure!(code(&pair.provider.command(&["disable"])?) == 0);
     let disabled = std::fs::read_to_string(&file)?;
-    let changed: Vec<(&str, &str)> = before
-        .lines()
-        .zip(disabled.lines())
-        .filter(|(a, b)| a != b)
-        .collect();
+    let changed: Vec<(&str, &str)> = before.lines().zip(disabled.lines()).filter(|(a, b)| a != b).collect();
     ensure!(
         before.lines().count() == disabled.lines().count() && changed.len() == 1,
         "{changed:?}"
@@ -68,10 +61,7 @@ fn enable_and_disable_edit_the_file_and_keep_its_comments() -> Result<()> {
         "{output:?}"
     );
     let output = pair.receiver.command(&["status"])?;
-    ensure!(
-        first_line(&output) == "cvp is normal (receiver of node1)",
-        "{output:?}"
-    );
+    ensure!(first_line(&output) == "cvp is normal (receiver of node1)", "{output:?}");
     Ok(())
 }
 
@@ -79,14 +69,7 @@ fn enable_and_disable_edit_the_file_and_keep_its_comments() -> Result<()> {
 fn the_old_spelling_and_the_exit_codes_hold() -> Result<()> {
     let mut pair = Pair::start(&Setup::default())?;
     let root = pair.provider.root().to_string_lossy().into_owned();
-    let old = cvp(&[
-        "--root",
-        &root,
-        "-s",
-        "--ipc=hpc_1.ipc",
-        "--nit",
-        "--cmd=cvp status",
-    ])?;
+    let old = cvp(&["--root", &root, "-s", "--ipc=hpc_1.ipc", "--nit", "--cmd=cvp status"])?;
     ensure!(first_line(&old) == "cvp is normal", "{old:?}");
     let old = cvp(&[
         "--root",
@@ -127,14 +110,8 @@ fn clear_unbinds_a_stopped_receiver_and_keeps_its_keys() -> Result<()> {
         "a running receiver was cleared"
     );
     pair.receiver.stop()?;
-    ensure!(
-        code(&pair.receiver.command(&["clear"])?) != 0,
-        "cleared without --yes"
-    );
-    let key = pair
-        .receiver
-        .root()
-        .join("namespaces/global/certs/certs/key.priv");
+    ensure!(code(&pair.receiver.command(&["clear"])?) != 0, "cleared without --yes");
+    let key = pair.receiver.root().join("namespaces/global/certs/certs/key.priv");
     ensure!(code(&pair.receiver.command(&["clear", "--yes"])?) == 0);
     ensure!(key.exists() && !pair.receiver.root().join("system/cvp/binding").exists());
     pair.receiver.start()?;

@@ -38,10 +38,7 @@ fn garbage_on_the_peer_port_is_cut_off() -> Result<()> {
     for input in inputs {
         poke(&address, input, Duration::from_secs(3))?;
         send_many(&rpc, &signer, 2)?;
-        ensure!(
-            pair.provider.status()?["normal"] == true,
-            "garbage disturbed the pair"
-        );
+        ensure!(pair.provider.status()?["normal"] == true, "garbage disturbed the pair");
     }
     drop(silent);
     pair.wait_durable("global", rpc.height()?)
@@ -50,11 +47,7 @@ fn garbage_on_the_peer_port_is_cut_off() -> Result<()> {
 fn http(address: &str, request: &str) -> Result<(u16, Value)> {
     let answer = poke(address, request.as_bytes(), Duration::from_secs(5))?;
     let text = String::from_utf8_lossy(&answer).into_owned();
-    let status = text
-        .split(' ')
-        .nth(1)
-        .and_then(|s| s.parse().ok())
-        .unwrap_or(0);
+    let status = text.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or(0);
     let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
     Ok((status, serde_json::from_str(body).unwrap_or(Value::Null)))
 }
@@ -88,9 +81,7 @@ fn malformed_requests_get_the_documented_code() -> Result<()> {
             -32010,
         ),
         (
-            post(
-                r#"{"jsonrpc":"2.0","id":1,"method":"block_getBlockByNumber","params":[{"a":1}]}"#,
-            ),
+            post(r#"{"jsonrpc":"2.0","id":1,"method":"block_getBlockByNumber","params":[{"a":1}]}"#),
             -32602,
         ),
         (

@@ -16,20 +16,14 @@ fn namespaces_are_copied_side_by_side() -> Result<()> {
     let hash = send(&ns1, transfer(&signer, 2, "only in ns1"))?;
     settled(&ns1, &hash)?;
     ensure!(global.refused("tx_getTransactionByHash", json!([hash]))? == -32001);
-    ensure!(
-        global
-            .namespace("ns9")
-            .refused("block_getChainHeight", json!([]))?
-            == -32010
-    );
+    ensure!(global.namespace("ns9").refused("block_getChainHeight", json!([]))? == -32010);
 
     pair.wait_durable("ns1", ns1.height()?)?;
     pair.wait_durable("global", global.height()?)?;
     let there = pair.receiver.rpc().namespace("ns1");
     ensure!(settled(&there, &hash)? == settled(&ns1, &hash)? || there.height()? == ns1.height()?);
     ensure!(
-        there.call("tx_getTransactionByHash", json!([hash]))?
-            == ns1.call("tx_getTransactionByHash", json!([hash]))?
+        there.call("tx_getTransactionByHash", json!([hash]))? == ns1.call("tx_getTransactionByHash", json!([hash]))?
     );
     let listed = pair.receiver.command(&["namespace", "list"])?;
     ensure!(String::from_utf8_lossy(&listed.stdout).trim() == "global,ns1,ns2");

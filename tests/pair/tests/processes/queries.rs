@@ -61,10 +61,7 @@ fn by_block(number: u64, hash: &str, tip: u64) -> Vec<(&'static str, Value)> {
         ("block_getAvgGenerateTimeByBlockNumber", json!([range])),
         ("tx_getTransactionByBlockHashAndIndex", json!([hash, 0])),
         ("tx_getTransactionByBlockNumberAndIndex", json!([number, 0])),
-        (
-            "tx_getTransactionByBlockNumberAndIndex",
-            json!([number, 9999]),
-        ),
+        ("tx_getTransactionByBlockNumberAndIndex", json!([number, 9999])),
         ("tx_getTxAvgTimeByBlockNumber", json!([range])),
         ("tx_getBlockTransactionCountByHash", json!([hash])),
         ("tx_getBlockTransactionCountByNumber", json!([number])),
@@ -98,10 +95,7 @@ fn by_transaction(hash: &str) -> Vec<(&'static str, Value)> {
         ("tx_getTransactionReceipt", json!([hash])),
         ("tx_getConfirmedTransactionReceipt", json!([hash])),
         ("tx_getTransactionReceiptWithGas", json!([hash])),
-        (
-            "tx_getBatchTransactions",
-            json!([{"hashes": [hash, "0x00"]}]),
-        ),
+        ("tx_getBatchTransactions", json!([{"hashes": [hash, "0x00"]}])),
         (
             "tx_getBatchReceipt",
             json!([{"hashes": [hash, format!("0x{}", "1".repeat(64))]}]),
@@ -149,10 +143,7 @@ fn of_chain(from: u64, to: u64) -> Vec<(&'static str, Value)> {
 }
 
 fn same(ours: &Rpc, theirs: &Rpc, method: &str, params: &Value) -> Result<()> {
-    let (a, b) = (
-        ours.text(method, params, 7)?,
-        theirs.text(method, params, 7)?,
-    );
+    let (a, b) = (ours.text(method, params, 7)?, theirs.text(method, params, 7)?);
     ensure!(a == b, "{method} {params}:\nprovider {a}\nreceiver {b}");
     Ok(())
 }
@@ -166,26 +157,19 @@ fn both_ends_answer_alike_at_every_height() -> Result<()> {
     let tip = ours.height()?;
     pair.wait_durable("global", tip)?;
     let theirs = pair.receiver.rpc();
-    cvp_pair::wait::until(
-        "the receiver shows the tip",
-        std::time::Duration::from_secs(10),
-        || {
-            let height = theirs.height()?;
-            Ok(if height == tip {
-                Ok(())
-            } else {
-                Err(format!("height {height}"))
-            })
-        },
-    )?;
+    cvp_pair::wait::until("the receiver shows the tip", std::time::Duration::from_secs(10), || {
+        let height = theirs.height()?;
+        Ok(if height == tip {
+            Ok(())
+        } else {
+            Err(format!("height {height}"))
+        })
+    })?;
 
     let mut asked = 0;
     for number in 0..=tip {
         let block = ours.call("block_getBlockByNumber", json!([number, true]))?;
-        let hash = block["hash"]
-            .as_str()
-            .context("a block without hash")?
-            .to_owned();
+        let hash = block["hash"].as_str().context("a block without hash")?.to_owned();
         for (method, params) in by_block(number, &hash, tip) {
             same(&ours, &theirs, method, &params)?;
             asked += 1;
@@ -202,9 +186,6 @@ fn both_ends_answer_alike_at_every_height() -> Result<()> {
     ensure!(asked > 200, "only {asked} queries were compared");
     // A standby refuses what is not a query, whatever its shape.
     let refused = theirs.refused("tx_sendTransaction", json!([transfer(&ec()?, 1, "")]))?;
-    ensure!(
-        refused == -32023,
-        "a receiver answered a send with {refused}"
-    );
+    ensure!(refused == -32023, "a receiver answered a send with {refused}");
     Ok(())
 }

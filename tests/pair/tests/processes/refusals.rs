@@ -13,11 +13,7 @@ const SOON: Duration = Duration::from_secs(15);
 
 fn wait_reason(node: &Node, code: &str) -> Result<()> {
     node.wait_status(&format!("reason {code}"), SOON, |s| {
-        s["reasons"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .any(|r| r["code"] == code)
+        s["reasons"].as_array().into_iter().flatten().any(|r| r["code"] == code)
     })?;
     Ok(())
 }
@@ -44,10 +40,7 @@ fn a_second_standby_is_refused() -> Result<()> {
     wait_reason(&second, "refused-second-standby")?;
     second.wait_log("second-standby", SOON)?;
     pair.provider.wait_log("second-standby", SOON)?;
-    ensure!(
-        pair.provider.status()?["normal"] == true,
-        "the first standby suffered"
-    );
+    ensure!(pair.provider.status()?["normal"] == true, "the first standby suffered");
     ensure!(pair.provider.status()?["peer"]["hostname"] == "cvp");
     Ok(())
 }
@@ -102,25 +95,16 @@ fn certificates_that_do_not_serve_are_named() -> Result<()> {
         pair.receiver.start()?;
         let log = cvp_pair::wait::until(&format!("{what} in the receiver's log"), SOON, || {
             let log = pair.receiver.log().to_lowercase();
-            Ok(if log.contains(word) {
-                Ok(log)
-            } else {
-                Err(log)
-            })
+            Ok(if log.contains(word) { Ok(log) } else { Err(log) })
         })?;
         ensure!(log.contains("certificate"), "{what}: {log}");
-        pair.provider.wait_status(
-            &format!("{what}: the provider has no receiver"),
-            SOON,
-            |s| s["normal"] == false,
-        )?;
+        pair.provider
+            .wait_status(&format!("{what}: the provider has no receiver"), SOON, |s| {
+                s["normal"] == false
+            })?;
         cvp_pair::wait::until(&format!("{what} in the provider's log"), SOON, || {
             let log = pair.provider.log().to_lowercase();
-            Ok(if log.contains("certificate") {
-                Ok(())
-            } else {
-                Err(log)
-            })
+            Ok(if log.contains("certificate") { Ok(()) } else { Err(log) })
         })?;
     }
     Ok(())

@@ -35,10 +35,7 @@ fn run(arguments: &[&str]) -> Result<Value> {
         .context("node does not start; install Node.js")?;
     let text = String::from_utf8_lossy(&output.stdout);
     if !output.status.success() {
-        bail!(
-            "{arguments:?}: {text}{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        bail!("{arguments:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
     }
     let last = text.lines().last().context("the example printed nothing")?;
     Ok(serde_json::from_str(last)?)
@@ -60,10 +57,7 @@ impl Drop for Killed {
 #[test]
 fn the_sdk_goes_on_with_the_standby_after_a_kill_under_load() -> Result<()> {
     let mut pair = Pair::start(&Setup::default())?;
-    let (url, standby) = (
-        pair.provider.jsonrpc().to_owned(),
-        pair.receiver.jsonrpc().to_owned(),
-    );
+    let (url, standby) = (pair.provider.jsonrpc().to_owned(), pair.receiver.jsonrpc().to_owned());
     let receipts = pair.directory.path().join("receipts.jsonl");
     let file = receipts.to_string_lossy().into_owned();
 
@@ -80,42 +74,25 @@ fn the_sdk_goes_on_with_the_standby_after_a_kill_under_load() -> Result<()> {
             .stderr(Stdio::null())
             .spawn()?,
     );
-    wait::until(
-        "a hundred receipts under load",
-        Duration::from_secs(60),
-        || {
-            let count = lines(&receipts);
-            Ok(if count >= 112 {
-                Ok(())
-            } else {
-                Err(format!("{count} receipts"))
-            })
-        },
-    )?;
+    wait::until("a hundred receipts under load", Duration::from_secs(60), || {
+        let count = lines(&receipts);
+        Ok(if count >= 112 {
+            Ok(())
+        } else {
+            Err(format!("{count} receipts"))
+        })
+    })?;
     pair.provider.kill()?;
     wait::until("the load notices", Duration::from_secs(90), || {
-        Ok(load
-            .0
-            .try_wait()?
-            .map(|_| ())
-            .ok_or_else(|| "it runs".to_owned()))
+        Ok(load.0.try_wait()?.map(|_| ()).ok_or_else(|| "it runs".to_owned()))
     })?;
 
-    let copied =
-        durable(&pair.receiver.status()?, "global").context("no durable height in status")?;
+    let copied = durable(&pair.receiver.status()?, "global").context("no durable height in status")?;
     let (code, upgrade) = pair.receiver.json(&["upgrade"])?;
     ensure!(code == 0, "upgrade: {upgrade}");
     ensure!(upgrade["serving"]["hostname"] == "node1", "{upgrade}");
 
-    let checked = run(&[
-        "check",
-        "--url",
-        &standby,
-        "--in",
-        &file,
-        "--upto",
-        &copied.to_string(),
-    ])?;
+    let checked = run(&["check", "--url", &standby, "--in", &file, "--upto", &copied.to_string()])?;
     ensure!(checked["checked"].as_u64() > Some(12), "{checked}");
     let more = run(&["send", "--url", &standby, "--count", "6"])?;
     ensure!(more["height"].as_u64() > Some(copied), "{more}");

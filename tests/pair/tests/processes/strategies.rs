@@ -52,8 +52,7 @@ fn install(root: &Path, component: &Path, mode: &str) -> Result<()> {
     std::fs::create_dir_all(&directory)?;
     let bytes = std::fs::read(component)?;
     std::fs::write(directory.join("plugin.wasm"), &bytes)?;
-    let template =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/strategy/plugin.toml");
+    let template = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/strategy/plugin.toml");
     let mut manifest: toml_edit::DocumentMut = std::fs::read_to_string(template)?.parse()?;
     manifest["id"] = toml_edit::value("example");
     manifest["sha256"] = toml_edit::value(sha256(&directory.join("plugin.wasm"))?);

@@ -25,10 +25,7 @@ fn loaded(pair: &Pair) -> Result<(u64, Value)> {
     send_many(&rpc, &ec()?, 10)?;
     let height = rpc.height()?;
     pair.wait_durable("global", height)?;
-    Ok((
-        height,
-        rpc.call("block_getBlockByNumber", json!([height, false]))?,
-    ))
+    Ok((height, rpc.call("block_getBlockByNumber", json!([height, false]))?))
 }
 
 fn goes_on(node: &Node, height: u64, block: &Value) -> Result<()> {
@@ -115,17 +112,13 @@ fn an_old_provider_that_comes_back_is_fenced() -> Result<()> {
     // The first start may be refused its JSON-RPC port before or after the ready line: both are a fenced node.
     let _ = pair.provider.start();
     let fenced = pair.provider.root().join("system/cvp/fenced");
-    wait::until(
-        "the old provider writes its fence",
-        Duration::from_secs(10),
-        || {
-            Ok(if fenced.exists() {
-                Ok(())
-            } else {
-                Err(pair.provider.log())
-            })
-        },
-    )?;
+    wait::until("the old provider writes its fence", Duration::from_secs(10), || {
+        Ok(if fenced.exists() {
+            Ok(())
+        } else {
+            Err(pair.provider.log())
+        })
+    })?;
     let status = pair
         .provider
         .wait_status("status says fenced", Duration::from_secs(10), |s| {
@@ -137,22 +130,13 @@ fn an_old_provider_that_comes_back_is_fenced() -> Result<()> {
         })?;
     ensure!(status["normal"] == false);
     let own = status["namespaces"][0]["tip"].as_u64();
-    ensure!(
-        own == Some(height),
-        "the fenced node made a block: {status}"
-    );
-    wait::until(
-        "its JSON-RPC port is closed",
-        Duration::from_secs(10),
-        || {
-            Ok(
-                match std::net::TcpStream::connect(pair.provider.jsonrpc()) {
-                    Err(_) => Ok(()),
-                    Ok(_) => Err("it accepts".into()),
-                },
-            )
-        },
-    )
+    ensure!(own == Some(height), "the fenced node made a block: {status}");
+    wait::until("its JSON-RPC port is closed", Duration::from_secs(10), || {
+        Ok(match std::net::TcpStream::connect(pair.provider.jsonrpc()) {
+            Err(_) => Ok(()),
+            Ok(_) => Err("it accepts".into()),
+        })
+    })
 }
 
 /// Every step of a promotion, as `upgrade` reports them.
@@ -163,9 +147,7 @@ fn steps() -> Result<Vec<String>> {
     let (code, report) = pair.receiver.json(&["upgrade"])?;
     ensure!(code == 0, "upgrade: {report}");
     let ids = report["steps"].as_array().into_iter().flatten();
-    Ok(ids
-        .filter_map(|step| step["id"].as_str().map(str::to_owned))
-        .collect())
+    Ok(ids.filter_map(|step| step["id"].as_str().map(str::to_owned)).collect())
 }
 
 #[test]
@@ -175,8 +157,7 @@ fn a_kill_at_every_step_resumes_to_the_same_end() -> Result<()> {
     for step in &steps {
         for moment in ["before", "after"] {
             let mut pair = Pair::init(&Setup::default())?;
-            pair.receiver.environment =
-                vec![("CVP_TEST_CRASH_AT".into(), format!("{step}:{moment}"))];
+            pair.receiver.environment = vec![("CVP_TEST_CRASH_AT".into(), format!("{step}:{moment}"))];
             pair.provider.start()?;
             pair.receiver.start()?;
             pair.provider.wait_normal()?;
@@ -186,38 +167,29 @@ fn a_kill_at_every_step_resumes_to_the_same_end() -> Result<()> {
             pair.receiver.wait_end(Duration::from_secs(20))?;
             pair.receiver.environment.clear();
             pair.receiver.start()?;
-            if *step == steps[0]
-                && moment == "before"
-                && pair.receiver.status()?["role"] == "receiver"
-            {
+            if *step == steps[0] && moment == "before" && pair.receiver.status()?["role"] == "receiver" {
                 // Killed before anything was journaled: nothing has begun, so the operator runs it again.
                 let (code, report) = pair.receiver.json(&["upgrade"])?;
                 ensure!(code == 0, "{report}");
             }
-            let end = pair.receiver.wait_status(
-                "the promotion is done",
-                Duration::from_secs(20),
-                |s| {
-                    s["role"] == "provider"
-                        && s["hostname"] == "node1"
-                        && s["incarnation"]["number"] == 2
-                },
-            )?;
+            let end = pair
+                .receiver
+                .wait_status("the promotion is done", Duration::from_secs(20), |s| {
+                    s["role"] == "provider" && s["hostname"] == "node1" && s["incarnation"]["number"] == 2
+                })?;
             ensure!(end["fenced"] != true, "{end}");
             goes_on(&pair.receiver, height, &block)?;
             // The old provider, started at this moment, makes no block.
             let _ = pair.provider.start();
-            let status = pair.provider.wait_status(
-                "the old provider is fenced",
-                Duration::from_secs(10),
-                |s| {
+            let status = pair
+                .provider
+                .wait_status("the old provider is fenced", Duration::from_secs(10), |s| {
                     s["reasons"]
                         .as_array()
                         .into_iter()
                         .flatten()
                         .any(|r| r["code"] == "fenced")
-                },
-            )?;
+                })?;
             ensure!(
                 status["namespaces"][0]["tip"].as_u64() == Some(height),
                 "{step}:{moment}: {status}"
@@ -230,21 +202,14 @@ fn a_kill_at_every_step_resumes_to_the_same_end() -> Result<()> {
 #[test]
 fn a_receiver_without_the_providers_key_says_so() -> Result<()> {
     let mut pair = Pair::init(&Setup::default())?;
-    std::fs::remove_file(
-        pair.receiver
-            .root()
-            .join("namespaces/global/certs/certs/key.priv"),
-    )?;
+    std::fs::remove_file(pair.receiver.root().join("namespaces/global/certs/certs/key.priv"))?;
     pair.provider.start()?;
     pair.receiver.start()?;
     pair.provider.wait_normal()?;
     loaded(&pair)?;
     pair.provider.kill()?;
     let (code, report) = pair.receiver.json(&["upgrade"])?;
-    ensure!(
-        code == 4 && verdict(&report, "keys-match") == "fail",
-        "{code} {report}"
-    );
+    ensure!(code == 4 && verdict(&report, "keys-match") == "fail", "{code} {report}");
     let (code, report) = pair.receiver.json(&["upgrade", "--allow-missing-keys"])?;
     ensure!(code == 0, "{code} {report}");
     Ok(())
