@@ -257,10 +257,7 @@ mod tests {
         assert!(read_file(&path, MAGIC).unwrap().is_none());
         write_file(&path, MAGIC, 3, b"one").unwrap();
         write_file(&path, MAGIC, 4, b"two").unwrap();
-        assert_eq!(
-            read_file(&path, MAGIC).unwrap(),
-            Some((4, b"two".to_vec()))
-        );
+        assert_eq!(read_file(&path, MAGIC).unwrap(), Some((4, b"two".to_vec())));
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 

@@ -3,8 +3,14 @@
 //! The rooms, top first; a room imports only rooms below it (telemetry is imported by all).
 
 // Rooms land one by one; what the next one will call is not dead.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
+mod assembly;
+mod commands;
+mod config;
 mod durable;
+mod ipc;
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    commands::main()
+}

@@ -1,0 +1,17 @@
+//! `cvp clear`.
+
+use super::Context;
+use crate::ipc::{Exit, Failure};
+
+/// Arguments of `clear`.
+#[derive(clap::Args, Debug)]
+pub struct Arguments {}
+
+/// Runs `clear`.
+pub fn run(_context: &Context, _arguments: &Arguments) -> Result<Exit, Failure> {
+    Err(Failure::failed(
+        "not-ready",
+        "not available in this build",
+        "",
+    ))
+}

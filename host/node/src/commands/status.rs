@@ -1,0 +1,199 @@
+//! `cvp status`: whether the pair is normal, and why not.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use super::output::{Context, decode, print_line};
+use crate::ipc::{Exit, Failure, NamespaceView, Request, StatusView};
+
+/// Arguments of `status`.
+#[derive(clap::Args, Debug, Default)]
+pub struct Arguments {
+    /// Shows it afresh every second.
+    #[arg(long)]
+    watch: bool,
+}
+
+/// Runs `status`.
+pub fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Failure> {
+    let mut connection = context.connect()?;
+    loop {
+        let view: StatusView = decode(connection.call(&Request::Status, |_| {})?)?;
+        if arguments.watch && !context.json {
+            print_line("\u{1b}[2J\u{1b}[H");
+        }
+        context.print(&view, human);
+        if !arguments.watch {
+            return Ok(if view.normal {
+                Exit::Done
+            } else {
+                Exit::Abnormal
+            });
+        }
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+/// The table an operator reads; its first line is what scripts look at.
+fn human(view: &StatusView) -> String {
+    let word = if view.normal { "normal" } else { "abnormal" };
+    let mut out = format!("cvp is {word}");
+    if view.role == "receiver" {
+        let of = view.peer.as_ref().map_or("nobody yet", |p| &p.hostname);
+        let _ = write!(out, " (receiver of {of})");
+    }
+    for reason in &view.reasons {
+        let _ = write!(out, "\n  {}: {}", reason.code, reason.message);
+    }
+    let _ = write!(out, "\n\nnode       {}, {}", view.hostname, view.role);
+    if let Some(incarnation) = &view.incarnation {
+        let _ = write!(out, ", incarnation {}", incarnation.number);
+    }
+    if !view.enabled {
+        out.push_str(", cvp is disabled");
+    }
+    match &view.peer {
+        Some(peer) => {
+            let _ = write!(out, "\npeer       {} at {}", peer.hostname, peer.address);
+            match &peer.since {
+                Some(since) => {
+                    let link = if peer.tls { "TLS" } else { "plain" };
+                    let _ = write!(out, ", {link}, since {since}");
+                }
+                None => out.push_str(", not connected"),
+            }
+        }
+        None => out.push_str("\npeer       none"),
+    }
+    for (name, address) in [("json-rpc", &view.jsonrpc), ("p2p", &view.p2p)] {
+        let _ = write!(
+            out,
+            "\n{name:<10} {}",
+            address.as_deref().unwrap_or("closed")
+        );
+    }
+    out.push('\n');
+    table(&mut out, &view.namespaces);
+    for warning in &view.warnings {
+        let _ = write!(out, "\nwarning {}: {}", warning.code, warning.message);
+    }
+    for namespace in &view.namespaces {
+        for warning in &namespace.warnings {
+            let _ = write!(
+                out,
+                "\nwarning {} ({}): {}",
+                warning.code, namespace.name, warning.message
+            );
+        }
+    }
+    out.trim_end().to_owned()
+}
+
+fn table(out: &mut String, namespaces: &[NamespaceView]) {
+    let mut rows = vec![
+        [
+            "namespace",
+            "role",
+            "phase",
+            "tip",
+            "durable",
+            "lag",
+            "strategy",
+        ]
+        .map(str::to_owned),
+    ];
+    for n in namespaces {
+        let strategies = n.strategies.iter();
+        let strategies = strategies.map(|s| format!("{}/{} {}", s.kind, s.id, s.state));
+        let lag = match n.lag_blocks {
+            0 => "0".to_owned(),
+            blocks => format!("{blocks} blocks, {:.1} s", n.lag_seconds),
+        };
+        rows.push([
+            n.name.clone(),
+            n.role.clone(),
+            n.phase.as_str().to_owned(),
+            n.tip.to_string(),
+            n.durable.to_string(),
+            lag,
+            strategies.collect::<Vec<_>>().join(", "),
+        ]);
+    }
+    let mut widths = [0; 7];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    for row in &rows {
+        let cells = row.iter().zip(widths);
+        let line: Vec<String> = cells.map(|(cell, w)| format!("{cell:<w$}")).collect();
+        let _ = write!(out, "\n{}", line.join("  ").trim_end());
+    }
+    out.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ipc::{PeerView, Phase, ReasonView};
+
+    fn view() -> StatusView {
+        StatusView {
+            normal: false,
+            role: "receiver".to_owned(),
+            hostname: "cvp".to_owned(),
+            node_id: None,
+            incarnation: None,
+            enabled: true,
+            peer: Some(PeerView {
+                hostname: "node1".to_owned(),
+                address: "127.0.0.1:1".to_owned(),
+                since: None,
+                tls: true,
+            }),
+            reasons: vec![ReasonView::new("receiver-silent", "no message for 3 s")],
+            warnings: Vec::new(),
+            namespaces: vec![NamespaceView {
+                name: "global".to_owned(),
+                role: "cvp".to_owned(),
+                phase: Phase::CatchUp,
+                tip: 120,
+                durable: 7,
+                lag_blocks: 113,
+                lag_bytes: 0,
+                lag_seconds: 1.5,
+                history_from: 0,
+                strategies: Vec::new(),
+                overrides: Vec::new(),
+                warnings: vec![ReasonView::new("development-genesis", "public keys")],
+            }],
+            jsonrpc: None,
+            p2p: None,
+            metrics: None,
+            version: String::new(),
+        }
+    }
+
+    #[test]
+    fn the_first_line_is_for_scripts() {
+        let mut view = view();
+        assert!(human(&view).starts_with("cvp is abnormal (receiver of node1)\n"));
+        view.role = "provider".to_owned();
+        view.normal = true;
+        assert!(human(&view).starts_with("cvp is normal\n"));
+    }
+
+    #[test]
+    fn reasons_and_lag_are_shown() {
+        let text = human(&view());
+        for part in [
+            "receiver-silent: no message",
+            "catch-up",
+            "113 blocks, 1.5 s",
+            "development-genesis",
+        ] {
+            assert!(text.contains(part), "{part} in\n{text}");
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! `cvp upgrade`.
+
+use super::Context;
+use crate::ipc::{Exit, Failure};
+
+/// Arguments of `upgrade`.
+#[derive(clap::Args, Debug)]
+pub struct Arguments {}
+
+/// Runs `upgrade`.
+pub fn run(_context: &Context, _arguments: &Arguments) -> Result<Exit, Failure> {
+    Err(Failure::failed(
+        "not-ready",
+        "not available in this build",
+        "",
+    ))
+}

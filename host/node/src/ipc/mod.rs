@@ -1,0 +1,21 @@
+//! The operator's Unix socket: shared types, server, client, the one status view.
+//!
+//! One JSON object a line, bounded. A request is answered by any number of `progress` lines and then one `done` or `failed`. The socket is
+//! readable by its owner only, from its first instant. What a node answers in its role stands in one table ([`Request::allowed`]). Does not
+//! decide anything: requests go to the [`Operator`] that assembly provides.
+
+mod client;
+mod failure;
+mod path;
+mod request;
+mod server;
+mod status;
+mod wire;
+
+pub use client::{Connection, call};
+pub use failure::{Exit, Failure};
+pub use request::{Allowed, Request};
+pub use server::{Operator, Progress, Server};
+pub use status::{
+    IncarnationView, NamespaceView, PeerView, Phase, ReasonView, StatusView, StrategyView,
+};

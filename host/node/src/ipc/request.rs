@@ -1,0 +1,123 @@
+//! What an operator can ask of a running node, and in which role it answers.
+
+use cvp_core::config::PairRole;
+use cvp_core::types::{Height, Namespace};
+use serde::{Deserialize, Serialize};
+
+use super::Failure;
+
+/// One request over the socket.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "kebab-case")]
+pub enum Request {
+    /// The [`super::StatusView`].
+    Status,
+    /// Accept a standby from now on.
+    Enable,
+    /// Drop the standby and refuse new ones.
+    Disable,
+    /// Promotion, or its preflight.
+    Upgrade {
+        /// Only list the preflight.
+        dry_run: bool,
+        /// Go on without the provider's keys.
+        allow_missing_keys: bool,
+        /// The operator says that a silent target is down.
+        target_is_down: bool,
+    },
+    /// Names of the running namespaces.
+    NamespaceList,
+    /// The strategies and where they come from.
+    PluginList,
+    /// Ends the quarantine of a plugin.
+    PluginReset {
+        /// Its id.
+        id: String,
+    },
+    /// Recompute hashes and state.
+    Verify {
+        /// One namespace; all when absent.
+        namespace: Option<Namespace>,
+        /// First height; the first of the history when absent.
+        from: Option<Height>,
+        /// Last height; the tip when absent.
+        to: Option<Height>,
+    },
+}
+
+/// The roles that answer a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Allowed {
+    /// Either end of the pair.
+    Both,
+    /// Only this one.
+    Only(PairRole),
+}
+
+impl Request {
+    /// The one allow-list: which role answers what.
+    pub fn allowed(&self) -> Allowed {
+        match self {
+            Request::Status
+            | Request::Verify { .. }
+            | Request::NamespaceList
+            | Request::PluginList
+            | Request::PluginReset { .. } => Allowed::Both,
+            Request::Enable | Request::Disable => Allowed::Only(PairRole::Provider),
+            Request::Upgrade { .. } => Allowed::Only(PairRole::Receiver),
+        }
+    }
+
+    /// As an operator types it.
+    pub fn spelling(&self) -> &'static str {
+        match self {
+            Request::Status => "status",
+            Request::Enable => "enable",
+            Request::Disable => "disable",
+            Request::Upgrade { .. } => "upgrade",
+            Request::NamespaceList => "namespace list",
+            Request::PluginList => "plugin list",
+            Request::PluginReset { .. } => "plugin reset",
+            Request::Verify { .. } => "verify",
+        }
+    }
+
+    /// Refuses a request that `role` does not answer.
+    pub fn check(&self, role: PairRole) -> Result<(), Failure> {
+        match self.allowed() {
+            Allowed::Only(wanted) if wanted != role => Err(Failure::refused(
+                "wrong-role",
+                format!("`cvp {}` is not available on a {role}", self.spelling()),
+                format!("run it on the {wanted}"),
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_role_answers_its_own() {
+        let upgrade = Request::Upgrade {
+            dry_run: true,
+            allow_missing_keys: false,
+            target_is_down: false,
+        };
+        assert!(upgrade.check(PairRole::Receiver).is_ok());
+        assert_eq!(
+            upgrade.check(PairRole::Provider).unwrap_err().exit.code(),
+            4
+        );
+        assert!(Request::Enable.check(PairRole::Receiver).is_err());
+        assert!(Request::Status.check(PairRole::Receiver).is_ok());
+    }
+
+    #[test]
+    fn requests_are_tagged_lines() {
+        let text = serde_json::to_string(&Request::NamespaceList).unwrap();
+        assert_eq!(text, r#"{"command":"namespace-list"}"#);
+    }
+}
