@@ -5,11 +5,15 @@
 // Rooms land one by one; what the next one will call is not dead.
 #![allow(dead_code, unused_imports)]
 
-mod assembly;
 mod commands;
+mod assembly;
+mod ipc;
+mod rpc;
+mod namespace;
+mod consensus;
 mod config;
 mod durable;
-mod ipc;
+mod telemetry;
 
 fn main() -> std::process::ExitCode {
     commands::main()

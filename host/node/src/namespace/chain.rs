@@ -1,0 +1,321 @@
+//! One chain and its handle: what the rest of the node calls. Threads and their loops are in `maker` and `committer`.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use cvp_core::chain::{Rejected, Request, Window, admission};
+use cvp_core::ledger::{Ledger, LedgerError, Tips};
+use cvp_core::record::Delta;
+use cvp_core::types::{Hostname, Incarnation, Namespace, NodeRole, Position, Refusal, UnixNanos};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tracing::{error, info};
+
+use super::committer::{self, CommitSignal};
+use super::maker::{self, Maker};
+use super::{ChainError, ChainState, SubmitError, Verifier};
+use crate::consensus::{Order, OrderOptions};
+use crate::telemetry::counters;
+
+/// Transaction version this node speaks for all clients (see docs/json-rpc.md).
+pub const TX_VERSION: &str = "3.0";
+
+/// What a chain must know beside its ledger.
+#[derive(Debug, Clone)]
+pub struct ChainOptions {
+    /// Its name.
+    pub namespace: Namespace,
+    /// What this node is in it (`self.type`); for status and `node_*` answers.
+    pub role: NodeRole,
+    /// Pool, batches and their times.
+    pub order: OrderOptions,
+    /// `duplicate.tx_active_time`: how old a transaction may be.
+    pub active_time: Duration,
+    /// `duplicate.tx_drift_time`: how far in the future its time may be.
+    pub drift_time: Duration,
+}
+
+impl ChainOptions {
+    /// The platform's defaults.
+    pub fn new(namespace: Namespace, role: NodeRole) -> Self {
+        Self {
+            namespace,
+            role,
+            order: OrderOptions::default(),
+            active_time: Duration::from_secs(24 * 3600),
+            drift_time: Duration::from_secs(300),
+        }
+    }
+
+    fn window(&self) -> Window {
+        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        Window {
+            active_nanos: nanos(self.active_time),
+            drift_nanos: nanos(self.drift_time),
+        }
+    }
+}
+
+/// What both threads and the handle share.
+pub(super) struct Shared {
+    pub(super) options: ChainOptions,
+    pub(super) ledger: Arc<dyn Ledger>,
+    pub(super) order: Order,
+    pub(super) tips: watch::Sender<Tips>,
+    pub(super) state: watch::Sender<ChainState>,
+    pub(super) signal: CommitSignal,
+}
+
+impl Shared {
+    /// Goes to `next` if the table of states allows it; says whether it did.
+    pub(super) fn go(&self, next: ChainState) -> bool {
+        self.state.send_if_modified(|state| {
+            let allowed = state.valid_transition(&next);
+            if allowed {
+                *state = next;
+            }
+            allowed
+        })
+    }
+
+    /// The chain failed: state, log line, and both threads wake to end.
+    pub(super) fn fail(&self, refusal: Refusal) {
+        if self.go(ChainState::Failed(refusal.clone())) {
+            error!(namespace = %self.options.namespace, %refusal, "namespace stopped");
+        }
+        self.order.close();
+        self.signal.stop();
+    }
+
+    /// A ledger error as ours.
+    pub(super) fn ledger_error(&self, source: LedgerError) -> ChainError {
+        ChainError::Ledger {
+            namespace: self.options.namespace.clone(),
+            source,
+        }
+    }
+}
+
+/// The handle of one chain.
+pub struct Chain {
+    shared: Arc<Shared>,
+    verifier: Verifier,
+    maker: Mutex<Option<JoinHandle<()>>>,
+    committer: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Chain {
+    /// Takes an open ledger into service: brings it to applied, then follows. Blocks while the ledger applies what a crash left behind.
+    ///
+    /// # Errors
+    /// The ledger cannot be applied, or the system gave no thread.
+    pub fn open(options: ChainOptions, ledger: Arc<dyn Ledger>, verifier: Verifier) -> Result<Arc<Self>, ChainError> {
+        let namespace = options.namespace.clone();
+        let failed = |source| ChainError::Ledger {
+            namespace: namespace.clone(),
+            source,
+        };
+        ledger.sync().map_err(failed)?;
+        ledger.apply().map_err(failed)?;
+        let tips = ledger.tips();
+        let shared = Arc::new(Shared {
+            order: Order::new(&options.order),
+            options,
+            ledger,
+            tips: watch::Sender::new(tips),
+            state: watch::Sender::new(ChainState::Following),
+            signal: CommitSignal::default(),
+        });
+        let committer = committer::start(Arc::clone(&shared)).map_err(|source| ChainError::Thread {
+            namespace: namespace.clone(),
+            source,
+        })?;
+        info!(%namespace, height = tips.applied.height, "namespace opened");
+        Ok(Arc::new(Self {
+            shared,
+            verifier,
+            maker: Mutex::new(None),
+            committer: Mutex::new(Some(committer)),
+        }))
+    }
+
+    /// Its name.
+    pub fn namespace(&self) -> &Namespace {
+        &self.shared.options.namespace
+    }
+
+    /// What it was opened with.
+    pub fn options(&self) -> &ChainOptions {
+        &self.shared.options
+    }
+
+    /// Its ledger. Replication appends and syncs here while the chain follows; nobody else writes.
+    pub fn ledger(&self) -> &Arc<dyn Ledger> {
+        &self.shared.ledger
+    }
+
+    /// How far it is: what was last published.
+    pub fn tips(&self) -> Tips {
+        *self.shared.tips.borrow()
+    }
+
+    /// Changes of the tips, coalesced: durable and applied heights as they grow.
+    pub fn watch_tips(&self) -> watch::Receiver<Tips> {
+        self.shared.tips.subscribe()
+    }
+
+    /// What it is doing.
+    pub fn state(&self) -> ChainState {
+        self.shared.state.borrow().clone()
+    }
+
+    /// Changes of the state.
+    pub fn watch_state(&self) -> watch::Receiver<ChainState> {
+        self.shared.state.subscribe()
+    }
+
+    /// Transactions waiting for a block.
+    pub fn pending(&self) -> usize {
+        self.shared.order.len()
+    }
+
+    /// Checks a transaction as a client sent it and puts it into the pool; answers its hash. The signature is checked on a verifier
+    /// thread. Waits for nothing else: neither a block nor the disk's writes.
+    ///
+    /// # Errors
+    /// The platform's code and text: parameters, signature, expiry, duplicate, full pool, or a chain that makes no blocks.
+    pub async fn submit(&self, transaction: &serde_json::Value) -> Result<[u8; 32], SubmitError> {
+        let outcome = self.admit(transaction).await;
+        counters::submitted(
+            self.namespace(),
+            outcome.as_ref().map_or_else(|error| error.code, |_| 0),
+        );
+        outcome
+    }
+
+    async fn admit(&self, transaction: &serde_json::Value) -> Result<[u8; 32], SubmitError> {
+        self.must_make()?;
+        let request = Request::from_json(transaction).map_err(|bad| SubmitError {
+            code: bad.code,
+            message: bad.message,
+        })?;
+        if self.shared.order.is_full() {
+            return Err(SubmitError::busy());
+        }
+        let transaction = self.verifier.verify(request, TX_VERSION).await?;
+        let options = &self.shared.options;
+        admission(&transaction, wall_clock(), options.window()).map_err(refused)?;
+        let hash = transaction.hash;
+        self.must_make()?;
+        self.shared
+            .order
+            .admit(self.shared.ledger.as_ref(), transaction)
+            .map_err(refused)?;
+        Ok(hash)
+    }
+
+    fn must_make(&self) -> Result<(), SubmitError> {
+        let state = self.shared.state.borrow();
+        match &*state {
+            ChainState::Making { .. } => Ok(()),
+            other => Err(SubmitError::not_making(other)),
+        }
+    }
+
+    /// Becomes the maker of this chain's blocks, in place. With a take-over delta the take-over block (empty, carrying that delta) is made
+    /// at once; answers its position, or the tip without one, when it is durable and applied. Blocks for that long.
+    ///
+    /// The caller has ended every other writer of the ledger (the replication session) before.
+    ///
+    /// # Errors
+    /// The chain is fenced, failed, stopped or making already; the ledger refused.
+    pub fn begin_making(
+        &self,
+        hostname: Hostname,
+        incarnation: Incarnation,
+        takeover: Option<Delta>,
+    ) -> Result<Position, ChainError> {
+        let mut slot = self.maker.lock();
+        let shared = &self.shared;
+        let state = shared.state.borrow().clone();
+        if state != ChainState::Following {
+            return Err(ChainError::State {
+                namespace: self.namespace().clone(),
+                state: state.word(),
+                wanted: "begin making blocks",
+            });
+        }
+        let settle = || -> Result<Maker, ChainError> {
+            shared.ledger.sync().map_err(|e| shared.ledger_error(e))?;
+            shared.ledger.apply().map_err(|e| shared.ledger_error(e))?;
+            Maker::at_tip(Arc::clone(shared), hostname, incarnation)
+        };
+        let mut maker = settle()?;
+        if let Some(delta) = takeover {
+            maker.make_takeover(delta)?;
+            shared.ledger.sync().map_err(|e| shared.ledger_error(e))?;
+            shared.ledger.apply().map_err(|e| shared.ledger_error(e))?;
+        }
+        shared.tips.send_replace(shared.ledger.tips());
+        shared.order.open();
+        let thread = maker::start(maker).map_err(|source| ChainError::Thread {
+            namespace: self.namespace().clone(),
+            source,
+        })?;
+        *slot = Some(thread);
+        if !shared.go(ChainState::Making { incarnation }) {
+            shared.order.close();
+        }
+        let tip = shared.ledger.tips().applied;
+        info!(namespace = %self.namespace(), %incarnation, height = tip.height, "making blocks");
+        Ok(tip)
+    }
+
+    /// Replication made records durable in the ledger: they are applied and the tips published, soon.
+    pub fn synced(&self) {
+        self.shared.signal.wake();
+    }
+
+    /// Ends block making for good because this node's place was taken. What was appended becomes durable; the pool is dropped.
+    pub fn fence(&self, reason: Refusal) {
+        self.shared.go(ChainState::Fenced(reason));
+        self.end_making();
+    }
+
+    /// Stops the chain: the block being made is finished, synced and applied, then both threads end. Blocks for that long.
+    pub fn close(&self) {
+        self.end_making();
+        self.shared.signal.stop();
+        if let Some(thread) = self.committer.lock().take() {
+            join(thread);
+        }
+        self.shared.go(ChainState::Stopped);
+        info!(namespace = %self.namespace(), height = self.tips().applied.height, "namespace closed");
+    }
+
+    fn end_making(&self) {
+        self.shared.order.close();
+        if let Some(thread) = self.maker.lock().take() {
+            join(thread);
+        }
+    }
+}
+
+fn refused(rejected: Rejected) -> SubmitError {
+    SubmitError {
+        code: rejected.code,
+        message: rejected.message,
+    }
+}
+
+/// Threads catch their own panics; an error here is already in the chain's state.
+fn join(thread: JoinHandle<()>) {
+    let _ = thread.join();
+}
+
+/// Wall clock, ns since the epoch; 0 before 1970.
+pub(super) fn wall_clock() -> UnixNanos {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}

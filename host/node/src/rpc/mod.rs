@@ -1,0 +1,216 @@
+//! JSON-RPC over HTTP: one file a method family, each only rendering what the applied chain holds.
+//!
+//! Owns the envelope, the parameters' spellings, the shapes of answers and the limits of the HTTP side. Owns no rule of the chain: sends
+//! go to [`Chain::submit`](crate::namespace::Chain::submit), queries read the ledger through a [`view`]. A receiver answers what
+//! [`allowed`] lists. A panic in a method is an answer with code -32000, never a dropped connection.
+
+mod allowed;
+mod body;
+mod envelope;
+mod error;
+mod page;
+mod params;
+mod server;
+mod shape;
+mod view;
+
+mod account;
+mod block;
+mod contract;
+mod did;
+mod node;
+mod send;
+mod tx;
+mod tx_range;
+mod version;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use cvp_core::types::Hostname;
+use tokio::sync::Semaphore;
+use tracing::error;
+
+pub use allowed::receiver_answers;
+pub use server::{HttpOptions, RpcServer};
+
+use self::envelope::{Body, Call, Outcome, Unreadable, render};
+use self::error::RpcError;
+use self::params::Params;
+use self::view::ChainView;
+use crate::namespace::{Chain, ChainSet, ChainState};
+use crate::telemetry::counters;
+
+/// Queries reading the disk at once; more wait in their connections.
+const QUERIES_MAX: usize = 64;
+
+/// What this node is, as its answers say. Replaced whole when the role changes.
+#[derive(Debug, Clone)]
+pub struct NodeFacts {
+    /// Own hostname; the provider's after an upgrade.
+    pub hostname: Hostname,
+    /// Address shown in `node_getNodes`.
+    pub ip: String,
+    /// Port of the pair's link, shown in `node_getNodes`.
+    pub p2p_port: u16,
+    /// A receiver answers only what [`receiver_answers`] lists.
+    pub receiver: bool,
+}
+
+/// The JSON-RPC surface of one node, whatever it is served over.
+pub struct Rpc {
+    chains: ChainSet,
+    facts: ArcSwap<NodeFacts>,
+    queries: Arc<Semaphore>,
+}
+
+/// What one call works on.
+struct Context {
+    chain: Arc<Chain>,
+    facts: Arc<NodeFacts>,
+}
+
+impl Context {
+    fn view(&self) -> ChainView<'_> {
+        ChainView::of(self.chain.ledger().as_ref())
+    }
+
+    fn makes_blocks(&self) -> bool {
+        matches!(self.chain.state(), ChainState::Making { .. })
+    }
+
+    /// Whether `host` is this node or the maker of the latest block (the node a standby stands by).
+    fn knows_host(&self, host: &str) -> Result<bool, RpcError> {
+        if self.facts.hostname.as_str() == host {
+            return Ok(true);
+        }
+        let view = self.view();
+        Ok(view.block(view.latest)?.header.proposer.as_str() == host)
+    }
+}
+
+impl Rpc {
+    /// Serves the chains in `chains`.
+    pub fn new(chains: ChainSet, facts: NodeFacts) -> Arc<Self> {
+        Arc::new(Self {
+            chains,
+            facts: ArcSwap::from_pointee(facts),
+            queries: Arc::new(Semaphore::new(QUERIES_MAX)),
+        })
+    }
+
+    /// The node became something else (an upgrade): calls that begin from now on see it.
+    pub fn set_facts(&self, facts: NodeFacts) {
+        self.facts.store(Arc::new(facts));
+    }
+
+    /// Answers one body: a request or an array of them. Never fails and never panics.
+    pub async fn answer(self: &Arc<Self>, body: Bytes) -> String {
+        match envelope::parse(&body) {
+            Body::One(call) => self.answer_one(call).await,
+            Body::Many(calls) => {
+                let mut answers = Vec::with_capacity(calls.len());
+                for running in calls.into_iter().map(|call| self.begin(call)).collect::<Vec<_>>() {
+                    answers.push(running.finish().await);
+                }
+                format!("[{}]", answers.join(","))
+            }
+        }
+    }
+
+    async fn answer_one(self: &Arc<Self>, call: Result<Call, Unreadable>) -> String {
+        self.begin(call).finish().await
+    }
+
+    /// Starts a call on a task of its own, so that a panic in it is caught and a batch runs side by side.
+    fn begin(self: &Arc<Self>, call: Result<Call, Unreadable>) -> Running {
+        match call {
+            Err(unreadable) => Running {
+                namespace: None,
+                id: unreadable.id,
+                task: Err(unreadable.error),
+            },
+            Ok(call) => {
+                let rpc = Arc::clone(self);
+                let (namespace, id) = (Some(call.namespace.clone()), call.id.clone());
+                let task = tokio::spawn(async move { rpc.call(call).await });
+                Running {
+                    namespace,
+                    id,
+                    task: Ok(task),
+                }
+            }
+        }
+    }
+
+    async fn call(&self, call: Call) -> Outcome {
+        let begun = Instant::now();
+        let outcome = self.dispatch(call).await;
+        let code = outcome.as_ref().err().map_or(0, |error| error.code);
+        counters::answered(code, begun.elapsed().as_secs_f64());
+        outcome
+    }
+
+    async fn dispatch(&self, call: Call) -> Outcome {
+        let facts = self.facts.load_full();
+        if facts.receiver && !receiver_answers(&call.method) {
+            return Err(RpcError::cvp_closed(&call.method.chars().take(64).collect::<String>()));
+        }
+        let chain = self
+            .chains
+            .get(&call.namespace)
+            .ok_or_else(|| RpcError::namespace(&call.namespace))?;
+        let context = Context { chain, facts };
+        let params = Params::new(call.params);
+        if send::is_send(&call.method) {
+            return send::answer(&params, &context).await;
+        }
+        let slot = Arc::clone(&self.queries).acquire_owned().await;
+        let query = tokio::task::spawn_blocking(move || {
+            let outcome = query(&call.method, &params, &context);
+            drop(slot);
+            outcome
+        });
+        query.await.unwrap_or_else(|join| Err(panicked(&join)))
+    }
+}
+
+/// A query, on a blocking thread.
+fn query(method: &str, params: &Params, context: &Context) -> Outcome {
+    let answered = match method.split_once('_') {
+        Some(("block", name)) => block::answer(name, params, context),
+        Some(("tx", name)) => tx::answer(name, params, context),
+        Some(("account", name)) => account::answer(name, params, context),
+        Some(("contract", name)) => contract::answer(name, params, context),
+        Some(("node", name)) => node::answer(name, context),
+        Some(("version", name)) => version::answer(name, params, context),
+        Some(("did", name)) => did::answer(name, context),
+        Some(("mq", "getAllQueueNames")) => Some(node::queue_names()),
+        _ => None,
+    };
+    answered.unwrap_or_else(|| Err(RpcError::method(method)))
+}
+
+fn panicked(join: &tokio::task::JoinError) -> RpcError {
+    error!(%join, "a JSON-RPC method panicked");
+    RpcError::internal("internal error of this node; see its log")
+}
+
+/// A call under way and what its answer needs.
+struct Running {
+    namespace: Option<String>,
+    id: Option<Box<serde_json::value::RawValue>>,
+    task: Result<tokio::task::JoinHandle<Outcome>, RpcError>,
+}
+
+impl Running {
+    async fn finish(self) -> String {
+        let outcome = match self.task {
+            Ok(task) => task.await.unwrap_or_else(|join| Err(panicked(&join))),
+            Err(error) => Err(error),
+        };
+        render(self.namespace.as_deref(), self.id.as_deref(), &outcome)
+    }
+}

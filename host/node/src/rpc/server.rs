@@ -1,0 +1,243 @@
+//! The HTTP side: accepts a bounded number of connections, reads bodies in bounded time and size, hands them to [`Rpc`].
+//!
+//! Any path, any method, any content type; answers are JSON with status 200, but 413 for a body over the cap. Owns the listening
+//! socket: [`RpcServer::close`] gives the port back.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::{JoinHandle, JoinSet};
+use tracing::{debug, info, warn};
+
+use super::Rpc;
+use super::body::{self, BodyError};
+use super::envelope::render;
+use super::error::{BAD_REQUEST, HTTP_TIMEOUT, RpcError};
+use crate::telemetry::counters::ConnectionGauge;
+
+/// Requests under way get this long to finish when the server closes.
+const CLOSE_TIME: Duration = Duration::from_secs(2);
+/// Pause after a failed accept (out of descriptors), so that the loop does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Headers of one request, at most.
+const HEADERS_MAX: usize = 64;
+/// Buffer of one connection; bounds the header block. Bytes.
+const CONNECTION_BUFFER_BYTES: usize = 64 << 10;
+
+/// Limits of the HTTP side.
+#[derive(Debug, Clone)]
+pub struct HttpOptions {
+    /// `http.request.max_content_length`, bytes; the platform's default is 100 KiB.
+    pub body_bytes_max: usize,
+    /// Time for a request's headers; also how long an idle connection is kept.
+    pub header_time: Duration,
+    /// Time for a request's body (`http.request.read_timeout` bounds it from above).
+    pub body_time: Duration,
+    /// Connections at once; more wait in the system's backlog.
+    pub connections_max: usize,
+    /// `http.allowedOrigins`; `*` allows all.
+    pub allowed_origins: Vec<String>,
+}
+
+impl Default for HttpOptions {
+    fn default() -> Self {
+        Self {
+            body_bytes_max: 100 << 10,
+            header_time: Duration::from_secs(60),
+            body_time: Duration::from_secs(30),
+            connections_max: 1024,
+            allowed_origins: vec!["*".to_owned()],
+        }
+    }
+}
+
+/// A serving JSON-RPC port.
+pub struct RpcServer {
+    address: SocketAddr,
+    closing: watch::Sender<bool>,
+    serving: JoinHandle<()>,
+}
+
+struct Served {
+    rpc: Arc<Rpc>,
+    options: HttpOptions,
+}
+
+impl RpcServer {
+    /// Listens on `address` (port 0 picks a free one) and serves.
+    ///
+    /// # Errors
+    /// The address is taken or not ours.
+    pub async fn start(address: SocketAddr, options: HttpOptions, rpc: Arc<Rpc>) -> std::io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        let (closing, closed) = watch::channel(false);
+        let served = Arc::new(Served { rpc, options });
+        let serving = tokio::spawn(accept(listener, served, closed));
+        info!(%address, "serving JSON-RPC");
+        Ok(Self {
+            address,
+            closing,
+            serving,
+        })
+    }
+
+    /// The address served.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Closes the port at once; requests under way get up to 2 s.
+    pub async fn close(self) {
+        self.closing.send_replace(true);
+        if self.serving.await.is_err() {
+            warn!(address = %self.address, "the JSON-RPC server ended abnormally");
+        }
+        info!(address = %self.address, "JSON-RPC port closed");
+    }
+}
+
+async fn accept(listener: TcpListener, served: Arc<Served>, mut closed: watch::Receiver<bool>) {
+    let router = Router::new().fallback(answer).with_state(Arc::clone(&served));
+    let slots = Arc::new(Semaphore::new(served.options.connections_max.max(1)));
+    let mut open = JoinSet::new();
+    loop {
+        while open.try_join_next().is_some() {}
+        let accepted = async {
+            let slot = Arc::clone(&slots).acquire_owned().await;
+            (slot, listener.accept().await)
+        };
+        let (slot, accepted) = tokio::select! {
+            accepted = accepted => accepted,
+            _ = closed.wait_for(|closed| *closed) => break,
+        };
+        match (slot, accepted) {
+            (Ok(slot), Ok((stream, peer))) => {
+                let serve = serve(stream, router.clone(), served.options.header_time, closed.clone());
+                open.spawn(async move {
+                    let _gauge = ConnectionGauge::open();
+                    if let Err(error) = serve.await {
+                        debug!(%peer, %error, "connection ended early");
+                    }
+                    drop(slot);
+                });
+            }
+            (_, Err(error)) => {
+                warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+            (Err(_), _) => break,
+        }
+    }
+    drop(listener);
+    let drained = async { while open.join_next().await.is_some() {} };
+    if tokio::time::timeout(CLOSE_TIME, drained).await.is_err() {
+        open.shutdown().await;
+    }
+}
+
+async fn serve(
+    stream: TcpStream,
+    router: Router,
+    header_time: Duration,
+    mut closed: watch::Receiver<bool>,
+) -> Result<(), hyper::Error> {
+    // Small answers must not wait for the peer's delayed acknowledgement; a socket that refuses is as good without.
+    let _ = stream.set_nodelay(true);
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(header_time)
+        .max_headers(HEADERS_MAX)
+        .max_buf_size(CONNECTION_BUFFER_BYTES)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        ended = connection.as_mut() => return ended,
+        _ = closed.wait_for(|closed| *closed) => connection.as_mut().graceful_shutdown(),
+    }
+    connection.await
+}
+
+async fn answer(State(served): State<Arc<Served>>, request: Request<Body>) -> Result<Response<Body>, Infallible> {
+    let (head, body) = request.into_parts();
+    let origin = allowed_origin(&head.headers, &served.options.allowed_origins);
+    if head.method == Method::OPTIONS {
+        return Ok(preflight(origin));
+    }
+    let collected = if head.method == Method::POST {
+        let options = &served.options;
+        body::collect(&head.headers, body, options.body_bytes_max, options.body_time).await
+    } else {
+        Ok(bytes::Bytes::new())
+    };
+    let mut close = false;
+    let (status, text) = match collected {
+        Ok(body) => (StatusCode::OK, served.rpc.answer(body).await),
+        Err(error) => {
+            close = true;
+            refuse_body(error, served.options.body_bytes_max)
+        }
+    };
+    let mut response = Response::new(Body::from(text));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if close {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    if let Some(origin) = origin {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+    }
+    Ok(response)
+}
+
+fn refuse_body(error: BodyError, bytes_max: usize) -> (StatusCode, String) {
+    let (status, error) = match error {
+        BodyError::TooLarge => (
+            StatusCode::PAYLOAD_TOO_LARGE,
+            RpcError::new(
+                BAD_REQUEST,
+                format!("request body is too large: at most {bytes_max} bytes are taken"),
+            ),
+        ),
+        BodyError::TooSlow => (
+            StatusCode::OK,
+            RpcError::new(HTTP_TIMEOUT, "the request did not arrive in time"),
+        ),
+        BodyError::Broken => (StatusCode::OK, RpcError::request("the request body is malformed")),
+    };
+    (status, render(None, None, &Err(error)))
+}
+
+fn allowed_origin(headers: &HeaderMap, allowed: &[String]) -> Option<HeaderValue> {
+    let origin = headers.get(header::ORIGIN)?;
+    if allowed.iter().any(|entry| entry == "*") {
+        return Some(HeaderValue::from_static("*"));
+    }
+    let known = allowed.iter().any(|entry| entry.as_bytes() == origin.as_bytes());
+    known.then(|| origin.clone())
+}
+
+fn preflight(origin: Option<HeaderValue>) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let headers = response.headers_mut();
+    if let Some(origin) = origin {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("POST"));
+        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("*"));
+    }
+    headers.insert(header::VARY, HeaderValue::from_static("Origin"));
+    response
+}

@@ -1,0 +1,174 @@
+//! Log lines: to stderr, and to a file a day under `logs/` through a bounded queue that drops lines rather than block a block maker.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use time::format_description::BorrowedFormatItem;
+use time::macros::format_description;
+use time::{OffsetDateTime, UtcOffset};
+use tracing::{Event, Subscriber};
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use tracing_appender::rolling::{RollingFileAppender, Rotation};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use super::Level;
+
+/// Lines waiting for the file writer, at most; about 2 MiB. Beyond it lines are dropped.
+const QUEUED_LINES_MAX: usize = 16_384;
+/// Days of log files kept.
+const FILES_MAX: usize = 30;
+
+/// Where log lines go and which.
+#[derive(Debug, Clone)]
+pub struct LogOptions {
+    /// Level of every module without one of its own (`log.log_level`).
+    pub level: Level,
+    /// (module path prefix such as `cvp::rpc`, level).
+    pub modules: Vec<(String, Level)>,
+    /// Directory of the daily files (`log.log_dir`); None: no files (`log.dump_file = false`).
+    pub directory: Option<PathBuf>,
+}
+
+/// Flushes and closes the log file when dropped; lives as long as the process logs.
+#[must_use]
+pub struct LogGuard {
+    _file: Option<WorkerGuard>,
+}
+
+/// Logging that could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum LogsError {
+    /// The directory or the day's file cannot be written.
+    #[error("cannot write log files under {directory}: {source}")]
+    Directory {
+        /// As configured.
+        directory: PathBuf,
+        /// What the system said.
+        source: tracing_appender::rolling::InitError,
+    },
+    /// Logging was set up before in this process.
+    #[error("logging is already set up")]
+    Twice,
+}
+
+/// Sets up logging for the whole process.
+///
+/// # Errors
+/// The log directory cannot be written, or logging was set up before.
+pub fn start_logs(options: &LogOptions) -> Result<LogGuard, LogsError> {
+    let targets = Targets::new().with_default(options.level.filter()).with_targets(
+        options
+            .modules
+            .iter()
+            .map(|(module, level)| (module.clone(), level.filter())),
+    );
+    let (file_layer, guard) = match &options.directory {
+        None => (None, None),
+        Some(directory) => {
+            let appender = RollingFileAppender::builder()
+                .rotation(Rotation::DAILY)
+                .filename_prefix("cvp")
+                .filename_suffix("log")
+                .max_log_files(FILES_MAX)
+                .build(directory)
+                .map_err(|source| LogsError::Directory {
+                    directory: directory.clone(),
+                    source,
+                })?;
+            let (writer, guard) = NonBlockingBuilder::default()
+                .buffered_lines_limit(QUEUED_LINES_MAX)
+                .lossy(true)
+                .thread_name("cvp-log")
+                .finish(appender);
+            let layer = tracing_subscriber::fmt::layer()
+                .event_format(PlatformLine)
+                .with_ansi(false)
+                .with_writer(writer);
+            (Some(layer), Some(guard))
+        }
+    };
+    tracing_subscriber::registry()
+        .with(targets)
+        .with(
+            tracing_subscriber::fmt::layer()
+                .event_format(PlatformLine)
+                .with_ansi(false)
+                .with_writer(std::io::stderr),
+        )
+        .with(file_layer)
+        .try_init()
+        .map_err(|_| LogsError::Twice)?;
+    Ok(LogGuard { _file: guard })
+}
+
+/// One line: `2006-01-02T15:04:05.000 NOTICE cvp::module message field=value`.
+struct PlatformLine;
+
+const TIME: &[BorrowedFormatItem<'_>] =
+    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]");
+
+impl<S, N> FormatEvent<S, N> for PlatformLine
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let now = OffsetDateTime::now_utc().to_offset(UtcOffset::UTC);
+        let stamp = now.format(&TIME).map_err(|_| fmt::Error)?;
+        let metadata = event.metadata();
+        write!(
+            writer,
+            "{stamp} {} {} ",
+            Level::word(metadata.level()),
+            metadata.target()
+        )?;
+        context.field_format().format_fields(writer.by_ref(), event)?;
+        writeln!(writer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::Arc;
+
+    use parking_lot::Mutex;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Sink(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_line_has_time_platform_level_module_and_fields() {
+        let sink = Sink::default();
+        let writer = sink.clone();
+        let layer = tracing_subscriber::fmt::layer()
+            .event_format(PlatformLine)
+            .with_ansi(false)
+            .with_writer(move || writer.clone());
+        let subscriber = tracing_subscriber::registry().with(layer);
+        tracing::subscriber::with_default(subscriber, || tracing::info!(height = 7, "made block"));
+        let text = String::from_utf8(sink.0.lock().clone()).unwrap();
+        assert!(
+            text.contains(" NOTICE cvp::telemetry::logs::tests made block height=7\n"),
+            "{text}"
+        );
+        assert_eq!(text.as_bytes()[10], b'T');
+    }
+}
