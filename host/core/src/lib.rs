@@ -4,10 +4,16 @@
 //! top first; a room imports only rooms below it.
 
 pub mod promotion;
+pub mod replication;
+pub mod session;
 pub mod consensus;
 pub mod chain;
 pub mod ledger;
 pub mod record;
 pub mod strategy;
 pub mod config;
+pub mod frame;
 pub mod types;
+
+#[cfg(feature = "planted-faults")]
+pub mod planted;

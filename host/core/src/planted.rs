@@ -1,0 +1,57 @@
+//! Planted faults: the simulator switches one on to prove that it would see it. Compiled only with the feature `planted-faults`, which
+//! nothing but the simulator sets; never part of a node.
+
+use std::cell::Cell;
+
+/// A fault that can be switched on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// The receiver acknowledges what it ingested, before the fsync.
+    AckBeforeFsync,
+    /// The receiver takes a run that does not begin at its own tip's hash.
+    SkippedParentCheck,
+    /// The receiver accepts a provider that was replaced.
+    LowerIncarnationAccepted,
+    /// The sender's window is one record off: the first record of each fetch is left out.
+    WindowOffByOne,
+    /// The receiver's disk keeps half of the last record, and recovery does not see it.
+    PartialJournalWrite,
+    /// The provider takes a second standby while it serves one.
+    SecondStandbyAccepted,
+    /// Nobody compares the binding with the provider.
+    BindingNotChecked,
+    /// Nobody compares the hashes at the receiver's tip.
+    TipHashNotCompared,
+    /// The provider sends what is appended, not what is durable.
+    SentBeforeDurable,
+    /// Frames of an older link are taken for the session's.
+    StaleAckAccepted,
+    /// The receiver does not check the state commitment.
+    SkippedStateCommitment,
+    /// The judge of heartbeats always says fresh.
+    JudgeNeverTardy,
+    /// A provider goes on although its place was taken.
+    FenceIgnored,
+    /// A provider makes its first block without asking.
+    QuestionSkipped,
+    /// The fence is announced before it is durable, and forgotten in a crash.
+    FenceNotDurable,
+    /// A stalled stream is reported as normal.
+    StallNotSeen,
+    /// The window has no bound.
+    CreditIgnored,
+}
+
+thread_local! {
+    static ACTIVE: Cell<Option<Fault>> = const { Cell::new(None) };
+}
+
+/// Switches a fault on (or all off) for this thread.
+pub fn set(fault: Option<Fault>) {
+    ACTIVE.with(|active| active.set(fault));
+}
+
+/// Whether a fault is on.
+pub fn active(fault: Fault) -> bool {
+    ACTIVE.with(|active| active.get() == Some(fault))
+}

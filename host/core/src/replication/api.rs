@@ -1,0 +1,432 @@
+//! The door of the machine: what it is made of, what goes in, what comes out.
+
+use bytes::Bytes;
+
+use crate::frame::Frame;
+use crate::session::{Binding, Claim, Fenced, Identity, LastReceiver, Reign, StrategyId};
+use crate::types::strategy::{Fault, Role, chain_sync};
+use crate::types::{Digest, Height, Hostname, Millis, Namespace, NodeRole, Position, Refusal};
+
+/// A link, numbered by the host; never used twice in a process.
+pub type ConnId = u64;
+
+/// A write of a control file that is under way.
+pub type Token = u64;
+
+/// What a link is dialled for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum DialPurpose {
+    /// The receiver's session: the host dials every address of `cvp.remote`, read afresh, and answers with the first that connects.
+    Session,
+    /// A provider asks this address whether its place was taken.
+    Question {
+        /// `IP:PORT`.
+        address: String,
+    },
+    /// A promoted node tells its predecessor's address.
+    Notice {
+        /// `IP:PORT`.
+        address: String,
+    },
+}
+
+/// What the host knows of the other end of a link.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct PeerTls {
+    /// `IP:PORT` of the socket.
+    pub address: String,
+    /// Whether the link is TLS with both certificates verified.
+    pub tls: bool,
+    /// The hostname `cvp.remote` gives the address; none on accepted links.
+    pub dialled: Option<String>,
+    /// Something the operator should know of the certificate (a name that is overridden, one that expires), shown as a warning.
+    pub warning: Option<String>,
+}
+
+/// A strategy of one namespace.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StrategySetup {
+    /// What is configured and loaded, as the handshake compares it.
+    pub id: StrategyId,
+    /// What it stored last.
+    pub stored: Vec<u8>,
+}
+
+/// One namespace.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NamespaceSetup {
+    /// Its name.
+    pub namespace: Namespace,
+    /// This node's role in it.
+    pub role: NodeRole,
+    /// Hash of record 0.
+    pub genesis: Digest,
+    /// Durable tip at the start.
+    pub durable: Position,
+    /// Height visible to queries at the start.
+    pub applied: Height,
+    /// Oldest height kept.
+    pub history_from: Height,
+    /// Its chain-sync strategy.
+    pub chain_sync: StrategySetup,
+}
+
+/// Numbers from the configuration.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// `cvp.heartbeat`, milliseconds.
+    pub heartbeat_ms: Millis,
+    /// `cvp.heartbeat_misses`.
+    pub heartbeat_misses: u32,
+    /// Largest window a strategy may ask for, bytes a namespace.
+    pub window_bytes_max: u64,
+    /// `cvp.max_rate`, bytes a second; 0: none.
+    pub max_rate: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { heartbeat_ms: 500, heartbeat_misses: 5, window_bytes_max: 64 << 20, max_rate: 0 }
+    }
+}
+
+/// What a machine is made of.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Setup {
+    /// Which end this node is.
+    pub role: Role,
+    /// Hostname.
+    pub hostname: Hostname,
+    /// `system/cvp/identity`.
+    pub identity: Identity,
+    /// `system/cvp/binding`; none for a fresh receiver, and for providers.
+    pub binding: Option<Binding>,
+    /// `system/cvp/fenced`, if it exists: nothing but answers and a status then.
+    pub fenced: Option<Fenced>,
+    /// `system/cvp/last-receiver`, if this provider ever had one.
+    pub last_receiver: Option<LastReceiver>,
+    /// Program version.
+    pub program: String,
+    /// `cvp.enable`.
+    pub enabled: bool,
+    /// `enableTLS`.
+    pub tls: bool,
+    /// Where this node listens for its peer: `IP:PORT` or `:PORT`.
+    pub listen: String,
+    /// `[self]` as (key, value as TOML text).
+    pub self_section: Vec<(String, String)>,
+    /// The namespaces that run.
+    pub namespaces: Vec<NamespaceSetup>,
+    /// Provider: further addresses (`cvp.remote`) to ask before the first block, beside the last receiver's. Asked only if there was a receiver.
+    pub ask: Vec<String>,
+    /// Promoted provider: addresses of the predecessor, told until each has answered.
+    pub notify: Vec<String>,
+    /// Numbers.
+    pub limits: Limits,
+    /// Random: jitter and nonces. Two machines with one seed behave alike.
+    pub seed: u64,
+}
+
+/// State of a strategy instance, as the host's actor says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StrategyRun {
+    /// It runs.
+    Running,
+    /// It waits to be started again after a fault.
+    Restarting,
+    /// It faulted too often: the embedded default runs in its place.
+    Quarantined,
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A link was accepted.
+    Accepted {
+        /// Its number.
+        conn: ConnId,
+        /// The other end.
+        peer: PeerTls,
+    },
+    /// A dial of ours connected.
+    Dialed {
+        /// Its number.
+        conn: ConnId,
+        /// As in [`Action::Dial`].
+        purpose: DialPurpose,
+        /// The other end.
+        peer: PeerTls,
+    },
+    /// A dial of ours failed at every address.
+    DialFailed {
+        /// As in [`Action::Dial`].
+        purpose: DialPurpose,
+        /// Why: code `unreachable` for the network, any other for a refusal of the link (TLS, name, ...).
+        refusal: Refusal,
+    },
+    /// A frame came in.
+    Frame {
+        /// From which link.
+        conn: ConnId,
+        /// The frame.
+        frame: Frame,
+    },
+    /// A link ended, by itself or after [`Action::Close`].
+    Closed {
+        /// Which.
+        conn: ConnId,
+        /// Why, if it was not asked for: no frame, garbage, reset.
+        reason: Option<Refusal>,
+    },
+    /// Provider: the own chain is durable up to here (coalesced: the latest wins).
+    LocalTip {
+        /// Namespace.
+        ns: Namespace,
+        /// Durable tip.
+        durable: Position,
+        /// Visible to queries.
+        applied: Height,
+    },
+    /// Receiver: an [`Action::Ingest`] was checked and appended.
+    Ingested {
+        /// Namespace.
+        ns: Namespace,
+        /// New appended tip.
+        tip: Position,
+        /// Bytes of the run.
+        bytes: u64,
+        /// Time it took, microseconds.
+        micros: u64,
+    },
+    /// Receiver: an [`Action::Ingest`] was bad; nothing of it was appended. The peer is at fault.
+    Rejected {
+        /// Namespace.
+        ns: Namespace,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// Receiver: an [`Action::Sync`] is done; `durable` is on disk.
+    Synced {
+        /// Namespace.
+        ns: Namespace,
+        /// Durable tip.
+        durable: Position,
+        /// Visible to queries.
+        applied: Height,
+        /// Time it took, microseconds.
+        micros: u64,
+    },
+    /// The namespace's store failed (`disk-failed`, `disk-full`, ...): it takes no more work. Answers Ingest, Sync, Read, or comes by itself.
+    StoreFailed {
+        /// Namespace.
+        ns: Namespace,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// The store works again (room on a full disk).
+    StoreRecovered {
+        /// Namespace.
+        ns: Namespace,
+    },
+    /// Provider: an [`Action::Read`] was carried out and queued on the link as one records frame.
+    ReadDone {
+        /// As in the action.
+        conn: ConnId,
+        /// As in the action.
+        ns: Namespace,
+        /// As in the action.
+        stream: u32,
+        /// First height sent.
+        first: Height,
+        /// Last record sent.
+        last: Position,
+        /// Bytes sent.
+        bytes: u64,
+    },
+    /// Provider: the answers to [`Action::LookUp`].
+    Found {
+        /// As in the action.
+        conn: ConnId,
+        /// The hash at each height wanted, if there is a record.
+        found: Vec<(Namespace, Option<Digest>)>,
+    },
+    /// What a strategy decided on [`Action::Strategy`]. A fault was already handled by the host's actor (restart, quarantine); the machine
+    /// counts it and sends `opened` next.
+    Strategy {
+        /// Namespace.
+        ns: Namespace,
+        /// Its actions or its fault.
+        result: Result<Vec<chain_sync::Action>, Fault>,
+    },
+    /// A strategy was loaded, replaced, quarantined or reset.
+    StrategyState {
+        /// Namespace.
+        ns: Namespace,
+        /// What runs.
+        id: StrategyId,
+        /// How it is.
+        run: StrategyRun,
+        /// Faults so far.
+        faults: u64,
+    },
+    /// An [`Action::Persist`] is durable.
+    Persisted(Token),
+    /// A control file could not be written. Sticky: the session ends and none begins.
+    PersistFailed(Token, Refusal),
+    /// `cvp.enable` changed.
+    SetEnabled(bool),
+    /// Numbers of the configuration changed.
+    SetLimits(Limits),
+    /// Nothing happened but time: every 50 ms or so.
+    Tick,
+}
+
+/// A control file the host writes atomically with `node::durable`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ControlFile {
+    /// `system/cvp/binding`.
+    Binding(Binding),
+    /// `system/cvp/last-receiver`.
+    LastReceiver(LastReceiver),
+    /// `system/cvp/fenced`.
+    Fenced(Fenced),
+    /// What a strategy stored (`system/cvp/strategy-<ns>-<kind>`).
+    Stored {
+        /// Namespace.
+        ns: Namespace,
+        /// `chain-sync`.
+        kind: &'static str,
+        /// The bytes.
+        bytes: Vec<u8>,
+    },
+}
+
+/// What the host must do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Action {
+    /// Connect; answer with `Dialed` or `DialFailed`.
+    Dial {
+        /// For what.
+        purpose: DialPurpose,
+    },
+    /// Send a frame; links keep the order.
+    Send {
+        /// On which link.
+        conn: ConnId,
+        /// The frame.
+        frame: Frame,
+    },
+    /// Close a link after what is queued (a goodbye among it) was sent, or 1 s later.
+    Close {
+        /// Which.
+        conn: ConnId,
+        /// Why, for the log; none when it ends in the ordinary way.
+        refusal: Option<Refusal>,
+    },
+    /// Read durable records and queue them as ONE records frame of this stream on the link; answer with `ReadDone` (or `StoreFailed`).
+    Read {
+        /// The link.
+        conn: ConnId,
+        /// Namespace.
+        ns: Namespace,
+        /// Number of the stream: goes into the frame's header.
+        stream: u32,
+        /// First height.
+        first: Height,
+        /// Last height; never above the durable tip.
+        last: Height,
+        /// About how many bytes; one record at least.
+        bytes_max: usize,
+    },
+    /// Look up the own hashes at these heights; answer with `Found`.
+    LookUp {
+        /// The link that wants to know.
+        conn: ConnId,
+        /// What.
+        wanted: Vec<(Namespace, Height)>,
+    },
+    /// Check and append a run: [`super::ingest`]; answer with `Ingested`, `Rejected` or `StoreFailed`, in order.
+    Ingest {
+        /// Namespace.
+        ns: Namespace,
+        /// The run must follow this.
+        parent: Position,
+        /// The records, as they came.
+        bytes: Bytes,
+    },
+    /// Make durable what is appended; answer with `Synced` or `StoreFailed`. At most one a namespace is under way.
+    Sync {
+        /// Namespace.
+        ns: Namespace,
+    },
+    /// Call the strategy; answer with `Strategy`. At most one a namespace is under way.
+    Strategy {
+        /// Namespace.
+        ns: Namespace,
+        /// What to tell it.
+        events: Vec<chain_sync::Event>,
+    },
+    /// Run the embedded default instead of the configured strategy (the two ends differ), or the configured one again.
+    UseDefault {
+        /// Namespace.
+        ns: Namespace,
+        /// `chain-sync`.
+        kind: String,
+        /// True: the default.
+        embedded: bool,
+    },
+    /// Write a control file; answer with `Persisted`.
+    Persist {
+        /// Its number.
+        token: Token,
+        /// What.
+        what: ControlFile,
+    },
+    /// Provider: blocks may be made from now on. Comes once; before it the node must make none.
+    AllowMaking,
+    /// Provider: make no more blocks, close the JSON-RPC port, at once. The file follows as a `Persist`.
+    Fence {
+        /// Why.
+        fenced: Fenced,
+    },
+    /// Promoted provider: the predecessor at this address has answered.
+    NoticeTaken {
+        /// `IP:PORT`.
+        address: String,
+        /// Its claim.
+        claim: Claim,
+    },
+    /// Receiver: a session streams; the provider's `[self]` and lineage.
+    Attached {
+        /// The provider's `[self]`.
+        self_section: Vec<(String, String)>,
+        /// Its incarnations.
+        reigns: Vec<Reign>,
+    },
+    /// A log line, worth an operator's attention or not.
+    Log {
+        /// How loud.
+        level: crate::types::strategy::Level,
+        /// Namespace, if it is one's.
+        ns: Option<Namespace>,
+        /// What.
+        text: String,
+    },
+    /// A strategy's gauge.
+    Metric {
+        /// Namespace.
+        ns: Namespace,
+        /// Name.
+        name: String,
+        /// Value.
+        value: i64,
+    },
+}
+
+/// What to do, in the order it must happen: `now` in order; what waits for a file only after its `Persisted`.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[must_use]
+pub struct Ready {
+    /// Do these now, in order.
+    pub now: Vec<Action>,
+}

@@ -1,0 +1,119 @@
+//! The status of a pair, as commands.md shows it, seen from one end.
+
+use crate::session::StrategyId;
+use crate::types::strategy::Role;
+use crate::types::{Height, Hostname, Incarnation, Millis, Namespace, NodeId, NodeRole, Refusal};
+
+use super::api::StrategyRun;
+
+/// How far a namespace's copy is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Phase {
+    /// No link.
+    Detached,
+    /// A link, no agreement yet.
+    Handshake,
+    /// A snapshot is being installed.
+    Bootstrap,
+    /// Records flow; the receiver is behind.
+    CatchUp,
+    /// The receiver follows the tip.
+    Live,
+}
+
+impl Phase {
+    /// As commands.md spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Phase::Detached => "detached",
+            Phase::Handshake => "handshake",
+            Phase::Bootstrap => "bootstrap",
+            Phase::CatchUp => "catch-up",
+            Phase::Live => "live",
+        }
+    }
+}
+
+/// The other end.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PeerStatus {
+    /// Its hostname.
+    pub hostname: Hostname,
+    /// Its address.
+    pub address: String,
+    /// When the session began.
+    pub since: Millis,
+    /// When it was last heard.
+    pub heard: Millis,
+    /// Whether the link is TLS.
+    pub tls: bool,
+}
+
+/// A strategy.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StrategyStatus {
+    /// Configured kind, id, version.
+    pub id: StrategyId,
+    /// How it is.
+    pub run: StrategyRun,
+    /// Whether the embedded default runs because the two ends differ.
+    pub defaulted: bool,
+    /// Faults of the instance, and actions of it that were refused.
+    pub faults: u64,
+}
+
+/// One namespace.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NamespaceStatus {
+    /// Its name.
+    pub name: Namespace,
+    /// This node's role.
+    pub role: NodeRole,
+    /// How far its copy is.
+    pub phase: Phase,
+    /// The provider's durable tip, as last heard.
+    pub tip: Height,
+    /// The receiver's durable tip, as last heard.
+    pub durable: Height,
+    /// Blocks between them.
+    pub lag_blocks: u64,
+    /// Estimated bytes between them.
+    pub lag_bytes: u64,
+    /// Age of the oldest block that is not at the receiver, milliseconds.
+    pub lag_ms: Millis,
+    /// Strategies.
+    pub strategies: Vec<StrategyStatus>,
+    /// Local keys that replace the provider's.
+    pub overrides: Vec<String>,
+    /// What an operator should know.
+    pub warnings: Vec<String>,
+}
+
+/// The one status.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PairStatus {
+    /// Proof, not hope (invariant 8).
+    pub normal: bool,
+    /// Which end this is.
+    pub role: Role,
+    /// Own hostname.
+    pub hostname: Hostname,
+    /// A provider's own node-id; a receiver's is that of its provider, its own while unbound.
+    pub node_id: NodeId,
+    /// The incarnation that speaks, as far as this end knows.
+    pub incarnation: Option<Incarnation>,
+    /// `cvp.enable`.
+    pub enabled: bool,
+    /// Whether this node may make blocks now (provider).
+    pub making: bool,
+    /// When the peer was last heard in this process, session or not.
+    pub last_heard: Option<Millis>,
+    /// The session's other end.
+    pub peer: Option<PeerStatus>,
+    /// Why it is not normal, worst first: code and message.
+    pub reasons: Vec<Refusal>,
+    /// Each namespace.
+    pub namespaces: Vec<NamespaceStatus>,
+    /// What an operator should know.
+    pub warnings: Vec<String>,
+}

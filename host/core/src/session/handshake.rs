@@ -1,0 +1,486 @@
+//! The states of the handshake, one type each: a check that is skipped does not compile, because the next state is made by the check.
+//!
+//! Provider: [`ExpectHello`] -> [`LookUp`] (the host looks up its hashes at the receiver's tips) -> [`ExpectVerdict`] -> [`Agreement`].
+//! Receiver: [`ExpectReply`] -> [`Confirmed`] (the binding is made durable) -> [`Agreement`].
+
+use crate::frame::NamespaceTag;
+use crate::types::strategy::Role;
+use crate::types::{Digest, Height, Hostname, Incarnation, Malformed, Namespace, NodeId, NodeRole, Position, Reader, Refusal, Writer};
+
+use super::claim::{Verdict, judge_lineage};
+use super::hello::{NamespaceOffer, PROTOCOL};
+use super::{Binding, BoundNamespace, Hello, Lineage, SessionKind, Standing, StrategyId, refuse};
+
+/// Record formats this release reads.
+const RECORD_FORMATS: [u16; 1] = [1];
+
+/// One namespace of this node, as the handshake sees it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OwnNamespace {
+    /// Its name.
+    pub namespace: Namespace,
+    /// This node's role in it.
+    pub role: NodeRole,
+    /// Hash of record 0.
+    pub genesis: Digest,
+    /// Durable tip.
+    pub tip: Position,
+    /// Oldest height kept.
+    pub history_from: Height,
+    /// The strategies it would run.
+    pub strategies: Vec<StrategyId>,
+}
+
+/// This node, as the handshake sees it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Own {
+    /// Which end.
+    pub role: Role,
+    /// Program version.
+    pub program: String,
+    /// Hostname.
+    pub hostname: Hostname,
+    /// Node-id.
+    pub node_id: NodeId,
+    /// A provider's incarnations.
+    pub lineage: Lineage,
+    /// A receiver's binding.
+    pub binding: Option<Binding>,
+    /// Whether the link must be TLS.
+    pub tls: bool,
+    /// Where it listens.
+    pub listen: String,
+    /// Its namespaces.
+    pub namespaces: Vec<OwnNamespace>,
+    /// `[self]`.
+    pub self_section: Vec<(String, String)>,
+}
+
+/// Why a handshake stops.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Stop {
+    /// This end says no.
+    Refused(Refusal),
+    /// The other end knows a later incarnation of our hostname: this provider is fenced.
+    Taken(Incarnation, Lineage),
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Stop {
+        Stop::Refused(refusal)
+    }
+}
+
+impl Own {
+    fn hello(&self, nonce: [u8; 16], at_peer_tip: &dyn Fn(&Namespace) -> Option<Digest>) -> Hello {
+        Hello {
+            protocol: PROTOCOL,
+            program: self.program.clone(),
+            features: Vec::new(),
+            record_formats: RECORD_FORMATS.to_vec(),
+            kind: SessionKind::Standby,
+            hostname: self.hostname.clone(),
+            node_id: self.node_id,
+            lineage: self.lineage.clone(),
+            binding: self.binding.clone(),
+            tls: self.tls,
+            nonce,
+            listen: self.listen.clone(),
+            namespaces: self
+                .namespaces
+                .iter()
+                .map(|own| NamespaceOffer {
+                    namespace: own.namespace.clone(),
+                    role: own.role,
+                    genesis: own.genesis,
+                    tip: own.tip,
+                    at_peer_tip: at_peer_tip(&own.namespace),
+                    history_from: own.history_from,
+                    strategies: own.strategies.clone(),
+                })
+                .collect(),
+            self_section: self.self_section.clone(),
+        }
+    }
+}
+
+fn read_hello(own: &Own, payload: &[u8]) -> Result<Hello, Refusal> {
+    let protocol = Hello::peek_protocol(payload).map_err(|error| refuse::malformed("the hello", &error))?;
+    if protocol.0 != PROTOCOL.0 {
+        return Err(refuse::version(protocol, "unknown"));
+    }
+    let hello = Hello::decode(payload).map_err(|error| refuse::malformed("the hello", &error))?;
+    if !hello.record_formats.iter().any(|format| RECORD_FORMATS.contains(format)) {
+        return Err(refuse::record_format(&hello.record_formats, &RECORD_FORMATS));
+    }
+    if hello.tls != own.tls {
+        return Err(refuse::tls(own.tls, hello.tls));
+    }
+    if hello.node_id == own.node_id {
+        return Err(refuse::same_node(&own.node_id));
+    }
+    check_namespaces(own, &hello)?;
+    Ok(hello)
+}
+
+fn check_namespaces(own: &Own, hello: &Hello) -> Result<(), Refusal> {
+    let mut ours: Vec<&Namespace> = own.namespaces.iter().map(|own| &own.namespace).collect();
+    let mut theirs: Vec<&Namespace> = hello.namespaces.iter().map(|offer| &offer.namespace).collect();
+    ours.sort();
+    theirs.sort();
+    let (receiver, provider) = match own.role {
+        Role::Provider => (&theirs, &ours),
+        Role::Receiver => (&ours, &theirs),
+    };
+    if ours != theirs {
+        return Err(refuse::namespaces(receiver, provider));
+    }
+    for own_ns in &own.namespaces {
+        let Some(offer) = hello.offer(&own_ns.namespace) else { continue };
+        if offer.genesis != own_ns.genesis {
+            let (receiver, provider) = match own.role {
+                Role::Provider => (&offer.genesis, &own_ns.genesis),
+                Role::Receiver => (&own_ns.genesis, &offer.genesis),
+            };
+            return Err(refuse::genesis(&own_ns.namespace, receiver, provider));
+        }
+    }
+    Ok(())
+}
+
+/// Checks a binding against a provider's identity; the same code on both ends.
+fn check_binding(binding: &Binding, provider: &Provider<'_>) -> Result<(), Refusal> {
+    #[cfg(feature = "planted-faults")]
+    if crate::planted::active(crate::planted::Fault::BindingNotChecked) {
+        return Ok(());
+    }
+    if binding.node_id != *provider.node_id {
+        return Err(refuse::other_node_id(&binding.node_id, provider.node_id));
+    }
+    if binding.hostname != *provider.hostname {
+        return Err(refuse::other_hostname(&binding.hostname, provider.hostname));
+    }
+    for bound in &binding.namespaces {
+        if let Some((namespace, genesis)) = provider.geneses.iter().find(|(namespace, _)| **namespace == bound.namespace)
+            && **genesis != bound.genesis
+        {
+            return Err(refuse::genesis(namespace, &bound.genesis, genesis));
+        }
+    }
+    Ok(())
+}
+
+/// What a binding is compared with.
+struct Provider<'a> {
+    node_id: &'a NodeId,
+    hostname: &'a Hostname,
+    geneses: Vec<(&'a Namespace, &'a Digest)>,
+}
+
+/// The receiver's tip against the provider's chain; the same code on both ends.
+fn check_tip(namespace: &Namespace, receiver: &Position, provider: &NamespaceTip) -> Result<(), Refusal> {
+    #[cfg(feature = "planted-faults")]
+    if crate::planted::active(crate::planted::Fault::TipHashNotCompared) {
+        return Ok(());
+    }
+    if receiver.height > provider.tip.height {
+        return Err(refuse::receiver_ahead(namespace, receiver, &provider.tip));
+    }
+    if provider.history_from > receiver.height + 1 {
+        return Err(refuse::history_missing(namespace, receiver.height, provider.history_from));
+    }
+    let at_receiver = if receiver.height == provider.tip.height { Some(provider.tip.hash) } else { provider.at_receiver };
+    if at_receiver != Some(receiver.hash) || provider.at_receiver.is_some_and(|hash| hash != receiver.hash) {
+        return Err(refuse::diverged(namespace, receiver.height, &receiver.hash, at_receiver.as_ref()));
+    }
+    Ok(())
+}
+
+struct NamespaceTip {
+    tip: Position,
+    at_receiver: Option<Digest>,
+    history_from: Height,
+}
+
+/// One namespace that both ends agree on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AgreedNamespace {
+    /// Its name.
+    pub namespace: Namespace,
+    /// Its tag in frames.
+    pub tag: NamespaceTag,
+    /// The receiver's durable tip when the handshake was made: both hold it, with this hash.
+    pub start: Position,
+    /// The provider's durable tip then.
+    pub provider_tip: Position,
+    /// The provider's role.
+    pub provider_role: NodeRole,
+    /// Strategies that differ, as (kind, ours, theirs) text: both ends run the embedded default.
+    pub strategies_differ: Vec<(String, String, String)>,
+}
+
+/// The proof that all checks were made. Only the handshake makes one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Agreement {
+    peer_hostname: Hostname,
+    peer_node_id: NodeId,
+    peer_listen: String,
+    provider_lineage: Lineage,
+    provider_self: Vec<(String, String)>,
+    nonce: [u8; 16],
+    namespaces: Vec<AgreedNamespace>,
+}
+
+impl Agreement {
+    /// The other end's hostname.
+    pub fn peer_hostname(&self) -> &Hostname {
+        &self.peer_hostname
+    }
+    /// The other end's node-id.
+    pub fn peer_node_id(&self) -> &NodeId {
+        &self.peer_node_id
+    }
+    /// Where the other end listens, as it said.
+    pub fn peer_listen(&self) -> &str {
+        &self.peer_listen
+    }
+    /// The provider's lineage.
+    pub fn provider_lineage(&self) -> &Lineage {
+        &self.provider_lineage
+    }
+    /// The provider's `[self]`.
+    pub fn provider_self(&self) -> &[(String, String)] {
+        &self.provider_self
+    }
+    /// The session's nonce.
+    pub fn nonce(&self) -> &[u8; 16] {
+        &self.nonce
+    }
+    /// What was agreed, a namespace each.
+    pub fn namespaces(&self) -> &[AgreedNamespace] {
+        &self.namespaces
+    }
+}
+
+fn strategies_differ(ours: &[StrategyId], theirs: &[StrategyId]) -> Vec<(String, String, String)> {
+    let show = |strategy: &StrategyId| format!("{} {} {}", strategy.id, strategy.version, hex::encode(&strategy.sha256[..4]));
+    let mut differ = Vec::new();
+    for own in ours {
+        match theirs.iter().find(|their| their.kind == own.kind) {
+            Some(their) if their == own => {}
+            Some(their) => differ.push((own.kind.clone(), show(own), show(their))),
+            None => differ.push((own.kind.clone(), show(own), "none".to_owned())),
+        }
+    }
+    differ
+}
+
+/// Provider: a link was accepted, nothing read yet.
+#[derive(Debug)]
+pub struct ExpectHello {
+    _made: (),
+}
+
+/// Provider: the receiver may attach, if the host finds the right hashes at its tips.
+#[derive(Debug)]
+pub struct LookUp {
+    hello: Hello,
+}
+
+/// Provider: the reply is sent; the receiver has the last word.
+#[derive(Debug)]
+pub struct ExpectVerdict {
+    agreement: Agreement,
+}
+
+impl ExpectHello {
+    /// The state of a fresh link.
+    pub fn open() -> ExpectHello {
+        ExpectHello { _made: () }
+    }
+
+    /// Checks everything but the hashes.
+    ///
+    /// # Errors
+    /// A refusal to be sent back, or the news that this provider was replaced.
+    pub fn on_hello(self, own: &Own, payload: &[u8]) -> Result<LookUp, Stop> {
+        let hello = read_hello(own, payload)?;
+        if hello.kind == SessionKind::Follower {
+            return Err(refuse::follower().into());
+        }
+        if let Some(binding) = &hello.binding {
+            let geneses = own.namespaces.iter().map(|own| (&own.namespace, &own.genesis)).collect();
+            check_binding(binding, &Provider { node_id: &own.node_id, hostname: &own.hostname, geneses })?;
+            match judge_lineage(&own.lineage, &binding.lineage) {
+                Verdict::Unmoved => {}
+                Verdict::Taken(by) => return Err(Stop::Taken(by, binding.lineage.clone())),
+                Verdict::Forked(refusal) => return Err(refusal.into()),
+            }
+        }
+        Ok(LookUp { hello })
+    }
+}
+
+impl LookUp {
+    /// The hello that was checked.
+    pub fn hello(&self) -> &Hello {
+        &self.hello
+    }
+
+    /// The heights whose hashes the host must find in its own ledgers: the receiver's tips.
+    pub fn wanted(&self) -> Vec<(Namespace, Height)> {
+        self.hello.namespaces.iter().map(|offer| (offer.namespace.clone(), offer.tip.height)).collect()
+    }
+
+    /// Compares the hashes found with the receiver's; makes the reply.
+    ///
+    /// # Errors
+    /// A refusal to be sent back.
+    pub fn found(self, own: &Own, found: &[(Namespace, Option<Digest>)]) -> Result<(Hello, ExpectVerdict), Refusal> {
+        let hash_of = |namespace: &Namespace| found.iter().find(|(name, _)| name == namespace).and_then(|(_, hash)| *hash);
+        let mut namespaces = Vec::with_capacity(own.namespaces.len());
+        for own_ns in &own.namespaces {
+            let Some(offer) = self.hello.offer(&own_ns.namespace) else { continue };
+            let provider =
+                NamespaceTip { tip: own_ns.tip, at_receiver: hash_of(&own_ns.namespace), history_from: own_ns.history_from };
+            check_tip(&own_ns.namespace, &offer.tip, &provider)?;
+            namespaces.push(AgreedNamespace {
+                namespace: own_ns.namespace.clone(),
+                tag: NamespaceTag::of(&own_ns.namespace),
+                start: offer.tip,
+                provider_tip: own_ns.tip,
+                provider_role: own_ns.role,
+                strategies_differ: strategies_differ(&own_ns.strategies, &offer.strategies),
+            });
+        }
+        let reply = own.hello(self.hello.nonce, &hash_of);
+        let agreement = Agreement {
+            peer_hostname: self.hello.hostname,
+            peer_node_id: self.hello.node_id,
+            peer_listen: self.hello.listen,
+            provider_lineage: own.lineage.clone(),
+            provider_self: own.self_section.clone(),
+            nonce: self.hello.nonce,
+            namespaces,
+        };
+        Ok((reply, ExpectVerdict { agreement }))
+    }
+}
+
+impl ExpectVerdict {
+    /// Who is attaching.
+    pub fn peer(&self) -> (&NodeId, &Hostname) {
+        (&self.agreement.peer_node_id, &self.agreement.peer_hostname)
+    }
+
+    /// The receiver's yes.
+    pub fn on_verdict(self, payload: &[u8]) -> Result<Agreement, Refusal> {
+        let nonce: Result<[u8; 16], Malformed> = Reader::new(payload).array();
+        match nonce {
+            Ok(nonce) if nonce == self.agreement.nonce => Ok(self.agreement),
+            Ok(_) => Err(refuse::unexpected("verdict of another session")),
+            Err(error) => Err(refuse::malformed("the verdict", &error)),
+        }
+    }
+}
+
+/// Receiver: the hello is sent.
+#[derive(Debug)]
+pub struct ExpectReply {
+    nonce: [u8; 16],
+}
+
+/// Receiver: the provider is right. The binding must be durable before the provider hears so.
+#[derive(Debug)]
+pub struct Confirmed {
+    agreement: Agreement,
+    binding: Binding,
+}
+
+impl ExpectReply {
+    /// The hello to send, and the state after it.
+    pub fn open(own: &Own, nonce: [u8; 16]) -> (Hello, ExpectReply) {
+        (own.hello(nonce, &|_| None), ExpectReply { nonce })
+    }
+
+    /// Checks the provider's reply; `dialled` is the name that `cvp.remote` gives the address.
+    pub fn on_hello(self, own: &Own, dialled: Option<&str>, payload: &[u8]) -> Result<Confirmed, Refusal> {
+        let hello = read_hello(own, payload)?;
+        if hello.nonce != self.nonce {
+            return Err(refuse::unexpected("hello of another session"));
+        }
+        if let Some(dialled) = dialled
+            && dialled != hello.hostname.as_str()
+        {
+            return Err(refuse::wrong_name(dialled, &hello.hostname));
+        }
+        if let Some(binding) = &own.binding {
+            let geneses = hello.namespaces.iter().map(|offer| (&offer.namespace, &offer.genesis)).collect();
+            check_binding(binding, &Provider { node_id: &hello.node_id, hostname: &hello.hostname, geneses })?;
+            check_lineage(&binding.lineage, &hello.lineage)?;
+        }
+        let mut namespaces = Vec::with_capacity(own.namespaces.len());
+        for own_ns in &own.namespaces {
+            let Some(offer) = hello.offer(&own_ns.namespace) else { continue };
+            let provider = NamespaceTip { tip: offer.tip, at_receiver: offer.at_peer_tip, history_from: offer.history_from };
+            check_tip(&own_ns.namespace, &own_ns.tip, &provider)?;
+            namespaces.push(AgreedNamespace {
+                namespace: own_ns.namespace.clone(),
+                tag: NamespaceTag::of(&own_ns.namespace),
+                start: own_ns.tip,
+                provider_tip: offer.tip,
+                provider_role: offer.role,
+                strategies_differ: strategies_differ(&own_ns.strategies, &offer.strategies),
+            });
+        }
+        let binding = Binding {
+            node_id: hello.node_id,
+            hostname: hello.hostname.clone(),
+            lineage: hello.lineage.clone(),
+            namespaces: own
+                .namespaces
+                .iter()
+                .map(|own| BoundNamespace { namespace: own.namespace.clone(), genesis: own.genesis })
+                .collect(),
+        };
+        let agreement = Agreement {
+            peer_hostname: hello.hostname,
+            peer_node_id: hello.node_id,
+            peer_listen: hello.listen,
+            provider_lineage: hello.lineage,
+            provider_self: hello.self_section,
+            nonce: self.nonce,
+            namespaces,
+        };
+        Ok(Confirmed { agreement, binding })
+    }
+}
+
+/// The provider's lineage must be the known one or go on from it.
+fn check_lineage(known: &Lineage, found: &Lineage) -> Result<(), Refusal> {
+    #[cfg(feature = "planted-faults")]
+    if crate::planted::active(crate::planted::Fault::LowerIncarnationAccepted) {
+        return Ok(());
+    }
+    match known.stand_to(found) {
+        Standing::Same | Standing::Behind => Ok(()),
+        Standing::Ahead => Err(known
+            .current()
+            .map_or_else(|| refuse::unexpected("lineage"), |known| refuse::lower_incarnation(&known, found.current()))),
+        Standing::Forked(fork) => Err(refuse::forked(&fork)),
+    }
+}
+
+impl Confirmed {
+    /// What must be durable before [`Confirmed::persisted`].
+    pub fn binding(&self) -> &Binding {
+        &self.binding
+    }
+
+    /// The binding is durable: the verdict to send, and the agreement.
+    pub fn persisted(self) -> (Vec<u8>, Agreement) {
+        let mut out = Writer::new();
+        out.raw(&self.agreement.nonce);
+        (out.into_bytes(), self.agreement)
+    }
+}

@@ -1,0 +1,72 @@
+//! The heartbeat: heights, hashes and reasons, each way. What `normal` rests on.
+
+use crate::frame::NamespaceTag;
+use crate::types::{Height, Malformed, Position, Reader, Refusal, Writer};
+
+use super::NAMESPACES_MAX;
+use super::hello::{read_position, write_position};
+
+/// Most reasons a heartbeat carries.
+pub const REASONS_MAX: usize = 16;
+
+/// One namespace in a heartbeat.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Beat {
+    /// Which one.
+    pub namespace: NamespaceTag,
+    /// Durable tip of the sender.
+    pub durable: Position,
+    /// What the sender shows to queries.
+    pub applied: Height,
+}
+
+/// A heartbeat.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Heartbeat {
+    /// Counts up within a session.
+    pub sequence: u64,
+    /// The last sequence heard from the other end: measures the round trip.
+    pub heard: u64,
+    /// Each namespace of the session.
+    pub beats: Vec<Beat>,
+    /// Why the sender is not well, if it is not.
+    pub reasons: Vec<Refusal>,
+}
+
+impl Heartbeat {
+    /// Payload of the frame.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Writer::with_capacity(32 + self.beats.len() * 56);
+        out.u64(self.sequence);
+        out.u64(self.heard);
+        out.u32(self.beats.len() as u32);
+        for beat in &self.beats {
+            out.u64(beat.namespace.0);
+            write_position(&mut out, &beat.durable);
+            out.u64(beat.applied);
+        }
+        let reasons = &self.reasons[..self.reasons.len().min(REASONS_MAX)];
+        out.u32(reasons.len() as u32);
+        reasons.iter().for_each(|reason| reason.write(&mut out));
+        out.into_bytes()
+    }
+
+    /// Reads a payload; bytes behind the last known field are ignored.
+    pub fn decode(bytes: &[u8]) -> Result<Heartbeat, Malformed> {
+        let mut input = Reader::new(bytes);
+        let (sequence, heard) = (input.u64()?, input.u64()?);
+        let count = input.count(NAMESPACES_MAX, 56)?;
+        let beats = (0..count)
+            .map(|_| {
+                Ok(Beat {
+                    namespace: NamespaceTag(input.u64()?),
+                    durable: read_position(&mut input)?,
+                    applied: input.u64()?,
+                })
+            })
+            .collect::<Result<_, Malformed>>()?;
+        let count = input.count(REASONS_MAX, 12)?;
+        let reasons = (0..count).map(|_| Refusal::read(&mut input)).collect::<Result<_, _>>()?;
+        Ok(Heartbeat { sequence, heard, beats, reasons })
+    }
+}

@@ -1,0 +1,26 @@
+//! The session: who the two ends are to each other, and what they must agree on before a record flows.
+//!
+//! Owns identities and lineages, bindings, the hello and the states of the handshake, the claim by which a node learns that its place was
+//! taken, the judge of heartbeats and the backoff of dialling. Does not move records: `core::replication` does, on a session that these
+//! checks opened.
+
+mod backoff;
+mod claim;
+mod handshake;
+mod heartbeat;
+mod hello;
+mod identity;
+mod judge;
+mod lineage;
+mod refuse;
+
+pub use backoff::{Backoff, BackoffRange};
+pub use claim::{Claim, Fenced, Verdict as ClaimVerdict, judge_claim};
+pub use handshake::{
+    Agreement, Confirmed, ExpectHello, ExpectReply, ExpectVerdict, LookUp, Own, OwnNamespace,
+};
+pub use heartbeat::{Beat, Heartbeat, REASONS_MAX};
+pub use hello::{Hello, NAMESPACES_MAX, NamespaceOffer, PROTOCOL, SessionKind, StrategyId};
+pub use identity::{Binding, BoundNamespace, Identity, LastReceiver};
+pub use judge::{Judge, Mood};
+pub use lineage::{Lineage, LineageFork, Reign, Standing, Start};

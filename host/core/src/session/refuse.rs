@@ -1,0 +1,169 @@
+//! Every refusal of the handshake, in one place: code, both values, and what the operator can do. A status shows them as
+//! `refused-<code>`, apart from `diverged`, `fenced` and `receiver-ahead`, which keep their own name.
+
+use crate::types::{Digest, Height, Hostname, Incarnation, Malformed, Namespace, NodeId, Position, Refusal};
+
+use super::{LineageFork, PROTOCOL};
+
+pub(crate) fn version(theirs: (u16, u16), program: &str) -> Refusal {
+    Refusal::new(
+        "version",
+        format!("protocol {}.{} here, {}.{} there (program {program:?})", PROTOCOL.0, PROTOCOL.1, theirs.0, theirs.1),
+        "install releases that are at most one apart; upgrade the CVP first",
+    )
+}
+
+pub(crate) fn record_format(theirs: &[u16], ours: &[u16]) -> Refusal {
+    Refusal::new(
+        "record-format",
+        format!("record formats {ours:?} here, {theirs:?} there: none in common"),
+        "install releases that are at most one apart; upgrade the CVP first",
+    )
+}
+
+pub(crate) fn malformed(what: &str, error: &Malformed) -> Refusal {
+    Refusal::new("malformed", format!("{what} cannot be read: {error}"), "the peer is no cvp node of this release line")
+}
+
+pub(crate) fn unexpected(what: &str) -> Refusal {
+    Refusal::new("protocol", format!("unexpected {what}"), "a defect of this program or its peer: report it with both logs")
+}
+
+pub(crate) fn follower() -> Refusal {
+    Refusal::new("follower", "followers are not served by this release", "attach a standby instead")
+}
+
+pub(crate) fn tls(ours: bool, theirs: bool) -> Refusal {
+    Refusal::new(
+        "tls",
+        format!("enableTLS is {ours} here and {theirs} there"),
+        "set enableTLS to the same value in both nodes' system.toml",
+    )
+}
+
+pub(crate) fn wrong_name(expected: &str, found: &Hostname) -> Refusal {
+    Refusal::new(
+        "wrong-name",
+        format!("cvp.remote names {expected:?}, the node there is {found}"),
+        "correct cvp.remote on the CVP",
+    )
+}
+
+pub(crate) fn same_node(node_id: &NodeId) -> Refusal {
+    Refusal::new(
+        "same-node",
+        format!("both nodes have the node-id {node_id}"),
+        "a standby must not be a copy of its provider's root: make it with `cvp init`",
+    )
+}
+
+pub(crate) fn disabled() -> Refusal {
+    Refusal::new("disabled", "cvp.enable is false on the provider", "run `cvp enable` on the provider")
+}
+
+pub(crate) fn not_provider() -> Refusal {
+    Refusal::new("not-provider", "this node is a receiver itself", "point cvp.remote at the provider")
+}
+
+pub(crate) fn fenced(by: &Incarnation) -> Refusal {
+    Refusal::new(
+        "fenced",
+        format!("this node is fenced: incarnation {by} took its place"),
+        "point cvp.remote at the promoted node; clear and re-attach this one as its standby",
+    )
+}
+
+pub(crate) fn second_standby(serving: &Hostname, asking: &Hostname) -> Refusal {
+    Refusal::new(
+        "second-standby",
+        format!("this provider serves the standby {serving}; {asking} is a second one"),
+        "a provider serves one standby: stop the other first",
+    )
+}
+
+pub(crate) fn other_node_id(bound: &NodeId, found: &NodeId) -> Refusal {
+    Refusal::new(
+        "other-provider",
+        format!("the standby is bound to the provider with node-id {bound}, this one has {found}"),
+        "correct cvp.remote, or run `cvp clear` on the standby to protect another node",
+    )
+}
+
+pub(crate) fn other_hostname(bound: &Hostname, found: &Hostname) -> Refusal {
+    Refusal::new(
+        "other-provider",
+        format!("the standby is bound to the provider {bound}, this one is {found}"),
+        "correct cvp.remote, or run `cvp clear` on the standby to protect another node",
+    )
+}
+
+pub(crate) fn genesis(namespace: &Namespace, receiver: &Digest, provider: &Digest) -> Refusal {
+    Refusal::new(
+        "genesis",
+        format!("namespace {namespace}: genesis {receiver} on the standby, {provider} on the provider"),
+        "give both nodes the same ns_genesis.toml, or run `cvp clear` on the standby",
+    )
+}
+
+pub(crate) fn namespaces(receiver: &[&Namespace], provider: &[&Namespace]) -> Refusal {
+    Refusal::new(
+        "namespaces",
+        format!("namespaces {receiver:?} on the standby, {provider:?} on the provider"),
+        "start and stop namespaces on the standby so that both lists are equal",
+    )
+}
+
+pub(crate) fn lower_incarnation(known: &Incarnation, found: Option<Incarnation>) -> Refusal {
+    Refusal::new(
+        "lower-incarnation",
+        format!("the provider speaks as incarnation {found:?}; {known} was already met"),
+        "this is an old provider that was replaced by an upgrade: point cvp.remote at the promoted node",
+    )
+}
+
+pub(crate) fn forked(fork: &LineageFork) -> Refusal {
+    Refusal::new(
+        "forked",
+        format!(
+            "two nodes were promoted from one: incarnations {} and {} part at height {}",
+            fork.ours, fork.theirs, fork.height
+        ),
+        "decide which node is right, stop the other for good, and clear and re-attach the standby",
+    )
+}
+
+pub(crate) fn diverged(namespace: &Namespace, height: Height, receiver: &Digest, provider: Option<&Digest>) -> Refusal {
+    let provider = provider.map_or_else(|| "no record".to_owned(), |hash| hash.to_string());
+    Refusal::new(
+        "diverged",
+        format!("namespace {namespace}, height {height}: {receiver} on the standby, {provider} on the provider"),
+        "nothing was overwritten: run `cvp verify` on both; if the provider is right, `cvp clear --yes` on the standby copies it anew",
+    )
+}
+
+pub(crate) fn receiver_ahead(namespace: &Namespace, receiver: &Position, provider: &Position) -> Refusal {
+    Refusal::new(
+        "receiver-ahead",
+        format!(
+            "namespace {namespace}: the standby holds {} {}, the provider ends at {} {}",
+            receiver.height, receiver.hash, provider.height, provider.hash
+        ),
+        "the provider lost blocks that it had made durable (an old disk or backup?): do not go on before you know which is right",
+    )
+}
+
+pub(crate) fn history_missing(namespace: &Namespace, tip: Height, from: Height) -> Refusal {
+    Refusal::new(
+        "history-missing",
+        format!("namespace {namespace}: the standby ends at {tip}, the provider keeps records from {from}"),
+        "clear the standby; it then begins from a snapshot (a later release), or raise ledger.keep_blocks",
+    )
+}
+
+pub(crate) fn superseded() -> Refusal {
+    Refusal::new("superseded", "a newer session of the same standby replaced this one", "")
+}
+
+pub(crate) fn silent(millis: u64) -> Refusal {
+    Refusal::new("silent", format!("nothing heard for {millis} ms"), "check the network and the other node")
+}
