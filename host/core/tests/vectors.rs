@@ -82,10 +82,7 @@ fn the_other_root_of_a_signature_is_the_same_transaction() {
         request.signature[33..65].copy_from_slice(&other.to_secret_bytes());
         request.signature[65] ^= 1;
         let second = verify(&request, "3.0").expect("the other root is valid");
-        assert_eq!(
-            first.text, second.text,
-            "the duplicate check must see one transaction"
-        );
+        assert_eq!(first.text, second.text, "the duplicate check must see one transaction");
         assert_ne!(first.hash, second.hash);
         seen += 1;
     }
@@ -123,14 +120,8 @@ fn any_params() -> impl Strategy<Value = Value> {
         "participant",
         "cName",
     ]);
-    prop::collection::vec((names, scalar), 0..18).prop_map(|members| {
-        Value::Object(
-            members
-                .into_iter()
-                .map(|(k, v)| (k.to_owned(), v))
-                .collect(),
-        )
-    })
+    prop::collection::vec((names, scalar), 0..18)
+        .prop_map(|members| Value::Object(members.into_iter().map(|(k, v)| (k.to_owned(), v)).collect()))
 }
 
 proptest! {
@@ -170,9 +161,6 @@ fn time_of_a_verification() {
         for _ in 0..1_000 {
             verify(&request, "3.0").expect("it is valid");
         }
-        println!(
-            "{algo}: {} us",
-            began.elapsed().as_micros() as f64 / 1_000.0
-        );
+        println!("{algo}: {} us", began.elapsed().as_micros() as f64 / 1_000.0);
     }
 }

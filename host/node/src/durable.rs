@@ -48,10 +48,7 @@ pub enum DurableError {
     },
 }
 
-fn disk<'a>(
-    operation: &'static str,
-    path: &'a Path,
-) -> impl FnOnce(std::io::Error) -> DurableError + 'a {
+fn disk<'a>(operation: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> DurableError + 'a {
     move |source| DurableError::Disk {
         operation,
         path: path.to_path_buf(),
@@ -60,12 +57,7 @@ fn disk<'a>(
 }
 
 /// Replaces `path` atomically by a framed `payload`; durable when this returns. A crash leaves the old file or the new one.
-pub fn write_file(
-    path: &Path,
-    magic: &[u8; 8],
-    version: u16,
-    payload: &[u8],
-) -> Result<(), DurableError> {
+pub fn write_file(path: &Path, magic: &[u8; 8], version: u16, payload: &[u8]) -> Result<(), DurableError> {
     replace(path, &frame(magic, version, payload), 0o600)
 }
 
@@ -80,12 +72,10 @@ pub fn read_file(path: &Path, magic: &[u8; 8]) -> Result<Option<(u16, Vec<u8>)>,
     file.take((HEAD_BYTES + PAYLOAD_BYTES_MAX + 1) as u64)
         .read_to_end(&mut bytes)
         .map_err(disk("read", path))?;
-    unframe(&bytes, magic)
-        .map(Some)
-        .map_err(|what| DurableError::Damaged {
-            path: path.to_path_buf(),
-            what,
-        })
+    unframe(&bytes, magic).map(Some).map_err(|what| DurableError::Damaged {
+        path: path.to_path_buf(),
+        what,
+    })
 }
 
 fn frame(magic: &[u8; 8], version: u16, payload: &[u8]) -> Vec<u8> {
@@ -108,20 +98,14 @@ fn digest_of(head: &[u8], payload: &[u8]) -> [u8; 32] {
 
 fn unframe(bytes: &[u8], magic: &[u8; 8]) -> Result<(u16, Vec<u8>), String> {
     let Some((head, payload)) = bytes.split_at_checked(HEAD_BYTES) else {
-        return Err(format!(
-            "{} bytes, fewer than its head of {HEAD_BYTES}",
-            bytes.len()
-        ));
+        return Err(format!("{} bytes, fewer than its head of {HEAD_BYTES}", bytes.len()));
     };
     if &head[..8] != magic {
         return Err("it does not begin with its magic".to_owned());
     }
     let length = u32::from_le_bytes([head[12], head[13], head[14], head[15]]) as usize;
     if length != payload.len() {
-        return Err(format!(
-            "payload of {} bytes, {length} announced",
-            payload.len()
-        ));
+        return Err(format!("payload of {} bytes, {length} announced", payload.len()));
     }
     if head[16..] != digest_of(&head[..16], payload) {
         return Err("its digest does not match".to_owned());
@@ -132,10 +116,7 @@ fn unframe(bytes: &[u8], magic: &[u8; 8]) -> Result<(u16, Vec<u8>), String> {
 /// Replaces `path` atomically by `bytes` with permission bits `mode` (never wider, not even for an instant); durable on return.
 pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), DurableError> {
     let parent = parent_of(path);
-    let name = path
-        .file_name()
-        .map(|n| n.to_string_lossy())
-        .unwrap_or_default();
+    let name = path.file_name().map(|n| n.to_string_lossy()).unwrap_or_default();
     let temporary = parent.join(format!(".{name}.{}.new", std::process::id()));
     let guard = RemoveOnDrop(&temporary);
     // A leftover of a crashed process with the same id keeps its own mode: start afresh.
@@ -281,10 +262,7 @@ mod tests {
         let path = dir.path().join("cvp.pid.lock");
         let held = LockFile::acquire(&path).unwrap();
         let refused = LockFile::acquire(&path).unwrap_err().to_string();
-        assert!(
-            refused.contains(&std::process::id().to_string()),
-            "{refused}"
-        );
+        assert!(refused.contains(&std::process::id().to_string()), "{refused}");
         drop(held);
         LockFile::acquire(&path).unwrap();
     }

@@ -151,10 +151,7 @@ mod tests {
     #[test]
     fn comments_and_order_stay() {
         let edited = edit(TEXT, "cvp.enable", Value::Flag(true)).unwrap();
-        assert_eq!(
-            edited,
-            TEXT.replace("enable = false # off", "enable = true # off")
-        );
+        assert_eq!(edited, TEXT.replace("enable = false # off", "enable = true # off"));
         let back = edit(&edited, "cvp.enable", Value::Flag(false)).unwrap();
         assert_eq!(back, TEXT);
     }
@@ -163,12 +160,7 @@ mod tests {
     fn missing_keys_and_tables_are_added() {
         let edited = edit(TEXT, "cvp.max_rate", Value::Number(5)).unwrap();
         assert_eq!(get(&edited, "cvp.max_rate").unwrap().unwrap(), "5");
-        let edited = edit(
-            "",
-            "strategy.chain-sync.id",
-            Value::Text("pause".to_owned()),
-        )
-        .unwrap();
+        let edited = edit("", "strategy.chain-sync.id", Value::Text("pause".to_owned())).unwrap();
         assert_eq!(edited, "[strategy.chain-sync]\nid = \"pause\"\n");
     }
 
@@ -191,9 +183,6 @@ mod tests {
         assert_eq!(Value::from_input("true"), Value::Flag(true));
         assert_eq!(Value::from_input("12"), Value::Number(12));
         assert_eq!(Value::from_input("24h"), Value::Text("24h".to_owned()));
-        assert_eq!(
-            Value::from_input("[\"a\"]"),
-            Value::Texts(vec!["a".to_owned()])
-        );
+        assert_eq!(Value::from_input("[\"a\"]"), Value::Texts(vec!["a".to_owned()]));
     }
 }

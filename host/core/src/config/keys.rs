@@ -80,13 +80,7 @@ impl Keys {
         Some(value.clone())
     }
 
-    fn typed<T>(
-        &mut self,
-        key: &str,
-        default: T,
-        wanted: &str,
-        read: impl FnOnce(&Value) -> Option<T>,
-    ) -> T {
+    fn typed<T>(&mut self, key: &str, default: T, wanted: &str, read: impl FnOnce(&Value) -> Option<T>) -> T {
         let Some(value) = self.raw(key) else {
             return default;
         };
@@ -122,17 +116,12 @@ impl Keys {
 
     /// A list of texts; empty ones are left out.
     pub(super) fn texts(&mut self, key: &str) -> Vec<String> {
-        self.typed(
-            key,
-            Vec::new(),
-            "a list of texts like [\"a\", \"b\"]",
-            |v| {
-                let items = v.as_array()?.iter();
-                let texts = items.map(|item| item.as_str().map(|t| t.trim().to_owned()));
-                let texts = texts.collect::<Option<Vec<_>>>()?;
-                Some(texts.into_iter().filter(|t| !t.is_empty()).collect())
-            },
-        )
+        self.typed(key, Vec::new(), "a list of texts like [\"a\", \"b\"]", |v| {
+            let items = v.as_array()?.iter();
+            let texts = items.map(|item| item.as_str().map(|t| t.trim().to_owned()));
+            let texts = texts.collect::<Option<Vec<_>>>()?;
+            Some(texts.into_iter().filter(|t| !t.is_empty()).collect())
+        })
     }
 
     /// A whole number within bounds.

@@ -94,10 +94,7 @@ fn read_alloc(keys: &mut Keys) -> BTreeMap<[u8; 20], String> {
 }
 
 fn read_address(text: &str) -> Option<[u8; 20]> {
-    let digits = text
-        .strip_prefix("0x")
-        .or(text.strip_prefix("0X"))
-        .unwrap_or(text);
+    let digits = text.strip_prefix("0x").or(text.strip_prefix("0X")).unwrap_or(text);
     let mut out = [0; 20];
     hex::decode_to_slice(digits, &mut out).ok()?;
     Some(out)
@@ -105,8 +102,7 @@ fn read_address(text: &str) -> Option<[u8; 20]> {
 
 /// A decimal of at least 1 that fits 256 bits.
 fn is_balance(text: &str) -> bool {
-    const MOST: &str =
-        "115792089237316195423570985008687907853269984665640564039457584007913129639935";
+    const MOST: &str = "115792089237316195423570985008687907853269984665640564039457584007913129639935";
     let digits = text.trim_start_matches('0');
     !digits.is_empty()
         && digits.bytes().all(|b| b.is_ascii_digit())

@@ -81,20 +81,10 @@ impl NsStatic {
         keys.refuse_when("send.args.extra.check.enable", "the check of extra data");
         Self {
             solo_batch_ms: keys.duration_ms("consensus.solo.timeout.batch", 500, 1, 600_000),
-            pool_tolerance_ms: keys.duration_ms(
-                "consensus.pool.tolerance_time",
-                300_000,
-                1_000,
-                86_400_000,
-            ),
+            pool_tolerance_ms: keys.duration_ms("consensus.pool.tolerance_time", 300_000, 1_000, 86_400_000),
             root_ca_dir: keys.text("encryption.root.ca", "certs/CA"),
             ecert_dir: keys.text("encryption.ecert.ecert", "certs/certs"),
-            tx_active_ms: keys.duration_ms(
-                "duplicate.tx_active_time",
-                86_400_000,
-                1_000,
-                31_536_000_000,
-            ),
+            tx_active_ms: keys.duration_ms("duplicate.tx_active_time", 86_400_000, 1_000, 31_536_000_000),
             tx_drift_ms: keys.duration_ms("duplicate.tx_drift_time", 300_000, 0, 86_400_000),
             flow_control: FlowControl {
                 enable: keys.flag("rpc.qps.flowCtrl.enable", true),
@@ -181,8 +171,7 @@ mod tests {
 
     #[test]
     fn a_strategy_is_chosen_by_kind() {
-        let (read, problems) =
-            read("[strategy.chain-sync]\nid = \"pause\"\nsettings = { window = 4 }\n");
+        let (read, problems) = read("[strategy.chain-sync]\nid = \"pause\"\nsettings = { window = 4 }\n");
         assert!(problems.is_empty(), "{problems:?}");
         assert_eq!(read.strategy("chain-sync").id, "pause");
         assert_eq!(read.strategy("chain-sync").settings.trim(), "window = 4");

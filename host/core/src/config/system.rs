@@ -127,12 +127,7 @@ fn read_http(keys: &mut Keys) -> HttpKeys {
         tls_ca: keys.text("http.tlsCA", "./tls/tlsca.ca"),
         tls_cert: keys.text("http.tlsCert", "./tls/tls_peer.cert"),
         tls_cert_priv: keys.text("http.tlsCertPriv", "./tls/tls_peer.priv"),
-        body_bytes_max: keys.bytes(
-            "http.request.max_content_length",
-            100 << 10,
-            1 << 10,
-            64 << 20,
-        ),
+        body_bytes_max: keys.bytes("http.request.max_content_length", 100 << 10, 1 << 10, 64 << 20),
         read_timeout_ms: keys.duration_ms("http.request.read_timeout", 1_000_000, 100, 86_400_000),
     }
 }

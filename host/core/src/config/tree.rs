@@ -132,11 +132,7 @@ impl TreeReader<'_> {
                 "{} differs from `self` of dynamic.toml, {}",
                 ns.hostname, dynamic.hostname
             );
-            problem(
-                "self.hostname",
-                what,
-                "write the same hostname in both files",
-            );
+            problem("self.hostname", what, "write the same hostname in both files");
         }
         let receiver = dynamic.cvp.node_type == PairRole::Receiver;
         if receiver && ns.role != NodeRole::Cvp {

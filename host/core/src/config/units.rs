@@ -44,9 +44,7 @@ pub fn parse_duration(text: &str) -> Option<u64> {
     while !rest.is_empty() {
         let unit_at = rest.find(|c: char| c.is_ascii_alphabetic())?;
         let (number, tail) = rest.split_at(unit_at);
-        let unit_end = tail
-            .find(|c: char| !c.is_ascii_alphabetic())
-            .unwrap_or(tail.len());
+        let unit_end = tail.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(tail.len());
         let (unit, next) = tail.split_at(unit_end);
         let factor = DURATIONS.iter().find(|(suffix, _)| *suffix == unit)?.1;
         total += decimal(number)? * factor;

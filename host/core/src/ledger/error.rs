@@ -91,12 +91,19 @@ pub enum LedgerError {
 impl LedgerError {
     /// A failed file operation.
     pub fn disk(operation: &'static str, path: impl ToString, source: impl ToString) -> Self {
-        LedgerError::Disk { operation, path: path.to_string(), source_text: source.to_string() }
+        LedgerError::Disk {
+            operation,
+            path: path.to_string(),
+            source_text: source.to_string(),
+        }
     }
 
     /// Damaged bytes on disk.
     pub fn corrupt(path: impl ToString, what: impl ToString) -> Self {
-        LedgerError::Corrupt { path: path.to_string(), what: what.to_string() }
+        LedgerError::Corrupt {
+            path: path.to_string(),
+            what: what.to_string(),
+        }
     }
 
     /// Whose fault it is.
@@ -118,16 +125,21 @@ impl LedgerError {
         let (code, hint) = match self {
             LedgerError::Gap { .. } => ("ledger-gap", "a defect of this program: report it with both logs"),
             LedgerError::NotFound { .. } => ("history-missing", "the records must come from a node that keeps them"),
-            LedgerError::Diverged { .. } => {
-                ("diverged", "nothing was overwritten: decide which chain is right; `cvp clear` drops the standby's copy")
-            }
+            LedgerError::Diverged { .. } => (
+                "diverged",
+                "nothing was overwritten: decide which chain is right; `cvp clear` drops the standby's copy",
+            ),
             LedgerError::Refused(_) => ("bad-record", "run `cvp verify` on the node that sent it"),
-            LedgerError::StateMismatch { .. } => ("state-mismatch", "run `cvp verify` on both nodes: one has a wrong state"),
+            LedgerError::StateMismatch { .. } => (
+                "state-mismatch",
+                "run `cvp verify` on both nodes: one has a wrong state",
+            ),
             LedgerError::Disk { .. } => ("disk-failed", "repair the disk, then start the node again"),
             LedgerError::Full { .. } => ("disk-full", "make room on the disk; the copy goes on by itself"),
-            LedgerError::Corrupt { .. } => {
-                ("ledger-damaged", "check the disk; on a standby `cvp clear` and copy again, on a provider upgrade its standby")
-            }
+            LedgerError::Corrupt { .. } => (
+                "ledger-damaged",
+                "check the disk; on a standby `cvp clear` and copy again, on a provider upgrade its standby",
+            ),
         };
         Refusal::new(code, self.to_string(), hint)
     }

@@ -96,11 +96,7 @@ impl Journal {
         let head = &bytes[..bytes.len().min(MAGIC.len())];
         if head != MAGIC {
             // The magic is written together with the first entry: a torn first write leaves a prefix of it followed by zeros.
-            let torn = head
-                .iter()
-                .zip(MAGIC)
-                .position(|(a, b)| a != b)
-                .unwrap_or(head.len());
+            let torn = head.iter().zip(MAGIC).position(|(a, b)| a != b).unwrap_or(head.len());
             return if bytes[torn..].iter().all(|b| *b == 0) {
                 Ok(journal)
             } else {
@@ -199,8 +195,7 @@ impl Journal {
             Entry::Begin(_) => Step::Fence,
             Entry::Finished(step) => *step,
         };
-        Step::valid_transition(self.finished, to)
-            .then_some((entry, 4 + body.len() + CHECKSUM_BYTES))
+        Step::valid_transition(self.finished, to).then_some((entry, 4 + body.len() + CHECKSUM_BYTES))
     }
 }
 
@@ -235,8 +230,7 @@ fn decode_body(body: &[u8]) -> Result<Entry, Malformed> {
         1 => Entry::Begin(Plan::read(&mut input)?),
         2 => {
             let code = input.u8()?;
-            let step =
-                Step::from_code(code).ok_or_else(|| Malformed::new(format!("step byte {code}")))?;
+            let step = Step::from_code(code).ok_or_else(|| Malformed::new(format!("step byte {code}")))?;
             Entry::Finished(step)
         }
         other => return Err(Malformed::new(format!("entry kind {other}"))),
@@ -289,11 +283,7 @@ mod tests {
                 whole.checked_sub(1).map(|i| Step::ALL[i]),
                 "cut {cut}"
             );
-            assert_eq!(
-                Journal::read(&file[..cut]).unwrap(),
-                journal,
-                "short file, cut {cut}"
-            );
+            assert_eq!(Journal::read(&file[..cut]).unwrap(), journal, "short file, cut {cut}");
         }
     }
 
@@ -305,11 +295,7 @@ mod tests {
             bad[at] ^= 0x10;
             let whole = ends.iter().filter(|end| **end <= at).count();
             let finished = Journal::read(&bad).unwrap().finished();
-            assert_eq!(
-                finished,
-                whole.checked_sub(1).map(|i| Step::ALL[i]),
-                "byte {at}"
-            );
+            assert_eq!(finished, whole.checked_sub(1).map(|i| Step::ALL[i]), "byte {at}");
         }
     }
 

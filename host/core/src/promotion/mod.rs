@@ -16,8 +16,8 @@ pub use edits::{ConfigEdit, EditValue, configuration_edits};
 pub use journal::{Append, Entry, JOURNAL_BYTES, Journal, JournalError};
 pub use plan::{Plan, PlannedNamespace};
 pub use preflight::{
-    Check, KeyState, NamespaceView, PortState, PortView, PreflightView, StrategyView, TlsNameView,
-    Verdict, allowed, preflight,
+    Check, KeyState, NamespaceView, PortState, PortView, PreflightView, StrategyView, TlsNameView, Verdict, allowed,
+    preflight,
 };
 pub use run::{DryRun, Sink, StepReport, StepState, promote, resume};
 pub use step::{Step, next_step};

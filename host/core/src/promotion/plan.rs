@@ -1,8 +1,6 @@
 //! What a promotion will do, fixed before its first effect, so that a resumed one does the same.
 
-use crate::types::{
-    Hostname, Incarnation, Malformed, Namespace, NodeId, NodeRole, Position, Reader, Writer,
-};
+use crate::types::{Hostname, Incarnation, Malformed, Namespace, NodeId, NodeRole, Position, Reader, Writer};
 
 /// Most namespaces of one node.
 const NAMESPACES_MAX: usize = 1024;
@@ -100,18 +98,12 @@ impl Plan {
     /// The rule that does not hold, if any: bounds of the journal form, and the new incarnation follows the old one.
     pub(super) fn check(&self) -> Result<(), Malformed> {
         if self.new.number <= self.old.number {
-            return Err(Malformed::new(
-                "the new incarnation does not follow the old one",
-            ));
+            return Err(Malformed::new("the new incarnation does not follow the old one"));
         }
         if self.namespaces.len() > NAMESPACES_MAX || self.old_addresses.len() > ADDRESSES_MAX {
             return Err(Malformed::new("too many namespaces or addresses"));
         }
-        if self
-            .old_addresses
-            .iter()
-            .any(|a| a.len() > ADDRESS_BYTES_MAX)
-        {
+        if self.old_addresses.iter().any(|a| a.len() > ADDRESS_BYTES_MAX) {
             return Err(Malformed::new("an address is too long"));
         }
         Ok(())

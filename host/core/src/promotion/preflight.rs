@@ -47,11 +47,7 @@ impl Check {
             hint: String::new(),
         }
     }
-    pub(super) fn warn(
-        id: &'static str,
-        message: impl Into<String>,
-        hint: impl Into<String>,
-    ) -> Check {
+    pub(super) fn warn(id: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Check {
         Check {
             id,
             verdict: Verdict::Warn,
@@ -59,11 +55,7 @@ impl Check {
             hint: hint.into(),
         }
     }
-    pub(super) fn fail(
-        id: &'static str,
-        message: impl Into<String>,
-        hint: impl Into<String>,
-    ) -> Check {
+    pub(super) fn fail(id: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Check {
         Check {
             id,
             verdict: Verdict::Fail,
@@ -255,26 +247,15 @@ fn backup_complete(view: &PreflightView) -> Check {
     let missing: Vec<String> = view
         .namespaces
         .iter()
-        .filter_map(|ns| {
-            ns.chain
-                .as_ref()
-                .err()
-                .map(|why| format!("{}: {why}", ns.name))
-        })
+        .filter_map(|ns| ns.chain.as_ref().err().map(|why| format!("{}: {why}", ns.name)))
         .collect();
     if missing.is_empty() {
         let count = view.namespaces.len();
-        Check::pass(
-            id,
-            format!("bound to {provider}; {count} namespace(s) here"),
-        )
+        Check::pass(id, format!("bound to {provider}; {count} namespace(s) here"))
     } else {
         Check::fail(
             id,
-            format!(
-                "a namespace of {provider} is not usable here ({})",
-                missing.join("; ")
-            ),
+            format!("a namespace of {provider} is not usable here ({})", missing.join("; ")),
             "see `cvp status`; restart the node when the cause is gone",
         )
     }
@@ -297,10 +278,7 @@ fn chain_verified(view: &PreflightView) -> Check {
     }
     Check::pass(
         id,
-        format!(
-            "every record was verified before it was stored: {}",
-            tips.join(", ")
-        ),
+        format!("every record was verified before it was stored: {}", tips.join(", ")),
     )
 }
 
@@ -315,11 +293,7 @@ fn history_complete(view: &PreflightView) -> Check {
     if cut.is_empty() {
         return Check::pass(id, "the whole history is here");
     }
-    Check::warn(
-        id,
-        cut.join(", "),
-        "queries below answer `not found` after the upgrade",
-    )
+    Check::warn(id, cut.join(", "), "queries below answer `not found` after the upgrade")
 }
 
 fn keys_match(view: &PreflightView) -> Check {
@@ -376,11 +350,7 @@ fn tls_name(view: &PreflightView) -> Check {
             format!("the TLS certificate cannot be read: {why}"),
             "see tls/tls_peer.cert",
         ),
-        TlsNameView::Names(names)
-            if names
-                .iter()
-                .any(|n| n.eq_ignore_ascii_case(provider.as_str())) =>
-        {
+        TlsNameView::Names(names) if names.iter().any(|n| n.eq_ignore_ascii_case(provider.as_str())) => {
             Check::pass(id, format!("the TLS certificate carries {provider}"))
         }
         TlsNameView::Names(names) => {
@@ -432,11 +402,7 @@ fn ports_free(view: &PreflightView) -> Check {
         })
         .collect();
     if taken.is_empty() {
-        let all: Vec<String> = view
-            .ports
-            .iter()
-            .map(|p| format!("{} {}", p.key, p.address))
-            .collect();
+        let all: Vec<String> = view.ports.iter().map(|p| format!("{} {}", p.key, p.address)).collect();
         Check::pass(id, format!("ours or free: {}", all.join(", ")))
     } else {
         Check::fail(
@@ -470,10 +436,7 @@ fn plugins_present(view: &PreflightView) -> Check {
     for ns in &view.namespaces {
         for theirs in &ns.provider_strategies {
             if !ns.own_strategies.iter().any(|own| own == theirs) {
-                missing.push(format!(
-                    "{}: {} {} {}",
-                    ns.name, theirs.kind, theirs.id, theirs.version
-                ));
+                missing.push(format!("{}: {} {} {}", ns.name, theirs.kind, theirs.id, theirs.version));
             }
         }
     }
@@ -556,9 +519,7 @@ pub(super) mod tests {
              config-valid ports-free index-health plugins-present"
         );
         assert!(
-            checks
-                .iter()
-                .all(|c| c.verdict == Verdict::Pass && c.hint.is_empty()),
+            checks.iter().all(|c| c.verdict == Verdict::Pass && c.hint.is_empty()),
             "{checks:?}"
         );
         assert!(allowed(&checks));
@@ -568,67 +529,49 @@ pub(super) mod tests {
     fn each_check_sees_what_is_wrong() {
         use Verdict::{Fail, Warn};
         assert_eq!(after("last-heard", |v| v.last_heard_ms_ago = None), Warn);
-        assert_eq!(
-            after("last-heard", |v| v.namespaces[0].provider_tip = Some(121)),
-            Warn
-        );
+        assert_eq!(after("last-heard", |v| v.namespaces[0].provider_tip = Some(121)), Warn);
         assert_eq!(after("backup-complete", |v| v.provider = None), Fail);
         assert_eq!(after("backup-complete", |v| v.namespaces.clear()), Fail);
         assert_eq!(
-            after("backup-complete", |v| v.namespaces[0].chain =
-                Err("disk failed".into())),
+            after("backup-complete", |v| v.namespaces[0].chain = Err("disk failed".into())),
             Fail
         );
         assert_eq!(
-            after("chain-verified", |v| v.namespaces[0].chain =
-                Err("disk failed".into())),
+            after("chain-verified", |v| v.namespaces[0].chain = Err("disk failed".into())),
             Fail
         );
-        assert_eq!(
-            after("history-complete", |v| v.namespaces[0].history_from = 9),
-            Warn
-        );
+        assert_eq!(after("history-complete", |v| v.namespaces[0].history_from = 9), Warn);
         assert_eq!(
             after("keys-match", |v| v.namespaces[0].keys =
                 KeyState::Bad("another key".into())),
             Fail
         );
         assert_eq!(
-            after("tls-name", |v| v.tls_name =
-                TlsNameView::Names(vec!["cvp".into()])),
+            after("tls-name", |v| v.tls_name = TlsNameView::Names(vec!["cvp".into()])),
             Warn
         );
         assert_eq!(
-            after("tls-name", |v| v.tls_name =
-                TlsNameView::Unreadable("no file".into())),
+            after("tls-name", |v| v.tls_name = TlsNameView::Unreadable("no file".into())),
             Fail
         );
         assert_eq!(
-            after("config-valid", |v| v.config =
-                Err("dynamic.toml: line 3".into())),
+            after("config-valid", |v| v.config = Err("dynamic.toml: line 3".into())),
             Fail
         );
         assert_eq!(
-            after("ports-free", |v| v.ports[0].state =
-                PortState::Taken("in use".into())),
+            after("ports-free", |v| v.ports[0].state = PortState::Taken("in use".into())),
             Fail
         );
+        assert_eq!(after("index-health", |v| v.index_configured = Ok(true)), Warn);
         assert_eq!(
-            after("index-health", |v| v.index_configured = Ok(true)),
-            Warn
-        );
-        assert_eq!(
-            after("plugins-present", |v| v.namespaces[0]
-                .own_strategies
-                .clear()),
+            after("plugins-present", |v| v.namespaces[0].own_strategies.clear()),
             Warn
         );
     }
 
     #[test]
     fn overrides_turn_a_refusal_into_a_warning_and_no_more() {
-        let missing =
-            |v: &mut PreflightView| v.namespaces[0].keys = KeyState::Missing("key.priv".into());
+        let missing = |v: &mut PreflightView| v.namespaces[0].keys = KeyState::Missing("key.priv".into());
         assert_eq!(after("keys-match", missing), Verdict::Fail);
         let warned = after("keys-match", |v| {
             missing(v);

@@ -69,13 +69,7 @@ pub fn promote(journal: &mut Journal, plan: Plan, sink: &mut dyn Sink) -> Vec<St
         .and_then(|()| record(journal, Entry::Begin(plan), Step::Fence, sink));
     let mut reports = Vec::new();
     let go_on = begun.is_ok();
-    push(
-        &mut reports,
-        sink,
-        Step::Fence,
-        begun.err(),
-        StepState::Done,
-    );
+    push(&mut reports, sink, Step::Fence, begun.err(), StepState::Done);
     if go_on {
         run(journal, sink, StepState::Done, &mut reports);
     }
@@ -89,12 +83,7 @@ pub fn resume(journal: &mut Journal, sink: &mut dyn Sink) -> Vec<StepReport> {
     reports
 }
 
-fn run(
-    journal: &mut Journal,
-    sink: &mut dyn Sink,
-    state: StepState,
-    reports: &mut Vec<StepReport>,
-) {
+fn run(journal: &mut Journal, sink: &mut dyn Sink, state: StepState, reports: &mut Vec<StepReport>) {
     while let (Some(step), Some(plan)) = (next_step(journal), journal.plan().cloned()) {
         let ended = sink
             .perform(step, &plan)
@@ -107,12 +96,7 @@ fn run(
     }
 }
 
-fn record(
-    journal: &mut Journal,
-    entry: Entry,
-    step: Step,
-    sink: &mut dyn Sink,
-) -> Result<(), Refusal> {
+fn record(journal: &mut Journal, entry: Entry, step: Step, sink: &mut dyn Sink) -> Result<(), Refusal> {
     let append = journal.append(&entry).map_err(|error| {
         Refusal::new(
             "promotion-journal",
@@ -125,13 +109,7 @@ fn record(
     Ok(())
 }
 
-fn push(
-    reports: &mut Vec<StepReport>,
-    sink: &mut dyn Sink,
-    step: Step,
-    failed: Option<Refusal>,
-    state: StepState,
-) {
+fn push(reports: &mut Vec<StepReport>, sink: &mut dyn Sink, step: Step, failed: Option<Refusal>, state: StepState) {
     let report = StepReport {
         step,
         state: failed.map_or(state, StepState::Failed),
@@ -151,14 +129,8 @@ pub(super) mod tests {
             node_id: NodeId([7; 16]),
             hostname: Hostname::new("node1").unwrap(),
             own_hostname: Hostname::new("cvp").unwrap(),
-            old: Incarnation {
-                number: 1,
-                id: [1; 16],
-            },
-            new: Incarnation {
-                number: 2,
-                id: [2; 16],
-            },
+            old: Incarnation { number: 1, id: [1; 16] },
+            new: Incarnation { number: 2, id: [2; 16] },
             old_addresses: vec!["node1 127.0.0.1:50011".into()],
             namespaces: vec![PlannedNamespace {
                 name: Namespace::new("global").unwrap(),

@@ -97,13 +97,8 @@ mod tests {
     fn the_order_is_a_line_that_may_begin_again() {
         for (from_index, from) in Step::ALL.iter().enumerate() {
             for (to_index, to) in Step::ALL.iter().enumerate() {
-                let wanted =
-                    to_index == from_index + 1 || (*from == Step::Done && *to == Step::Fence);
-                assert_eq!(
-                    Step::valid_transition(Some(*from), *to),
-                    wanted,
-                    "{from:?} {to:?}"
-                );
+                let wanted = to_index == from_index + 1 || (*from == Step::Done && *to == Step::Fence);
+                assert_eq!(Step::valid_transition(Some(*from), *to), wanted, "{from:?} {to:?}");
             }
         }
         assert!(Step::valid_transition(None, Step::Fence));

@@ -36,9 +36,7 @@ pub(super) fn target_unreachable(view: &PreflightView) -> Check {
     if let Some(ago) = view.last_heard_ms_ago.filter(|ago| *ago < alive_ms) {
         return Check::fail(
             ID,
-            format!(
-                "the provider was heard {ago} ms ago, within its last 3 heartbeats: it is alive"
-            ),
+            format!("the provider was heard {ago} ms ago, within its last 3 heartbeats: it is alive"),
             "stop the provider first; two nodes must never make blocks under one name",
         );
     }
@@ -83,10 +81,7 @@ pub(super) fn target_unreachable(view: &PreflightView) -> Check {
             "confirm that the provider is powered off",
         );
     }
-    Check::pass(
-        ID,
-        format!("connection refused by {}", view.probes[0].target),
-    )
+    Check::pass(ID, format!("connection refused by {}", view.probes[0].target))
 }
 
 #[cfg(test)]
@@ -115,17 +110,11 @@ mod tests {
         let answered = Answered("hello of node1".into());
         assert_eq!(verdict(&[Refused], false, None), Verdict::Pass);
         assert_eq!(verdict(&[Refused, TimedOut], false, None), Verdict::Warn);
-        assert_eq!(
-            verdict(&[Unreached("no route".into())], false, None),
-            Verdict::Warn
-        );
+        assert_eq!(verdict(&[Unreached("no route".into())], false, None), Verdict::Warn);
         assert_eq!(verdict(&[], false, None), Verdict::Warn);
         assert_eq!(verdict(&[Refused, Silent], false, None), Verdict::Fail);
         assert_eq!(verdict(&[Refused, Silent], true, None), Verdict::Warn);
-        assert_eq!(
-            verdict(&[Silent, answered.clone()], true, None),
-            Verdict::Fail
-        );
+        assert_eq!(verdict(&[Silent, answered.clone()], true, None), Verdict::Fail);
         assert_eq!(verdict(&[Refused], true, Some(1_499)), Verdict::Fail);
         assert_eq!(verdict(&[Refused], false, Some(1_500)), Verdict::Pass);
     }

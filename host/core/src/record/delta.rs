@@ -18,7 +18,11 @@ impl Delta {
     /// The bytes of the part `delta`: `u32` count, then per key: `u16` length, key, one byte 0 (removed) or 1, and for 1 `u32` length
     /// and value. Fails when a key or value is over its bound.
     pub fn encode(&self) -> Result<Vec<u8>, Malformed> {
-        let bytes: usize = self.0.iter().map(|(k, v)| k.len() + 7 + v.as_ref().map_or(0, Vec::len)).sum();
+        let bytes: usize = self
+            .0
+            .iter()
+            .map(|(k, v)| k.len() + 7 + v.as_ref().map_or(0, Vec::len))
+            .sum();
         let mut out = Writer::with_capacity(4 + bytes);
         out.u32(u32::try_from(self.0.len()).map_err(|_| Malformed::new("too many keys in a delta"))?);
         for (key, value) in &self.0 {
@@ -36,16 +40,24 @@ impl Delta {
     /// The inverse of [`Delta::encode`].
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let entries = DeltaRef::parse(bytes)?;
-        entries.iter().map(|entry| entry.map(|(k, v)| (k.to_vec(), v.map(<[u8]>::to_vec)))).collect::<Result<_, _>>().map(Self)
+        entries
+            .iter()
+            .map(|entry| entry.map(|(k, v)| (k.to_vec(), v.map(<[u8]>::to_vec))))
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 }
 
 fn check_lengths(key: usize, value: usize) -> Result<(), Malformed> {
     if key == 0 || key > STATE_KEY_BYTES_MAX {
-        return Err(Malformed::new(format!("state key of {key} bytes (1 to {STATE_KEY_BYTES_MAX})")));
+        return Err(Malformed::new(format!(
+            "state key of {key} bytes (1 to {STATE_KEY_BYTES_MAX})"
+        )));
     }
     if value > STATE_VALUE_BYTES_MAX {
-        return Err(Malformed::new(format!("state value of {value} bytes (at most {STATE_VALUE_BYTES_MAX})")));
+        return Err(Malformed::new(format!(
+            "state value of {value} bytes (at most {STATE_VALUE_BYTES_MAX})"
+        )));
     }
     Ok(())
 }
@@ -66,7 +78,10 @@ impl<'a> DeltaRef<'a> {
         let mut input = Reader::new(bytes);
         // The shortest entry: a length, one byte of key, a flag.
         let count = input.count(usize::MAX, 4)?;
-        Ok(Self { count, entries: input.take(input.remaining())? })
+        Ok(Self {
+            count,
+            entries: input.take(input.remaining())?,
+        })
     }
 
     /// How many keys it changes.
@@ -112,6 +127,10 @@ fn read_entry<'a>(input: &mut Reader<'a>, previous: &[u8]) -> Result<DeltaEntry<
     if key <= previous {
         return Err(Malformed::new("state keys of a delta are not in order"));
     }
-    let value = if input.flag()? { Some(input.bytes(STATE_VALUE_BYTES_MAX)?) } else { None };
+    let value = if input.flag()? {
+        Some(input.bytes(STATE_VALUE_BYTES_MAX)?)
+    } else {
+        None
+    };
     Ok((key, value))
 }

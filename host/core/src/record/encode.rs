@@ -4,10 +4,10 @@ use bytes::Bytes;
 
 use crate::types::{Digest, Height, Hostname, Incarnation, Malformed, UnixNanos, Writer};
 
+use super::Delta;
 use super::header::{HASHED_BYTES, Header};
 use super::items::{Local, write_items};
 use super::parse::{MAGIC, PART_ENTRY_BYTES, PREFIX_BYTES, PartKind, RECORD_BYTES_MAX, checksum};
-use super::Delta;
 
 /// What the maker of a block decides; digests and lengths follow from it.
 #[derive(Clone, Debug)]
@@ -85,7 +85,9 @@ pub fn encode(draft: &Draft, state: Digest) -> Result<Bytes, Malformed> {
     let header_bytes = PREFIX_BYTES + HASHED_BYTES + parts.len() * PART_ENTRY_BYTES;
     let record_bytes = header_bytes + parts.iter().map(|(_, bytes)| bytes.len()).sum::<usize>();
     if record_bytes > RECORD_BYTES_MAX {
-        return Err(Malformed::new(format!("record of {record_bytes} bytes (at most {RECORD_BYTES_MAX})")));
+        return Err(Malformed::new(format!(
+            "record of {record_bytes} bytes (at most {RECORD_BYTES_MAX})"
+        )));
     }
     let mut hashed = Writer::with_capacity(HASHED_BYTES);
     header.write(&mut hashed);

@@ -77,7 +77,9 @@ impl Header {
     pub(super) fn read(input: &mut Reader<'_>) -> Result<Self, Malformed> {
         let format = input.u32()?;
         if format != FORMAT {
-            return Err(Malformed::new(format!("record format {format}; this release knows {FORMAT}")));
+            return Err(Malformed::new(format!(
+                "record format {format}; this release knows {FORMAT}"
+            )));
         }
         Ok(Self {
             namespace: input.digest()?,
@@ -109,8 +111,9 @@ impl Header {
 fn read_hostname(input: &mut Reader<'_>) -> Result<Hostname, Malformed> {
     let fixed = input.take(HOSTNAME_BYTES)?;
     let (length, rest) = (usize::from(fixed[0]), &fixed[1..]);
-    let (name, padding) =
-        rest.split_at_checked(length).ok_or_else(|| Malformed::new(format!("proposer of {length} bytes")))?;
+    let (name, padding) = rest
+        .split_at_checked(length)
+        .ok_or_else(|| Malformed::new(format!("proposer of {length} bytes")))?;
     if padding.iter().any(|b| *b != 0) {
         return Err(Malformed::new("proposer is followed by bytes that are not zero"));
     }

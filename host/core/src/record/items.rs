@@ -66,7 +66,10 @@ impl<'a> Items<'a> {
 pub(super) fn write_items(items: &[Vec<u8>]) -> Result<Vec<u8>, Malformed> {
     let content: usize = items.iter().map(Vec::len).sum();
     if items.len() > ITEMS_MAX || content > super::RECORD_BYTES_MAX {
-        return Err(Malformed::new(format!("{} items of {content} bytes in one record", items.len())));
+        return Err(Malformed::new(format!(
+            "{} items of {content} bytes in one record",
+            items.len()
+        )));
     }
     let mut out = Writer::with_capacity(4 + items.len() * 4 + content);
     out.u32(items.len() as u32);
@@ -100,7 +103,10 @@ impl Local {
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut input = Reader::new(bytes);
-        let local = Self { write_time: input.u64()?, average_time_ms: input.u64()? };
+        let local = Self {
+            write_time: input.u64()?,
+            average_time_ms: input.u64()?,
+        };
         input.finish()?;
         Ok(local)
     }

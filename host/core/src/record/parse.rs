@@ -44,8 +44,13 @@ pub enum PartKind {
 
 impl PartKind {
     /// The known parts in their order in a record.
-    pub const ALL: [PartKind; PARTS_KNOWN] =
-        [PartKind::Transactions, PartKind::Receipts, PartKind::Delta, PartKind::Local, PartKind::Proof];
+    pub const ALL: [PartKind; PARTS_KNOWN] = [
+        PartKind::Transactions,
+        PartKind::Receipts,
+        PartKind::Delta,
+        PartKind::Local,
+        PartKind::Proof,
+    ];
 
     /// The number in the part table.
     pub(super) fn number(self) -> u16 {
@@ -84,7 +89,9 @@ pub fn record_length(prefix: &[u8]) -> Result<Option<usize>, Malformed> {
     }
     let length = input.u32()? as usize;
     if !(RECORD_BYTES_MIN..=RECORD_BYTES_MAX).contains(&length) {
-        return Err(Malformed::new(format!("record of {length} bytes ({RECORD_BYTES_MIN} to {RECORD_BYTES_MAX})")));
+        return Err(Malformed::new(format!(
+            "record of {length} bytes ({RECORD_BYTES_MIN} to {RECORD_BYTES_MAX})"
+        )));
     }
     Ok(Some(length))
 }
@@ -102,10 +109,15 @@ pub fn parse(bytes: &[u8]) -> Result<RecordRef<'_>, Malformed> {
     if !(PARTS_KNOWN..=PARTS_MAX).contains(&part_count)
         || header_bytes != PREFIX_BYTES + HASHED_BYTES + part_count * PART_ENTRY_BYTES
     {
-        return Err(Malformed::new(format!("record header of {header_bytes} bytes with {part_count} parts")));
+        return Err(Malformed::new(format!(
+            "record header of {header_bytes} bytes with {part_count} parts"
+        )));
     }
     let header = Header::read(&mut Reader::new(input.take(HASHED_BYTES)?))?;
-    let table = input.take(part_count * PART_ENTRY_BYTES)?.as_chunks::<PART_ENTRY_BYTES>().0;
+    let table = input
+        .take(part_count * PART_ENTRY_BYTES)?
+        .as_chunks::<PART_ENTRY_BYTES>()
+        .0;
     check_table(&header, table, header_bytes, length)?;
     Ok(RecordRef { bytes, header, table })
 }
@@ -123,14 +135,22 @@ fn check_table(
         let entry = Entry::read(entry)?;
         let known = index < PARTS_KNOWN;
         if entry.flags != 0 || entry.kind <= kind_before || (known && usize::from(entry.kind) != index + 1) {
-            return Err(Malformed::new(format!("part {index} has kind {} and flags {}", entry.kind, entry.flags)));
+            return Err(Malformed::new(format!(
+                "part {index} has kind {} and flags {}",
+                entry.kind, entry.flags
+            )));
         }
         if entry.offset != next || entry.length > record_bytes - next {
-            return Err(Malformed::new(format!("part {index} is at {} with {} bytes", entry.offset, entry.length)));
+            return Err(Malformed::new(format!(
+                "part {index} is at {} with {} bytes",
+                entry.offset, entry.length
+            )));
         }
         let hashed = [header.transactions, header.receipts, header.delta];
         if hashed.get(index).is_some_and(|digest| *digest != entry.digest) {
-            return Err(Malformed::new(format!("part {index} has not the digest that the header commits to")));
+            return Err(Malformed::new(format!(
+                "part {index} has not the digest that the header commits to"
+            )));
         }
         next += entry.length;
         kind_before = entry.kind;
@@ -199,7 +219,10 @@ impl<'a> RecordRef<'a> {
 
     /// Height and hash.
     pub fn position(&self) -> Position {
-        Position { height: self.header.height, hash: self.hash() }
+        Position {
+            height: self.header.height,
+            hash: self.hash(),
+        }
     }
 
     /// The bytes of a known part.
@@ -225,11 +248,16 @@ impl<'a> RecordRef<'a> {
             return Err((BadPart::Header, "the header does not have its checksum".into()));
         }
         for (index, entry) in self.table.iter().enumerate() {
-            let part = PartKind::ALL.get(index).map_or(BadPart::Unknown, |kind| BadPart::Part(*kind));
+            let part = PartKind::ALL
+                .get(index)
+                .map_or(BadPart::Unknown, |kind| BadPart::Part(*kind));
             let entry = Entry::read(entry).map_err(|e| (part, e.what))?;
             let found = Digest::of(&self.bytes[entry.offset..entry.offset + entry.length]);
             if found != entry.digest {
-                return Err((part, format!("digest {} expected, {} found", entry.digest.short(), found.short())));
+                return Err((
+                    part,
+                    format!("digest {} expected, {} found", entry.digest.short(), found.short()),
+                ));
             }
         }
         Ok(())

@@ -50,7 +50,11 @@ pub struct BadRecord {
 
 impl BadRecord {
     fn new(height: Height, part: BadPart, reason: impl Into<String>) -> Self {
-        Self { height, part, reason: reason.into() }
+        Self {
+            height,
+            part,
+            reason: reason.into(),
+        }
     }
 }
 
@@ -151,7 +155,13 @@ impl Span {
             return Err(Malformed::new("more than one record"));
         }
         let (first, last, parent) = (record.header().height, record.position(), record.header().parent);
-        Ok(Span { bytes, first, last, parent, count: 1 })
+        Ok(Span {
+            bytes,
+            first,
+            last,
+            parent,
+            count: 1,
+        })
     }
 }
 
@@ -170,7 +180,11 @@ pub fn check_span(namespace: &Digest, parent: Position, bytes: Bytes) -> Result<
         let hash = record.hash();
         check_record(&record, &hash, namespace, height)?;
         if record.header().parent != last.hash {
-            let reason = format!("parent {} expected, {} found", last.hash.short(), record.header().parent.short());
+            let reason = format!(
+                "parent {} expected, {} found",
+                last.hash.short(),
+                record.header().parent.short()
+            );
             return Err(BadRecord::new(height, BadPart::Link, reason));
         }
         if let Some(tip) = tip {
@@ -184,7 +198,13 @@ pub fn check_span(namespace: &Digest, parent: Position, bytes: Bytes) -> Result<
     if count == 0 {
         return Err(BadRecord::new(first, BadPart::Header, "no record"));
     }
-    Ok(Span { first, last, parent: parent.hash, count, bytes })
+    Ok(Span {
+        first,
+        last,
+        parent: parent.hash,
+        count,
+        bytes,
+    })
 }
 
 /// Checks record 0 of a chain: as [`check_span`], with a zero parent, time 0 and incarnation 0.
@@ -194,24 +214,46 @@ pub fn check_genesis(namespace: &Digest, bytes: Bytes) -> Result<Span, BadRecord
     let hash = record.hash();
     check_record(&record, &hash, namespace, 0)?;
     let header = record.header();
-    if record.len() != bytes.len() || header.parent != Digest::ZERO || header.time != 0 || header.incarnation.number != 0 {
-        return Err(bad("genesis is one record with parent, time and incarnation zero".into()));
+    if record.len() != bytes.len()
+        || header.parent != Digest::ZERO
+        || header.time != 0
+        || header.incarnation.number != 0
+    {
+        return Err(bad(
+            "genesis is one record with parent, time and incarnation zero".into()
+        ));
     }
     if header.valid_total != u64::from(header.valid) || header.invalid_total != u64::from(header.invalid) {
         return Err(bad("genesis totals are not its counts".into()));
     }
-    Ok(Span { first: 0, last: Position { height: 0, hash }, parent: Digest::ZERO, count: 1, bytes })
+    Ok(Span {
+        first: 0,
+        last: Position { height: 0, hash },
+        parent: Digest::ZERO,
+        count: 1,
+        bytes,
+    })
 }
 
 fn check_record(record: &RecordRef<'_>, hash: &Digest, namespace: &Digest, height: Height) -> Result<(), BadRecord> {
     let header = record.header();
     if header.namespace != *namespace {
-        return Err(BadRecord::new(height, BadPart::Header, "the record belongs to another namespace"));
+        return Err(BadRecord::new(
+            height,
+            BadPart::Header,
+            "the record belongs to another namespace",
+        ));
     }
     if header.height != height {
-        return Err(BadRecord::new(height, BadPart::Header, format!("the record has height {}", header.height)));
+        return Err(BadRecord::new(
+            height,
+            BadPart::Header,
+            format!("the record has height {}", header.height),
+        ));
     }
-    record.verify_with(hash).map_err(|(part, reason)| BadRecord::new(height, part, reason))?;
+    record
+        .verify_with(hash)
+        .map_err(|(part, reason)| BadRecord::new(height, part, reason))?;
     check_shape(record).map_err(|(kind, e)| BadRecord::new(height, BadPart::Part(kind), e.what))
 }
 
@@ -221,14 +263,23 @@ fn check_shape(record: &RecordRef<'_>) -> Result<(), (PartKind, Malformed)> {
     let count = u64::from(header.valid) + u64::from(header.invalid);
     let transactions = record.transactions().map_err(|e| (PartKind::Transactions, e))?;
     if transactions.len() as u64 != count {
-        return Err((PartKind::Transactions, Malformed::new(format!("{} of {count}", transactions.len()))));
+        return Err((
+            PartKind::Transactions,
+            Malformed::new(format!("{} of {count}", transactions.len())),
+        ));
     }
     if transactions.iter().any(|t| t.len() < 64) {
-        return Err((PartKind::Transactions, Malformed::new("a transaction without its index keys")));
+        return Err((
+            PartKind::Transactions,
+            Malformed::new("a transaction without its index keys"),
+        ));
     }
     let receipts = record.receipts().map_err(|e| (PartKind::Receipts, e))?;
     if receipts.len() as u64 != count {
-        return Err((PartKind::Receipts, Malformed::new(format!("{} of {count}", receipts.len()))));
+        return Err((
+            PartKind::Receipts,
+            Malformed::new(format!("{} of {count}", receipts.len())),
+        ));
     }
     let delta = record.delta().map_err(|e| (PartKind::Delta, e))?;
     for entry in delta.iter() {

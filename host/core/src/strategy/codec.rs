@@ -1,9 +1,7 @@
 //! Bytes of events and actions, for traces. Integers little-endian, everything bounded before it is allocated.
 
 use crate::types::strategy::chain_sync::{Action, Batch, Event, Fetch, Snapshot, View};
-use crate::types::strategy::{
-    Fault, Level, Position, Role, SEND_BYTES_MAX, STORE_BYTES_MAX, TEXT_BYTES_MAX,
-};
+use crate::types::strategy::{Fault, Level, Position, Role, SEND_BYTES_MAX, STORE_BYTES_MAX, TEXT_BYTES_MAX};
 use crate::types::{Malformed, Reader, Writer};
 
 const EXTRA_MAX: usize = 256;

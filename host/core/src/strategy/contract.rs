@@ -2,9 +2,7 @@
 
 use super::ChainSyncStrategy;
 use crate::types::strategy::chain_sync::{Action, Batch, Event, Fetch, View};
-use crate::types::strategy::{
-    ACTIONS_MAX, Fault, LIVE_TAIL, Position, Role, SEND_BYTES_MAX, STORE_BYTES_MAX,
-};
+use crate::types::strategy::{ACTIONS_MAX, Fault, LIVE_TAIL, Position, Role, SEND_BYTES_MAX, STORE_BYTES_MAX};
 
 /// A session as a node would tell it, call by call: open, catch up, hang on the disk, stall, be refused, go live.
 pub fn script(role: Role) -> Vec<Vec<Event>> {

@@ -145,9 +145,6 @@ mod tests {
             assert!(at - now <= BACKOFF_MAX_MS);
             assert!(judge.restart_due(at));
         }
-        assert_eq!(
-            judge.on_fault(10_000_000),
-            Standing::Restarting { at: 10_001_000 }
-        );
+        assert_eq!(judge.on_fault(10_000_000), Standing::Restarting { at: 10_001_000 });
     }
 }

@@ -22,8 +22,7 @@ pub trait Strategy: Send {
 }
 
 /// A strategy of kind chain-sync behind a box: what `core::replication`'s drivers hold.
-pub type ChainSyncStrategy =
-    Box<dyn Strategy<Event = chain_sync::Event, Action = chain_sync::Action>>;
+pub type ChainSyncStrategy = Box<dyn Strategy<Event = chain_sync::Event, Action = chain_sync::Action>>;
 
 /// A strategy linked into this process as plain Rust: the simulator's and the tests'.
 pub struct Native<S>(S);

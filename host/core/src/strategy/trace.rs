@@ -112,10 +112,7 @@ pub fn replay(calls: &[Call], strategy: &mut ChainSyncStrategy) -> Result<(), St
     for (number, call) in calls.iter().enumerate() {
         let answer = strategy.handle(call.events.clone());
         if answer != call.answer {
-            return Err(format!(
-                "call {number}: recorded {:?}, now {answer:?}",
-                call.answer
-            ));
+            return Err(format!("call {number}: recorded {:?}, now {answer:?}", call.answer));
         }
         if answer.is_err() {
             break;
@@ -218,10 +215,7 @@ mod tests {
         assert_eq!(read(&bytes).unwrap(), (opening, calls.clone()));
         for end in head..bytes.len() {
             let (_, whole) = read(&bytes[..end]).unwrap();
-            assert!(
-                whole.len() < calls.len() && calls.starts_with(&whole),
-                "cut at {end}"
-            );
+            assert!(whole.len() < calls.len() && calls.starts_with(&whole), "cut at {end}");
         }
         assert!(read(&bytes[..head - 1]).is_err());
         assert!(read(b"something else entirely").is_err());

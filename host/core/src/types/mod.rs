@@ -8,9 +8,7 @@ mod refusal;
 
 pub use cvp_types as strategy;
 
-pub use names::{
-    Digest, Hostname, Incarnation, MalformedName, Namespace, NodeId, NodeRole, Position,
-};
+pub use names::{Digest, Hostname, Incarnation, MalformedName, Namespace, NodeId, NodeRole, Position};
 pub use read::{Malformed, Reader, Writer};
 pub use refusal::Refusal;
 

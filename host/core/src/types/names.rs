@@ -9,9 +9,7 @@ pub const NAME_BYTES_MAX: usize = 64;
 
 /// A name that cannot be a namespace or hostname.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{what} {name:?} is not valid: 1 to 64 letters, digits, '_', '-' or '.', beginning with a letter or digit"
-)]
+#[error("{what} {name:?} is not valid: 1 to 64 letters, digits, '_', '-' or '.', beginning with a letter or digit")]
 pub struct MalformedName {
     /// `namespace` or `hostname`.
     pub what: &'static str,

@@ -37,9 +37,10 @@ impl<'a> Reader<'a> {
 
     /// The next `count` bytes.
     pub fn take(&mut self, count: usize) -> Result<&'a [u8], Malformed> {
-        let (head, tail) = self.rest.split_at_checked(count).ok_or_else(|| {
-            Malformed::new(format!("{count} bytes wanted, {} left", self.rest.len()))
-        })?;
+        let (head, tail) = self
+            .rest
+            .split_at_checked(count)
+            .ok_or_else(|| Malformed::new(format!("{count} bytes wanted, {} left", self.rest.len())))?;
         self.rest = tail;
         Ok(head)
     }
@@ -132,15 +133,8 @@ impl<'a> Reader<'a> {
     }
 
     /// An optional field behind a flag byte.
-    pub fn option<T>(
-        &mut self,
-        read: impl FnOnce(&mut Self) -> Result<T, Malformed>,
-    ) -> Result<Option<T>, Malformed> {
-        if self.flag()? {
-            read(self).map(Some)
-        } else {
-            Ok(None)
-        }
+    pub fn option<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T, Malformed>) -> Result<Option<T>, Malformed> {
+        if self.flag()? { read(self).map(Some) } else { Ok(None) }
     }
 
     /// Fails when bytes are left over.
@@ -148,10 +142,7 @@ impl<'a> Reader<'a> {
         if self.rest.is_empty() {
             Ok(())
         } else {
-            Err(Malformed::new(format!(
-                "{} bytes left over",
-                self.rest.len()
-            )))
+            Err(Malformed::new(format!("{} bytes left over", self.rest.len())))
         }
     }
 }

@@ -70,11 +70,7 @@ impl Report {
                     n.checked,
                     n.from,
                     n.to,
-                    if n.state_checked {
-                        ", state recomputed"
-                    } else {
-                        ""
-                    }
+                    if n.state_checked { ", state recomputed" } else { "" }
                 ),
                 Some(bad) => writeln!(
                     out,
@@ -88,14 +84,6 @@ impl Report {
 }
 
 /// Verifies a stopped node's chains.
-pub fn verify_stopped(
-    _root: &Root,
-    _wanted: &Wanted,
-    _on_progress: &mut dyn FnMut(Value),
-) -> Result<Value, Failure> {
-    Err(Failure::failed(
-        "not-ready",
-        "not available in this build",
-        "",
-    ))
+pub fn verify_stopped(_root: &Root, _wanted: &Wanted, _on_progress: &mut dyn FnMut(Value)) -> Result<Value, Failure> {
+    Err(Failure::failed("not-ready", "not available in this build", ""))
 }

@@ -13,11 +13,7 @@ struct Enabled {
 
 /// Runs `enable` or `disable`.
 pub fn run(context: &Context, enable: bool) -> Result<Exit, Failure> {
-    let request = if enable {
-        Request::Enable
-    } else {
-        Request::Disable
-    };
+    let request = if enable { Request::Enable } else { Request::Disable };
     let answer: Enabled = decode(context.call(&request, |_| {})?)?;
     context.print(&answer, |answer| {
         if answer.enabled {

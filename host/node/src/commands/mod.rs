@@ -112,10 +112,7 @@ pub fn main() -> ExitCode {
 /// clap's answer: help and version are no errors; the rest is one in our form.
 fn usage(error: &clap::Error, json: bool) -> ExitCode {
     use clap::error::ErrorKind;
-    let informs = matches!(
-        error.kind(),
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
-    );
+    let informs = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
     if informs {
         let _ = error.print();
         return ExitCode::SUCCESS;
@@ -178,9 +175,7 @@ mod tests {
 
     #[test]
     fn the_old_spelling_is_understood() {
-        let cli =
-            Cli::try_parse_from(["cvp", "-s", "--ipc=hpc_1.ipc", "--nit", "--cmd=cvp status"])
-                .unwrap();
+        let cli = Cli::try_parse_from(["cvp", "-s", "--ipc=hpc_1.ipc", "--nit", "--cmd=cvp status"]).unwrap();
         assert!(cli.command.is_none() && cli.old.shell && cli.old.nit);
         assert_eq!(cli.old.cmd.as_deref(), Some("cvp status"));
     }

@@ -22,11 +22,7 @@ pub struct Context {
 
 impl Context {
     /// Asks the running node; exit code 3 when none answers.
-    pub fn call(
-        &self,
-        request: &Request,
-        on_progress: impl FnMut(Value),
-    ) -> Result<Value, Failure> {
+    pub fn call(&self, request: &Request, on_progress: impl FnMut(Value)) -> Result<Value, Failure> {
         self.connect()?.call(request, on_progress)
     }
 

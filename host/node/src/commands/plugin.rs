@@ -12,9 +12,5 @@ pub enum Arguments {
 
 /// Runs `plugin`.
 pub fn run(_context: &Context, _arguments: &Arguments) -> Result<Exit, Failure> {
-    Err(Failure::failed(
-        "not-ready",
-        "not available in this build",
-        "",
-    ))
+    Err(Failure::failed("not-ready", "not available in this build", ""))
 }

@@ -3,10 +3,7 @@
 use std::borrow::Cow;
 
 use clap::{CommandFactory, Parser};
-use reedline::{
-    DefaultCompleter, FileBackedHistory, Prompt, PromptEditMode, PromptHistorySearch, Reedline,
-    Signal,
-};
+use reedline::{DefaultCompleter, FileBackedHistory, Prompt, PromptEditMode, PromptHistorySearch, Reedline, Signal};
 
 use super::output::{Context, print_failure, print_line, usage_failure};
 use super::{Cli, dispatch};
@@ -130,10 +127,7 @@ fn phrases() -> Vec<String> {
 fn help() -> String {
     let mut lines = Vec::new();
     for command in Cli::command().get_subcommands() {
-        let about = command
-            .get_about()
-            .map(ToString::to_string)
-            .unwrap_or_default();
+        let about = command.get_about().map(ToString::to_string).unwrap_or_default();
         let inner: Vec<&str> = command.get_subcommands().map(|c| c.get_name()).collect();
         if !OUTSIDE.contains(&command.get_name()) {
             let name = format!("{} {}", command.get_name(), inner.join("|"));
@@ -193,10 +187,7 @@ mod tests {
 
     #[test]
     fn words_are_split_at_spaces_outside_quotes() {
-        assert_eq!(
-            split("cvp  status \"a b\" \"\"").unwrap(),
-            ["cvp", "status", "a b", ""]
-        );
+        assert_eq!(split("cvp  status \"a b\" \"\"").unwrap(), ["cvp", "status", "a b", ""]);
         assert!(split("\"open").is_err());
     }
 

@@ -9,9 +9,5 @@ pub struct Arguments {}
 
 /// Runs `start`.
 pub fn run(_context: &Context, _arguments: &Arguments) -> Result<Exit, Failure> {
-    Err(Failure::failed(
-        "not-ready",
-        "not available in this build",
-        "",
-    ))
+    Err(Failure::failed("not-ready", "not available in this build", ""))
 }

@@ -24,12 +24,10 @@ pub fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Failure> {
         }
         context.print(&view, human);
         if !arguments.watch {
-            return Ok(if view.normal {
-                Exit::Done
-            } else {
-                Exit::Abnormal
-            });
+            return Ok(if view.normal { Exit::Done } else { Exit::Abnormal });
         }
+        #[allow(clippy::disallowed_methods)]
+        // The pace of a display, not a wait for a condition.
         std::thread::sleep(Duration::from_secs(1));
     }
 }
@@ -66,11 +64,7 @@ fn human(view: &StatusView) -> String {
         None => out.push_str("\npeer       none"),
     }
     for (name, address) in [("json-rpc", &view.jsonrpc), ("p2p", &view.p2p)] {
-        let _ = write!(
-            out,
-            "\n{name:<10} {}",
-            address.as_deref().unwrap_or("closed")
-        );
+        let _ = write!(out, "\n{name:<10} {}", address.as_deref().unwrap_or("closed"));
     }
     out.push('\n');
     table(&mut out, &view.namespaces);
@@ -90,18 +84,7 @@ fn human(view: &StatusView) -> String {
 }
 
 fn table(out: &mut String, namespaces: &[NamespaceView]) {
-    let mut rows = vec![
-        [
-            "namespace",
-            "role",
-            "phase",
-            "tip",
-            "durable",
-            "lag",
-            "strategy",
-        ]
-        .map(str::to_owned),
-    ];
+    let mut rows = vec![["namespace", "role", "phase", "tip", "durable", "lag", "strategy"].map(str::to_owned)];
     for n in namespaces {
         let strategies = n.strategies.iter();
         let strategies = strategies.map(|s| format!("{}/{} {}", s.kind, s.id, s.state));

@@ -67,8 +67,7 @@ impl Root {
 
     /// Whether something that looks like a root is there.
     pub fn exists(&self) -> bool {
-        self.configuration().join("system.toml").is_file()
-            || self.configuration().join("dynamic.toml").is_file()
+        self.configuration().join("system.toml").is_file() || self.configuration().join("dynamic.toml").is_file()
     }
 
     /// File name of the operator's socket, as configured; the default when the configuration cannot be read.
@@ -87,10 +86,7 @@ impl Root {
         if !self.exists() {
             return Err(Failure::failed(
                 "no-root",
-                format!(
-                    "{} is not a node's root directory",
-                    self.directory.display()
-                ),
+                format!("{} is not a node's root directory", self.directory.display()),
                 "name one with --root, or make one with `cvp init`",
             ));
         }
@@ -111,11 +107,7 @@ impl Root {
     }
 
     /// Replaces a configuration file atomically by what `change` makes of its text; its permission bits stay.
-    pub fn rewrite(
-        &self,
-        file: &str,
-        change: impl FnOnce(&str) -> Result<String, EditError>,
-    ) -> Result<(), Failure> {
+    pub fn rewrite(&self, file: &str, change: impl FnOnce(&str) -> Result<String, EditError>) -> Result<(), Failure> {
         let path = self.configuration().join(file);
         let text = std::fs::read_to_string(&path).map_err(|e| unreadable(&path, &e))?;
         let mode = std::fs::metadata(&path).map_err(|e| unreadable(&path, &e))?;
@@ -148,10 +140,7 @@ pub fn read_tree(directory: &Path) -> Result<BTreeMap<String, String>, Failure> 
             if kind.is_dir() && depth < 3 {
                 left.push(name);
             } else if name.extension().is_some_and(|e| e == "toml") && out.len() < FILES_MAX {
-                out.insert(
-                    name.to_string_lossy().into_owned(),
-                    read_text(&directory.join(&name))?,
-                );
+                out.insert(name.to_string_lossy().into_owned(), read_text(&directory.join(&name))?);
             }
         }
     }
@@ -159,9 +148,7 @@ pub fn read_tree(directory: &Path) -> Result<BTreeMap<String, String>, Failure> 
 }
 
 fn read_text(path: &Path) -> Result<String, Failure> {
-    let size = std::fs::metadata(path)
-        .map_err(|e| unreadable(path, &e))?
-        .len();
+    let size = std::fs::metadata(path).map_err(|e| unreadable(path, &e))?.len();
     if size > FILE_BYTES_MAX {
         return Err(Failure::failed(
             "bad-configuration",

@@ -28,22 +28,14 @@ impl Connection {
             Err(error) => Err(Failure::new(
                 Exit::NoNode,
                 "no-node",
-                format!(
-                    "no node answers at {} ({}: {error})",
-                    root.display(),
-                    socket.display()
-                ),
+                format!("no node answers at {} ({}: {error})", root.display(), socket.display()),
                 "start it with `cvp start`, or name its root directory with --root",
             )),
         }
     }
 
     /// Sends a request and waits for its answer; each progress line is handed to `on_progress`.
-    pub fn call(
-        &mut self,
-        request: &Request,
-        mut on_progress: impl FnMut(Value),
-    ) -> Result<Value, Failure> {
+    pub fn call(&mut self, request: &Request, mut on_progress: impl FnMut(Value)) -> Result<Value, Failure> {
         let mut line = serde_json::to_vec(request).map_err(|e| self.lost(&e.to_string()))?;
         line.push(b'\n');
         let stream = self.stream.get_mut();
@@ -80,11 +72,6 @@ impl Connection {
 }
 
 /// One request over a connection of its own.
-pub fn call(
-    root: &Path,
-    socket: &Path,
-    request: &Request,
-    on_progress: impl FnMut(Value),
-) -> Result<Value, Failure> {
+pub fn call(root: &Path, socket: &Path, request: &Request, on_progress: impl FnMut(Value)) -> Result<Value, Failure> {
     Connection::open(root, socket)?.call(request, on_progress)
 }

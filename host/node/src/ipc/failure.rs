@@ -58,12 +58,7 @@ pub struct Failure {
 
 impl Failure {
     /// A failure with every member given.
-    pub fn new(
-        exit: Exit,
-        code: &str,
-        message: impl Into<String>,
-        help: impl Into<String>,
-    ) -> Self {
+    pub fn new(exit: Exit, code: &str, message: impl Into<String>, help: impl Into<String>) -> Self {
         Self {
             code: code.to_owned(),
             message: message.into(),

@@ -16,6 +16,4 @@ pub use client::{Connection, call};
 pub use failure::{Exit, Failure};
 pub use request::{Allowed, Request};
 pub use server::{Operator, Progress, Server};
-pub use status::{
-    IncarnationView, NamespaceView, PeerView, Phase, ReasonView, StatusView, StrategyView,
-};
+pub use status::{IncarnationView, NamespaceView, PeerView, Phase, ReasonView, StatusView, StrategyView};

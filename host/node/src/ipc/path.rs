@@ -17,10 +17,7 @@ pub(super) struct SocketPath {
 pub(super) fn socket_path(directory: &Path, name: &Path) -> std::io::Result<SocketPath> {
     let path = directory.join(name);
     if path.as_os_str().len() <= SOCKET_PATH_BYTES_MAX {
-        return Ok(SocketPath {
-            path,
-            _directory: None,
-        });
+        return Ok(SocketPath { path, _directory: None });
     }
     let parent = path.parent().unwrap_or(directory);
     let file_name = path.file_name().unwrap_or(name.as_os_str());

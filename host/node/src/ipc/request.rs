@@ -107,10 +107,7 @@ mod tests {
             target_is_down: false,
         };
         assert!(upgrade.check(PairRole::Receiver).is_ok());
-        assert_eq!(
-            upgrade.check(PairRole::Provider).unwrap_err().exit.code(),
-            4
-        );
+        assert_eq!(upgrade.check(PairRole::Provider).unwrap_err().exit.code(), 4);
         assert!(Request::Enable.check(PairRole::Receiver).is_err());
         assert!(Request::Status.check(PairRole::Receiver).is_ok());
     }

@@ -57,10 +57,7 @@ pub(super) async fn read_line<T: DeserializeOwned>(
 }
 
 /// Writes one line.
-pub(super) async fn write_line(
-    output: &mut (impl AsyncWrite + Unpin),
-    value: &impl Serialize,
-) -> std::io::Result<()> {
+pub(super) async fn write_line(output: &mut (impl AsyncWrite + Unpin), value: &impl Serialize) -> std::io::Result<()> {
     let mut line = serde_json::to_vec(value).map_err(std::io::Error::other)?;
     line.push(b'\n');
     output.write_all(&line).await?;
