@@ -1,6 +1,8 @@
-//! The signed vectors: every well-signed transaction verifies with its hash, every badly signed one is found invalid.
+//! The signed vectors: every well-signed transaction verifies with its text and hash, every badly signed one is found invalid, and what
+//! verifies enters a pool only inside its window.
 
-use cvp_core::chain::{Request, Transaction, verify};
+use cvp_core::chain::{Kind, Receipt, Request, Transaction, Window, admission, code, verify};
+use cvp_core::types::Digest;
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -22,6 +24,20 @@ fn verified(vector: &Value) -> Result<Transaction, String> {
     verify(&request, node_version).map_err(|e| e.to_string())
 }
 
+/// The hash that `vector` lists.
+fn listed_hash(vector: &Value) -> [u8; 32] {
+    let digits = text(vector, "hash").trim_start_matches("0x");
+    hex::decode(digits).expect("hex").try_into().expect("32 bytes")
+}
+
+/// The digest that finds duplicates, from the listed text: sender ++ text.
+fn listed_text(vector: &Value, transaction: &Transaction) -> Digest {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&transaction.from.0);
+    hasher.update(text(vector, "canonical").as_bytes());
+    Digest(*hasher.finalize().as_bytes())
+}
+
 #[test]
 fn every_vector_is_judged_as_listed() {
     let (mut good, mut bad, mut other_hash) = (0, 0, 0);
@@ -31,29 +47,31 @@ fn every_vector_is_judged_as_listed() {
         match (vector["valid"] == true, text(&vector, "class")) {
             (true, _) => {
                 let transaction = judged.unwrap_or_else(|e| panic!("{id}: {e}"));
+                assert_eq!(hex::encode(transaction.hash), hex::encode(listed_hash(&vector)), "{id}");
                 assert_eq!(
-                    format!("0x{}", hex::encode(transaction.hash)),
-                    text(&vector, "hash"),
-                    "{id}"
+                    transaction.text,
+                    listed_text(&vector, &transaction),
+                    "{id}: another text verified"
                 );
+                let encoded = transaction.encode();
+                assert_eq!(Transaction::decode(&encoded).as_ref(), Ok(&transaction), "{id}");
                 assert_eq!(
-                    Transaction::decode(&transaction.encode()).as_ref(),
-                    Ok(&transaction),
+                    Transaction::index_keys(&encoded),
+                    Ok((transaction.hash, transaction.text)),
                     "{id}"
-                );
-                assert_eq!(
-                    Transaction::index_keys(&transaction.encode()),
-                    Ok((transaction.hash, transaction.text))
                 );
                 good += 1;
             }
             (false, "hash-bit") => {
                 let transaction = judged.unwrap_or_else(|e| panic!("{id}: {e}"));
-                assert_ne!(
-                    format!("0x{}", hex::encode(transaction.hash)),
-                    text(&vector, "hash"),
-                    "{id}"
+                assert_eq!(
+                    transaction.text,
+                    listed_text(&vector, &transaction),
+                    "{id}: another text verified"
                 );
+                let pairs = transaction.hash.iter().zip(listed_hash(&vector));
+                let bits: u32 = pairs.map(|(ours, listed)| (ours ^ listed).count_ones()).sum();
+                assert_eq!(bits, 1, "{id}: the listed hash has one bit flipped");
                 other_hash += 1;
             }
             (false, _) => {
@@ -87,6 +105,66 @@ fn the_other_root_of_a_signature_is_the_same_transaction() {
         seen += 1;
     }
     assert!(seen > 10);
+}
+
+#[test]
+fn a_vector_is_admitted_in_its_window_only() {
+    const SECOND: u64 = 1_000_000_000;
+    let window = Window {
+        active_nanos: 24 * 3600 * SECOND,
+        drift_nanos: 300 * SECOND,
+    };
+    let refused =
+        |t: &Transaction, now: u64| admission(t, now, window).map_err(|e| e.code) == Err(code::INVALID_PARAMS);
+    let mut without_expiry = 0;
+    for vector in vectors().filter(|v| v["valid"] == true) {
+        let id = text(&vector, "id");
+        let transaction = verified(&vector).unwrap_or_else(|e| panic!("{id}: {e}"));
+        let made = transaction.timestamp;
+        assert_eq!(admission(&transaction, made, window), Ok(()), "{id}: at its own time");
+        assert_eq!(
+            admission(&transaction, made - window.drift_nanos, window),
+            Ok(()),
+            "{id}: slow clock"
+        );
+        assert!(
+            refused(&transaction, made - window.drift_nanos - 1),
+            "{id}: from the future"
+        );
+        let last = match transaction.expiration {
+            // The Go SDK's 0, and clients that know no gas members: only the age counts.
+            0 => {
+                without_expiry += 1;
+                made + window.active_nanos
+            }
+            expiration => expiration.min(made + window.active_nanos),
+        };
+        assert_eq!(admission(&transaction, last, window), Ok(()), "{id}: just in time");
+        assert!(refused(&transaction, last + 1), "{id}: too late");
+    }
+    assert!(without_expiry > 6);
+}
+
+#[test]
+fn what_no_machine_here_runs_is_refused_by_code() {
+    let vector = vectors().next().expect("83 vectors");
+    let plain = verified(&vector).expect("it is valid");
+    let window = Window {
+        active_nanos: 0,
+        drift_nanos: 0,
+    };
+    let changed = |change: &dyn Fn(&mut Transaction)| {
+        let mut transaction = plain.clone();
+        change(&mut transaction);
+        admission(&transaction, plain.timestamp, window).map_err(|e| e.code)
+    };
+    assert_eq!(changed(&|_| ()), Ok(()));
+    assert_eq!(changed(&|t| t.kind = Kind::Evm), Ok(()));
+    assert_eq!(changed(&|t| t.to = None), Err(code::DEPLOY_FAILED));
+    assert_eq!(changed(&|t| t.payload = vec![1]), Err(code::INVOKE_FAILED));
+    for kind in [Kind::Jvm, Kind::Hvm, Kind::Bvm, Kind::KvSql, Kind::Fvm] {
+        assert_eq!(changed(&|t| t.kind = kind), Err(code::INVOKE_FAILED), "{kind:?}");
+    }
 }
 
 /// JSON of any shape, most of it with member names that mean something.
@@ -142,9 +220,22 @@ proptest! {
     }
 
     #[test]
-    fn no_encoded_transaction_panics(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+    fn no_encoded_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
         let _ = Transaction::decode(&bytes);
         let _ = Transaction::index_keys(&bytes);
+        let _ = Receipt::decode(&bytes);
+    }
+
+    /// One encoding a transaction: what decodes from changed bytes encodes to those bytes again.
+    #[test]
+    fn a_changed_encoding_is_refused_or_another_transaction(index in 0usize..71, at in any::<prop::sample::Index>(), bit in 0u8..8) {
+        let vector = vectors().filter(|v| v["valid"] == true).nth(index).expect("71 valid vectors");
+        let mut bytes = verified(&vector).expect("it is valid").encode();
+        let at = at.index(bytes.len());
+        bytes[at] ^= 1 << bit;
+        if let Ok(other) = Transaction::decode(&bytes) {
+            prop_assert_eq!(other.encode(), bytes);
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use crate::types::Digest;
 pub struct PoolLimits {
     /// Most transactions that wait or are under way (`consensus.pool.pool_size`).
     pub transactions_max: usize,
-    /// Most bytes of payload and evidence that wait.
+    /// Most bytes that wait, about as encoded.
     pub bytes_max: usize,
 }
 
@@ -27,8 +27,22 @@ pub struct Pool {
     texts: BTreeSet<Digest>,
 }
 
+/// Bytes of a transaction's fixed fields with their lengths, rounded up.
+const FIXED_BYTES: usize = 256;
+
+/// What a transaction weighs in pool and block: at least the length of its encoding, so that a batch's bound holds for the record.
 fn weight(transaction: &Transaction) -> usize {
-    512 + transaction.payload.len() + transaction.extra.len() + transaction.extra_ids.len()
+    let Transaction {
+        payload,
+        extra,
+        extra_ids,
+        version,
+        cname,
+        signature,
+        ..
+    } = transaction;
+    let texts = extra.len() + extra_ids.len() + version.len() + cname.len();
+    FIXED_BYTES + payload.len() + texts + signature.len()
 }
 
 impl Pool {
@@ -95,6 +109,8 @@ impl Pool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::chain::{Address, Kind};
 
@@ -167,5 +183,81 @@ mod tests {
         let first: Vec<u8> = pool.take(2, usize::MAX).iter().map(|t| t.hash[0]).collect();
         let second: Vec<u8> = pool.take(9, 1).iter().map(|t| t.hash[0]).collect();
         assert_eq!((first, second, pool.waiting()), (vec![1, 2], vec![3], 2));
+    }
+
+    #[test]
+    fn the_bytes_that_wait_are_bounded_and_come_back_when_taken() {
+        let long = |n: u8| Transaction {
+            extra: "x".repeat(1000),
+            ..transaction(n, n)
+        };
+        let mut pool = Pool::new(PoolLimits {
+            transactions_max: 10,
+            bytes_max: 2 * weight(&long(1)),
+        });
+        pool.admit(long(1)).expect("room");
+        pool.admit(long(2)).expect("room");
+        assert_eq!(pool.admit(transaction(3, 3)).map_err(|r| r.code), Err(code::BUSY));
+        assert_eq!(pool.take(1, usize::MAX).len(), 1);
+        assert_eq!(pool.admit(long(3)), Ok(()));
+        assert_eq!(
+            pool.admit(long(2)).map_err(|r| r.code),
+            Err(code::DUPLICATE),
+            "not busy: the client may stop"
+        );
+    }
+
+    #[test]
+    fn a_transaction_weighs_no_less_than_its_encoding() {
+        let largest = Transaction {
+            payload: vec![1; 700],
+            extra: "e".repeat(300),
+            extra_ids: "[1]".into(),
+            version: "v".repeat(256),
+            cname: "c".repeat(256),
+            signature: vec![1; 512],
+            ..transaction(1, 1)
+        };
+        for transaction in [transaction(1, 1), largest] {
+            assert!(weight(&transaction) >= transaction.encode().len());
+        }
+    }
+
+    proptest! {
+        /// Against a plain list: nothing known enters again, nothing is lost, order and bounds hold.
+        #[test]
+        fn a_pool_is_a_bounded_line_without_duplicates(steps in prop::collection::vec((0u8..4, 0u8..12, 0u8..12), 0..80)) {
+            let mut pool = pool(6);
+            let (mut line, mut under_way) = (VecDeque::new(), VecDeque::new());
+            for (what, hash, text) in steps {
+                match what {
+                    0 | 1 => {
+                        let known = line.iter().chain(&under_way).any(|(h, t)| *h == hash || *t == text);
+                        let expected = match (known, line.len() + under_way.len() >= 6) {
+                            (true, _) => Err(code::DUPLICATE),
+                            (false, true) => Err(code::BUSY),
+                            (false, false) => Ok(()),
+                        };
+                        prop_assert_eq!(pool.admit(transaction(hash, text)).map_err(|r| r.code), expected);
+                        if expected.is_ok() {
+                            line.push_back((hash, text));
+                        }
+                    }
+                    2 => {
+                        let taken = pool.take(usize::from(hash % 3), usize::MAX);
+                        for one in taken {
+                            prop_assert_eq!(line.pop_front(), Some((one.hash[0], one.text.0[0])));
+                            under_way.push_back((one.hash[0], one.text.0[0]));
+                        }
+                    }
+                    _ => {
+                        let applied: Vec<_> = under_way.drain(..).map(|(h, t)| ([h; 32], Digest([t; 32]))).collect();
+                        pool.forget(applied.iter().map(|(h, t)| (h, t)));
+                    }
+                }
+                prop_assert_eq!(pool.waiting(), line.len());
+                prop_assert_eq!(pool.waiting_bytes, line.len() * weight(&transaction(1, 1)));
+            }
+        }
     }
 }

@@ -54,7 +54,8 @@ impl Solo {
 
     /// When to ask again, if nothing arrives before; none when nothing waits.
     pub fn due_at(&self) -> Option<Millis> {
-        self.since.map(|since| since + self.options.batch_timeout_ms)
+        self.since
+            .map(|since| since.saturating_add(self.options.batch_timeout_ms))
     }
 }
 
@@ -91,5 +92,25 @@ mod tests {
         solo.step(0, 1);
         solo.step(400, 2);
         assert_eq!(solo.ready(500), Some(2));
+    }
+
+    #[test]
+    fn full_batches_follow_each_other_without_waiting() {
+        let mut solo = Solo::new(OPTIONS);
+        solo.step(0, 7);
+        assert_eq!((solo.ready(0), solo.ready(0), solo.ready(0)), (Some(3), Some(3), None));
+        assert_eq!(solo.ready(500), Some(1));
+    }
+
+    #[test]
+    fn a_clock_that_steps_back_and_a_timeout_without_end_harm_nothing() {
+        let mut solo = Solo::new(SoloOptions {
+            batch_size: 3,
+            batch_timeout_ms: Millis::MAX,
+        });
+        solo.step(100, 1);
+        assert_eq!((solo.due_at(), solo.ready(5)), (Some(Millis::MAX), None));
+        solo.step(6, 3);
+        assert_eq!(solo.ready(6), Some(3));
     }
 }
