@@ -1,1 +1,16 @@
+//! The ledger on disk: a log of segment files holds the records as encoded, RocksDB the state and the indexes.
+//!
+//! A byte of a block is written once, to the log, and fsynced there; state and indexes are brought up from the log, after each commit and
+//! after a crash (their write-ahead log is off). Owns `data/{log,state,index}` of one namespace. Does not know where records come from.
 
+mod store;
+mod verify;
+mod pending;
+mod databases;
+mod log;
+mod segment;
+mod ring;
+mod options;
+
+pub use options::{Shared, StoreOptions};
+pub use store::Store;

@@ -1,0 +1,223 @@
+//! State and indexes in RocksDB: two databases, each with a marker of how far it is, written in the same batch as what it marks.
+//!
+//! Their write-ahead logs are off. After a crash each holds some prefix of the batches; the store brings both up from the log.
+
+use std::path::{Path, PathBuf};
+
+use cvp_core::ledger::{LedgerError, Place};
+use cvp_core::record::{ACCUMULATOR_BYTES, Accumulator};
+use cvp_core::types::{Digest, Height, Position, Reader, Writer};
+use rocksdb::{DB, FlushOptions, Options, WriteBatch, WriteOptions};
+
+use crate::options::Shared;
+
+/// Marker keys sort before all others, which begin with a byte above 0.
+const MARKER: &[u8] = &[0];
+const STATE: u8 = 1;
+const HASH: u8 = 1;
+const TEXT: u8 = 2;
+
+/// How far a database is: the last record in it and, for the state, the sum of it all.
+#[derive(Clone)]
+pub(crate) struct Marker {
+    pub(crate) position: Position,
+    pub(crate) accumulator: Accumulator,
+}
+
+/// Both databases of a namespace.
+pub(crate) struct Databases {
+    state: DB,
+    index: DB,
+    state_path: PathBuf,
+    index_path: PathBuf,
+}
+
+/// What one span changes in the databases.
+pub(crate) struct Change<'a> {
+    pub(crate) state: &'a [(Vec<u8>, Option<Vec<u8>>)],
+    pub(crate) index: &'a [([u8; 32], Digest, Place)],
+}
+
+fn state_key(key: &[u8]) -> Vec<u8> {
+    [&[STATE], key].concat()
+}
+
+fn options(shared: &Shared) -> Options {
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.set_write_buffer_manager(&shared.write_buffers);
+    options.set_write_buffer_size(64 << 20);
+    options.set_max_background_jobs(2);
+    options.set_max_open_files(256);
+    options.set_keep_log_file_num(2);
+    options.set_compression_type(rocksdb::DBCompressionType::None);
+    let mut table = rocksdb::BlockBasedOptions::default();
+    table.set_block_cache(&shared.cache);
+    table.set_bloom_filter(10.0, false);
+    table.set_cache_index_and_filter_blocks(true);
+    options.set_block_based_table_factory(&table);
+    options
+}
+
+fn failed(operation: &'static str, path: &Path) -> impl Fn(rocksdb::Error) -> LedgerError {
+    let path = path.display().to_string();
+    move |e| match e.kind() {
+        rocksdb::ErrorKind::Corruption => LedgerError::corrupt(&path, e.into_string()),
+        _ => LedgerError::disk(operation, &path, e.into_string()),
+    }
+}
+
+impl Databases {
+    /// Opens (or makes) `state` and `index` in `data`.
+    pub(crate) fn open(data: &Path, shared: &Shared) -> Result<Self, LedgerError> {
+        let open = |path: &PathBuf| DB::open(&options(shared), path).map_err(failed("open", path));
+        let (state_path, index_path) = (data.join("state"), data.join("index"));
+        Ok(Self {
+            state: open(&state_path)?,
+            index: open(&index_path)?,
+            state_path,
+            index_path,
+        })
+    }
+
+    /// How far the state is; none when it is empty.
+    pub(crate) fn state_marker(&self) -> Result<Option<Marker>, LedgerError> {
+        let bytes = self.state.get(MARKER).map_err(failed("read", &self.state_path))?;
+        bytes.map(|bytes| read_marker(&bytes, &self.state_path)).transpose()
+    }
+
+    /// How far the index is; none when it is empty.
+    pub(crate) fn index_height(&self) -> Result<Option<Height>, LedgerError> {
+        let bytes = self.index.get(MARKER).map_err(failed("read", &self.index_path))?;
+        let damaged = || LedgerError::corrupt(self.index_path.display(), "the marker has not 8 bytes");
+        bytes
+            .map(|b| b.try_into().map(u64::from_le_bytes).map_err(|_| damaged()))
+            .transpose()
+    }
+
+    /// The value of a state key.
+    pub(crate) fn state(&self, key: &[u8]) -> Result<Option<Vec<u8>>, LedgerError> {
+        self.state.get(state_key(key)).map_err(failed("read", &self.state_path))
+    }
+
+    /// The values of many state keys, in order.
+    pub(crate) fn states<'a>(&self, keys: impl Iterator<Item = &'a [u8]>) -> Result<Vec<Option<Vec<u8>>>, LedgerError> {
+        let found = self.state.multi_get(keys.map(state_key));
+        found
+            .into_iter()
+            .map(|value| value.map_err(failed("read", &self.state_path)))
+            .collect()
+    }
+
+    /// Where a transaction is.
+    pub(crate) fn place(&self, hash: &[u8; 32]) -> Result<Option<Place>, LedgerError> {
+        let bytes = self
+            .index
+            .get([&[HASH], hash.as_slice()].concat())
+            .map_err(failed("read", &self.index_path))?;
+        let Some(bytes) = bytes else { return Ok(None) };
+        let mut input = Reader::new(&bytes);
+        let place = || -> Result<Place, cvp_core::types::Malformed> {
+            Ok(Place {
+                height: input.u64()?,
+                index: input.u32()?,
+            })
+        };
+        let mut place = place;
+        place()
+            .map(Some)
+            .map_err(|e| LedgerError::corrupt(self.index_path.display(), e.what))
+    }
+
+    /// Whether a text digest is known.
+    pub(crate) fn knows_text(&self, digest: &Digest) -> Result<bool, LedgerError> {
+        let found = self.index.get_pinned([&[TEXT], digest.0.as_slice()].concat());
+        Ok(found.map_err(failed("read", &self.index_path))?.is_some())
+    }
+
+    /// Writes the state changes of spans and moves the marker, atomically.
+    pub(crate) fn write_state(&self, changes: &[Change<'_>], marker: &Marker) -> Result<(), LedgerError> {
+        let mut batch = WriteBatch::default();
+        for (key, value) in changes.iter().flat_map(|c| c.state) {
+            match value {
+                Some(value) => batch.put(state_key(key), value),
+                None => batch.delete(state_key(key)),
+            }
+        }
+        batch.put(MARKER, write_marker(marker));
+        self.state
+            .write_opt(batch, &no_wal())
+            .map_err(failed("write", &self.state_path))
+    }
+
+    /// Writes the index entries of spans up to height `to` and moves the marker, atomically.
+    pub(crate) fn write_index(&self, changes: &[Change<'_>], to: Height) -> Result<(), LedgerError> {
+        let mut batch = WriteBatch::default();
+        for (hash, text, place) in changes.iter().flat_map(|c| c.index) {
+            let mut value = Writer::with_capacity(12);
+            value.u64(place.height);
+            value.u32(place.index);
+            batch.put([&[HASH], hash.as_slice()].concat(), value.as_slice());
+            batch.put([&[TEXT], text.0.as_slice()].concat(), place.height.to_le_bytes());
+        }
+        batch.put(MARKER, to.to_le_bytes());
+        self.index
+            .write_opt(batch, &no_wal())
+            .map_err(failed("write", &self.index_path))
+    }
+
+    /// Writes memtables out. With `wait` false it only begins to.
+    pub(crate) fn flush(&self, wait: bool) -> Result<(), LedgerError> {
+        let mut options = FlushOptions::default();
+        options.set_wait(wait);
+        self.state
+            .flush_opt(&options)
+            .map_err(failed("flush", &self.state_path))?;
+        self.index
+            .flush_opt(&options)
+            .map_err(failed("flush", &self.index_path))
+    }
+
+    /// The marker and the sum of every state key, both of one snapshot.
+    pub(crate) fn sum_state(&self) -> Result<Option<(Marker, Accumulator)>, LedgerError> {
+        let snapshot = self.state.snapshot();
+        let mut sum = Accumulator::new();
+        let mut marker = None;
+        for entry in snapshot.iterator(rocksdb::IteratorMode::Start) {
+            let (key, value) = entry.map_err(failed("read", &self.state_path))?;
+            match key.split_first() {
+                Some((&STATE, key)) => sum.add(key, &value),
+                _ => marker = Some(read_marker(&value, &self.state_path)?),
+            }
+        }
+        Ok(marker.map(|marker| (marker, sum)))
+    }
+}
+
+fn no_wal() -> WriteOptions {
+    let mut options = WriteOptions::default();
+    options.disable_wal(true);
+    options
+}
+
+fn write_marker(marker: &Marker) -> Vec<u8> {
+    let mut out = Writer::with_capacity(40 + ACCUMULATOR_BYTES);
+    out.u64(marker.position.height);
+    out.digest(&marker.position.hash);
+    out.raw(&marker.accumulator.to_bytes());
+    out.into_bytes()
+}
+
+fn read_marker(bytes: &[u8], path: &Path) -> Result<Marker, LedgerError> {
+    let mut input = Reader::new(bytes);
+    let read = (|| -> Result<Marker, cvp_core::types::Malformed> {
+        let position = Position {
+            height: input.u64()?,
+            hash: input.digest()?,
+        };
+        let accumulator = Accumulator::from_bytes(&input.array()?);
+        input.finish()?;
+        Ok(Marker { position, accumulator })
+    })();
+    read.map_err(|e| LedgerError::corrupt(path.display(), e.what))
+}

@@ -1,0 +1,326 @@
+//! The log of one namespace: segments in order, appended at the end, read anywhere.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use cvp_core::ledger::LedgerError;
+use cvp_core::record::{RECORD_BYTES_MAX, check_genesis, check_span, parse, record_length};
+use cvp_core::types::{Digest, Height, Position};
+
+use crate::segment::{HEADER_BYTES, Segment, sync_directory};
+
+/// The log. Appends need `&mut`; reads take what they need in one short look and read the file without it.
+pub(crate) struct Log {
+    directory: PathBuf,
+    namespace: Digest,
+    segment_bytes: u64,
+    segments: Vec<Segment>,
+    /// Files written since the last [`Log::take_dirty`].
+    dirty: Vec<(Arc<File>, PathBuf)>,
+}
+
+/// Where bytes of consecutive records lie in one file.
+pub(crate) struct Place {
+    pub(crate) file: Arc<File>,
+    pub(crate) path: PathBuf,
+    pub(crate) offset: u64,
+    pub(crate) length: usize,
+    pub(crate) last: Height,
+}
+
+impl Place {
+    pub(crate) fn read(&self) -> Result<Bytes, LedgerError> {
+        let mut bytes = BytesMut::zeroed(self.length);
+        self.file
+            .read_exact_at(&mut bytes, self.offset)
+            .map_err(|e| LedgerError::disk("read", self.path.display(), e))?;
+        Ok(bytes.freeze())
+    }
+}
+
+impl Log {
+    /// Opens the log in `directory`, making it with `genesis` as its only record when there is none. The newest segment is checked
+    /// record by record; what is torn behind `applied` (the highest record the databases have seen) is cut, what is bad at or below it
+    /// is damage. Answers the log and the position of its last record.
+    pub(crate) fn open(
+        directory: &Path,
+        namespace: Digest,
+        genesis: &Bytes,
+        segment_bytes: u64,
+        applied: Option<Height>,
+    ) -> Result<(Self, Position), LedgerError> {
+        let disk = |operation, e: std::io::Error| LedgerError::disk(operation, directory.display(), e);
+        std::fs::create_dir_all(directory).map_err(|e| disk("create", e))?;
+        if let Some(parent) = directory.parent() {
+            sync_directory(parent)?;
+        }
+        let mut paths: Vec<PathBuf> = Vec::new();
+        for entry in std::fs::read_dir(directory).map_err(|e| disk("list", e))? {
+            let path = entry.map_err(|e| disk("list", e))?.path();
+            if path.extension().is_some_and(|e| e == "seg") {
+                paths.push(path);
+            }
+        }
+        paths.sort();
+        let mut log = Self {
+            directory: directory.to_owned(),
+            namespace,
+            segment_bytes: segment_bytes.clamp(1 << 20, 1 << 31),
+            segments: Vec::new(),
+            dirty: Vec::new(),
+        };
+        for path in &paths {
+            match Segment::open(path, &namespace, true) {
+                Ok(segment) => log.segments.push(segment),
+                // A crash while a segment was being made leaves one without header, and nothing in it.
+                Err(LedgerError::Corrupt { .. }) if Some(path) == paths.last() && is_blank(path) => {
+                    std::fs::remove_file(path).map_err(|e| disk("remove", e))?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        log.load(genesis, applied)
+    }
+
+    fn load(mut self, genesis: &Bytes, applied: Option<Height>) -> Result<(Self, Position), LedgerError> {
+        let starts: Vec<Height> = self.segments.iter().map(|s| s.first).collect();
+        for (segment, next) in self.segments.iter_mut().zip(starts.iter().skip(1)) {
+            segment.load_sealed(*next)?;
+        }
+        if self.segments.is_empty() || starts.first() != Some(&0) {
+            if applied.is_some() || !starts.is_empty() {
+                let what = "the first segment is missing, but there are blocks above it";
+                return Err(LedgerError::corrupt(self.directory.display(), what));
+            }
+            self.begin(genesis)?;
+        }
+        let tip = self.scan_newest(genesis, applied)?;
+        Ok((self, tip))
+    }
+
+    /// Writes genesis into a first segment, durably.
+    fn begin(&mut self, genesis: &Bytes) -> Result<(), LedgerError> {
+        check_genesis(&self.namespace, genesis.clone())?;
+        self.append(&[genesis.len()], 0, genesis)?;
+        self.sync_dirty()?;
+        // The scan that follows finds it again, as after any start.
+        let segment = self.segments.last_mut();
+        if let Some(segment) = segment {
+            segment.offsets.clear();
+            segment.end = HEADER_BYTES as u32;
+        }
+        Ok(())
+    }
+
+    /// Checks the newest segment's records one by one and cuts a torn tail.
+    fn scan_newest(&mut self, genesis: &Bytes, applied: Option<Height>) -> Result<Position, LedgerError> {
+        let first = self.segments.last().map_or(0, |s| s.first);
+        let mut tip = if first == 0 {
+            None
+        } else {
+            Some(self.position_of(first - 1)?)
+        };
+        let Some(segment) = self.segments.last_mut() else {
+            return Err(LedgerError::corrupt(self.directory.display(), "there is no segment"));
+        };
+        let mut at = HEADER_BYTES;
+        let torn = loop {
+            let height = tip.map_or(0, |t| t.height + 1);
+            match read_record(segment, at) {
+                Err(error) => return Err(error),
+                Ok(None) => break format!("record {height} header: no whole record"),
+                Ok(Some(bytes)) => {
+                    let length = bytes.len() as u64;
+                    let checked = match tip {
+                        None => check_genesis(&self.namespace, bytes),
+                        Some(parent) => check_span(&self.namespace, parent, bytes),
+                    };
+                    match checked {
+                        Err(bad) => break bad.to_string(),
+                        Ok(span) => tip = Some(span.last()),
+                    }
+                    segment.offsets.push(at as u32);
+                    at += length;
+                    segment.end = at as u32;
+                }
+            }
+        };
+        let reached = tip.map(|t| t.height);
+        if applied > reached || reached.is_none() {
+            return Err(LedgerError::corrupt(segment.path.display(), torn));
+        }
+        if has_bytes_behind(segment)? {
+            tracing::warn!(segment = %segment.path.display(), end = segment.end, "cut the torn tail of the log: {torn}");
+            segment.cut_tail()?;
+        }
+        let tip = tip.ok_or_else(|| LedgerError::corrupt(segment.path.display(), "no genesis record"))?;
+        let own = parse(genesis)
+            .map_err(|e| LedgerError::corrupt("genesis", e.what))?
+            .hash();
+        let found = self.position_of(0)?.hash;
+        if own != found {
+            return Err(LedgerError::Diverged {
+                height: 0,
+                ours: found,
+                theirs: own,
+            });
+        }
+        Ok(tip)
+    }
+
+    /// Appends records of the given lengths, the first at `first`. One write for all that fit the segment; no fsync.
+    pub(crate) fn append(&mut self, lengths: &[usize], first: Height, bytes: &[u8]) -> Result<(), LedgerError> {
+        let (mut index, mut start) = (0, 0);
+        while index < lengths.len() {
+            self.make_room(lengths[index] as u64, first + index as u64)?;
+            let Some(segment) = self.segments.last_mut() else { break };
+            let (offset, mut end) = (segment.end, start);
+            let mut offsets = Vec::new();
+            while index < lengths.len() {
+                let behind = u64::from(offset) + (end - start + lengths[index]) as u64;
+                if behind > segment.size {
+                    break;
+                }
+                offsets.push(offset + (end - start) as u32);
+                end += lengths[index];
+                index += 1;
+            }
+            segment
+                .file
+                .write_all_at(&bytes[start..end], u64::from(offset))
+                .map_err(|e| LedgerError::disk("write", segment.path.display(), e))?;
+            segment.offsets.extend(offsets);
+            segment.end = offset + (end - start) as u32;
+            let dirty = (segment.file.clone(), segment.path.clone());
+            if self.dirty.last().is_none_or(|(_, path)| *path != dirty.1) {
+                self.dirty.push(dirty);
+            }
+            start = end;
+        }
+        Ok(())
+    }
+
+    /// Rolls to a new segment when a record of `length` bytes does not fit the newest one.
+    fn make_room(&mut self, length: u64, height: Height) -> Result<(), LedgerError> {
+        let fits = self
+            .segments
+            .last()
+            .is_some_and(|s| u64::from(s.end) + length <= s.size);
+        if fits {
+            return Ok(());
+        }
+        let size = self.segment_bytes.max(HEADER_BYTES + length);
+        let new = Segment::create(&self.directory, &self.namespace, height, size)?;
+        if let Some(sealed) = self.segments.last() {
+            sealed.write_sidecar()?;
+        }
+        self.segments.push(new);
+        Ok(())
+    }
+
+    /// The files to fsync so that all that was appended is durable.
+    pub(crate) fn take_dirty(&mut self) -> Vec<(Arc<File>, PathBuf)> {
+        std::mem::take(&mut self.dirty)
+    }
+
+    fn sync_dirty(&mut self) -> Result<(), LedgerError> {
+        for (file, path) in self.take_dirty() {
+            file.sync_data()
+                .map_err(|e| LedgerError::disk("fdatasync", path.display(), e))?;
+        }
+        Ok(())
+    }
+
+    fn segment_of(&self, height: Height) -> Option<&Segment> {
+        let at = self.segments.partition_point(|s| s.first <= height);
+        self.segments.get(at.checked_sub(1)?).filter(|s| height < s.next())
+    }
+
+    /// Where whole records from `first` lie: up to `last`, about `bytes_max` bytes, at least one, within one segment.
+    pub(crate) fn place(&self, first: Height, last: Height, bytes_max: usize) -> Option<Place> {
+        let segment = self.segment_of(first)?;
+        let from = (first - segment.first) as usize;
+        let until = (last.min(segment.next() - 1) - segment.first) as usize;
+        let offset = segment.offsets[from];
+        let limit = u64::from(offset) + bytes_max as u64;
+        let mut to = from;
+        let (mut low, mut high) = (from, until);
+        while low < high {
+            let middle = low + (high - low).div_ceil(2);
+            if u64::from(segment.end_of(middle)) <= limit {
+                low = middle;
+            } else {
+                high = middle - 1;
+            }
+        }
+        to = to.max(low);
+        Some(Place {
+            file: segment.file.clone(),
+            path: segment.path.clone(),
+            offset: u64::from(offset),
+            length: (segment.end_of(to) - offset) as usize,
+            last: segment.first + to as u64,
+        })
+    }
+
+    /// Position of the record at `height`, read from its header.
+    pub(crate) fn position_of(&self, height: Height) -> Result<Position, LedgerError> {
+        let missing = || LedgerError::corrupt(self.directory.display(), format!("record {height} is missing"));
+        let bytes = self
+            .place(height, height, RECORD_BYTES_MAX)
+            .ok_or_else(missing)?
+            .read()?;
+        let record = parse(&bytes).map_err(|e| LedgerError::corrupt(self.directory.display(), e.what))?;
+        Ok(record.position())
+    }
+}
+
+/// The record at file offset `at`, or none when what stands there is not a whole one.
+fn read_record(segment: &Segment, at: u64) -> Result<Option<Bytes>, LedgerError> {
+    let mut prefix = [0; 16];
+    if at + 16 > segment.size {
+        return Ok(None);
+    }
+    let disk = |e: std::io::Error| LedgerError::disk("read", segment.path.display(), e);
+    segment.file.read_exact_at(&mut prefix, at).map_err(disk)?;
+    let Ok(Some(length)) = record_length(&prefix) else {
+        return Ok(None);
+    };
+    if at + length as u64 > segment.size {
+        return Ok(None);
+    }
+    let mut bytes = BytesMut::zeroed(length);
+    segment.file.read_exact_at(&mut bytes, at).map_err(disk)?;
+    Ok(Some(bytes.freeze()))
+}
+
+/// Whether anything but zeros stands behind the last record.
+fn has_bytes_behind(segment: &Segment) -> Result<bool, LedgerError> {
+    let mut buffer = vec![0; 1 << 20];
+    let mut at = u64::from(segment.end);
+    while at < segment.size {
+        let count = buffer.len().min((segment.size - at) as usize);
+        segment
+            .file
+            .read_exact_at(&mut buffer[..count], at)
+            .map_err(|e| LedgerError::disk("read", segment.path.display(), e))?;
+        if buffer[..count].iter().any(|b| *b != 0) {
+            return Ok(true);
+        }
+        at += count as u64;
+    }
+    Ok(false)
+}
+
+/// Whether the file at `path` is too short for a header or begins with zeros: its making was cut short.
+fn is_blank(path: &Path) -> bool {
+    let Ok(file) = File::open(path) else { return false };
+    let mut bytes = [0; HEADER_BYTES as usize];
+    match file.read_exact_at(&mut bytes, 0) {
+        Err(_) => true,
+        Ok(()) => bytes.iter().all(|b| *b == 0),
+    }
+}

@@ -1,0 +1,54 @@
+//! What a store is opened with, and what all stores of a process share.
+
+use std::sync::Arc;
+
+use rocksdb::{Cache, WriteBufferManager};
+
+/// Memory shared by the databases of all namespaces of a node.
+#[derive(Clone)]
+pub struct Shared {
+    pub(crate) cache: Cache,
+    pub(crate) write_buffers: Arc<WriteBufferManager>,
+}
+
+impl Shared {
+    /// A block cache of `cache_bytes`, and `write_buffer_bytes` for all memtables together (charged to the cache).
+    pub fn new(cache_bytes: usize, write_buffer_bytes: usize) -> Self {
+        let cache = Cache::new_lru_cache(cache_bytes);
+        let manager = WriteBufferManager::new_write_buffer_manager_with_cache(write_buffer_bytes, false, cache.clone());
+        Self {
+            cache,
+            write_buffers: Arc::new(manager),
+        }
+    }
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self::new(256 << 20, 256 << 20)
+    }
+}
+
+/// How one namespace's store behaves.
+#[derive(Clone)]
+pub struct StoreOptions {
+    /// Size of a segment file, bytes; preallocated.
+    pub segment_bytes: u64,
+    /// Recent records kept in memory for the live tail, bytes.
+    pub ring_bytes: usize,
+    /// Log bytes after which the databases are flushed, so that bringing them up after a crash stays short.
+    pub flush_every_bytes: u64,
+    /// Memory shared with other stores.
+    pub shared: Shared,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self {
+            segment_bytes: 256 << 20,
+            ring_bytes: 32 << 20,
+            flush_every_bytes: 512 << 20,
+            shared: Shared::default(),
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! One segment file: a fixed header, then records back to back, then zeros up to the preallocated size.
+//!
+//! Header, 64 bytes: magic (8), version u32, reserved u32, first height u64, namespace digest (32), BLAKE3 of the 56 bytes before, cut
+//! to 8. A sealed segment has a sidecar `<first>.idx` with the offset of each record; it is rebuilt from the records when missing.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use cvp_core::ledger::LedgerError;
+use cvp_core::record::record_length;
+use cvp_core::types::{Digest, Height, Reader, Writer};
+
+pub(crate) const HEADER_BYTES: u64 = 64;
+const MAGIC: &[u8; 8] = b"CVPSEG\r\n";
+const INDEX_MAGIC: &[u8; 8] = b"CVPIDX\r\n";
+const VERSION: u32 = 1;
+/// Records whose offsets one sidecar can hold: more than any segment does.
+const INDEX_RECORDS_MAX: usize = 1 << 24;
+
+/// An open segment and where its records are.
+pub(crate) struct Segment {
+    pub(crate) first: Height,
+    pub(crate) file: Arc<File>,
+    pub(crate) path: PathBuf,
+    /// File offset of each record.
+    pub(crate) offsets: Vec<u32>,
+    /// File offset behind the last record.
+    pub(crate) end: u32,
+    /// Size the file was given.
+    pub(crate) size: u64,
+}
+
+pub(crate) fn file_name(first: Height) -> String {
+    format!("{first:020}.seg")
+}
+
+fn disk(operation: &'static str, path: &Path, error: impl ToString) -> LedgerError {
+    LedgerError::disk(operation, path.display(), error)
+}
+
+impl Segment {
+    /// Height behind the last record.
+    pub(crate) fn next(&self) -> Height {
+        self.first + self.offsets.len() as u64
+    }
+
+    /// Makes a segment of `size` bytes in `directory` and fsyncs both. Answers `Full` when there is no room; then nothing is left behind.
+    pub(crate) fn create(directory: &Path, namespace: &Digest, first: Height, size: u64) -> Result<Self, LedgerError> {
+        let path = directory.join(file_name(first));
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(&path)
+            .map_err(|e| disk("create", &path, e))?;
+        if let Err(error) = rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, size) {
+            if error == rustix::io::Errno::NOSPC {
+                let _ = std::fs::remove_file(&path);
+                let free = rustix::fs::statvfs(directory).map_or(0, |s| s.f_bavail * s.f_frsize);
+                let path = directory.display().to_string();
+                return Err(LedgerError::Full {
+                    path,
+                    bytes_free: free,
+                    bytes_wanted: size,
+                });
+            }
+            // A file system without fallocate still takes the records; only the room is not sure.
+            file.set_len(size).map_err(|e| disk("size", &path, e))?;
+        }
+        file.write_all_at(&header(namespace, first), 0)
+            .map_err(|e| disk("write", &path, e))?;
+        file.sync_all().map_err(|e| disk("fsync", &path, e))?;
+        sync_directory(directory)?;
+        Ok(Self {
+            first,
+            file: Arc::new(file),
+            path,
+            offsets: Vec::new(),
+            end: HEADER_BYTES as u32,
+            size,
+        })
+    }
+
+    /// Opens the file at `path` and checks its header; the records are not looked at yet.
+    pub(crate) fn open(path: &Path, namespace: &Digest, writable: bool) -> Result<Self, LedgerError> {
+        let file = File::options()
+            .read(true)
+            .write(writable)
+            .open(path)
+            .map_err(|e| disk("open", path, e))?;
+        let size = file.metadata().map_err(|e| disk("stat", path, e))?.len();
+        let mut bytes = [0; HEADER_BYTES as usize];
+        file.read_exact_at(&mut bytes, 0).map_err(|e| disk("read", path, e))?;
+        let first = u64::from_le_bytes([
+            bytes[16], bytes[17], bytes[18], bytes[19], bytes[20], bytes[21], bytes[22], bytes[23],
+        ]);
+        if bytes != header(namespace, first) {
+            return Err(LedgerError::corrupt(
+                path.display(),
+                "the header is not one of this namespace's segments",
+            ));
+        }
+        if size > u64::from(u32::MAX) {
+            return Err(LedgerError::corrupt(
+                path.display(),
+                format!("{size} bytes are no segment"),
+            ));
+        }
+        Ok(Self {
+            first,
+            file: Arc::new(file),
+            path: path.to_owned(),
+            offsets: Vec::new(),
+            end: HEADER_BYTES as u32,
+            size,
+        })
+    }
+
+    /// Fills in the offsets of a sealed segment that ends before height `next`: from the sidecar, else from the records.
+    pub(crate) fn load_sealed(&mut self, next: Height) -> Result<(), LedgerError> {
+        let wanted = next.checked_sub(self.first).filter(|count| *count > 0);
+        let damaged = || LedgerError::corrupt(self.path.display(), "it holds no records but another segment follows");
+        let wanted = wanted.ok_or_else(damaged)? as usize;
+        if let Some((offsets, end)) = self.read_sidecar(wanted) {
+            (self.offsets, self.end) = (offsets, end);
+            return Ok(());
+        }
+        self.scan_lengths(wanted)?;
+        self.write_sidecar()
+    }
+
+    /// Walks the records by their lengths alone.
+    fn scan_lengths(&mut self, wanted: usize) -> Result<(), LedgerError> {
+        let mut at = u64::from(self.end);
+        let mut prefix = [0; 16];
+        for index in 0..wanted {
+            let height = self.first + index as u64;
+            let bad =
+                |what: String| LedgerError::corrupt(self.path.display(), format!("record {height} header: {what}"));
+            self.file
+                .read_exact_at(&mut prefix, at)
+                .map_err(|e| bad(e.to_string()))?;
+            let length = record_length(&prefix).map_err(|e| bad(e.what))?.unwrap_or(0) as u64;
+            if at + length > self.size {
+                return Err(bad("it ends behind the file".into()));
+            }
+            self.offsets.push(at as u32);
+            at += length;
+        }
+        self.end = at as u32;
+        Ok(())
+    }
+
+    fn sidecar(&self) -> PathBuf {
+        self.path.with_extension("idx")
+    }
+
+    fn read_sidecar(&self, wanted: usize) -> Option<(Vec<u32>, u32)> {
+        let bytes = std::fs::read(self.sidecar()).ok()?;
+        let (body, sum) = bytes.split_last_chunk::<32>()?;
+        if Digest::of(body).0 != *sum {
+            return None;
+        }
+        let mut input = Reader::new(body);
+        if input.take(8).ok()? != INDEX_MAGIC || input.u64().ok()? != self.first {
+            return None;
+        }
+        let end = input.u32().ok()?;
+        let count = input.count(INDEX_RECORDS_MAX, 4).ok()?;
+        let offsets: Vec<u32> = (0..count).map(|_| input.u32()).collect::<Result<_, _>>().ok()?;
+        let rising =
+            offsets.is_sorted() && offsets.last().is_some_and(|last| *last < end) && u64::from(end) <= self.size;
+        (count == wanted && rising).then_some((offsets, end))
+    }
+
+    /// Writes the sidecar of a segment that takes no more records. Losing it costs a scan, so it is not fsynced.
+    pub(crate) fn write_sidecar(&self) -> Result<(), LedgerError> {
+        let mut out = Writer::with_capacity(self.offsets.len() * 4 + 64);
+        out.raw(INDEX_MAGIC);
+        out.u64(self.first);
+        out.u32(self.end);
+        out.u32(self.offsets.len() as u32);
+        self.offsets.iter().for_each(|offset| out.u32(*offset));
+        let sum = Digest::of(out.as_slice());
+        out.digest(&sum);
+        let path = self.sidecar();
+        std::fs::write(&path, out.into_bytes()).map_err(|e| disk("write", &path, e))
+    }
+
+    /// Offset behind the record at `index`.
+    pub(crate) fn end_of(&self, index: usize) -> u32 {
+        self.offsets.get(index + 1).copied().unwrap_or(self.end)
+    }
+
+    /// Drops everything behind `end` and gives the file its size again, zero there.
+    pub(crate) fn cut_tail(&self) -> Result<(), LedgerError> {
+        self.file
+            .set_len(u64::from(self.end))
+            .map_err(|e| disk("truncate", &self.path, e))?;
+        if rustix::fs::fallocate(&*self.file, rustix::fs::FallocateFlags::empty(), 0, self.size).is_err() {
+            self.file.set_len(self.size).map_err(|e| disk("size", &self.path, e))?;
+        }
+        self.file.sync_all().map_err(|e| disk("fsync", &self.path, e))
+    }
+}
+
+fn header(namespace: &Digest, first: Height) -> [u8; HEADER_BYTES as usize] {
+    let mut bytes = [0; HEADER_BYTES as usize];
+    bytes[..8].copy_from_slice(MAGIC);
+    bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
+    bytes[16..24].copy_from_slice(&first.to_le_bytes());
+    bytes[24..56].copy_from_slice(&namespace.0);
+    let sum = Digest::of(&bytes[..56]);
+    bytes[56..].copy_from_slice(&sum.0[..8]);
+    bytes
+}
+
+/// Makes names created in `directory` durable.
+pub(crate) fn sync_directory(directory: &Path) -> Result<(), LedgerError> {
+    let handle = File::open(directory).map_err(|e| disk("open", directory, e))?;
+    handle.sync_all().map_err(|e| disk("fsync", directory, e))
+}

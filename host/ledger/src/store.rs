@@ -1,0 +1,529 @@
+//! [`Store`]: core's trait `Ledger` over the log and the databases.
+//!
+//! Locks, outermost first: `apply_lock`, `sync_lock` (each serialises its call), then `inner` (short looks). The databases are read
+//! without a lock; a reader looks at the pending changes first, which leave only after the databases hold them.
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use cvp_core::ledger::{Ledger, LedgerError, Place, Run, Tips, VerifyReport};
+use cvp_core::record::{Accumulator, ChainTip, Delta, RECORD_BYTES_MAX, Span, check_span, namespace_digest, parse};
+use cvp_core::types::{Digest, Height, Namespace, Position};
+use parking_lot::{Mutex, RwLock};
+
+use crate::databases::{Change, Databases, Marker};
+use crate::log::Log;
+use crate::options::StoreOptions;
+use crate::pending::{Pending, PendingSpan};
+use crate::ring::Ring;
+
+/// Spans that one apply writes in one batch.
+const APPLY_SPANS_MAX: usize = 64;
+/// Log bytes read at once while the databases are brought up.
+const REPLAY_BYTES: usize = 4 << 20;
+
+struct Inner {
+    log: Log,
+    ring: Ring,
+    pending: Pending,
+    tips: Tips,
+    tip: ChainTip,
+    accumulator: Accumulator,
+    /// Accumulator of the last [`Ledger::commitment_after`], so that the maker's own append does not compute it again.
+    prepared: Option<(Height, Digest, Accumulator)>,
+    failed: Option<LedgerError>,
+}
+
+/// One namespace's ledger on disk.
+pub struct Store {
+    inner: RwLock<Inner>,
+    sync_lock: Mutex<()>,
+    apply_lock: Mutex<u64>,
+    pub(crate) databases: Databases,
+    pub(crate) namespace: Digest,
+    genesis: Position,
+    options: StoreOptions,
+    directory: PathBuf,
+}
+
+impl Store {
+    /// Opens the ledger in `data` (`namespaces/<ns>/data`), making it with `genesis` (the encoded record 0) at the first start. A torn
+    /// tail of the log is cut; state and indexes are brought up to it.
+    ///
+    /// # Errors
+    /// `Diverged` at height 0 when `genesis` is another one; `Corrupt` naming what is damaged; `Disk`.
+    pub fn open(
+        data: &Path,
+        namespace: &Namespace,
+        genesis: Bytes,
+        options: StoreOptions,
+    ) -> Result<Self, LedgerError> {
+        let digest = namespace_digest(namespace);
+        std::fs::create_dir_all(data).map_err(|e| LedgerError::disk("create", data.display(), e))?;
+        let databases = Databases::open(data, &options.shared)?;
+        let marker = databases.state_marker()?;
+        let applied = marker.as_ref().map(|m| m.position.height);
+        let (log, tip) = Log::open(&data.join("log"), digest, &genesis, options.segment_bytes, applied)?;
+        let genesis = log.position_of(0)?;
+        if let Some(marker) = &marker {
+            let found = log.position_of(marker.position.height)?;
+            if found != marker.position {
+                let what = format!(
+                    "the state is of another record {}: {}",
+                    found.height, marker.position.hash
+                );
+                return Err(LedgerError::corrupt(data.display(), what));
+            }
+        }
+        let start = bring_up(&log, &databases, digest, tip, marker)?;
+        let last = log
+            .place(tip.height, tip.height, RECORD_BYTES_MAX)
+            .map(|p| p.read())
+            .transpose()?;
+        let chain_tip = last
+            .as_deref()
+            .and_then(|bytes| parse(bytes).ok().map(|r| ChainTip::of(&r)));
+        let missing = || LedgerError::corrupt(data.display(), format!("record {} is missing", tip.height));
+        let inner = Inner {
+            log,
+            ring: Ring::new(options.ring_bytes),
+            pending: Pending::default(),
+            tips: Tips {
+                appended: tip,
+                durable: tip,
+                applied: tip,
+            },
+            tip: chain_tip.ok_or_else(missing)?,
+            accumulator: start,
+            prepared: None,
+            failed: None,
+        };
+        Ok(Self {
+            inner: RwLock::new(inner),
+            sync_lock: Mutex::new(()),
+            apply_lock: Mutex::new(0),
+            databases,
+            namespace: digest,
+            genesis,
+            options,
+            directory: data.to_owned(),
+        })
+    }
+
+    /// Writes out what memory holds, so that the next open is quick. What was not synced stays not durable.
+    pub fn close(&self) -> Result<(), LedgerError> {
+        self.apply()?;
+        self.databases.flush(true)
+    }
+
+    /// The directory this store lives in.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    fn sound(inner: &Inner) -> Result<(), LedgerError> {
+        inner.failed.clone().map_or(Ok(()), Err)
+    }
+
+    /// Keeps a sticky error, so that every later call answers it.
+    fn keep<T>(&self, result: Result<T, LedgerError>) -> Result<T, LedgerError> {
+        if let Err(error) = &result
+            && error.is_sticky()
+        {
+            self.inner.write().failed.get_or_insert_with(|| error.clone());
+        }
+        result
+    }
+
+    fn old_values(&self, inner: &Inner, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>, LedgerError> {
+        let mut values: Vec<Option<Option<Vec<u8>>>> = keys.iter().map(|key| inner.pending.state(key)).collect();
+        let unknown: Vec<&[u8]> = keys
+            .iter()
+            .zip(&values)
+            .filter(|(_, v)| v.is_none())
+            .map(|(k, _)| *k)
+            .collect();
+        let mut found = self.databases.states(unknown.into_iter())?.into_iter();
+        for value in values.iter_mut().filter(|v| v.is_none()) {
+            *value = Some(found.next().flatten());
+        }
+        Ok(values.into_iter().map(Option::flatten).collect())
+    }
+
+    fn accumulate<'a>(
+        &self,
+        inner: &Inner,
+        changes: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> + Clone,
+    ) -> Result<Accumulator, LedgerError> {
+        let keys: Vec<&[u8]> = changes.clone().map(|(key, _)| key).collect();
+        let old = self.old_values(inner, &keys)?;
+        let mut accumulator = inner.accumulator.clone();
+        for ((key, new), old) in changes.zip(&old) {
+            accumulator.replace(key, old.as_deref(), new);
+        }
+        Ok(accumulator)
+    }
+
+    /// Everything `append` must know holds before a byte is written.
+    fn check(&self, inner: &Inner, span: &Span) -> Result<PendingSpan, LedgerError> {
+        let tip = inner.tips.appended;
+        if span.first() != tip.height + 1 {
+            return Err(LedgerError::Gap {
+                tip,
+                first: span.first(),
+            });
+        }
+        if span.parent() != tip.hash {
+            return Err(LedgerError::Diverged {
+                height: tip.height,
+                ours: tip.hash,
+                theirs: span.parent(),
+            });
+        }
+        let mut last = None;
+        for record in span.records() {
+            if last.is_none() {
+                inner.tip.check_next(&record)?;
+            }
+            last = Some(record);
+        }
+        let expected = last.map_or(Digest::ZERO, |record| record.header().state);
+        let mut pending = PendingSpan::of(span, inner.accumulator.clone())?;
+        pending.accumulator = match &inner.prepared {
+            Some((height, digest, sum)) if span.count() == 1 && *height == tip.height && *digest == expected => {
+                sum.clone()
+            }
+            _ => self.accumulate(inner, pending.state.iter().map(|(k, v)| (k.as_slice(), v.as_deref())))?,
+        };
+        let found = pending.accumulator.digest();
+        if found != expected {
+            return Err(LedgerError::StateMismatch {
+                height: span.last().height,
+                expected,
+                found,
+            });
+        }
+        Ok(pending)
+    }
+
+    fn write(inner: &mut Inner, span: &Span, pending: PendingSpan) -> Result<Position, LedgerError> {
+        let lengths: Vec<usize> = span.records().map(|record| record.len()).collect();
+        inner.log.append(&lengths, span.first(), span.bytes())?;
+        if let Some(last) = span.records().last() {
+            inner.tip = ChainTip::of(&last);
+        }
+        let ends = lengths
+            .iter()
+            .scan(0u32, |end, length| {
+                *end += *length as u32;
+                Some(*end)
+            })
+            .collect();
+        inner.ring.push(span.first(), ends, span.bytes().clone());
+        inner.accumulator = pending.accumulator.clone();
+        inner.prepared = None;
+        inner.tips.appended = span.last();
+        inner.pending.push(pending);
+        Ok(span.last())
+    }
+
+    /// Writes one group of durable spans to the databases; answers whether there was one.
+    fn apply_group(&self, since_flush: &mut u64) -> Result<bool, LedgerError> {
+        let spans = {
+            let inner = self.inner.read();
+            Self::sound(&inner)?;
+            inner.pending.up_to(inner.tips.durable.height, APPLY_SPANS_MAX)
+        };
+        let Some(last) = spans.last() else { return Ok(false) };
+        let changes: Vec<Change<'_>> = spans
+            .iter()
+            .map(|s| Change {
+                state: &s.state,
+                index: &s.index,
+            })
+            .collect();
+        let marker = Marker {
+            position: last.last,
+            accumulator: last.accumulator.clone(),
+        };
+        self.databases.write_index(&changes, last.last.height)?;
+        self.databases.write_state(&changes, &marker)?;
+        *since_flush += spans.iter().map(|s| s.log_bytes).sum::<u64>();
+        if *since_flush >= self.options.flush_every_bytes {
+            self.databases.flush(false)?;
+            *since_flush = 0;
+        }
+        let mut inner = self.inner.write();
+        inner.pending.drop_applied(spans.len());
+        inner.tips.applied = last.last;
+        Ok(true)
+    }
+
+    /// Bytes of whole durable records from the log, without holding the lock while reading.
+    pub(crate) fn read_log(
+        &self,
+        first: Height,
+        last: Height,
+        bytes_max: usize,
+    ) -> Result<(Bytes, Height), LedgerError> {
+        let place = {
+            let inner = self.inner.read();
+            let last = last.min(inner.tips.durable.height);
+            let not_found = || LedgerError::NotFound {
+                height: first,
+                from: 0,
+                to: inner.tips.durable.height,
+            };
+            if first > last {
+                return Err(not_found());
+            }
+            if let Some(found) = inner.ring.read(first, last, bytes_max) {
+                return Ok(found);
+            }
+            inner.log.place(first, last, bytes_max).ok_or_else(not_found)?
+        };
+        Ok((place.read()?, place.last))
+    }
+
+    /// As [`Store::read_log`], past the memory ring: what is on the disk.
+    pub(crate) fn read_disk(
+        &self,
+        first: Height,
+        last: Height,
+        bytes_max: usize,
+    ) -> Result<(Bytes, Height), LedgerError> {
+        let place = self.inner.read().log.place(first, last, bytes_max);
+        let to = self.inner.read().tips.durable.height;
+        let place = place.ok_or(LedgerError::NotFound {
+            height: first,
+            from: 0,
+            to,
+        })?;
+        Ok((place.read()?, place.last))
+    }
+}
+
+impl Ledger for Store {
+    fn genesis(&self) -> Position {
+        self.genesis
+    }
+
+    fn tips(&self) -> Tips {
+        self.inner.read().tips
+    }
+
+    fn history_from(&self) -> Height {
+        0
+    }
+
+    fn append(&self, span: Span) -> Result<Position, LedgerError> {
+        let result = {
+            let mut inner = self.inner.write();
+            Self::sound(&inner)?;
+            self.check(&inner, &span)
+                .and_then(|pending| Self::write(&mut inner, &span, pending))
+        };
+        self.keep(result)
+    }
+
+    fn sync(&self) -> Result<Position, LedgerError> {
+        let wanted = self.inner.read().tips.appended;
+        let _one = self.sync_lock.lock();
+        let (files, appended) = {
+            let mut inner = self.inner.write();
+            Self::sound(&inner)?;
+            if inner.tips.durable.height >= wanted.height {
+                return Ok(inner.tips.durable);
+            }
+            (inner.log.take_dirty(), inner.tips.appended)
+        };
+        let synced = files.iter().try_for_each(|(file, path)| {
+            file.sync_data()
+                .map_err(|e| LedgerError::disk("fdatasync", path.display(), e))
+        });
+        self.keep(synced)?;
+        self.inner.write().tips.durable = appended;
+        Ok(appended)
+    }
+
+    fn apply(&self) -> Result<Position, LedgerError> {
+        let mut since_flush = self.apply_lock.lock();
+        while self.keep(self.apply_group(&mut since_flush))? {}
+        Ok(self.inner.read().tips.applied)
+    }
+
+    fn read(&self, first: Height, last: Height, bytes_max: usize) -> Result<Run, LedgerError> {
+        let result = self.read_log(first, last, bytes_max);
+        let (bytes, reached) = self.keep(result)?;
+        let hash = last_hash(&bytes, first, reached)
+            .ok_or_else(|| LedgerError::corrupt(self.directory.display(), format!("record {reached} does not parse")));
+        let hash = self.keep(hash)?;
+        Ok(Run {
+            bytes,
+            first,
+            last: Position { height: reached, hash },
+        })
+    }
+
+    fn hash_at(&self, height: Height) -> Result<Option<Digest>, LedgerError> {
+        let place = {
+            let inner = self.inner.read();
+            Self::sound(&inner)?;
+            let tips = inner.tips;
+            if let Some(known) = [tips.appended, tips.durable, tips.applied, self.genesis]
+                .iter()
+                .find(|p| p.height == height)
+            {
+                return Ok(Some(known.hash));
+            }
+            inner.log.place(height, height, RECORD_BYTES_MAX)
+        };
+        let Some(place) = place else { return Ok(None) };
+        let bytes = self.keep(place.read())?;
+        let parsed = parse(&bytes).map(|record| Some(record.hash()));
+        self.keep(
+            parsed.map_err(|e| LedgerError::corrupt(self.directory.display(), format!("record {height}: {}", e.what))),
+        )
+    }
+
+    fn record(&self, height: Height) -> Result<Option<Bytes>, LedgerError> {
+        if height > self.inner.read().tips.applied.height {
+            return Ok(None);
+        }
+        self.keep(
+            self.read_log(height, height, RECORD_BYTES_MAX)
+                .map(|(bytes, _)| Some(bytes)),
+        )
+    }
+
+    fn state(&self, key: &[u8]) -> Result<Option<Vec<u8>>, LedgerError> {
+        let pending = {
+            let inner = self.inner.read();
+            Self::sound(&inner)?;
+            inner.pending.state(key)
+        };
+        match pending {
+            Some(value) => Ok(value),
+            None => self.keep(self.databases.state(key)),
+        }
+    }
+
+    fn state_applied(&self, key: &[u8]) -> Result<Option<Vec<u8>>, LedgerError> {
+        self.keep(self.databases.state(key))
+    }
+
+    fn commitment_after(&self, delta: &Delta) -> Result<Digest, LedgerError> {
+        let result = {
+            let inner = self.inner.read();
+            Self::sound(&inner)?;
+            let changes = delta.0.iter().map(|(k, v)| (k.as_slice(), v.as_deref()));
+            self.accumulate(&inner, changes)
+                .map(|sum| (inner.tips.appended.height, sum))
+        };
+        let (height, sum) = self.keep(result)?;
+        let digest = sum.digest();
+        self.inner.write().prepared = Some((height, digest, sum));
+        Ok(digest)
+    }
+
+    fn find_transaction(&self, hash: &[u8; 32]) -> Result<Option<Place>, LedgerError> {
+        let pending = self.inner.read().pending.place(hash);
+        match pending {
+            Some(place) => Ok(Some(place)),
+            None => self.keep(self.databases.place(hash)),
+        }
+    }
+
+    fn knows_text(&self, digest: &Digest) -> Result<bool, LedgerError> {
+        let pending = self.inner.read().pending.knows_text(digest);
+        if pending {
+            Ok(true)
+        } else {
+            self.keep(self.databases.knows_text(digest))
+        }
+    }
+
+    fn verify(&self, from: Height, to: Height, progress: &mut dyn FnMut(Height)) -> Result<VerifyReport, LedgerError> {
+        crate::verify::verify(self, from, to, progress)
+    }
+}
+
+/// Hash of the last of the records in `bytes`.
+fn last_hash(bytes: &[u8], first: Height, last: Height) -> Option<Digest> {
+    let mut rest = bytes;
+    for _ in first..last {
+        let length = cvp_core::record::record_length(rest).ok()??;
+        rest = rest.get(length..)?;
+    }
+    Some(parse(rest).ok()?.hash())
+}
+
+/// Brings both databases up to `tip` and answers the accumulator there.
+fn bring_up(
+    log: &Log,
+    databases: &Databases,
+    namespace: Digest,
+    tip: Position,
+    marker: Option<Marker>,
+) -> Result<Accumulator, LedgerError> {
+    let indexed = databases.index_height()?;
+    let mut accumulator = marker.as_ref().map_or_else(Accumulator::new, |m| m.accumulator.clone());
+    let state_from = marker.as_ref().map_or(0, |m| m.position.height + 1);
+    let mut next = state_from.min(indexed.map_or(0, |height| height + 1));
+    if next <= tip.height {
+        tracing::info!(
+            from = next,
+            to = tip.height,
+            "bringing state and indexes up from the log"
+        );
+    }
+    while next <= tip.height {
+        // One record at a time below the state's marker would be needless: both databases take whole runs, cut where the marker stands.
+        let last = if next < state_from {
+            (state_from - 1).min(tip.height)
+        } else {
+            tip.height
+        };
+        let missing = || LedgerError::corrupt("log", format!("record {next} is missing"));
+        let place = log.place(next, last, REPLAY_BYTES).ok_or_else(missing)?;
+        let bytes = place.read()?;
+        let span = if next == 0 {
+            let length = cvp_core::record::record_length(&bytes)
+                .ok()
+                .flatten()
+                .ok_or_else(missing)?;
+            cvp_core::record::check_genesis(&namespace, bytes.slice(..length))?
+        } else {
+            check_span(&namespace, log.position_of(next - 1)?, bytes)?
+        };
+        let mut pending = PendingSpan::of(&span, accumulator.clone())?;
+        let change = [Change {
+            state: &pending.state,
+            index: &pending.index,
+        }];
+        if indexed.is_none_or(|height| span.last().height > height) {
+            databases.write_index(&change, span.last().height)?;
+        }
+        if next >= state_from {
+            let keys = pending.state.iter().map(|(key, _)| key.as_slice());
+            let old = databases.states(keys)?;
+            for ((key, new), old) in pending.state.iter().zip(&old) {
+                accumulator.replace(key, old.as_deref(), new.as_deref());
+            }
+            pending.accumulator = accumulator.clone();
+            let marker = Marker {
+                position: span.last(),
+                accumulator: accumulator.clone(),
+            };
+            databases.write_state(
+                &[Change {
+                    state: &pending.state,
+                    index: &[],
+                }],
+                &marker,
+            )?;
+        }
+        next = span.last().height + 1;
+    }
+    Ok(accumulator)
+}
