@@ -123,10 +123,12 @@ impl Component {
             Ok(world) => world,
             Err(e) => return Err(fault_of(&store, &e)),
         };
-        let answer = world
-            .cvp_chain_sync_chain_sync()
-            .strategy()
-            .call_constructor(&mut store, convert::lower_role(role), namespace, settings);
+        let answer = world.cvp_chain_sync_chain_sync().strategy().call_constructor(
+            &mut store,
+            convert::lower_role(role),
+            namespace,
+            settings,
+        );
         match answer {
             Ok(Ok(strategy)) => Ok(Instance::new(store, world, strategy)),
             Ok(Err(fault)) => Err(convert::fault(fault)),

@@ -2,9 +2,7 @@
 
 use cvp_core::strategy::Strategy;
 use cvp_core::types::strategy::chain_sync::{Action, Event};
-use cvp_core::types::strategy::{
-    ACTIONS_MAX, Fault, SEND_BYTES_MAX, STORE_BYTES_MAX, TEXT_BYTES_MAX,
-};
+use cvp_core::types::strategy::{ACTIONS_MAX, Fault, SEND_BYTES_MAX, STORE_BYTES_MAX, TEXT_BYTES_MAX};
 use wasmtime::component::ResourceAny;
 use wasmtime::{Store, Trap};
 
@@ -22,11 +20,7 @@ pub struct Instance {
 }
 
 impl Instance {
-    pub(crate) fn new(
-        store: Store<Sandbox>,
-        world: ChainSyncStrategy,
-        strategy: ResourceAny,
-    ) -> Self {
+    pub(crate) fn new(store: Store<Sandbox>, world: ChainSyncStrategy, strategy: ResourceAny) -> Self {
         Self {
             store,
             world,
@@ -48,10 +42,7 @@ impl Instance {
         if answer.len() > ACTIONS_MAX {
             return Err(Fault::new(
                 "too-many-actions",
-                format!(
-                    "{} actions in one answer, at most {ACTIONS_MAX}",
-                    answer.len()
-                ),
+                format!("{} actions in one answer, at most {ACTIONS_MAX}", answer.len()),
             ));
         }
         let actions: Vec<_> = answer.into_iter().map(convert::action).collect();
@@ -66,10 +57,7 @@ impl Strategy for Instance {
 
     fn handle(&mut self, events: Vec<Event>) -> Result<Vec<Action>, Fault> {
         if self.spent {
-            return Err(Fault::new(
-                "spent",
-                "this instance ended with an earlier fault",
-            ));
+            return Err(Fault::new("spent", "this instance ended with an earlier fault"));
         }
         let answer = self.call(events);
         self.spent = answer.is_err();
@@ -104,10 +92,7 @@ pub(crate) fn fault_of(store: &Store<Sandbox>, error: &wasmtime::Error) -> Fault
     let trap = error.downcast_ref::<Trap>();
     let (code, what) = match trap {
         Some(Trap::Interrupt) => ("deadline", "it took longer than it may".to_owned()),
-        _ if sandbox.memory_denied() => (
-            "memory",
-            "it asked for more memory than it may have".to_owned(),
-        ),
+        _ if sandbox.memory_denied() => ("memory", "it asked for more memory than it may have".to_owned()),
         Some(trap) => ("trap", trap.to_string()),
         None => ("trap", format!("{:#}", error.root_cause())),
     };

@@ -58,8 +58,7 @@ impl Plugin {
         };
         let bytes = read_bounded(&path, MANIFEST_BYTES_MAX)?;
         let text = String::from_utf8(bytes).map_err(|_| wrong("it is not UTF-8".into()))?;
-        let manifest: Manifest =
-            toml::from_str(&text).map_err(|e| wrong(e.message().to_owned()))?;
+        let manifest: Manifest = toml::from_str(&text).map_err(|e| wrong(e.message().to_owned()))?;
         if directory.file_name().and_then(|n| n.to_str()) != Some(manifest.id.as_str()) {
             return Err(wrong(format!(
                 "id is {:?}, the directory is called otherwise",
@@ -67,15 +66,10 @@ impl Plugin {
             )));
         }
         if manifest.id == "default" {
-            return Err(wrong(
-                "the id \"default\" is the embedded strategy's".into(),
-            ));
+            return Err(wrong("the id \"default\" is the embedded strategy's".into()));
         }
         if manifest.kind != chain_sync::KIND {
-            return Err(wrong(format!(
-                "kind {:?} is not known to this release",
-                manifest.kind
-            )));
+            return Err(wrong(format!("kind {:?} is not known to this release", manifest.kind)));
         }
         let contract = manifest.contract.as_str();
         if contract != CONTRACT && !contract.starts_with("cvp:chain-sync@0.1.") {
@@ -110,9 +104,7 @@ fn read_bounded(path: &Path, bytes_max: u64) -> Result<Vec<u8>, LoadError> {
         return Err(LoadError::TooLarge { bytes, bytes_max });
     }
     let mut out = Vec::with_capacity(bytes as usize);
-    file.take(bytes_max)
-        .read_to_end(&mut out)
-        .map_err(unreadable)?;
+    file.take(bytes_max).read_to_end(&mut out).map_err(unreadable)?;
     Ok(out)
 }
 

@@ -43,10 +43,7 @@ impl ChainSync for Default {
 
     fn open(role: Role, _namespace: &str, settings: &str) -> Result<Self, Fault> {
         let options = Options::parse(settings).map_err(|problems| {
-            let text: Vec<_> = problems
-                .iter()
-                .map(|p| format!("{} {}", p.path, p.message))
-                .collect();
+            let text: Vec<_> = problems.iter().map(|p| format!("{} {}", p.path, p.message)).collect();
             Fault::new("bad-settings", text.join("; "))
         })?;
         let side = match role {
@@ -78,12 +75,7 @@ impl ChainSync for Default {
 }
 
 /// The lower of the operator's limit and the setting, said once and again whenever it changes.
-fn limit_rate(
-    options: &Options,
-    throttle: &mut Option<u64>,
-    view: &View,
-    actions: &mut Vec<Action>,
-) {
+fn limit_rate(options: &Options, throttle: &mut Option<u64>, view: &View, actions: &mut Vec<Action>) {
     let rate = match (options.max_rate, view.max_rate) {
         (0, rate) | (rate, 0) => rate,
         (a, b) => a.min(b),
@@ -104,10 +96,7 @@ mod tests {
     #[test]
     fn settings_are_checked_by_name() {
         assert_eq!(Default::check_settings("{}"), Ok(()));
-        assert_eq!(
-            Default::check_settings(r#"{"window_bytes_max": 4194304}"#),
-            Ok(())
-        );
+        assert_eq!(Default::check_settings(r#"{"window_bytes_max": 4194304}"#), Ok(()));
         let problems = Default::check_settings(r#"{"window_bytes_max": 1, "colour": "red"}"#);
         let paths: Vec<_> = problems.unwrap_err().into_iter().map(|p| p.path).collect();
         assert_eq!(paths, ["window_bytes_max", "colour"]);
@@ -132,10 +121,7 @@ mod tests {
             [Action::Throttle(1000)]
         );
         view.max_rate = 0;
-        assert_eq!(
-            it.handle(vec![Event::Tick(view)]).unwrap(),
-            [Action::Throttle(5000)]
-        );
+        assert_eq!(it.handle(vec![Event::Tick(view)]).unwrap(), [Action::Throttle(5000)]);
     }
 
     #[test]

@@ -97,10 +97,7 @@ impl Receiver {
         if first >= view.history_from || first > peer {
             return false;
         }
-        if self
-            .asked_at
-            .is_some_and(|at| view.now < at + ASK_AGAIN_MILLIS)
-        {
+        if self.asked_at.is_some_and(|at| view.now < at + ASK_AGAIN_MILLIS) {
             return true;
         }
         self.asked_at = Some(view.now);
@@ -132,10 +129,7 @@ impl Receiver {
         if batch.bytes < self.window / 8 {
             return;
         }
-        let wanted = bytes_in(
-            &batch,
-            options.window_millis * 1_000 + view.round_trip_micros,
-        );
+        let wanted = bytes_in(&batch, options.window_millis * 1_000 + view.round_trip_micros);
         let most = options.window_bytes_max.min(view.window_bytes_max);
         let least = options.window_bytes_min.min(most);
         self.window = (self.window / 2 + wanted / 2).clamp(least, most);
@@ -165,10 +159,7 @@ impl Receiver {
     }
 
     fn ask(&mut self, view: &View, actions: &mut Vec<Action>) {
-        if self
-            .asked_at
-            .is_some_and(|at| view.now < at + ASK_AGAIN_MILLIS)
-        {
+        if self.asked_at.is_some_and(|at| view.now < at + ASK_AGAIN_MILLIS) {
             return;
         }
         self.asked_at = Some(view.now);
@@ -209,10 +200,7 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     fn at(height: u64) -> Position {
-        Position {
-            height,
-            hash: [7; 32],
-        }
+        Position { height, hash: [7; 32] }
     }
 
     fn view(local: u64, peer: u64) -> View {
@@ -254,18 +242,11 @@ mod tests {
         let mut now = view(41, 90);
         let wanted = tail_from(42, 8 * MIB);
         assert_eq!(tell(&mut it, opened(&now)), [Action::Fetch(wanted)]);
-        assert_eq!(
-            tell(&mut it, Event::Progress(now.clone())),
-            [],
-            "already asked"
-        );
+        assert_eq!(tell(&mut it, Event::Progress(now.clone())), [], "already asked");
         now.fetch = Some(wanted);
         assert_eq!(tell(&mut it, Event::Tick(now.clone())), []);
         now.fetch = None;
-        assert_eq!(
-            tell(&mut it, Event::Tick(now.clone())),
-            [Action::Fetch(wanted)]
-        );
+        assert_eq!(tell(&mut it, Event::Tick(now.clone())), [Action::Fetch(wanted)]);
         now.now += ASK_AGAIN_MILLIS;
         assert_eq!(tell(&mut it, Event::Tick(now)), [Action::Fetch(wanted)]);
     }
@@ -329,8 +310,7 @@ mod tests {
             ingest_micros: 0,
             sync_micros: 2_000_000,
         });
-        let Some(Action::Window(bytes)) = tell(&mut it, Event::Progress(now)).first().cloned()
-        else {
+        let Some(Action::Window(bytes)) = tell(&mut it, Event::Progress(now)).first().cloned() else {
             panic!("no window");
         };
         assert!(bytes < 17 * MIB, "{bytes}");
@@ -357,10 +337,7 @@ mod tests {
         );
         now.fetch = Some(tail_from(2, 8 * MIB));
         now.backlog_bytes = 129 * MIB;
-        assert!(matches!(
-            tell(&mut it, Event::Tick(now))[..],
-            [Action::Pause(_)]
-        ));
+        assert!(matches!(tell(&mut it, Event::Tick(now))[..], [Action::Pause(_)]));
     }
 
     #[test]
@@ -386,14 +363,8 @@ mod tests {
         now.history_from = 500;
         let refused = tell(&mut strategy(), opened(&now));
         assert!(matches!(refused[..], [Action::Refuse(_)]), "{refused:?}");
-        now.snapshots = vec![Snapshot {
-            at: at(900),
-            bytes: 1,
-        }];
-        assert_eq!(
-            tell(&mut strategy(), opened(&now)),
-            [Action::Bootstrap(900)]
-        );
+        now.snapshots = vec![Snapshot { at: at(900), bytes: 1 }];
+        assert_eq!(tell(&mut strategy(), opened(&now)), [Action::Bootstrap(900)]);
     }
 
     #[test]
@@ -401,10 +372,7 @@ mod tests {
         let mut it = strategy();
         let now = view(5, 10);
         tell(&mut it, opened(&now));
-        assert_eq!(
-            tell(&mut it, Event::Fault(cvp_sdk::Fault::new("bad-fetch", ""))),
-            []
-        );
+        assert_eq!(tell(&mut it, Event::Fault(cvp_sdk::Fault::new("bad-fetch", ""))), []);
         assert_eq!(tell(&mut it, Event::Progress(now)), []);
         assert_eq!(tell(&mut it, Event::Other("new".into(), vec![1])), []);
     }

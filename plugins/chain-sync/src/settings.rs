@@ -54,10 +54,7 @@ impl Options {
             max_rate: it.whole("max_rate", 0, 0, u64::MAX),
         };
         if options.window_bytes_min > options.window_bytes_max {
-            let message = format!(
-                "must not be above window_bytes_max ({})",
-                options.window_bytes_max
-            );
+            let message = format!("must not be above window_bytes_max ({})", options.window_bytes_max);
             it.problem("window_bytes_min", message);
         }
         it.finish().map(|()| options)

@@ -12,8 +12,8 @@ pub mod chain_sync;
 pub mod settings;
 
 pub use cvp_types::{
-    ACTIONS_MAX, Descriptor, Fault, Height, LIVE_TAIL, Level, Position, Problem, Role,
-    SEND_BYTES_MAX, STORE_BYTES_MAX, TEXT_BYTES_MAX,
+    ACTIONS_MAX, Descriptor, Fault, Height, LIVE_TAIL, Level, Position, Problem, Role, SEND_BYTES_MAX, STORE_BYTES_MAX,
+    TEXT_BYTES_MAX,
 };
 
 /// Exports a type that implements [`chain_sync::ChainSync`] as a component of kind `chain-sync`. Natively it expands to nothing.

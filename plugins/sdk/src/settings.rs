@@ -49,10 +49,7 @@ impl Settings {
             None => default,
             Some(Value::Whole(value)) if (least..=most).contains(&value) => value,
             Some(_) => {
-                self.problem(
-                    name,
-                    format!("must be a whole number from {least} to {most}"),
-                );
+                self.problem(name, format!("must be a whole number from {least} to {most}"));
                 default
             }
         }
@@ -170,10 +167,7 @@ impl Scan<'_> {
         }
         self.skip_space();
         if self.rest.starts_with('"') {
-            return self
-                .string()
-                .map(Value::Text)
-                .map_err(|(_, message)| message);
+            return self.string().map(Value::Text).map_err(|(_, message)| message);
         }
         let end = self
             .rest
@@ -248,12 +242,7 @@ mod tests {
         let mut it = Settings::parse(r#"{"window": 11, "flag": "yes", "odd": 1}"#);
         it.whole("window", 1, 0, 10);
         it.flag("flag", false);
-        let paths: Vec<_> = it
-            .finish()
-            .unwrap_err()
-            .into_iter()
-            .map(|p| p.path)
-            .collect();
+        let paths: Vec<_> = it.finish().unwrap_err().into_iter().map(|p| p.path).collect();
         assert_eq!(paths, ["window", "flag", "odd"]);
     }
 
