@@ -7,6 +7,11 @@
 //! (state and indexes show it to queries).
 
 mod error;
+mod follow;
+mod memory;
+mod verify;
+
+pub mod contract;
 
 use bytes::Bytes;
 
@@ -14,6 +19,9 @@ use crate::record::{Delta, Span};
 use crate::types::{Digest, Height, Position};
 
 pub use error::{Fault, LedgerError};
+pub use follow::{check_follows, coalesce, end_of};
+pub use memory::{CrashReport, MemoryLedger};
+pub use verify::{Chain, ChainReport, REPLAY_BYTES_MAX, state_place, verify_chain};
 
 /// How far a ledger is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

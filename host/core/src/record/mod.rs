@@ -19,3 +19,6 @@ pub use header::{FORMAT, Header, namespace_digest, public_hash, public_height};
 pub use items::{Items, Local, index_keys};
 pub use parse::{PartKind, RECORD_BYTES_MAX, RECORD_BYTES_MIN, RecordRef, parse, record_length};
 pub use span::{BadPart, BadRecord, ChainTip, Span, check_genesis, check_span};
+
+#[cfg(test)]
+mod tests;
