@@ -1,7 +1,9 @@
 //! The signed vectors: every well-signed transaction verifies with its text and hash, every badly signed one is found invalid, and what
 //! verifies enters a pool only inside its window.
 
-use cvp_core::chain::{Kind, Receipt, Request, Transaction, Window, admission, code, verify};
+use cvp_core::chain::canonical::candidates;
+use cvp_core::chain::request::ExtraId;
+use cvp_core::chain::{Kind, Receipt, Request, Transaction, Window, admission, code, keccak256, verify};
 use cvp_core::types::Digest;
 use proptest::prelude::*;
 use serde_json::Value;
@@ -107,6 +109,57 @@ fn the_other_root_of_a_signature_is_the_same_transaction() {
     assert!(seen > 10);
 }
 
+/// Members that go into the text as they are must not be able to spell the members behind them: a signed expiry could be hidden in a
+/// contract name, and an expired transaction sent again by anyone.
+#[test]
+fn no_member_swallows_those_behind_it() {
+    let vector = vectors().find(|v| v["shape"] == "jssdk").expect("listed");
+    let mut params = vector["params"][0].clone();
+    let signed = text(&vector, "canonical");
+    let tail = &signed[signed.find("&price=").expect("the form with gas members")..];
+    let object = params.as_object_mut().expect("an object");
+    for member in ["gasPrice", "gasLimit", "expirationTimestamp"] {
+        object.remove(member);
+    }
+    object.insert("cname".into(), tail.into());
+    let outcome = Request::from_json(&params).map_err(|e| e.to_string());
+    assert!(
+        outcome
+            .and_then(|r| verify(&r, "3.0").map_err(|e| e.to_string()))
+            .is_err(),
+        "accepted without its expiry"
+    );
+    params["cname"] = Value::Null;
+    params["version"] = "3.0&extraid=".into();
+    assert!(Request::from_json(&params).is_err(), "a version is digits and dots");
+}
+
+/// Only the JavaScript SDK has the defect, and it signs gas members at every version: elsewhere the list must be read as written.
+#[test]
+fn index_ids_of_other_clients_cannot_be_exchanged() {
+    let listed = vectors().filter(|v| v["class"] == "extraid-mixed-defect");
+    assert!(listed.count() > 0);
+    let vector = vectors().find(|v| v["class"] == "shape-gosdk").expect("listed");
+    let mut request = Request::from_json(&vector["params"][0]).expect("it parses");
+    let secret = [7; 32];
+    let key = secp256k1::SecretKey::from_secret_bytes(secret).expect("a key");
+    let signer = cvp_core::chain::sign::Signer::ec(secret).expect("a key");
+    request.from = cvp_core::chain::Address(signer.address());
+    request.extra_ids = vec![ExtraId::Number(7), ExtraId::Number(7)];
+    request.version = Some("3.0".into());
+    let middle = candidates(&request, "3.0")
+        .into_iter()
+        .find(|c| !c.text.contains("&price="))
+        .expect("a form");
+    let message = secp256k1::Message::from_digest(keccak256(middle.text.as_bytes()));
+    let (id, compact) =
+        secp256k1::ecdsa::RecoverableSignature::sign_ecdsa_recoverable(message, &key).serialize_compact();
+    request.signature = [&[0][..], &compact, &[id.to_u8()]].concat();
+    assert!(verify(&request, "3.0").is_ok());
+    request.extra_ids[1] = ExtraId::Text("another".into());
+    assert!(verify(&request, "3.0").is_err(), "the list was exchanged");
+}
+
 #[test]
 fn a_vector_is_admitted_in_its_window_only() {
     const SECOND: u64 = 1_000_000_000;
@@ -162,6 +215,8 @@ fn what_no_machine_here_runs_is_refused_by_code() {
     assert_eq!(changed(&|t| t.kind = Kind::Evm), Ok(()));
     assert_eq!(changed(&|t| t.to = None), Err(code::DEPLOY_FAILED));
     assert_eq!(changed(&|t| t.payload = vec![1]), Err(code::INVOKE_FAILED));
+    // By name the receiver reads as 40 zeros: the value must not go there.
+    assert_eq!(changed(&|t| t.cname = "bank".into()), Err(code::INVOKE_FAILED));
     for kind in [Kind::Jvm, Kind::Hvm, Kind::Bvm, Kind::KvSql, Kind::Fvm] {
         assert_eq!(changed(&|t| t.kind = kind), Err(code::INVOKE_FAILED), "{kind:?}");
     }

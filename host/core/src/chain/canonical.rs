@@ -45,7 +45,10 @@ pub fn candidates(request: &Request, node_version: &str) -> Vec<Candidate> {
     let spellings = spellings(request);
     let mut found: Vec<Candidate> = Vec::new();
     for (form, version) in forms {
-        for (signed, hashed) in &spellings {
+        for (signed, hashed, of_form) in &spellings {
+            if of_form.is_some_and(|only| only != form) {
+                continue;
+            }
             let text = text(request, form, version, signed);
             if found.iter().all(|other| other.text != text) {
                 found.push(Candidate {
@@ -59,16 +62,17 @@ pub fn candidates(request: &Request, node_version: &str) -> Vec<Candidate> {
     found
 }
 
-/// (as signed, as hashed) spellings of the index ids: plain; Go's escapes; the JavaScript SDK's defect, hashed as sent.
-fn spellings(request: &Request) -> Vec<(String, String)> {
+/// (as signed, as hashed, only in this form) spellings of the index ids: plain; Go's escapes; the JavaScript SDK's defect, hashed as sent.
+/// That SDK signs gas members at every version; in another form the defect would only let anyone exchange the ids of other clients.
+fn spellings(request: &Request) -> Vec<(String, String, Option<Form>)> {
     let plain = request.extra_ids_json();
-    let mut all = vec![(plain.clone(), plain.clone())];
+    let mut all = vec![(plain.clone(), plain.clone(), None)];
     let escaped = go_escapes(&plain);
     if escaped != plain {
-        all.push((escaped.clone(), escaped));
+        all.push((escaped.clone(), escaped, None));
     }
     if request.extra_ids.iter().any(|id| matches!(id, ExtraId::Text(_))) {
-        all.push((repeated_ids(&request.extra_ids), plain));
+        all.push((repeated_ids(&request.extra_ids), plain, Some(Form::Gas)));
     }
     all
 }

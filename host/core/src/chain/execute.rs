@@ -195,6 +195,10 @@ fn chain_id_argument(payload: &[u8]) -> Result<Vec<u8>, &'static str> {
 
 /// Whether this node can execute `transaction`; admission asks before it is pooled.
 pub(super) fn is_supported(transaction: &Transaction) -> bool {
+    // By name, the receiver is written as 40 zeros: the value would go to nobody.
+    if !transaction.cname.is_empty() {
+        return false;
+    }
     match transaction.kind {
         Kind::Transfer | Kind::Evm => {
             transaction.to.is_some() && transaction.payload.is_empty() && transaction.opcode == 0

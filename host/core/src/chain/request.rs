@@ -215,10 +215,10 @@ impl Request {
             version: if version.is_empty() {
                 None
             } else {
-                Some(short(version, "version", SHORT_TEXT_BYTES_MAX)?)
+                Some(version_text(version)?)
             },
             go_shape: go,
-            cname: short(members.text(&["cname"])?, "cname", SHORT_TEXT_BYTES_MAX)?,
+            cname: contract_name(members.text(&["cname"])?)?,
             gas: gas(&members)?,
             participant: participant(&members)?,
             simulate: members.get(&["simulate"]).and_then(Value::as_bool).unwrap_or(false),
@@ -252,6 +252,22 @@ fn short(text: &str, name: &str, max: usize) -> Result<String, BadRequest> {
         return Err(BadRequest::new(format!("{name} is longer than {max} bytes")));
     }
     Ok(text.to_owned())
+}
+
+/// The signed text carries version and contract name as they are, so neither may spell the members behind it: a name that ends in
+/// `&price=..&expirationTimestamp=..` would make the text of a transaction that expires into the text of one that does not.
+fn version_text(text: &str) -> Result<String, BadRequest> {
+    if !text.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
+        return Err(BadRequest::new("version must be numbers with points between"));
+    }
+    short(text, "version", SHORT_TEXT_BYTES_MAX)
+}
+
+fn contract_name(text: &str) -> Result<String, BadRequest> {
+    if text.contains(['&', '=']) {
+        return Err(BadRequest::new("cname must not contain & or ="));
+    }
+    short(text, "cname", SHORT_TEXT_BYTES_MAX)
 }
 
 fn opcode(members: &Members<'_>) -> Result<u32, BadRequest> {
