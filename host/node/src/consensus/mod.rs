@@ -89,6 +89,14 @@ impl Order {
         self.wake.notify_all();
     }
 
+    /// Waits for `time` or until the order is closed; says whether it is.
+    pub fn wait_closed(&self, time: Duration) -> bool {
+        let until = Instant::now() + time;
+        let mut state = self.state.lock();
+        while state.open && !self.wake.wait_until(&mut state, until).timed_out() {}
+        !state.open
+    }
+
     /// Transactions waiting for a block.
     pub fn len(&self) -> usize {
         self.state.lock().pool.waiting()

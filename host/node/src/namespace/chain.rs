@@ -302,6 +302,14 @@ impl Chain {
     }
 }
 
+impl Drop for Chain {
+    /// A handle that was never closed still ends its threads; it does not wait for them.
+    fn drop(&mut self) {
+        self.shared.order.close();
+        self.shared.signal.stop();
+    }
+}
+
 fn refused(rejected: Rejected) -> SubmitError {
     SubmitError {
         code: rejected.code,

@@ -4,13 +4,13 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use cvp_core::chain::{BlockContext, Executed, StateView, Transaction, execute_block};
+use cvp_core::chain::{self, Below, BlockContext, Executed, StateView, Transaction, execute_block};
 use cvp_core::ledger::{Ledger, LedgerError};
 use cvp_core::record::{self, Delta, Draft, Local, Span, namespace_digest};
-use cvp_core::types::{Digest, Hostname, Incarnation, Malformed, Position, Refusal, UnixNanos};
-use tracing::debug;
+use cvp_core::types::{Hostname, Incarnation, Malformed, Position, Refusal};
+use tracing::{debug, warn};
 
 use super::ChainError;
 use super::chain::{Shared, wall_clock};
@@ -18,16 +18,14 @@ use super::committer::BACKLOG_BLOCKS_MAX;
 use crate::consensus::Batch;
 use crate::telemetry::counters;
 
+/// Pause before a full disk is tried again.
+const ROOM_PAUSE: Duration = Duration::from_secs(1);
+
 /// Makes the blocks of one chain. Knows the last header's time and totals, so making a block reads nothing but state.
 pub(super) struct Maker {
     shared: Arc<Shared>,
-    namespace: Digest,
-    hostname: Hostname,
-    incarnation: Incarnation,
-    tip: Position,
-    time: UnixNanos,
-    valid_total: u64,
-    invalid_total: u64,
+    identity: chain::Maker,
+    below: Below,
 }
 
 /// The executor's eyes: state at the appended tip.
@@ -56,90 +54,85 @@ impl Maker {
             .map_err(|e| shared.ledger_error(e))?
             .ok_or_else(|| block_error(&shared, format!("record {} is not applied", tip.height)))?;
         let record = record::parse(&bytes).map_err(|e| block_error(&shared, e.to_string()))?;
-        let header = record.header();
-        let (time, valid_total, invalid_total) = (header.time, header.valid_total, header.invalid_total);
-        Ok(Self {
+        let below = Below::of(record.header(), tip);
+        let identity = chain::Maker {
             namespace: namespace_digest(&shared.options.namespace),
-            shared,
-            hostname,
+            proposer: hostname,
             incarnation,
-            tip,
-            time,
-            valid_total,
-            invalid_total,
+        };
+        Ok(Self {
+            shared,
+            identity,
+            below,
         })
     }
 
     /// The empty first block after a promotion.
     pub(super) fn make_takeover(&mut self, delta: Delta) -> Result<Position, ChainError> {
-        let time = self.next_time();
-        let executed = Executed {
-            changes: delta.0,
-            ..Executed::default()
+        let now = wall_clock();
+        let local = Local {
+            write_time: now,
+            average_time_ms: 0,
         };
-        self.append(time, executed, 0)
+        let time = self.below.next_time(now);
+        let draft = chain::takeover_draft(&self.identity, &self.below, time, local, delta.0);
+        self.append(draft)
     }
 
     fn make(&mut self, batch: Batch) -> Result<Position, ChainError> {
-        let time = self.next_time();
+        let begun = Instant::now();
+        let time = self.below.next_time(wall_clock());
         let context = BlockContext {
-            height: self.tip.height + 1,
+            height: self.below.position.height + 1,
             time,
         };
         let view = TipState(self.shared.ledger.as_ref());
-        let executed = execute_block(&view, &context, batch.transactions).map_err(|e| self.shared.ledger_error(e))?;
-        let waited_ms = batch.waited_ms_average;
-        self.append(time, executed, waited_ms)
+        let executed: Executed =
+            execute_block(&view, &context, batch.transactions).map_err(|e| self.shared.ledger_error(e))?;
+        let local = Local {
+            write_time: wall_clock(),
+            average_time_ms: batch.waited_ms_average + millis_since(begun),
+        };
+        let draft = chain::draft(&self.identity, &self.below, time, local, executed);
+        self.append(draft)
     }
 
-    /// Never before the parent's, whatever the wall clock does.
-    fn next_time(&self) -> UnixNanos {
-        wall_clock().max(self.time)
-    }
-
-    fn append(&mut self, time: UnixNanos, executed: Executed, waited_ms: u64) -> Result<Position, ChainError> {
-        let begun = Instant::now();
+    fn append(&mut self, draft: Draft) -> Result<Position, ChainError> {
         let shared = Arc::clone(&self.shared);
         let malformed = |error: Malformed| block_error(&shared, error.to_string());
-        let delta = Delta(executed.changes);
         let state = shared
             .ledger
-            .commitment_after(&delta)
+            .commitment_after(&draft.delta)
             .map_err(|e| shared.ledger_error(e))?;
-        let count = executed.ordered.len();
-        let valid = u32::try_from(executed.valid).map_err(|_| block_error(&shared, "too many transactions".into()))?;
-        let invalid = u32::try_from(count).map_err(|_| block_error(&shared, "too many transactions".into()))? - valid;
-        let (transactions, receipts) = executed.ordered.iter().map(|(t, r)| (t.encode(), r.encode())).unzip();
-        let draft = Draft {
-            namespace: self.namespace,
-            height: self.tip.height + 1,
-            parent: self.tip.hash,
-            time,
-            incarnation: self.incarnation,
-            proposer: self.hostname.clone(),
-            second_root: None,
-            valid,
-            invalid,
-            valid_total: self.valid_total + u64::from(valid),
-            invalid_total: self.invalid_total + u64::from(invalid),
-            transactions,
-            receipts,
-            delta,
-            local: Local {
-                write_time: wall_clock(),
-                average_time_ms: waited_ms + begun.elapsed().as_millis() as u64,
-            },
-        };
         let bytes = record::encode(&draft, state).map_err(malformed)?;
         let span = Span::of_own_record(bytes).map_err(malformed)?;
-        let tip = shared.ledger.append(span).map_err(|e| shared.ledger_error(e))?;
-        self.tip = tip;
-        self.time = time;
-        self.valid_total = draft.valid_total;
-        self.invalid_total = draft.invalid_total;
-        counters::block_made(&shared.options.namespace, count);
+        let tip = self.append_when_there_is_room(span)?;
+        self.below = Below {
+            position: tip,
+            time: draft.time,
+            valid_total: draft.valid_total,
+            invalid_total: draft.invalid_total,
+        };
+        counters::block_made(&shared.options.namespace, draft.transactions.len());
+        let (valid, invalid) = (draft.valid, draft.invalid);
         debug!(namespace = %shared.options.namespace, height = tip.height, valid, invalid, "made block");
         Ok(tip)
+    }
+
+    /// A full disk costs nothing but time: the same block is tried again until there is room or the order closes.
+    fn append_when_there_is_room(&self, span: Span) -> Result<Position, ChainError> {
+        let shared = &self.shared;
+        loop {
+            match shared.ledger.append(span.clone()) {
+                Err(error @ LedgerError::Full { .. }) => {
+                    warn!(namespace = %shared.options.namespace, %error, "no block is made until there is room");
+                    if shared.order.wait_closed(ROOM_PAUSE) {
+                        return Err(shared.ledger_error(error));
+                    }
+                }
+                appended => return appended.map_err(|e| shared.ledger_error(e)),
+            }
+        }
     }
 
     /// Batches until the order closes.
@@ -156,13 +149,17 @@ impl Maker {
             let left = shared.order.forget(&made);
             counters::pool_length(&shared.options.namespace, left);
             shared.signal.wake();
-            let tip = self.tip.height;
+            let tip = self.below.position.height;
             shared
                 .signal
                 .wait_progress(|| tip.saturating_sub(shared.ledger.tips().applied.height) < BACKLOG_BLOCKS_MAX);
         }
         Ok(())
     }
+}
+
+fn millis_since(begun: Instant) -> u64 {
+    u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 fn block_error(shared: &Shared, reason: String) -> ChainError {

@@ -12,6 +12,11 @@ mod set;
 mod state;
 mod submission;
 
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+pub(crate) mod tests;
+
 pub use chain::{Chain, ChainOptions, TX_VERSION};
 pub use set::ChainSet;
 pub use state::{ChainError, ChainState, SubmitError};

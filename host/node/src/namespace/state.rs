@@ -88,14 +88,14 @@ pub enum ChainError {
 }
 
 impl ChainError {
-    /// As a status reason: `disk-failed` for the ledger, `chain-failed` for the rest.
+    /// As a status reason: the ledger's own (`disk-failed`, ...), or `chain-failed`.
     pub fn refusal(&self) -> Refusal {
         match self {
-            ChainError::Ledger { .. } => Refusal::new(
-                "disk-failed",
-                self.to_string(),
-                "repair or free the disk, then restart the node; the ledger takes no more work until it is opened again",
-            ),
+            ChainError::Ledger { namespace, source } => {
+                let mut refusal = source.refusal();
+                refusal.text = format!("namespace {namespace}: {}", refusal.text);
+                refusal
+            }
             _ => Refusal::new(
                 "chain-failed",
                 self.to_string(),

@@ -24,6 +24,11 @@ mod tx;
 mod tx_range;
 mod version;
 
+#[cfg(test)]
+mod http_tests;
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::time::Instant;
 

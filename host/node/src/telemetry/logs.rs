@@ -165,10 +165,8 @@ mod tests {
         let subscriber = tracing_subscriber::registry().with(layer);
         tracing::subscriber::with_default(subscriber, || tracing::info!(height = 7, "made block"));
         let text = String::from_utf8(sink.0.lock().clone()).unwrap();
-        assert!(
-            text.contains(" NOTICE cvp::telemetry::logs::tests made block height=7\n"),
-            "{text}"
-        );
+        let expected = format!(" NOTICE {} made block height=7\n", module_path!());
+        assert!(text.contains(&expected), "{text}");
         assert_eq!(text.as_bytes()[10], b'T');
     }
 }

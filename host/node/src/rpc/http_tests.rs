@@ -1,0 +1,161 @@
+//! The HTTP side over raw sockets: what is malformed, too large, too slow or none of ours gets an answer or a clean end, never a panic.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use super::{HttpOptions, NodeFacts, Rpc, RpcServer};
+use crate::namespace::ChainSet;
+use crate::namespace::tests::{Fixture, hostname};
+
+const WAIT: Duration = Duration::from_secs(20);
+
+async fn server(options: HttpOptions) -> (RpcServer, Fixture) {
+    let fixture = Fixture::maker();
+    let chains = ChainSet::new();
+    chains.insert(std::sync::Arc::clone(&fixture.chain));
+    let facts = NodeFacts {
+        hostname: hostname("node1"),
+        ip: "127.0.0.1".into(),
+        p2p_port: 1,
+        receiver: false,
+    };
+    let rpc = Rpc::new(chains, facts);
+    let server = RpcServer::start("127.0.0.1:0".parse().unwrap(), options, rpc)
+        .await
+        .unwrap();
+    (server, fixture)
+}
+
+async fn connect(server: &RpcServer) -> TcpStream {
+    TcpStream::connect(server.address()).await.unwrap()
+}
+
+/// Writes `request`, then reads to the end of the connection.
+async fn exchange(server: &RpcServer, request: &str) -> String {
+    let mut stream = connect(server).await;
+    stream.write_all(request.as_bytes()).await.unwrap();
+    read_to_end(stream).await
+}
+
+async fn read_to_end(mut stream: TcpStream) -> String {
+    let mut out = Vec::new();
+    tokio::time::timeout(WAIT, stream.read_to_end(&mut out))
+        .await
+        .expect("answered in time")
+        .unwrap();
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+fn post(body: &str) -> String {
+    format!(
+        "POST /any/path HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_path_any_type_chunked_or_not_is_answered() {
+    let (server, _fixture) = server(HttpOptions::default()).await;
+    let call = r#"{"method":"tx_getGasPrice","id":7}"#;
+    let plain = exchange(&server, &post(call)).await;
+    assert!(plain.starts_with("HTTP/1.1 200"), "{plain}");
+    assert!(
+        plain.ends_with(r#""id":7,"code":0,"message":"SUCCESS","result":0}"#),
+        "{plain}"
+    );
+    let chunked = format!(
+        "POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: text/weird\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{call}\r\n0\r\n\r\n",
+        call.len()
+    );
+    assert!(exchange(&server, &chunked).await.contains(r#""result":0}"#));
+    server.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_request_is_refused_with_its_code() {
+    let (server, _fixture) = server(HttpOptions::default()).await;
+    let get = exchange(&server, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+    assert!(get.contains(r#""code":-32600,"message":"EOF""#), "{get}");
+    assert!(
+        exchange(&server, &post(""))
+            .await
+            .contains(r#""code":-32600,"message":"EOF""#)
+    );
+    assert!(exchange(&server, &post("{nonsense")).await.contains(r#""code":-32700"#));
+    let garbage = exchange(&server, "\u{1}\u{2}garbage\r\n\r\n").await;
+    assert!(garbage.starts_with("HTTP/1.1 400"), "{garbage}");
+    let bad_chunks = "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n";
+    assert!(exchange(&server, bad_chunks).await.contains("-32600"));
+    // And it still serves.
+    assert!(
+        exchange(&server, &post(r#"{"method":"block_getChainHeight"}"#))
+            .await
+            .contains(r#""result":"0x0""#)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_over_the_cap_is_413_and_readable_by_the_client() {
+    let options = HttpOptions {
+        body_bytes_max: 1000,
+        ..HttpOptions::default()
+    };
+    let (server, _fixture) = server(options).await;
+    let large = exchange(&server, &post(&"x".repeat(300_000))).await;
+    assert!(large.starts_with("HTTP/1.1 413"), "{large}");
+    assert!(large.contains("at most 1000 bytes"), "{large}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_clients_are_ended_and_the_others_served() {
+    let options = HttpOptions {
+        header_time: Duration::from_millis(100),
+        body_time: Duration::from_millis(100),
+        connections_max: 2,
+        ..HttpOptions::default()
+    };
+    let (server, _fixture) = server(options).await;
+    let mut header = connect(&server).await;
+    header.write_all(b"POST / HT").await.unwrap();
+    let mut body = connect(&server).await;
+    body.write_all(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{")
+        .await
+        .unwrap();
+    // Both places are taken; this one waits until the slow ones are cut.
+    let third = exchange(&server, &post(r#"{"method":"tx_getGasPrice"}"#)).await;
+    assert!(third.contains(r#""result":0"#), "{third}");
+    assert!(read_to_end(body).await.contains(r#""code":-32096"#));
+    read_to_end(header).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cors_answers_origins_on_the_list_only() {
+    let options = HttpOptions {
+        allowed_origins: vec!["https://good".to_owned()],
+        ..HttpOptions::default()
+    };
+    let (server, _fixture) = server(options).await;
+    for (origin, allowed) in [("https://good", true), ("https://bad", false)] {
+        let request = format!("OPTIONS / HTTP/1.1\r\nHost: x\r\nOrigin: {origin}\r\nConnection: close\r\n\r\n");
+        let answer = exchange(&server, &request).await;
+        assert_eq!(
+            answer.contains("access-control-allow-origin: https://good"),
+            allowed,
+            "{answer}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_server_refuses_connections() {
+    let (server, _fixture) = server(HttpOptions::default()).await;
+    let address = server.address();
+    let idle = connect(&server).await;
+    tokio::time::timeout(WAIT, server.close())
+        .await
+        .expect("closes in time");
+    assert!(TcpStream::connect(address).await.is_err());
+    read_to_end(idle).await;
+}
