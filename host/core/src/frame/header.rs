@@ -70,11 +70,7 @@ impl FrameHeader {
 
     /// Parses and checks the header that `side` read from a link, plain (`checksums`) or TLS. Nothing may be allocated before this
     /// said yes.
-    pub fn parse(
-        bytes: &[u8; HEADER_BYTES],
-        side: Side,
-        checksums: bool,
-    ) -> Result<FrameHeader, FrameError> {
+    pub fn parse(bytes: &[u8; HEADER_BYTES], side: Side, checksums: bool) -> Result<FrameHeader, FrameError> {
         let [m0, m1, kind, flags, l0, l1, l2, l3, rest @ ..] = *bytes;
         if [m0, m1] != MAGIC {
             return Err(FrameError::Magic { found: [m0, m1] });
@@ -120,10 +116,7 @@ impl FrameHeader {
     /// The checksum does not match.
     pub fn finish(&self, payload: bytes::Bytes) -> Result<Option<Frame>, FrameError> {
         if self.flags & FLAG_CHECKSUM != 0 {
-            let blank = FrameHeader {
-                checksum: 0,
-                ..*self
-            };
+            let blank = FrameHeader { checksum: 0, ..*self };
             if checksum(&blank.bytes(), &payload) != self.checksum {
                 return Err(FrameError::Checksum(self.kind));
             }

@@ -169,7 +169,9 @@ mod tests {
         let tls = FrameHeader::parse(&beat.encode_header(false), Side::Provider, true);
         assert!(matches!(tls, Err(FrameError::ChecksumState(_))));
         let client_hello = [0x16; HEADER_BYTES];
-        let text = FrameHeader::parse(&client_hello, Side::Provider, true).unwrap_err().to_string();
+        let text = FrameHeader::parse(&client_hello, Side::Provider, true)
+            .unwrap_err()
+            .to_string();
         assert!(text.contains("enableTLS"), "{text}");
     }
 }

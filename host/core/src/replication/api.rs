@@ -86,7 +86,12 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { heartbeat_ms: 500, heartbeat_misses: 5, window_bytes_max: 64 << 20, max_rate: 0 }
+        Self {
+            heartbeat_ms: 500,
+            heartbeat_misses: 5,
+            window_bytes_max: 64 << 20,
+            max_rate: 0,
+        }
     }
 }
 

@@ -1,49 +1,423 @@
-//! The machine.
+//! The machine: its state, its one door, its timers. What happens at the door is told in the files beside it: `attach` (links and
+//! handshakes), `place` (questions, notices, the fence), `stream` (a session's frames and the stores' answers), `advice` (strategies),
+//! `report` (the status).
 
-use crate::types::Millis;
+use std::collections::BTreeMap;
 
-use super::api::{Event, Ready, Setup};
-use super::status::PairStatus;
+use crate::frame::{Frame, Kind, NamespaceTag};
+use crate::session::{
+    Agreement, Backoff, BackoffRange, Binding, Confirmed, ExpectHello, ExpectReply, ExpectVerdict, Judge, Lineage,
+    LookUp,
+};
+use crate::types::strategy::Role;
+use crate::types::{Hostname, Millis, Namespace, NodeId, Refusal, Writer};
+
+use super::api::{Action, ConnId, ControlFile, DialPurpose, Event, PeerTls, Ready, Setup, Token};
+use super::lane::Lane;
+use super::place::Place;
+
+/// A link that is silent in the handshake for so long is closed.
+pub(super) const HANDSHAKE_MS: Millis = 5_000;
+
+/// Most links at a time: the session's, its successor's, questions and notices. More are closed at once.
+pub(super) const LINKS_MAX: usize = 16;
+
+/// A session that lived so long was a good one: the next dial does not wait.
+const GOOD_SESSION_MS: Millis = 5_000;
+
+/// Pauses between dials of the provider.
+const DIAL_RANGE: BackoffRange = BackoffRange {
+    first_ms: 100,
+    last_ms: 2_000,
+};
+
+/// What a link is at.
+#[derive(Debug)]
+pub(super) enum Stage {
+    /// Accepted; nothing came yet.
+    Fresh(ExpectHello),
+    /// The host looks up hashes for its hello.
+    LookingUp(LookUp),
+    /// Our reply went out.
+    ExpectVerdict(ExpectVerdict),
+    /// The file that names the receiver is being written.
+    Attaching(Agreement),
+    /// Our hello went out.
+    ExpectReply(ExpectReply),
+    /// The binding is being written.
+    Binding(Confirmed),
+    /// The session's.
+    Streaming,
+    /// We asked whether our place was taken.
+    Asking,
+    /// We told that it is taken.
+    Telling,
+    /// The fence is being written; the answer follows.
+    Fencing,
+    /// Between two stages.
+    Passing,
+}
+
+#[derive(Debug)]
+pub(super) struct Link {
+    pub peer: PeerTls,
+    pub purpose: Option<DialPurpose>,
+    pub since: Millis,
+    pub stage: Stage,
+}
+
+/// A session: a link on which all checks were made.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub conn: ConnId,
+    pub agreement: Agreement,
+    pub address: String,
+    pub tls: bool,
+    pub since: Millis,
+    pub judge: Judge,
+    pub beat_at: Millis,
+    pub beats_sent: u64,
+    pub beats_heard: u64,
+    pub peer_reasons: Vec<Refusal>,
+    pub warning: Option<String>,
+}
+
+/// What waits for a control file.
+#[derive(Debug)]
+pub(super) enum Waiting {
+    Link(ConnId),
+    Fence,
+}
 
 /// One end of the pair.
 #[derive(Debug)]
 pub struct Pair {
-    setup: Setup,
+    pub(super) setup: Setup,
+    pub(super) out: Vec<Action>,
+    pub(super) now: Millis,
+    pub(super) started: bool,
+    pub(super) links: BTreeMap<ConnId, Link>,
+    pub(super) lanes: Vec<Lane>,
+    pub(super) session: Option<Session>,
+    pub(super) dialling: bool,
+    pub(super) dial_at: Millis,
+    pub(super) backoff: Backoff,
+    pub(super) place: Place,
+    pub(super) tokens: Token,
+    pub(super) waiting: BTreeMap<Token, Waiting>,
+    pub(super) control_failed: Option<Refusal>,
+    /// How the last session, or the last attempt at one, ended.
+    pub(super) ending: Option<Refusal>,
+    pub(super) last_heard: Option<Millis>,
+    pub(super) nonces: u64,
+    pub(super) defect: Option<String>,
 }
 
 impl Pair {
-    /// A machine that has seen nothing yet. Call [`Pair::step`] with [`Event::Tick`] to get its first actions.
+    /// A machine that has seen nothing yet. Step it with [`Event::Tick`] at once for its first actions.
     pub fn new(setup: Setup) -> Self {
-        Self { setup }
-    }
-
-    /// The one door: what happened goes in with the time, what to do comes out.
-    pub fn step(&mut self, now: Millis, event: Event) -> Ready {
-        let _ = (now, event);
-        Ready::default()
-    }
-
-    /// The status at this time.
-    pub fn status(&self, now: Millis) -> PairStatus {
-        let _ = now;
-        PairStatus {
-            normal: false,
-            role: self.setup.role,
-            hostname: self.setup.hostname.clone(),
-            node_id: self.setup.identity.node_id,
-            incarnation: self.setup.identity.lineage.current(),
-            enabled: self.setup.enabled,
-            making: false,
+        let lanes = setup
+            .namespaces
+            .iter()
+            .map(|namespace| Lane::new(namespace.clone(), 0))
+            .collect();
+        Self {
+            place: Place::new(&setup),
+            backoff: Backoff::new(DIAL_RANGE, setup.seed),
+            setup,
+            out: Vec::new(),
+            now: 0,
+            started: false,
+            links: BTreeMap::new(),
+            lanes,
+            session: None,
+            dialling: false,
+            dial_at: 0,
+            tokens: 0,
+            waiting: BTreeMap::new(),
+            control_failed: None,
+            ending: None,
             last_heard: None,
-            peer: None,
-            reasons: Vec::new(),
-            namespaces: Vec::new(),
-            warnings: Vec::new(),
+            nonces: 0,
+            defect: None,
         }
     }
 
-    /// What must hold after every event; a violation stops the session, not the node.
+    /// The one door: what happened goes in with the time, what to do comes out. What must wait for a control file or a disk is kept
+    /// inside until the event that says so: it cannot leave before.
+    pub fn step(&mut self, now: Millis, event: Event) -> Ready {
+        self.now = self.now.max(now);
+        if !self.started {
+            self.start();
+        }
+        self.dispatch(event);
+        self.settle();
+        if self.defect.is_none()
+            && let Err(defect) = self.invariants()
+        {
+            self.stop_for_defect(defect);
+        }
+        Ready {
+            now: std::mem::take(&mut self.out),
+        }
+    }
+
+    fn start(&mut self) {
+        self.started = true;
+        for lane in &mut self.lanes {
+            lane.moved_at = self.now;
+        }
+        self.start_place();
+    }
+
+    fn dispatch(&mut self, event: Event) {
+        match event {
+            Event::Accepted { conn, peer } => self.on_accepted(conn, peer),
+            Event::Dialed { conn, purpose, peer } => self.on_dialed(conn, purpose, peer),
+            Event::DialFailed { purpose, refusal } => self.on_dial_failed(purpose, refusal),
+            Event::Frame { conn, frame } => self.on_frame(conn, frame),
+            Event::Closed { conn, reason } => self.on_closed(conn, reason),
+            Event::Found { conn, found } => self.on_found(conn, &found),
+            Event::Persisted(token) => self.on_persisted(token),
+            Event::PersistFailed(token, refusal) => self.on_persist_failed(token, refusal),
+            Event::SetEnabled(enabled) => self.on_enabled(enabled),
+            Event::SetLimits(limits) => self.setup.limits = limits,
+            Event::Tick => {}
+            other => self.dispatch_lane(other),
+        }
+    }
+
+    fn dispatch_lane(&mut self, event: Event) {
+        match event {
+            Event::LocalTip { ns, durable, applied } => {
+                self.each(&ns, |it, lane| it.on_local_tip(lane, durable, applied))
+            }
+            Event::Ingested { ns, tip, micros, .. } => self.each(&ns, |it, lane| it.on_ingested(lane, tip, micros)),
+            Event::Rejected { ns, refusal } => self.each(&ns, |it, lane| it.on_rejected(lane, refusal)),
+            Event::Synced {
+                ns,
+                durable,
+                applied,
+                micros,
+            } => {
+                self.each(&ns, |it, lane| it.on_synced(lane, durable, applied, micros));
+            }
+            Event::StoreFailed { ns, refusal } => self.each(&ns, |it, lane| it.on_store_failed(lane, refusal)),
+            Event::StoreRecovered { ns } => self.each(&ns, |it, lane| it.on_store_recovered(lane)),
+            Event::ReadDone {
+                conn,
+                ns,
+                stream,
+                first,
+                last,
+                bytes,
+            } => {
+                self.each(&ns, |it, lane| it.on_read_done(lane, conn, stream, first, last, bytes));
+            }
+            Event::Strategy { ns, result } => self.each(&ns, |it, lane| it.on_strategy(lane, result)),
+            Event::StrategyState { ns, id, run, faults } => {
+                self.each(&ns, |it, lane| it.on_strategy_state(lane, id, run, faults));
+            }
+            _ => {}
+        }
+    }
+
+    fn each(&mut self, ns: &Namespace, act: impl FnOnce(&mut Self, usize)) {
+        if let Some(index) = self.lanes.iter().position(|lane| lane.setup.namespace == *ns) {
+            act(self, index);
+        }
+    }
+
+    pub(super) fn lane_of(&self, tag: NamespaceTag) -> Option<usize> {
+        self.lanes.iter().position(|lane| lane.tag == tag)
+    }
+
+    /// After each event: timers, dials, streams, strategies.
+    fn settle(&mut self) {
+        if self.defect.is_some() {
+            return;
+        }
+        self.settle_place();
+        self.settle_links();
+        self.settle_session();
+        for index in 0..self.lanes.len() {
+            self.settle_lane(index);
+        }
+        self.settle_dial();
+    }
+
+    fn settle_dial(&mut self) {
+        let busy = self.session.is_some()
+            || self.dialling
+            || self
+                .links
+                .values()
+                .any(|link| link.purpose == Some(DialPurpose::Session));
+        let stopped = !self.setup.enabled || self.control_failed.is_some();
+        if self.setup.role != Role::Receiver || busy || stopped || self.now < self.dial_at {
+            return;
+        }
+        // The hello names durable tips, and the stream begins right above them: nothing may be under way.
+        let mut quiet = true;
+        for lane in self.lanes.iter_mut().filter(|lane| lane.store.is_none()) {
+            if lane.intake.begin_sync(self.now) {
+                self.out.push(Action::Sync {
+                    ns: lane.setup.namespace.clone(),
+                });
+            }
+            quiet &= lane.intake.is_quiet();
+        }
+        if quiet {
+            self.dialling = true;
+            self.out.push(Action::Dial {
+                purpose: DialPurpose::Session,
+            });
+        }
+    }
+
+    pub(super) fn back_off(&mut self) {
+        self.dial_at = self.now + self.backoff.pause();
+    }
+
+    /// Sends on the session's link.
+    pub(super) fn send_session(&mut self, frame: Frame) {
+        if let Some(session) = &self.session {
+            self.out.push(Action::Send {
+                conn: session.conn,
+                frame,
+            });
+        }
+    }
+
+    /// Closes a link; with a refusal of ours, the other end hears it first.
+    pub(super) fn close(&mut self, conn: ConnId, refusal: Option<Refusal>, tell: bool) {
+        if self.links.remove(&conn).is_none() {
+            return;
+        }
+        if let Some(refusal) = refusal.as_ref().filter(|_| tell) {
+            let mut out = Writer::new();
+            refusal.write(&mut out);
+            self.out.push(Action::Send {
+                conn,
+                frame: Frame::node(Kind::Goodbye, out.into_bytes()),
+            });
+        }
+        self.out.push(Action::Close {
+            conn,
+            refusal: refusal.clone(),
+        });
+        if self.session.as_ref().is_some_and(|session| session.conn == conn) {
+            self.end_session();
+        }
+    }
+
+    /// The session's state goes; the link is closed already.
+    pub(super) fn end_session(&mut self) {
+        let Some(session) = self.session.take() else { return };
+        for lane in &mut self.lanes {
+            lane.detach();
+        }
+        if self.now.saturating_sub(session.since) >= GOOD_SESSION_MS {
+            self.backoff.reset();
+        }
+        self.back_off();
+    }
+
+    /// Remembers how it ended, for the status.
+    pub(super) fn remember(&mut self, refusal: Refusal) {
+        self.ending = Some(refusal);
+    }
+
+    pub(super) fn next_token(&mut self) -> Token {
+        self.tokens += 1;
+        self.tokens
+    }
+
+    pub(super) fn persist(&mut self, what: ControlFile, waiting: Waiting) {
+        let token = self.next_token();
+        self.waiting.insert(token, waiting);
+        self.out.push(Action::Persist { token, what });
+    }
+
+    fn on_persisted(&mut self, token: Token) {
+        match self.waiting.remove(&token) {
+            Some(Waiting::Link(conn)) => self.on_link_persisted(conn),
+            Some(Waiting::Fence) => self.on_fence_persisted(),
+            None => {}
+        }
+    }
+
+    fn on_persist_failed(&mut self, token: Token, refusal: Refusal) {
+        self.waiting.remove(&token);
+        let conns: Vec<ConnId> = self.links.keys().copied().collect();
+        for conn in conns {
+            self.close(conn, Some(refusal.clone()), true);
+        }
+        self.control_failed = Some(refusal);
+    }
+
+    fn stop_for_defect(&mut self, defect: String) {
+        let refusal = Refusal::new(
+            "defect",
+            defect.clone(),
+            "a defect of this program: report it with both logs",
+        );
+        let conns: Vec<ConnId> = self.links.keys().copied().collect();
+        for conn in conns {
+            self.close(conn, Some(refusal.clone()), true);
+        }
+        self.defect = Some(defect);
+    }
+
+    /// Who this provider is busy with: a session, or a handshake far enough to become one.
+    pub(super) fn engaged(&self) -> impl Iterator<Item = (ConnId, NodeId, Hostname)> + '_ {
+        self.links.iter().filter_map(|(conn, link)| {
+            let (node_id, hostname) = match &link.stage {
+                Stage::ExpectVerdict(state) => state.peer(),
+                Stage::Attaching(agreement) => (agreement.peer_node_id(), agreement.peer_hostname()),
+                Stage::Streaming => {
+                    let agreement = &self.session.as_ref()?.agreement;
+                    (agreement.peer_node_id(), agreement.peer_hostname())
+                }
+                _ => return None,
+            };
+            Some((*conn, *node_id, hostname.clone()))
+        })
+    }
+
+    /// The lineage this end speaks for: a provider's own, a receiver's provider's.
+    pub(super) fn lineage(&self) -> &Lineage {
+        match (self.setup.role, &self.setup.binding) {
+            (Role::Receiver, Some(Binding { lineage, .. })) => lineage,
+            _ => &self.setup.identity.lineage,
+        }
+    }
+
+    /// What must hold after every event; on in release. A violation is a defect of this program: the session stops, the node goes on.
     pub fn invariants(&self) -> Result<(), String> {
+        for lane in &self.lanes {
+            lane.invariants()?;
+            if self.setup.role == Role::Receiver && lane.acked > lane.local.height {
+                return Err(format!(
+                    "{}: acknowledged {} above durable {}",
+                    lane.setup.namespace, lane.acked, lane.local.height
+                ));
+            }
+            if self.session.is_none() && (lane.peer.is_some() || lane.live) {
+                return Err(format!("{}: streams without a session", lane.setup.namespace));
+            }
+        }
+        let streaming = self
+            .links
+            .values()
+            .filter(|link| matches!(link.stage, Stage::Streaming))
+            .count();
+        if streaming != usize::from(self.session.is_some()) {
+            return Err(format!("{streaming} links stream, session {}", self.session.is_some()));
+        }
+        if self.place.is_fenced() && (self.place.making() || self.session.is_some()) {
+            return Err("fenced, and goes on".into());
+        }
         Ok(())
     }
 }

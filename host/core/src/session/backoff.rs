@@ -22,7 +22,11 @@ pub struct Backoff {
 impl Backoff {
     /// No failure yet.
     pub fn new(range: BackoffRange, seed: u64) -> Backoff {
-        Backoff { range, failures: 0, random: seed }
+        Backoff {
+            range,
+            failures: 0,
+            random: seed,
+        }
     }
 
     /// After a success: the next pause is the first again.
@@ -32,7 +36,12 @@ impl Backoff {
 
     /// The pause before the next attempt: between half and all of the doubled pause.
     pub fn pause(&mut self) -> Millis {
-        let full = self.range.first_ms.saturating_mul(1 << self.failures.min(16)).min(self.range.last_ms).max(1);
+        let full = self
+            .range
+            .first_ms
+            .saturating_mul(1 << self.failures.min(16))
+            .min(self.range.last_ms)
+            .max(1);
         self.failures = self.failures.saturating_add(1);
         // splitmix64: plenty for spreading dials.
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -49,7 +58,10 @@ mod tests {
 
     #[test]
     fn pauses_double_up_to_the_cap_and_repeat_with_the_seed() {
-        let range = BackoffRange { first_ms: 100, last_ms: 1000 };
+        let range = BackoffRange {
+            first_ms: 100,
+            last_ms: 1000,
+        };
         let (mut one, mut two) = (Backoff::new(range, 7), Backoff::new(range, 7));
         for full in [100, 200, 400, 800, 1000, 1000] {
             let pause = one.pause();

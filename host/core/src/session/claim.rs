@@ -44,7 +44,7 @@ pub enum Verdict {
     Unmoved,
     /// Our place was taken by a later incarnation.
     Taken(Incarnation),
-    /// Two nodes were promoted from one: neither may go on by itself. Both stop; the operator decides.
+    /// Two nodes were promoted from one: refused and logged with the height; the operator decides.
     Forked(Refusal),
 }
 
@@ -64,7 +64,11 @@ pub(crate) fn judge_lineage(ours: &Lineage, heard: &Lineage) -> Verdict {
         Standing::Behind => heard.current().map_or(Verdict::Unmoved, Verdict::Taken),
         Standing::Forked(fork) => {
             let related = ours.reigns().first().map(|r| r.incarnation) == heard.reigns().first().map(|r| r.incarnation);
-            if related { Verdict::Forked(refuse::forked(&fork)) } else { Verdict::Unmoved }
+            if related {
+                Verdict::Forked(refuse::forked(&fork))
+            } else {
+                Verdict::Unmoved
+            }
         }
     }
 }

@@ -5,7 +5,9 @@
 
 use crate::frame::NamespaceTag;
 use crate::types::strategy::Role;
-use crate::types::{Digest, Height, Hostname, Incarnation, Malformed, Namespace, NodeId, NodeRole, Position, Reader, Refusal, Writer};
+use crate::types::{
+    Digest, Height, Hostname, Incarnation, Malformed, Namespace, NodeId, NodeRole, Position, Reader, Refusal, Writer,
+};
 
 use super::claim::{Verdict, judge_lineage};
 use super::hello::{NamespaceOffer, PROTOCOL};
@@ -110,7 +112,11 @@ fn read_hello(own: &Own, payload: &[u8]) -> Result<Hello, Refusal> {
         return Err(refuse::version(protocol, "unknown"));
     }
     let hello = Hello::decode(payload).map_err(|error| refuse::malformed("the hello", &error))?;
-    if !hello.record_formats.iter().any(|format| RECORD_FORMATS.contains(format)) {
+    if !hello
+        .record_formats
+        .iter()
+        .any(|format| RECORD_FORMATS.contains(format))
+    {
         return Err(refuse::record_format(&hello.record_formats, &RECORD_FORMATS));
     }
     if hello.tls != own.tls {
@@ -136,7 +142,9 @@ fn check_namespaces(own: &Own, hello: &Hello) -> Result<(), Refusal> {
         return Err(refuse::namespaces(receiver, provider));
     }
     for own_ns in &own.namespaces {
-        let Some(offer) = hello.offer(&own_ns.namespace) else { continue };
+        let Some(offer) = hello.offer(&own_ns.namespace) else {
+            continue;
+        };
         if offer.genesis != own_ns.genesis {
             let (receiver, provider) = match own.role {
                 Role::Provider => (&offer.genesis, &own_ns.genesis),
@@ -161,7 +169,10 @@ fn check_binding(binding: &Binding, provider: &Provider<'_>) -> Result<(), Refus
         return Err(refuse::other_hostname(&binding.hostname, provider.hostname));
     }
     for bound in &binding.namespaces {
-        if let Some((namespace, genesis)) = provider.geneses.iter().find(|(namespace, _)| **namespace == bound.namespace)
+        if let Some((namespace, genesis)) = provider
+            .geneses
+            .iter()
+            .find(|(namespace, _)| **namespace == bound.namespace)
             && **genesis != bound.genesis
         {
             return Err(refuse::genesis(namespace, &bound.genesis, genesis));
@@ -187,11 +198,24 @@ fn check_tip(namespace: &Namespace, receiver: &Position, provider: &NamespaceTip
         return Err(refuse::receiver_ahead(namespace, receiver, &provider.tip));
     }
     if provider.history_from > receiver.height + 1 {
-        return Err(refuse::history_missing(namespace, receiver.height, provider.history_from));
+        return Err(refuse::history_missing(
+            namespace,
+            receiver.height,
+            provider.history_from,
+        ));
     }
-    let at_receiver = if receiver.height == provider.tip.height { Some(provider.tip.hash) } else { provider.at_receiver };
+    let at_receiver = if receiver.height == provider.tip.height {
+        Some(provider.tip.hash)
+    } else {
+        provider.at_receiver
+    };
     if at_receiver != Some(receiver.hash) || provider.at_receiver.is_some_and(|hash| hash != receiver.hash) {
-        return Err(refuse::diverged(namespace, receiver.height, &receiver.hash, at_receiver.as_ref()));
+        return Err(refuse::diverged(
+            namespace,
+            receiver.height,
+            &receiver.hash,
+            at_receiver.as_ref(),
+        ));
     }
     Ok(())
 }
@@ -215,8 +239,8 @@ pub struct AgreedNamespace {
     pub provider_tip: Position,
     /// The provider's role.
     pub provider_role: NodeRole,
-    /// Strategies that differ, as (kind, ours, theirs) text: both ends run the embedded default.
-    pub strategies_differ: Vec<(String, String, String)>,
+    /// The strategies the other end would run; where they differ, both run the embedded default.
+    pub their_strategies: Vec<StrategyId>,
 }
 
 /// The proof that all checks were made. Only the handshake makes one.
@@ -262,19 +286,6 @@ impl Agreement {
     }
 }
 
-fn strategies_differ(ours: &[StrategyId], theirs: &[StrategyId]) -> Vec<(String, String, String)> {
-    let show = |strategy: &StrategyId| format!("{} {} {}", strategy.id, strategy.version, hex::encode(&strategy.sha256[..4]));
-    let mut differ = Vec::new();
-    for own in ours {
-        match theirs.iter().find(|their| their.kind == own.kind) {
-            Some(their) if their == own => {}
-            Some(their) => differ.push((own.kind.clone(), show(own), show(their))),
-            None => differ.push((own.kind.clone(), show(own), "none".to_owned())),
-        }
-    }
-    differ
-}
-
 /// Provider: a link was accepted, nothing read yet.
 #[derive(Debug)]
 pub struct ExpectHello {
@@ -309,8 +320,19 @@ impl ExpectHello {
             return Err(refuse::follower().into());
         }
         if let Some(binding) = &hello.binding {
-            let geneses = own.namespaces.iter().map(|own| (&own.namespace, &own.genesis)).collect();
-            check_binding(binding, &Provider { node_id: &own.node_id, hostname: &own.hostname, geneses })?;
+            let geneses = own
+                .namespaces
+                .iter()
+                .map(|own| (&own.namespace, &own.genesis))
+                .collect();
+            check_binding(
+                binding,
+                &Provider {
+                    node_id: &own.node_id,
+                    hostname: &own.hostname,
+                    geneses,
+                },
+            )?;
             match judge_lineage(&own.lineage, &binding.lineage) {
                 Verdict::Unmoved => {}
                 Verdict::Taken(by) => return Err(Stop::Taken(by, binding.lineage.clone())),
@@ -329,7 +351,11 @@ impl LookUp {
 
     /// The heights whose hashes the host must find in its own ledgers: the receiver's tips.
     pub fn wanted(&self) -> Vec<(Namespace, Height)> {
-        self.hello.namespaces.iter().map(|offer| (offer.namespace.clone(), offer.tip.height)).collect()
+        self.hello
+            .namespaces
+            .iter()
+            .map(|offer| (offer.namespace.clone(), offer.tip.height))
+            .collect()
     }
 
     /// Compares the hashes found with the receiver's; makes the reply.
@@ -337,12 +363,22 @@ impl LookUp {
     /// # Errors
     /// A refusal to be sent back.
     pub fn found(self, own: &Own, found: &[(Namespace, Option<Digest>)]) -> Result<(Hello, ExpectVerdict), Refusal> {
-        let hash_of = |namespace: &Namespace| found.iter().find(|(name, _)| name == namespace).and_then(|(_, hash)| *hash);
+        let hash_of = |namespace: &Namespace| {
+            found
+                .iter()
+                .find(|(name, _)| name == namespace)
+                .and_then(|(_, hash)| *hash)
+        };
         let mut namespaces = Vec::with_capacity(own.namespaces.len());
         for own_ns in &own.namespaces {
-            let Some(offer) = self.hello.offer(&own_ns.namespace) else { continue };
-            let provider =
-                NamespaceTip { tip: own_ns.tip, at_receiver: hash_of(&own_ns.namespace), history_from: own_ns.history_from };
+            let Some(offer) = self.hello.offer(&own_ns.namespace) else {
+                continue;
+            };
+            let provider = NamespaceTip {
+                tip: own_ns.tip,
+                at_receiver: hash_of(&own_ns.namespace),
+                history_from: own_ns.history_from,
+            };
             check_tip(&own_ns.namespace, &offer.tip, &provider)?;
             namespaces.push(AgreedNamespace {
                 namespace: own_ns.namespace.clone(),
@@ -350,7 +386,7 @@ impl LookUp {
                 start: offer.tip,
                 provider_tip: own_ns.tip,
                 provider_role: own_ns.role,
-                strategies_differ: strategies_differ(&own_ns.strategies, &offer.strategies),
+                their_strategies: offer.strategies.clone(),
             });
         }
         let reply = own.hello(self.hello.nonce, &hash_of);
@@ -415,14 +451,31 @@ impl ExpectReply {
             return Err(refuse::wrong_name(dialled, &hello.hostname));
         }
         if let Some(binding) = &own.binding {
-            let geneses = hello.namespaces.iter().map(|offer| (&offer.namespace, &offer.genesis)).collect();
-            check_binding(binding, &Provider { node_id: &hello.node_id, hostname: &hello.hostname, geneses })?;
+            let geneses = hello
+                .namespaces
+                .iter()
+                .map(|offer| (&offer.namespace, &offer.genesis))
+                .collect();
+            check_binding(
+                binding,
+                &Provider {
+                    node_id: &hello.node_id,
+                    hostname: &hello.hostname,
+                    geneses,
+                },
+            )?;
             check_lineage(&binding.lineage, &hello.lineage)?;
         }
         let mut namespaces = Vec::with_capacity(own.namespaces.len());
         for own_ns in &own.namespaces {
-            let Some(offer) = hello.offer(&own_ns.namespace) else { continue };
-            let provider = NamespaceTip { tip: offer.tip, at_receiver: offer.at_peer_tip, history_from: offer.history_from };
+            let Some(offer) = hello.offer(&own_ns.namespace) else {
+                continue;
+            };
+            let provider = NamespaceTip {
+                tip: offer.tip,
+                at_receiver: offer.at_peer_tip,
+                history_from: offer.history_from,
+            };
             check_tip(&own_ns.namespace, &own_ns.tip, &provider)?;
             namespaces.push(AgreedNamespace {
                 namespace: own_ns.namespace.clone(),
@@ -430,7 +483,7 @@ impl ExpectReply {
                 start: own_ns.tip,
                 provider_tip: offer.tip,
                 provider_role: offer.role,
-                strategies_differ: strategies_differ(&own_ns.strategies, &offer.strategies),
+                their_strategies: offer.strategies.clone(),
             });
         }
         let binding = Binding {
@@ -440,7 +493,10 @@ impl ExpectReply {
             namespaces: own
                 .namespaces
                 .iter()
-                .map(|own| BoundNamespace { namespace: own.namespace.clone(), genesis: own.genesis })
+                .map(|own| BoundNamespace {
+                    namespace: own.namespace.clone(),
+                    genesis: own.genesis,
+                })
                 .collect(),
         };
         let agreement = Agreement {
@@ -464,9 +520,10 @@ fn check_lineage(known: &Lineage, found: &Lineage) -> Result<(), Refusal> {
     }
     match known.stand_to(found) {
         Standing::Same | Standing::Behind => Ok(()),
-        Standing::Ahead => Err(known
-            .current()
-            .map_or_else(|| refuse::unexpected("lineage"), |known| refuse::lower_incarnation(&known, found.current()))),
+        Standing::Ahead => Err(known.current().map_or_else(
+            || refuse::unexpected("lineage"),
+            |known| refuse::lower_incarnation(&known, found.current()),
+        )),
         Standing::Forked(fork) => Err(refuse::forked(&fork)),
     }
 }

@@ -66,7 +66,14 @@ impl Heartbeat {
             })
             .collect::<Result<_, Malformed>>()?;
         let count = input.count(REASONS_MAX, 12)?;
-        let reasons = (0..count).map(|_| Refusal::read(&mut input)).collect::<Result<_, _>>()?;
-        Ok(Heartbeat { sequence, heard, beats, reasons })
+        let reasons = (0..count)
+            .map(|_| Refusal::read(&mut input))
+            .collect::<Result<_, _>>()?;
+        Ok(Heartbeat {
+            sequence,
+            heard,
+            beats,
+            reasons,
+        })
     }
 }

@@ -106,7 +106,10 @@ pub(crate) fn write_position(out: &mut Writer, position: &Position) {
 }
 
 pub(crate) fn read_position(input: &mut Reader<'_>) -> Result<Position, Malformed> {
-    Ok(Position { height: input.u64()?, hash: input.digest()? })
+    Ok(Position {
+        height: input.u64()?,
+        hash: input.digest()?,
+    })
 }
 
 impl StrategyId {
@@ -154,7 +157,15 @@ impl NamespaceOffer {
         let history_from = input.u64()?;
         let count = input.count(STRATEGIES_MAX, 44)?;
         let strategies = (0..count).map(|_| StrategyId::read(input)).collect::<Result<_, _>>()?;
-        Ok(NamespaceOffer { namespace, role, genesis, tip, at_peer_tip, history_from, strategies })
+        Ok(NamespaceOffer {
+            namespace,
+            role,
+            genesis,
+            tip,
+            at_peer_tip,
+            history_from,
+            strategies,
+        })
     }
 }
 
@@ -200,7 +211,9 @@ impl Hello {
         let protocol = (input.u16()?, input.u16()?);
         let program = input.text(64)?.to_owned();
         let count = input.count(FEATURES_MAX, 4)?;
-        let features = (0..count).map(|_| Ok(input.text(64)?.to_owned())).collect::<Result<_, Malformed>>()?;
+        let features = (0..count)
+            .map(|_| Ok(input.text(64)?.to_owned()))
+            .collect::<Result<_, Malformed>>()?;
         let count = input.count(FEATURES_MAX, 2)?;
         let record_formats = (0..count).map(|_| input.u16()).collect::<Result<_, _>>()?;
         let kind = match input.u8()? {
@@ -213,10 +226,17 @@ impl Hello {
         let (tls, nonce) = (input.flag()?, input.array()?);
         let listen = input.text(ADDRESS_BYTES_MAX)?.to_owned();
         let count = input.count(NAMESPACES_MAX, 90)?;
-        let namespaces = (0..count).map(|_| NamespaceOffer::read(input)).collect::<Result<Vec<_>, _>>()?;
+        let namespaces = (0..count)
+            .map(|_| NamespaceOffer::read(input))
+            .collect::<Result<Vec<_>, _>>()?;
         let count = input.count(SELF_KEYS_MAX, 8)?;
         let self_section = (0..count)
-            .map(|_| Ok((input.text(TEXT_BYTES_MAX)?.to_owned(), input.text(TEXT_BYTES_MAX)?.to_owned())))
+            .map(|_| {
+                Ok((
+                    input.text(TEXT_BYTES_MAX)?.to_owned(),
+                    input.text(TEXT_BYTES_MAX)?.to_owned(),
+                ))
+            })
             .collect::<Result<_, Malformed>>()?;
         Ok(Hello {
             protocol,

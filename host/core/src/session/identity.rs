@@ -59,7 +59,10 @@ impl Identity {
     /// Reads [`Identity::encode`]'s bytes.
     pub fn decode(bytes: &[u8]) -> Result<Identity, Malformed> {
         let mut input = Reader::new(bytes);
-        let identity = Identity { node_id: input.node_id()?, lineage: Lineage::read(&mut input)? };
+        let identity = Identity {
+            node_id: input.node_id()?,
+            lineage: Lineage::read(&mut input)?,
+        };
         input.finish()?;
         Ok(identity)
     }
@@ -68,7 +71,10 @@ impl Identity {
 impl Binding {
     /// The genesis hash bound for a namespace, if it was copied before.
     pub fn genesis(&self, namespace: &Namespace) -> Option<Digest> {
-        self.namespaces.iter().find(|bound| bound.namespace == *namespace).map(|bound| bound.genesis)
+        self.namespaces
+            .iter()
+            .find(|bound| bound.namespace == *namespace)
+            .map(|bound| bound.genesis)
     }
 
     /// Appends the wire form.
@@ -88,9 +94,19 @@ impl Binding {
         let (node_id, hostname, lineage) = (input.node_id()?, input.hostname()?, Lineage::read(input)?);
         let count = input.count(NAMESPACES_MAX, 37)?;
         let namespaces = (0..count)
-            .map(|_| Ok(BoundNamespace { namespace: input.namespace()?, genesis: input.digest()? }))
+            .map(|_| {
+                Ok(BoundNamespace {
+                    namespace: input.namespace()?,
+                    genesis: input.digest()?,
+                })
+            })
             .collect::<Result<Vec<_>, Malformed>>()?;
-        Ok(Binding { node_id, hostname, lineage, namespaces })
+        Ok(Binding {
+            node_id,
+            hostname,
+            lineage,
+            namespaces,
+        })
     }
 
     /// File content.
@@ -125,6 +141,10 @@ impl LastReceiver {
         let (node_id, hostname) = (input.node_id()?, input.hostname()?);
         let address = input.text(super::hello::ADDRESS_BYTES_MAX)?.to_owned();
         input.finish()?;
-        Ok(LastReceiver { node_id, hostname, address })
+        Ok(LastReceiver {
+            node_id,
+            hostname,
+            address,
+        })
     }
 }

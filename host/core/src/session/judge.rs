@@ -30,7 +30,11 @@ pub struct Judge {
 impl Judge {
     /// A judge that has just heard the peer.
     pub fn new(heartbeat_ms: Millis, misses: u32, now: Millis) -> Judge {
-        Judge { heartbeat_ms: heartbeat_ms.max(1), misses: u64::from(misses).max(FRESH_BEATS), heard: now }
+        Judge {
+            heartbeat_ms: heartbeat_ms.max(1),
+            misses: u64::from(misses).max(FRESH_BEATS),
+            heard: now,
+        }
     }
 
     /// A heartbeat came.

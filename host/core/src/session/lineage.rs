@@ -58,7 +58,12 @@ pub enum Standing {
 impl Lineage {
     /// The lineage of a provider at its first start.
     pub fn begin(incarnation: Incarnation) -> Lineage {
-        Lineage { reigns: vec![Reign { incarnation, starts: Vec::new() }] }
+        Lineage {
+            reigns: vec![Reign {
+                incarnation,
+                starts: Vec::new(),
+            }],
+        }
     }
 
     /// This lineage and one more incarnation.
@@ -93,7 +98,12 @@ impl Lineage {
 
     /// Compares by incarnation, then names the height where a fork began.
     pub fn stand_to(&self, theirs: &Lineage) -> Standing {
-        let shared = self.reigns.iter().zip(&theirs.reigns).take_while(|(a, b)| a.incarnation == b.incarnation).count();
+        let shared = self
+            .reigns
+            .iter()
+            .zip(&theirs.reigns)
+            .take_while(|(a, b)| a.incarnation == b.incarnation)
+            .count();
         let (ours, others) = (self.reigns.get(shared), theirs.reigns.get(shared));
         match (ours, others) {
             (None, None) => Standing::Same,
@@ -102,7 +112,13 @@ impl Lineage {
             (Some(ours), Some(others)) => Standing::Forked(LineageFork {
                 ours: ours.incarnation,
                 theirs: others.incarnation,
-                height: ours.starts.iter().chain(&others.starts).map(|start| start.first).min().unwrap_or(0),
+                height: ours
+                    .starts
+                    .iter()
+                    .chain(&others.starts)
+                    .map(|start| start.first)
+                    .min()
+                    .unwrap_or(0),
             }),
         }
     }
@@ -129,7 +145,13 @@ impl Lineage {
             let incarnation = input.incarnation()?;
             let starts = input.count(super::NAMESPACES_MAX, 45)?;
             let starts = (0..starts)
-                .map(|_| Ok(Start { namespace: input.namespace()?, first: input.u64()?, parent: input.digest()? }))
+                .map(|_| {
+                    Ok(Start {
+                        namespace: input.namespace()?,
+                        first: input.u64()?,
+                        parent: input.digest()?,
+                    })
+                })
                 .collect::<Result<Vec<_>, Malformed>>()?;
             reigns.push(Reign { incarnation, starts });
         }
@@ -146,8 +168,14 @@ mod tests {
     }
 
     fn start(first: Height) -> Vec<Start> {
-        let Ok(namespace) = Namespace::new("global") else { return Vec::new() };
-        vec![Start { namespace, first, parent: Digest::ZERO }]
+        let Ok(namespace) = Namespace::new("global") else {
+            return Vec::new();
+        };
+        vec![Start {
+            namespace,
+            first,
+            parent: Digest::ZERO,
+        }]
     }
 
     #[test]
@@ -158,13 +186,18 @@ mod tests {
         assert_eq!(one.stand_to(&one), Standing::Same);
         assert_eq!(one.stand_to(&two), Standing::Behind);
         assert_eq!(two.stand_to(&one), Standing::Ahead);
-        assert!(matches!(two.stand_to(&other), Standing::Forked(LineageFork { height: 9, .. })));
+        assert!(matches!(
+            two.stand_to(&other),
+            Standing::Forked(LineageFork { height: 9, .. })
+        ));
         assert!(two.extended(incarnation(2, 9), Vec::new()).is_err());
     }
 
     #[test]
     fn a_lineage_is_read_back() {
-        let two = Lineage::begin(incarnation(1, 1)).extended(incarnation(4, 2), start(11)).unwrap();
+        let two = Lineage::begin(incarnation(1, 1))
+            .extended(incarnation(4, 2), start(11))
+            .unwrap();
         let mut out = Writer::new();
         two.write(&mut out);
         let bytes = out.into_bytes();

@@ -5,19 +5,19 @@
 //! checks opened.
 
 mod backoff;
-mod claim;
+pub(crate) mod claim;
 mod handshake;
 mod heartbeat;
-mod hello;
+pub(crate) mod hello;
 mod identity;
 mod judge;
 mod lineage;
-mod refuse;
+pub(crate) mod refuse;
 
 pub use backoff::{Backoff, BackoffRange};
 pub use claim::{Claim, Fenced, Verdict as ClaimVerdict, judge_claim};
 pub use handshake::{
-    Agreement, Confirmed, ExpectHello, ExpectReply, ExpectVerdict, LookUp, Own, OwnNamespace,
+    AgreedNamespace, Agreement, Confirmed, ExpectHello, ExpectReply, ExpectVerdict, LookUp, Own, OwnNamespace, Stop,
 };
 pub use heartbeat::{Beat, Heartbeat, REASONS_MAX};
 pub use hello::{Hello, NAMESPACES_MAX, NamespaceOffer, PROTOCOL, SessionKind, StrategyId};

@@ -8,7 +8,10 @@ use super::{LineageFork, PROTOCOL};
 pub(crate) fn version(theirs: (u16, u16), program: &str) -> Refusal {
     Refusal::new(
         "version",
-        format!("protocol {}.{} here, {}.{} there (program {program:?})", PROTOCOL.0, PROTOCOL.1, theirs.0, theirs.1),
+        format!(
+            "protocol {}.{} here, {}.{} there (program {program:?})",
+            PROTOCOL.0, PROTOCOL.1, theirs.0, theirs.1
+        ),
         "install releases that are at most one apart; upgrade the CVP first",
     )
 }
@@ -22,15 +25,27 @@ pub(crate) fn record_format(theirs: &[u16], ours: &[u16]) -> Refusal {
 }
 
 pub(crate) fn malformed(what: &str, error: &Malformed) -> Refusal {
-    Refusal::new("malformed", format!("{what} cannot be read: {error}"), "the peer is no cvp node of this release line")
+    Refusal::new(
+        "malformed",
+        format!("{what} cannot be read: {error}"),
+        "the peer is no cvp node of this release line",
+    )
 }
 
 pub(crate) fn unexpected(what: &str) -> Refusal {
-    Refusal::new("protocol", format!("unexpected {what}"), "a defect of this program or its peer: report it with both logs")
+    Refusal::new(
+        "protocol",
+        format!("unexpected {what}"),
+        "a defect of this program or its peer: report it with both logs",
+    )
 }
 
 pub(crate) fn follower() -> Refusal {
-    Refusal::new("follower", "followers are not served by this release", "attach a standby instead")
+    Refusal::new(
+        "follower",
+        "followers are not served by this release",
+        "attach a standby instead",
+    )
 }
 
 pub(crate) fn tls(ours: bool, theirs: bool) -> Refusal {
@@ -58,11 +73,19 @@ pub(crate) fn same_node(node_id: &NodeId) -> Refusal {
 }
 
 pub(crate) fn disabled() -> Refusal {
-    Refusal::new("disabled", "cvp.enable is false on the provider", "run `cvp enable` on the provider")
+    Refusal::new(
+        "disabled",
+        "cvp.enable is false on the provider",
+        "run `cvp enable` on the provider",
+    )
 }
 
 pub(crate) fn not_provider() -> Refusal {
-    Refusal::new("not-provider", "this node is a receiver itself", "point cvp.remote at the provider")
+    Refusal::new(
+        "not-provider",
+        "this node is a receiver itself",
+        "point cvp.remote at the provider",
+    )
 }
 
 pub(crate) fn fenced(by: &Incarnation) -> Refusal {
@@ -161,9 +184,17 @@ pub(crate) fn history_missing(namespace: &Namespace, tip: Height, from: Height) 
 }
 
 pub(crate) fn superseded() -> Refusal {
-    Refusal::new("superseded", "a newer session of the same standby replaced this one", "")
+    Refusal::new(
+        "superseded",
+        "a newer session of the same standby replaced this one",
+        "",
+    )
 }
 
 pub(crate) fn silent(millis: u64) -> Refusal {
-    Refusal::new("silent", format!("nothing heard for {millis} ms"), "check the network and the other node")
+    Refusal::new(
+        "silent",
+        format!("nothing heard for {millis} ms"),
+        "check the network and the other node",
+    )
 }

@@ -1,0 +1,441 @@
+//! What strategies are told, and the check of everything they say. Events carry whole views and are coalesced: one call a batch or change
+//! of state, never one a record. A bad action costs a fault event and a count, nothing else.
+
+use crate::frame::{Frame, Kind};
+use crate::session::StrategyId;
+use crate::types::strategy::chain_sync::{Action as Advice, Event as Told, Fetch, View};
+use crate::types::strategy::{self, Fault, Role};
+use crate::types::{Height, Millis, Refusal, Writer};
+
+use super::api::{Action, ControlFile, StrategyRun};
+use super::lane::{Lane, STALL_MS};
+use super::pair::Pair;
+
+/// Least time between two calls that only tell of progress.
+const PROGRESS_MS: Millis = 10;
+
+/// Time between two ticks.
+const TICK_MS: Millis = 1_000;
+
+/// Most messages and answers kept for a strategy that is busy; beyond it the oldest go.
+const KEPT_MAX: usize = 32;
+
+/// A strategy that has not answered for so long is stalled.
+pub(super) const CALL_MS: Millis = 2_000;
+
+fn position(position: crate::types::Position) -> strategy::Position {
+    strategy::Position {
+        height: position.height,
+        hash: position.hash.0,
+    }
+}
+
+impl Pair {
+    fn view(&self, lane: &Lane) -> View {
+        let role = self.setup.role;
+        let (tip, durable) = lane.heights(role);
+        let window = self.setup.limits.window_bytes_max;
+        let (fetch, next, in_flight, backlog) = match role {
+            Role::Receiver => {
+                let backlog = lane.intake.backlog_bytes();
+                (lane.intake.fetch(), lane.intake.next(), backlog, backlog)
+            }
+            Role::Provider => {
+                let fetch = lane.sender.fetch().map(|(last, credit)| Fetch {
+                    first: lane.sender.next(),
+                    last,
+                    bytes_in_flight: credit,
+                });
+                (fetch, lane.sender.next(), lane.sender.sent_bytes(), 0)
+            }
+        };
+        View {
+            now: self.now,
+            local: position(lane.local),
+            peer: lane.peer.map(position),
+            history_from: lane.setup.history_from,
+            fetch,
+            next,
+            in_flight_bytes: in_flight,
+            backlog_bytes: backlog,
+            window_bytes_max: window,
+            record_bytes_mean: lane.record_bytes_16 / 16,
+            applied: lane.batch,
+            applied_batches: lane.batches,
+            lag_blocks: tip - durable.min(tip),
+            lag_bytes: lane.lag_bytes(role),
+            lag_millis: lane.marks.age(self.now),
+            idle_millis: lane.idle_ms(role, self.now),
+            disk_wait_millis: lane
+                .intake
+                .disk_since()
+                .map_or(0, |since| self.now.saturating_sub(since)),
+            max_rate: self.setup.limits.max_rate,
+            ..View::new(role, lane.setup.namespace.as_str())
+        }
+    }
+
+    /// Calls the strategy of a lane if it is owed something and is free.
+    pub(super) fn pump_strategy(&mut self, index: usize) {
+        let Some(lane) = self.lanes.get_mut(index) else { return };
+        let advisor = &mut lane.advisor;
+        if lane.peer.is_none() || lane.halt.is_some() || lane.store.is_some() || advisor.calling.is_some() {
+            return;
+        }
+        let tick = self.now.saturating_sub(advisor.ticked_at) >= TICK_MS;
+        let progress = advisor.owes_progress && self.now.saturating_sub(advisor.called_at) >= PROGRESS_MS;
+        let waiting = !advisor.messages.is_empty() || !advisor.answers.is_empty();
+        if !(advisor.owes_opened || progress || tick || advisor.owes_stall || waiting) {
+            return;
+        }
+        let Some(lane) = self.lanes.get(index) else { return };
+        let view = self.view(lane);
+        let advisor = &lane.advisor;
+        let mut events = Vec::new();
+        if advisor.owes_opened {
+            events.push(Told::Opened {
+                view: view.clone(),
+                stored: advisor.stored.clone(),
+            });
+        } else if advisor.owes_stall {
+            let millis = view.idle_millis;
+            events.push(Told::Stall {
+                view: view.clone(),
+                millis,
+            });
+        } else if tick {
+            events.push(Told::Tick(view.clone()));
+        } else if advisor.owes_progress {
+            events.push(Told::Progress(view.clone()));
+        }
+        let told = view.local.height;
+        let Some(lane) = self.lanes.get_mut(index) else { return };
+        let advisor = &mut lane.advisor;
+        events.extend(advisor.messages.drain(..).map(Told::Message));
+        events.extend(advisor.answers.drain(..).map(Told::Fault));
+        (advisor.owes_opened, advisor.owes_progress, advisor.owes_stall) = (false, false, false);
+        advisor.calling = Some((self.now, told));
+        advisor.called_at = self.now;
+        if tick {
+            advisor.ticked_at = self.now;
+        }
+        self.out.push(Action::Strategy {
+            ns: lane.setup.namespace.clone(),
+            events,
+        });
+    }
+
+    /// A strategy answered.
+    pub(super) fn on_strategy(&mut self, index: usize, result: Result<Vec<Advice>, Fault>) {
+        let Some(lane) = self.lanes.get_mut(index) else { return };
+        let told = lane.advisor.calling.take().map_or(lane.local.height, |(_, told)| told);
+        let actions = match result {
+            Ok(actions) => actions,
+            Err(_) => {
+                // The host's actor restarts it, or runs the default; either way it knows nothing yet.
+                lane.advisor.faults += 1;
+                lane.advisor.owes_opened = lane.peer.is_some();
+                lane.advisor.ticked_at = self.now;
+                return;
+            }
+        };
+        if lane.peer.is_none() {
+            return;
+        }
+        if actions.len() > strategy::ACTIONS_MAX {
+            let text = format!("{} actions, at most {} a call", actions.len(), strategy::ACTIONS_MAX);
+            return self.answer(index, Fault::new("too-many-actions", text));
+        }
+        for action in actions {
+            if let Err(fault) = self.take_advice(index, told, action) {
+                self.answer(index, fault);
+            }
+        }
+    }
+
+    fn answer(&mut self, index: usize, fault: Fault) {
+        let Some(lane) = self.lanes.get_mut(index) else { return };
+        lane.advisor.refused_actions += 1;
+        lane.advisor.faults += 1;
+        if lane.advisor.answers.len() < KEPT_MAX {
+            lane.advisor.answers.push(fault);
+        }
+    }
+
+    fn take_advice(&mut self, index: usize, told: Height, action: Advice) -> Result<(), Fault> {
+        let role = self.setup.role;
+        let only = |wanted: Role, what: &str| {
+            if role == wanted {
+                Ok(())
+            } else {
+                Err(Fault::new("wrong-role", format!("{what} is the {}'s", wanted.as_str())))
+            }
+        };
+        match action {
+            Advice::Fetch(fetch) => {
+                only(Role::Receiver, "fetch")?;
+                self.advise_fetch(index, told, fetch)
+            }
+            Advice::Window(bytes) => {
+                only(Role::Receiver, "window")?;
+                self.advise_window(index, bytes)
+            }
+            Advice::Pause(reason) => {
+                only(Role::Receiver, "pause")?;
+                let reason = text("pause", reason)?;
+                self.advise_pause(index, reason);
+                Ok(())
+            }
+            Advice::Bootstrap(height) => {
+                only(Role::Receiver, "bootstrap")?;
+                Err(Fault::new("no-snapshot", format!("no snapshot at {height} is offered")))
+            }
+            Advice::VerifyEvery(0) => Err(Fault::new("bad-depth", "verify every 0 records")),
+            // The host checks every record and, once a run, the state: never less than any advice asks.
+            Advice::VerifyEvery(_) => Ok(()),
+            Advice::Throttle(rate) => {
+                only(Role::Provider, "throttle")?;
+                self.advise_rate(index, rate);
+                Ok(())
+            }
+            Advice::Refuse(reason) => {
+                let refusal = Refusal::new("strategy-refused", text("refuse", reason)?, "");
+                self.halt(index, refusal, true);
+                Ok(())
+            }
+            Advice::Store(bytes) => self.advise_store(index, bytes),
+            Advice::Send(bytes) => self.advise_send(index, bytes),
+            Advice::Log(level, line) => {
+                let ns = self.lanes.get(index).map(|lane| lane.setup.namespace.clone());
+                self.out.push(Action::Log {
+                    level,
+                    ns,
+                    text: text("log", line)?,
+                });
+                Ok(())
+            }
+            Advice::Metric(name, value) => self.advise_metric(index, name, value),
+            Advice::Other(name, _) => Err(Fault::new("unknown-action", name.chars().take(64).collect::<String>())),
+        }
+    }
+
+    fn advise_fetch(&mut self, index: usize, told: Height, mut fetch: Fetch) -> Result<(), Fault> {
+        let window = self.setup.limits.window_bytes_max;
+        let Some(lane) = self.lanes.get_mut(index) else {
+            return Ok(());
+        };
+        if lane.halt.is_some() || lane.store.is_some() {
+            return Ok(());
+        }
+        // The view may be older than the log by now: everything from what it told to what is appended means "go on".
+        let most = lane.intake.next();
+        if fetch.first <= told || fetch.first > most {
+            return Err(Fault::new(
+                "fetch-out-of-range",
+                format!("from {}; {} to {most} allowed", fetch.first, told + 1),
+            ));
+        }
+        if fetch.last < fetch.first || fetch.bytes_in_flight == 0 {
+            let text = format!("last {} and {} bytes in flight", fetch.last, fetch.bytes_in_flight);
+            return Err(Fault::new("fetch-out-of-range", text));
+        }
+        fetch.bytes_in_flight = fetch.bytes_in_flight.min(window);
+        lane.advisor.paused = None;
+        lane.moved_at = self.now;
+        lane.intake.want(fetch);
+        Ok(())
+    }
+
+    fn advise_window(&mut self, index: usize, bytes: u64) -> Result<(), Fault> {
+        let window = self.setup.limits.window_bytes_max;
+        if bytes == 0 || bytes > window {
+            return Err(Fault::new(
+                "window-out-of-range",
+                format!("{bytes}; 1 to {window} allowed"),
+            ));
+        }
+        let Some(lane) = self.lanes.get_mut(index) else {
+            return Ok(());
+        };
+        if let Some((stream, fetch)) = lane.intake.set_window(bytes) {
+            let frame = fetch_frame(lane, stream, fetch);
+            self.send_session(frame);
+        }
+        Ok(())
+    }
+
+    fn advise_pause(&mut self, index: usize, reason: String) {
+        let Some(lane) = self.lanes.get_mut(index) else { return };
+        lane.intake.forget_stream();
+        lane.advisor.paused = Some(reason.clone());
+        let refusal = Refusal::new("stream-paused", reason, "");
+        let frame = halt_frame(lane, &refusal);
+        self.send_session(frame);
+    }
+
+    fn advise_rate(&mut self, index: usize, rate: u64) {
+        let ceiling = self.setup.limits.max_rate;
+        let Some(lane) = self.lanes.get_mut(index) else { return };
+        lane.sender.set_rate(match (rate, ceiling) {
+            (0, rate) | (rate, 0) => rate,
+            (rate, ceiling) => rate.min(ceiling),
+        });
+    }
+
+    fn advise_store(&mut self, index: usize, bytes: Vec<u8>) -> Result<(), Fault> {
+        if bytes.len() > strategy::STORE_BYTES_MAX {
+            return Err(Fault::new("store-too-long", format!("{} bytes", bytes.len())));
+        }
+        let token = self.next_token();
+        let Some(lane) = self.lanes.get_mut(index) else {
+            return Ok(());
+        };
+        lane.advisor.stored.clone_from(&bytes);
+        let what = ControlFile::Stored {
+            ns: lane.setup.namespace.clone(),
+            kind: strategy::chain_sync::KIND,
+            bytes,
+        };
+        self.out.push(Action::Persist { token, what });
+        Ok(())
+    }
+
+    fn advise_send(&mut self, index: usize, bytes: Vec<u8>) -> Result<(), Fault> {
+        if bytes.len() > strategy::SEND_BYTES_MAX {
+            return Err(Fault::new("message-too-long", format!("{} bytes", bytes.len())));
+        }
+        let Some(lane) = self.lanes.get(index) else {
+            return Ok(());
+        };
+        let mut out = Writer::with_capacity(bytes.len() + 32);
+        out.text(strategy::chain_sync::KIND);
+        out.raw(&bytes);
+        let frame = Frame::of(Kind::StrategyMessage, lane.tag, 0, out.into_bytes().into());
+        self.send_session(frame);
+        Ok(())
+    }
+
+    fn advise_metric(&mut self, index: usize, name: String, value: i64) -> Result<(), Fault> {
+        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+        if name.is_empty() || name.len() > 64 || !name.bytes().all(plain) {
+            return Err(Fault::new("bad-name", "a gauge is named with a-z, 0-9 and _"));
+        }
+        let Some(lane) = self.lanes.get(index) else {
+            return Ok(());
+        };
+        self.out.push(Action::Metric {
+            ns: lane.setup.namespace.clone(),
+            name,
+            value,
+        });
+        Ok(())
+    }
+
+    /// The other half's message.
+    pub(super) fn on_strategy_message(&mut self, index: usize, payload: &[u8]) {
+        let mut input = crate::types::Reader::new(payload);
+        let Ok(kind) = input.text(64) else { return };
+        if kind != strategy::chain_sync::KIND {
+            return;
+        }
+        let Ok(bytes) = input.take(input.remaining()) else {
+            return;
+        };
+        let Some(lane) = self.lanes.get_mut(index) else { return };
+        if lane.advisor.messages.len() >= KEPT_MAX {
+            lane.advisor.messages.remove(0);
+        }
+        lane.advisor.messages.push(bytes.to_vec());
+    }
+
+    /// Another strategy runs here, or another state of it: the other end must know, and both run the same.
+    pub(super) fn on_strategy_state(&mut self, index: usize, id: StrategyId, run: StrategyRun, faults: u64) {
+        let Some(lane) = self.lanes.get_mut(index) else { return };
+        let restarted = run == StrategyRun::Running && lane.advisor.run != run;
+        let changed = lane.advisor.ours != id
+            || (lane.advisor.run == StrategyRun::Quarantined) != (run == StrategyRun::Quarantined);
+        lane.advisor.run = run;
+        lane.advisor.faults = lane.advisor.faults.max(faults);
+        lane.advisor.ours = id;
+        if changed || restarted {
+            lane.advisor.owes_opened = lane.peer.is_some();
+        }
+        if changed && lane.peer.is_some() {
+            let frame = state_frame(lane);
+            self.send_session(frame);
+        }
+        self.compare_strategies(index);
+    }
+
+    /// The other end's strategy, or its state, changed.
+    pub(super) fn on_peer_strategy(&mut self, index: usize, payload: &[u8]) {
+        let mut input = crate::types::Reader::new(payload);
+        let (Ok(id), Ok(quarantined)) = (StrategyId::read(&mut input), input.flag()) else {
+            return;
+        };
+        let Some(lane) = self.lanes.get_mut(index) else { return };
+        lane.advisor.theirs = Some(id);
+        lane.advisor.theirs_quarantined = quarantined;
+        self.compare_strategies(index);
+    }
+
+    /// Both ends run the same strategy, or both the embedded default.
+    pub(super) fn compare_strategies(&mut self, index: usize) {
+        let Some(lane) = self.lanes.get_mut(index) else { return };
+        let Some(theirs) = &lane.advisor.theirs else { return };
+        let differ = *theirs != lane.advisor.ours || lane.advisor.theirs_quarantined;
+        if differ == lane.advisor.defaulted {
+            return;
+        }
+        lane.advisor.defaulted = differ;
+        lane.advisor.owes_opened = lane.peer.is_some();
+        let ns = lane.setup.namespace.clone();
+        let kind = strategy::chain_sync::KIND.to_owned();
+        self.out.push(Action::UseDefault {
+            ns,
+            kind,
+            embedded: differ,
+        });
+    }
+
+    /// Tells a strategy of a stream that stands still.
+    pub(super) fn judge_stall(&mut self, index: usize) {
+        let role = self.setup.role;
+        let Some(lane) = self.lanes.get_mut(index) else { return };
+        let stalled = lane.idle_ms(role, self.now) >= STALL_MS && lane.advisor.paused.is_none();
+        if stalled && self.now.saturating_sub(lane.advisor.stalled_at) >= STALL_MS {
+            lane.advisor.stalled_at = self.now;
+            lane.advisor.owes_stall = true;
+        }
+    }
+}
+
+fn text(what: &str, text: String) -> Result<String, Fault> {
+    if text.len() > strategy::TEXT_BYTES_MAX {
+        return Err(Fault::new("text-too-long", format!("{what} of {} bytes", text.len())));
+    }
+    Ok(text)
+}
+
+/// The frame that asks for a stream, or changes the credit of the one under this number.
+pub(super) fn fetch_frame(lane: &Lane, stream: u32, fetch: Fetch) -> Frame {
+    let mut out = Writer::with_capacity(24);
+    out.u64(fetch.first);
+    out.u64(fetch.last);
+    out.u64(fetch.bytes_in_flight);
+    Frame::of(Kind::Fetch, lane.tag, stream, out.into_bytes().into())
+}
+
+/// The frame that stops a stream.
+pub(super) fn halt_frame(lane: &Lane, refusal: &Refusal) -> Frame {
+    let mut out = Writer::new();
+    refusal.write(&mut out);
+    Frame::of(Kind::Halt, lane.tag, 0, out.into_bytes().into())
+}
+
+fn state_frame(lane: &Lane) -> Frame {
+    let mut out = Writer::new();
+    lane.advisor.ours.write(&mut out);
+    out.flag(lane.advisor.run == StrategyRun::Quarantined);
+    Frame::of(Kind::StrategyState, lane.tag, 0, out.into_bytes().into())
+}

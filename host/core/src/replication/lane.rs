@@ -1,0 +1,272 @@
+//! One namespace of the pair: both ends' tips, its stream, its strategy, what is wrong with it.
+
+use crate::frame::NamespaceTag;
+use crate::session::StrategyId;
+use crate::types::strategy::chain_sync::Batch;
+use crate::types::strategy::{Fault, Role};
+use crate::types::{Height, Millis, Position, Refusal};
+
+use super::api::{NamespaceSetup, StrategyRun};
+use super::intake::Intake;
+use super::lag::Marks;
+use super::sender::Sender;
+
+/// Nothing moved for so long although something is owed: stalled.
+pub(super) const STALL_MS: Millis = 2_000;
+
+/// The receiver follows the tip while the oldest block it lacks is younger than this.
+pub(super) const LIVE_MS: Millis = 1_000;
+
+/// Older than this, and it no longer follows.
+pub(super) const BEHIND_MS: Millis = 2_000;
+
+/// First and longest pause after a stream was halted for what its records or its strategy are.
+const HALT_MS: (Millis, Millis) = (2_000, 60_000);
+
+/// Why a stream stands still, and until when.
+#[derive(Clone, Debug)]
+pub(super) struct Halt {
+    pub refusal: Refusal,
+    pub until: Millis,
+}
+
+/// What the strategy is owed and what it owes.
+#[derive(Clone, Debug)]
+pub(super) struct Advisor {
+    pub ours: StrategyId,
+    pub theirs: Option<StrategyId>,
+    pub theirs_quarantined: bool,
+    pub defaulted: bool,
+    pub run: StrategyRun,
+    pub faults: u64,
+    pub refused_actions: u64,
+    pub stored: Vec<u8>,
+    /// The call under way: since when, and the durable height its views told.
+    pub calling: Option<(Millis, Height)>,
+    pub owes_opened: bool,
+    pub owes_progress: bool,
+    pub owes_stall: bool,
+    pub called_at: Millis,
+    pub ticked_at: Millis,
+    pub stalled_at: Millis,
+    pub messages: Vec<Vec<u8>>,
+    pub answers: Vec<Fault>,
+    pub paused: Option<String>,
+}
+
+/// One namespace.
+#[derive(Clone, Debug)]
+pub(super) struct Lane {
+    pub setup: NamespaceSetup,
+    pub tag: NamespaceTag,
+    /// Own durable tip.
+    pub local: Position,
+    pub applied: Height,
+    /// The other end's durable tip while a session streams.
+    pub peer: Option<Position>,
+    /// The same, as last heard ever.
+    pub peer_seen: Option<Position>,
+    /// Height the receiver must reach before the stream counts as live.
+    pub target: Height,
+    pub live: bool,
+    pub marks: Marks,
+    pub moved_at: Millis,
+    pub store: Option<Refusal>,
+    pub halt: Option<Halt>,
+    pub halts: u32,
+    pub sender: Sender,
+    pub intake: Intake,
+    pub advisor: Advisor,
+    pub batch: Option<Batch>,
+    pub batches: u64,
+    /// Mean record, bytes, times 16.
+    pub record_bytes_16: u64,
+    /// The highest height this end acknowledged, or had acknowledged, in this session.
+    pub acked: Height,
+}
+
+impl Lane {
+    pub fn new(setup: NamespaceSetup, now: Millis) -> Lane {
+        let ours = setup.chain_sync.id.clone();
+        let stored = setup.chain_sync.stored.clone();
+        Lane {
+            tag: NamespaceTag::of(&setup.namespace),
+            local: setup.durable,
+            applied: setup.applied,
+            peer: None,
+            peer_seen: None,
+            target: Height::MAX,
+            live: false,
+            marks: Marks::default(),
+            moved_at: now,
+            store: None,
+            halt: None,
+            halts: 0,
+            sender: Sender::new(setup.durable),
+            intake: Intake::new(setup.durable),
+            advisor: Advisor {
+                ours,
+                theirs: None,
+                theirs_quarantined: false,
+                defaulted: false,
+                run: StrategyRun::Running,
+                faults: 0,
+                refused_actions: 0,
+                stored,
+                calling: None,
+                owes_opened: false,
+                owes_progress: false,
+                owes_stall: false,
+                called_at: 0,
+                ticked_at: now,
+                stalled_at: now,
+                messages: Vec::new(),
+                answers: Vec::new(),
+                paused: None,
+            },
+            batch: None,
+            batches: 0,
+            record_bytes_16: 0,
+            acked: setup.durable.height,
+            setup,
+        }
+    }
+
+    /// A session streams from here on.
+    pub fn attach(&mut self, role: Role, start: Position, provider_tip: Position, now: Millis) {
+        let rate = self.sender.rate();
+        self.sender = Sender::new(start);
+        self.sender.set_rate(rate);
+        self.intake.attach();
+        self.acked = start.height;
+        (self.live, self.target, self.moved_at) = (false, provider_tip.height, now);
+        self.halt = None;
+        self.advisor.paused = None;
+        self.advisor.owes_opened = true;
+        self.advisor.messages.clear();
+        let peer = match role {
+            Role::Provider => start,
+            Role::Receiver => provider_tip,
+        };
+        self.hear_peer(role, peer, now);
+    }
+
+    /// The session is over.
+    pub fn detach(&mut self) {
+        self.peer = None;
+        self.live = false;
+        self.sender.stop();
+        self.intake.forget_stream();
+        self.advisor.owes_opened = false;
+        self.advisor.owes_progress = false;
+        self.advisor.owes_stall = false;
+        self.advisor.theirs = None;
+    }
+
+    /// The other end's durable tip.
+    pub fn hear_peer(&mut self, role: Role, peer: Position, now: Millis) {
+        if self.peer != Some(peer) {
+            self.advisor.owes_progress = true;
+        }
+        self.peer = Some(peer);
+        self.peer_seen = Some(peer);
+        match role {
+            Role::Provider => self.marks.held(peer.height),
+            Role::Receiver => self.marks.tip(peer.height, self.local.height, now),
+        }
+    }
+
+    /// The own durable tip moved.
+    pub fn move_local(&mut self, role: Role, local: Position, applied: Height, now: Millis) {
+        if local != self.local {
+            self.advisor.owes_progress = true;
+        }
+        (self.local, self.applied) = (local, applied.max(self.applied));
+        match role {
+            Role::Provider => {
+                let held = self.peer_seen.map_or(0, |peer| peer.height);
+                // Nothing was owed until now: the stream did not stand still before.
+                if self.marks.age(now) == 0 {
+                    self.moved_at = self.moved_at.max(now);
+                }
+                self.marks.tip(local.height, held, now);
+            }
+            Role::Receiver => self.marks.held(local.height),
+        }
+    }
+
+    /// Provider's and receiver's durable heights as this end knows them.
+    pub fn heights(&self, role: Role) -> (Height, Height) {
+        let peer = self.peer_seen.map_or(0, |peer| peer.height);
+        match role {
+            Role::Provider => (self.local.height, peer),
+            Role::Receiver => (peer.max(self.local.height), self.local.height),
+        }
+    }
+
+    /// Whether the receiver lacks blocks.
+    pub fn owed(&self, role: Role) -> bool {
+        let (tip, durable) = self.heights(role);
+        self.peer.is_some() && tip > durable
+    }
+
+    /// How long nothing has moved although something is owed; 0 when nothing is.
+    pub fn idle_ms(&self, role: Role, now: Millis) -> Millis {
+        if self.owed(role) {
+            now.saturating_sub(self.moved_at)
+        } else {
+            0
+        }
+    }
+
+    /// Latches and unlatches `live`.
+    pub fn judge_live(&mut self, role: Role, now: Millis) {
+        let (_, durable) = self.heights(role);
+        let age = self.marks.age(now);
+        if self.peer.is_none() || age > BEHIND_MS {
+            self.live = false;
+        } else if durable >= self.target && age <= LIVE_MS {
+            self.live = true;
+        }
+    }
+
+    /// Estimated bytes the receiver lacks.
+    pub fn lag_bytes(&self, role: Role) -> u64 {
+        let (tip, durable) = self.heights(role);
+        (tip - durable.min(tip)).saturating_mul(self.record_bytes_16) / 16
+    }
+
+    /// One more run: its share in the mean record size.
+    pub fn count_records(&mut self, records: u64, bytes: u64) {
+        let Some(mean) = (bytes * 16).checked_div(records) else {
+            return;
+        };
+        self.record_bytes_16 = if self.record_bytes_16 == 0 {
+            mean
+        } else {
+            (self.record_bytes_16 * 7 + mean) / 8
+        };
+    }
+
+    /// The stream stands still for a while; longer each time.
+    pub fn stand(&mut self, refusal: Refusal, now: Millis) {
+        let pause = (HALT_MS.0 << self.halts.min(6)).min(HALT_MS.1);
+        self.halts += 1;
+        self.halt = Some(Halt {
+            refusal,
+            until: now + pause,
+        });
+        self.sender.stop();
+        self.intake.forget_stream();
+    }
+
+    pub fn invariants(&self) -> Result<(), String> {
+        let named = |error: String| format!("{}: {error}", self.setup.namespace);
+        self.sender.invariants().map_err(named)?;
+        self.intake.invariants().map_err(named)?;
+        if self.live && self.peer.is_none() {
+            return Err(named("live without a session".into()));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,313 @@
+//! What is wrong, and the status: `normal` is proof, not hope.
+
+use crate::session::Mood;
+use crate::types::strategy::Role;
+use crate::types::{Height, Millis, Refusal};
+
+use super::advice::CALL_MS;
+use super::api::StrategyRun;
+use super::lane::{BEHIND_MS, Lane, STALL_MS};
+use super::pair::{Pair, Stage};
+use super::status::{NamespaceStatus, PairStatus, PeerStatus, Phase, StrategyStatus};
+
+/// A read, write or fsync that takes so long is stalled.
+const DISK_MS: Millis = 2_000;
+
+/// Codes of the handshake that need no `refused-` before them.
+const PLAIN_CODES: [&str; 12] = [
+    "diverged",
+    "fenced",
+    "receiver-ahead",
+    "disk-full",
+    "disk-failed",
+    "ledger-damaged",
+    "stream-paused",
+    "defect",
+    "history-incomplete",
+    "unreachable",
+    "silent",
+    "superseded",
+];
+
+fn shown(refusal: &Refusal) -> Refusal {
+    if PLAIN_CODES.contains(&refusal.code.as_ref()) {
+        return refusal.clone();
+    }
+    Refusal {
+        code: format!("refused-{}", refusal.code).into(),
+        ..refusal.clone()
+    }
+}
+
+impl Pair {
+    fn other(&self) -> &'static str {
+        match self.setup.role {
+            Role::Provider => "receiver",
+            Role::Receiver => "provider",
+        }
+    }
+
+    /// What is wrong here, whatever the peer says of itself: what a heartbeat carries.
+    pub(super) fn own_reasons(&self, now: Millis) -> Vec<Refusal> {
+        let mut reasons = Vec::new();
+        if let Some(defect) = &self.defect {
+            reasons.push(Refusal::new(
+                "defect",
+                defect.clone(),
+                "report it with both logs; restart the node",
+            ));
+        }
+        if let Some(failed) = &self.control_failed {
+            reasons.push(shown(failed));
+        }
+        if let Some(fenced) = self.place.fenced() {
+            let text = format!(
+                "incarnation {} took this node's place (told by {})",
+                fenced.by, fenced.told_by
+            );
+            reasons.push(Refusal::new(
+                "fenced",
+                text,
+                "clear this node and attach it to the promoted one as its standby",
+            ));
+        }
+        for lane in &self.lanes {
+            self.lane_reasons(lane, now, &mut reasons);
+        }
+        reasons
+    }
+
+    fn lane_reasons(&self, lane: &Lane, now: Millis, reasons: &mut Vec<Refusal>) {
+        let name = &lane.setup.namespace;
+        let mut add =
+            |code: &'static str, text: String| reasons.push(Refusal::new(code, format!("{name}: {text}"), ""));
+        let over = |since: Option<Millis>, most: Millis| {
+            since.map(|since| now.saturating_sub(since)).filter(|age| *age >= most)
+        };
+        if let Some(age) = over(lane.intake.disk_since().or(lane.sender.reading_since()), DISK_MS) {
+            add("disk-stalled", format!("the disk has not answered for {age} ms"));
+        }
+        if let Some(age) = over(lane.advisor.calling.map(|(since, _)| since), CALL_MS) {
+            add(
+                "strategy-stalled",
+                format!("the strategy has not answered for {age} ms"),
+            );
+        }
+        if lane.advisor.run == StrategyRun::Quarantined {
+            add(
+                "strategy-quarantined",
+                format!("strategy {} faulted too often; the default runs", lane.advisor.ours.id),
+            );
+        }
+        if let Some(reason) = &lane.advisor.paused {
+            add("stream-paused", reason.clone());
+        }
+        let failed = lane.store.iter().chain(lane.halt.iter().map(|halt| &halt.refusal));
+        for refusal in failed {
+            let refusal = shown(refusal);
+            reasons.push(Refusal {
+                text: format!("{name}: {}", refusal.text),
+                ..refusal
+            });
+        }
+        if self.session.is_some() {
+            self.stream_reasons(lane, now, reasons);
+        }
+    }
+
+    fn stream_reasons(&self, lane: &Lane, now: Millis, reasons: &mut Vec<Refusal>) {
+        #[cfg(feature = "planted-faults")]
+        if crate::planted::active(crate::planted::Fault::StallNotSeen) {
+            return;
+        }
+        let role = self.setup.role;
+        let name = &lane.setup.namespace;
+        let (idle, age) = (lane.idle_ms(role, now), lane.marks.age(now));
+        let behind = format!("{} blocks behind", self.lag_blocks(lane));
+        if idle >= STALL_MS {
+            let text = format!("{name}: nothing moved for {idle} ms, {behind}");
+            reasons.push(Refusal::new(
+                "stream-stalled",
+                text,
+                "check the other node's disk and load",
+            ));
+        } else if lane.live && age > BEHIND_MS {
+            let text = format!("{name}: {behind}, the oldest for {age} ms");
+            reasons.push(Refusal::new(
+                "gap-grows",
+                text,
+                "the standby is slower than the provider",
+            ));
+        } else if !lane.live {
+            reasons.push(Refusal::new("catching-up", format!("{name}: {behind}"), ""));
+        }
+    }
+
+    fn lag_blocks(&self, lane: &Lane) -> u64 {
+        let (tip, durable) = lane.heights(self.setup.role);
+        tip - durable.min(tip)
+    }
+
+    /// Why there is no proof: everything above, and what the link and the peer say.
+    fn reasons(&self, now: Millis) -> Vec<Refusal> {
+        let mut reasons = self.own_reasons(now);
+        let other = self.other();
+        if !self.setup.enabled {
+            reasons.push(Refusal::new(
+                "disabled",
+                "cvp.enable is false",
+                "run `cvp enable` on the provider",
+            ));
+        }
+        let silent = |text: String| {
+            Refusal::new(
+                if other == "receiver" {
+                    "receiver-silent"
+                } else {
+                    "provider-silent"
+                },
+                text,
+                "check the network and the other node",
+            )
+        };
+        match &self.session {
+            Some(session) => {
+                if session.judge.tardy(now) != Mood::Fresh {
+                    reasons.push(silent(format!(
+                        "the {other} has said nothing for {} ms",
+                        session.judge.age(now)
+                    )));
+                }
+                for reason in &session.peer_reasons {
+                    if !reasons.iter().any(|known| known.code == reason.code) {
+                        reasons.push(Refusal {
+                            text: format!("{other}: {}", reason.text),
+                            ..reason.clone()
+                        });
+                    }
+                }
+            }
+            None => self.absence(&mut reasons, silent),
+        }
+        reasons
+    }
+
+    fn absence(&self, reasons: &mut Vec<Refusal>, silent: impl Fn(String) -> Refusal) {
+        let provider = self.setup.role == Role::Provider;
+        match &self.ending {
+            Some(ending) if ending.code == "silent" => reasons.push(silent(ending.text.clone())),
+            Some(ending) if !matches!(ending.code.as_ref(), "unreachable" | "superseded") => {
+                reasons.push(shown(&ending));
+            }
+            _ if provider && self.setup.last_receiver.is_none() => {
+                reasons.push(Refusal::new(
+                    "no-receiver",
+                    "no receiver has ever attached",
+                    "start the CVP with this node in cvp.remote",
+                ));
+            }
+            ending => {
+                let code = if provider {
+                    "receiver-unreachable"
+                } else {
+                    "provider-unreachable"
+                };
+                let text = ending
+                    .as_ref()
+                    .map_or_else(|| "no session yet".to_owned(), |ending| ending.text.clone());
+                reasons.push(Refusal::new(code, text, "check the network and the other node"));
+            }
+        }
+    }
+
+    fn phase(&self, lane: &Lane) -> Phase {
+        if self.session.is_some() {
+            return if lane.live { Phase::Live } else { Phase::CatchUp };
+        }
+        let handshake = |stage: &Stage| {
+            matches!(
+                stage,
+                Stage::LookingUp(_)
+                    | Stage::ExpectVerdict(_)
+                    | Stage::Attaching(_)
+                    | Stage::ExpectReply(_)
+                    | Stage::Binding(_)
+            )
+        };
+        if self.links.values().any(|link| handshake(&link.stage)) {
+            Phase::Handshake
+        } else {
+            Phase::Detached
+        }
+    }
+
+    fn namespace_status(&self, lane: &Lane, now: Millis) -> NamespaceStatus {
+        let (tip, durable): (Height, Height) = lane.heights(self.setup.role);
+        let advisor = &lane.advisor;
+        let mut warnings = Vec::new();
+        if let Some(theirs) = advisor.theirs.as_ref().filter(|_| advisor.defaulted) {
+            let why = if advisor.theirs_quarantined {
+                "is quarantined"
+            } else {
+                "differs"
+            };
+            warnings.push(format!(
+                "strategy {} {} here; {} {} on the other end {why}: both run the embedded default",
+                advisor.ours.id, advisor.ours.version, theirs.id, theirs.version
+            ));
+        }
+        NamespaceStatus {
+            name: lane.setup.namespace.clone(),
+            role: lane.setup.role,
+            phase: self.phase(lane),
+            tip,
+            durable,
+            lag_blocks: self.lag_blocks(lane),
+            lag_bytes: lane.lag_bytes(self.setup.role),
+            lag_ms: lane.marks.age(now),
+            strategies: vec![StrategyStatus {
+                id: advisor.ours.clone(),
+                run: advisor.run,
+                defaulted: advisor.defaulted,
+                faults: advisor.faults,
+            }],
+            overrides: Vec::new(),
+            warnings,
+        }
+    }
+
+    /// The status at this time.
+    pub fn status(&self, now: Millis) -> PairStatus {
+        let now = now.max(self.now);
+        let reasons = self.reasons(now);
+        let bound = self
+            .setup
+            .binding
+            .as_ref()
+            .filter(|_| self.setup.role == Role::Receiver);
+        PairStatus {
+            normal: reasons.is_empty() && self.session.is_some(),
+            role: self.setup.role,
+            hostname: self.setup.hostname.clone(),
+            node_id: bound.map_or(self.setup.identity.node_id, |binding| binding.node_id),
+            incarnation: self.lineage().current(),
+            enabled: self.setup.enabled,
+            making: self.place.making(),
+            last_heard: self.last_heard,
+            peer: self.session.as_ref().map(|session| PeerStatus {
+                hostname: session.agreement.peer_hostname().clone(),
+                address: session.address.clone(),
+                since: session.since,
+                heard: now.saturating_sub(session.judge.age(now)),
+                tls: session.tls,
+            }),
+            reasons,
+            namespaces: self.lanes.iter().map(|lane| self.namespace_status(lane, now)).collect(),
+            warnings: self
+                .session
+                .iter()
+                .filter_map(|session| session.warning.clone())
+                .collect(),
+        }
+    }
+}

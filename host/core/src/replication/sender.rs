@@ -1,0 +1,324 @@
+//! The provider's half of one stream: what was sent, what was acknowledged, and how much more may be sent.
+//!
+//! Pure bookkeeping: does not read records and does not know links.
+
+use std::collections::VecDeque;
+
+use crate::frame::RECORDS_PAYLOAD_BYTES_TARGET;
+use crate::types::{Digest, Height, Millis, Position};
+
+/// Why an acknowledgement is refused.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum BadAck {
+    /// It goes back, or names a height that does not end a run that was sent.
+    NotSent {
+        /// The height acknowledged.
+        height: Height,
+    },
+    /// The receiver holds another record there.
+    Diverged {
+        /// What was sent.
+        ours: Position,
+        /// What is held.
+        theirs: Digest,
+    },
+}
+
+/// What may be read and sent next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Wanted {
+    pub first: Height,
+    pub last: Height,
+    pub bytes_max: usize,
+}
+
+/// One stream's window.
+#[derive(Clone, Debug)]
+pub(super) struct Sender {
+    stream: u32,
+    open: bool,
+    next: Height,
+    last: Height,
+    credit: u64,
+    sent: VecDeque<(Position, u64)>,
+    sent_bytes: u64,
+    reading_since: Option<Millis>,
+    acked: Position,
+    rate: u64,
+    allowed_at: Millis,
+}
+
+impl Sender {
+    /// A stream that was not asked for yet; the receiver holds `acked`.
+    pub fn new(acked: Position) -> Sender {
+        Sender {
+            stream: 0,
+            open: false,
+            next: acked.height + 1,
+            last: 0,
+            credit: 0,
+            sent: VecDeque::new(),
+            sent_bytes: 0,
+            reading_since: None,
+            acked,
+            rate: 0,
+            allowed_at: 0,
+        }
+    }
+
+    /// What the receiver holds durably.
+    pub fn acked(&self) -> Position {
+        self.acked
+    }
+
+    /// Number of the stream that is served.
+    pub fn stream(&self) -> u32 {
+        self.stream
+    }
+
+    /// Next height to be sent.
+    pub fn next(&self) -> Height {
+        self.next
+    }
+
+    /// Whether the receiver asked for records, and (last, credit) if so.
+    pub fn fetch(&self) -> Option<(Height, u64)> {
+        self.open.then_some((self.last, self.credit))
+    }
+
+    /// Sent and not acknowledged.
+    pub fn sent_bytes(&self) -> u64 {
+        self.sent_bytes
+    }
+
+    /// Since when a read is under way.
+    pub fn reading_since(&self) -> Option<Millis> {
+        self.reading_since
+    }
+
+    /// Bytes a second; 0: no limit.
+    pub fn set_rate(&mut self, rate: u64) {
+        self.rate = rate;
+        self.allowed_at = 0;
+    }
+
+    /// The rate that holds.
+    pub fn rate(&self) -> u64 {
+        self.rate
+    }
+
+    /// Stops until the next fetch.
+    pub fn stop(&mut self) {
+        self.open = false;
+    }
+
+    /// The receiver's wish. A number already served changes credit and end alone.
+    ///
+    /// # Errors
+    /// It begins where the receiver cannot be.
+    pub fn on_fetch(&mut self, stream: u32, first: Height, last: Height, credit: u64) -> Result<(), String> {
+        if stream < self.stream {
+            return Err(format!("fetch {stream} after {}", self.stream));
+        }
+        (self.last, self.credit) = (last, credit);
+        if stream == self.stream && self.open {
+            return Ok(());
+        }
+        if first <= self.acked.height || first > self.next {
+            return Err(format!(
+                "fetch from {first}: acknowledged {}, next {}",
+                self.acked.height, self.next
+            ));
+        }
+        // What was sent from here on never reached the receiver's log: it will not be acknowledged.
+        while let Some((position, bytes)) = self.sent.back().copied()
+            && position.height >= first
+        {
+            self.sent.pop_back();
+            self.sent_bytes -= bytes;
+        }
+        (self.stream, self.open, self.next) = (stream, true, first);
+        #[cfg(feature = "planted-faults")]
+        if crate::planted::active(crate::planted::Fault::WindowOffByOne) {
+            self.next += 1;
+        }
+        Ok(())
+    }
+
+    /// What the receiver holds durably now; true when it moved.
+    pub fn on_ack(&mut self, position: Position) -> Result<bool, BadAck> {
+        #[cfg(feature = "planted-faults")]
+        if crate::planted::active(crate::planted::Fault::StaleAckAccepted) && position.height < self.acked.height {
+            self.acked = position;
+            return Ok(true);
+        }
+        if position.height == self.acked.height {
+            return if position.hash == self.acked.hash {
+                Ok(false)
+            } else {
+                Err(BadAck::Diverged {
+                    ours: self.acked,
+                    theirs: position.hash,
+                })
+            };
+        }
+        let Some((sent, _)) = self.sent.iter().find(|(sent, _)| sent.height == position.height) else {
+            return Err(BadAck::NotSent {
+                height: position.height,
+            });
+        };
+        if sent.hash != position.hash {
+            return Err(BadAck::Diverged {
+                ours: *sent,
+                theirs: position.hash,
+            });
+        }
+        while let Some((sent, bytes)) = self.sent.front().copied()
+            && sent.height <= position.height
+        {
+            self.sent.pop_front();
+            self.sent_bytes -= bytes;
+        }
+        self.acked = position;
+        Ok(true)
+    }
+
+    /// What to read next, if anything may be sent: never above `durable`.
+    pub fn wanted(&self, now: Millis, durable: Height) -> Option<Wanted> {
+        let last = self.last.min(durable);
+        let mut room = self.credit.saturating_sub(self.sent_bytes);
+        #[cfg(feature = "planted-faults")]
+        if crate::planted::active(crate::planted::Fault::CreditIgnored) {
+            room = u64::MAX;
+        }
+        if !self.open || self.reading_since.is_some() || self.next > last || room == 0 || now < self.allowed_at {
+            return None;
+        }
+        room = room.min(RECORDS_PAYLOAD_BYTES_TARGET as u64);
+        Some(Wanted {
+            first: self.next,
+            last,
+            bytes_max: room as usize,
+        })
+    }
+
+    /// The read was handed out.
+    pub fn begin_read(&mut self, now: Millis) {
+        self.reading_since = Some(now);
+    }
+
+    /// The read is done and its frame queued; true if it was one of this stream.
+    pub fn on_read_done(&mut self, stream: u32, first: Height, last: Position, bytes: u64, now: Millis) -> bool {
+        self.reading_since = None;
+        if stream != self.stream || !self.open || first != self.next || last.height < first {
+            return false;
+        }
+        self.next = last.height + 1;
+        self.sent.push_back((last, bytes));
+        self.sent_bytes += bytes;
+        if self.rate > 0 {
+            self.allowed_at = self
+                .allowed_at
+                .max(now)
+                .saturating_add(bytes.saturating_mul(1000) / self.rate);
+        }
+        true
+    }
+
+    /// What must hold.
+    pub fn invariants(&self) -> Result<(), String> {
+        let sum: u64 = self.sent.iter().map(|(_, bytes)| bytes).sum();
+        if sum != self.sent_bytes {
+            return Err(format!("{} bytes under way, {sum} in the list", self.sent_bytes));
+        }
+        let heights = self.sent.iter().map(|(position, _)| position.height);
+        if !heights.clone().is_sorted_by(|a, b| a < b) || heights.clone().any(|height| height <= self.acked.height) {
+            return Err("the list of runs under way is not above the acknowledged height".into());
+        }
+        if self.open && self.next <= self.acked.height {
+            return Err(format!(
+                "next {} is acknowledged already ({})",
+                self.next, self.acked.height
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(height: Height) -> Position {
+        Position {
+            height,
+            hash: Digest::of(&height.to_le_bytes()),
+        }
+    }
+
+    fn send(sender: &mut Sender, last: Height, bytes: u64) {
+        let wanted = sender.wanted(0, 1000).unwrap();
+        sender.begin_read(0);
+        assert!(sender.on_read_done(sender.stream(), wanted.first, at(last), bytes, 0));
+    }
+
+    #[test]
+    fn credit_bounds_what_is_under_way_and_acks_return_it() {
+        let mut sender = Sender::new(at(10));
+        assert_eq!(sender.wanted(0, 1000), None);
+        sender.on_fetch(1, 11, u64::MAX, 100).unwrap();
+        send(&mut sender, 12, 60);
+        send(&mut sender, 13, 60);
+        assert_eq!(sender.wanted(0, 1000), None);
+        assert_eq!(sender.on_ack(at(12)), Ok(true));
+        assert_eq!(
+            sender.wanted(0, 1000),
+            Some(Wanted {
+                first: 14,
+                last: 1000,
+                bytes_max: 40
+            })
+        );
+        assert_eq!(sender.wanted(0, 13), None);
+        sender.invariants().unwrap();
+    }
+
+    #[test]
+    fn acks_of_nothing_sent_or_of_another_hash_are_refused() {
+        let mut sender = Sender::new(at(10));
+        sender.on_fetch(1, 11, u64::MAX, 1000).unwrap();
+        send(&mut sender, 15, 60);
+        assert_eq!(sender.on_ack(at(9)), Err(BadAck::NotSent { height: 9 }));
+        assert_eq!(sender.on_ack(at(12)), Err(BadAck::NotSent { height: 12 }));
+        assert_eq!(sender.on_ack(at(16)), Err(BadAck::NotSent { height: 16 }));
+        let other = Position {
+            height: 15,
+            hash: Digest::ZERO,
+        };
+        assert!(matches!(sender.on_ack(other), Err(BadAck::Diverged { .. })));
+        assert_eq!(sender.on_ack(at(15)), Ok(true));
+    }
+
+    #[test]
+    fn a_new_fetch_starts_over_where_the_receiver_is() {
+        let mut sender = Sender::new(at(0));
+        sender.on_fetch(1, 1, u64::MAX, 1000).unwrap();
+        send(&mut sender, 5, 100);
+        send(&mut sender, 9, 100);
+        sender.on_fetch(2, 6, u64::MAX, 1000).unwrap();
+        assert_eq!((sender.next(), sender.sent_bytes()), (6, 100));
+        assert!(sender.on_fetch(3, 11, u64::MAX, 1000).is_err());
+        assert!(sender.on_fetch(1, 6, u64::MAX, 1000).is_err());
+        sender.invariants().unwrap();
+    }
+
+    #[test]
+    fn a_rate_spreads_the_reads() {
+        let mut sender = Sender::new(at(0));
+        sender.set_rate(1000);
+        sender.on_fetch(1, 1, u64::MAX, 1 << 20).unwrap();
+        send(&mut sender, 1, 500);
+        assert_eq!(sender.wanted(499, 1000), None);
+        assert!(sender.wanted(500, 1000).is_some());
+    }
+}

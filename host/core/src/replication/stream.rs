@@ -1,0 +1,413 @@
+//! A session's frames and the stores' answers: the path of records and of their acknowledgement.
+
+use crate::frame::{Frame, Kind};
+use crate::session::hello::{read_position, write_position};
+use crate::session::{Beat, Heartbeat, Mood, refuse};
+use crate::types::strategy::{Level, Role};
+use crate::types::{Height, Malformed, Position, Reader, Refusal, Writer};
+
+use super::advice::{fetch_frame, halt_frame};
+use super::api::{Action, ConnId};
+use super::lane::Halt;
+use super::pair::Pair;
+use super::sender::BadAck;
+
+impl Pair {
+    pub(super) fn on_session_frame(&mut self, frame: Frame) {
+        let Some(session) = &mut self.session else { return };
+        session.judge.signal(self.now);
+        let conn = session.conn;
+        let role = self.setup.role;
+        let done = match (frame.kind, role) {
+            (Kind::Goodbye, _) => {
+                self.on_goodbye(conn, &frame.payload);
+                Ok(())
+            }
+            (Kind::Heartbeat, _) => self.on_heartbeat(&frame.payload),
+            (kind, _) => {
+                let Some(index) = self.lane_of(frame.namespace) else {
+                    return self.refuse(conn, refuse::unexpected("namespace in a frame"));
+                };
+                match (kind, role) {
+                    (Kind::Records, Role::Receiver) => self.on_records(index, frame),
+                    (Kind::Fetch, Role::Provider) => self.on_fetch(index, &frame),
+                    (Kind::Ack, Role::Provider) => self.on_ack(index, &frame.payload),
+                    (Kind::Halt, _) => self.on_halt(index, &frame.payload),
+                    (Kind::StrategyMessage, _) => {
+                        self.on_strategy_message(index, &frame.payload);
+                        Ok(())
+                    }
+                    (Kind::StrategyState, _) => {
+                        self.on_peer_strategy(index, &frame.payload);
+                        Ok(())
+                    }
+                    (kind, _) => Err(refuse::unexpected(&format!("frame {kind:?} in a session"))),
+                }
+            }
+        };
+        if let Err(refusal) = done {
+            self.remember(refusal.clone());
+            self.out.push(Action::Log {
+                level: Level::Warn,
+                ns: None,
+                text: format!("session closed: {refusal}"),
+            });
+            self.close(conn, Some(refusal.clone()), true);
+            self.remember(refusal);
+        }
+    }
+
+    fn on_heartbeat(&mut self, payload: &[u8]) -> Result<(), Refusal> {
+        let beat = Heartbeat::decode(payload).map_err(|error| refuse::malformed("a heartbeat", &error))?;
+        let Some(session) = &mut self.session else {
+            return Ok(());
+        };
+        session.beats_heard = beat.sequence;
+        session.peer_reasons = beat.reasons;
+        for beat in beat.beats {
+            let Some(index) = self.lane_of(beat.namespace) else {
+                continue;
+            };
+            match self.setup.role {
+                Role::Provider => self.on_receiver_beat(index, beat.durable)?,
+                Role::Receiver => self.on_provider_beat(index, beat.durable)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// A heartbeat cannot overtake the acks before it: the heights are the acknowledged ones.
+    fn on_receiver_beat(&mut self, index: usize, durable: Position) -> Result<(), Refusal> {
+        let Some(lane) = self.lanes.get(index) else {
+            return Ok(());
+        };
+        let acked = lane.sender.acked();
+        if durable.height == acked.height && durable.hash != acked.hash {
+            return Err(refuse::diverged(
+                &lane.setup.namespace,
+                acked.height,
+                &durable.hash,
+                Some(&acked.hash),
+            ));
+        }
+        if durable.height > acked.height {
+            return Err(refuse::unexpected("height in a heartbeat, above what was acknowledged"));
+        }
+        Ok(())
+    }
+
+    fn on_provider_beat(&mut self, index: usize, durable: Position) -> Result<(), Refusal> {
+        let (now, role) = (self.now, self.setup.role);
+        let Some(lane) = self.lanes.get_mut(index) else {
+            return Ok(());
+        };
+        if durable.height < lane.local.height {
+            return Err(refuse::receiver_ahead(&lane.setup.namespace, &lane.local, &durable));
+        }
+        if durable.height == lane.local.height && durable.hash != lane.local.hash {
+            return Err(refuse::diverged(
+                &lane.setup.namespace,
+                durable.height,
+                &lane.local.hash,
+                Some(&durable.hash),
+            ));
+        }
+        // Nothing was owed until now: the stream did not stand still before.
+        if !lane.owed(role) {
+            lane.moved_at = now;
+        }
+        lane.hear_peer(role, durable, now);
+        Ok(())
+    }
+
+    fn on_fetch(&mut self, index: usize, frame: &Frame) -> Result<(), Refusal> {
+        let mut input = Reader::new(&frame.payload);
+        let mut read = || -> Result<_, Malformed> { Ok((input.u64()?, input.u64()?, input.u64()?)) };
+        let (first, last, credit) = read().map_err(|error| refuse::malformed("a fetch", &error))?;
+        let window = self.setup.limits.window_bytes_max;
+        let Some(lane) = self.lanes.get_mut(index) else {
+            return Ok(());
+        };
+        lane.sender
+            .on_fetch(frame.stream, first, last, credit.min(window))
+            .map_err(|text| Refusal::new("protocol", text, "a defect of the standby: report it with both logs"))?;
+        lane.halt = None;
+        lane.moved_at = self.now;
+        Ok(())
+    }
+
+    fn on_ack(&mut self, index: usize, payload: &[u8]) -> Result<(), Refusal> {
+        let durable = read_position(&mut Reader::new(payload)).map_err(|error| refuse::malformed("an ack", &error))?;
+        let (now, role) = (self.now, self.setup.role);
+        let Some(lane) = self.lanes.get_mut(index) else {
+            return Ok(());
+        };
+        match lane.sender.on_ack(durable) {
+            Ok(false) => {}
+            Ok(true) => {
+                lane.hear_peer(role, durable, now);
+                (lane.moved_at, lane.acked) = (now, durable.height);
+                lane.batches += 1;
+            }
+            Err(BadAck::NotSent { height }) => {
+                return Err(refuse::unexpected(&format!(
+                    "ack of height {height}, which ends no run under way"
+                )));
+            }
+            Err(BadAck::Diverged { ours, theirs }) => {
+                return Err(refuse::diverged(
+                    &lane.setup.namespace,
+                    ours.height,
+                    &theirs,
+                    Some(&ours.hash),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn on_records(&mut self, index: usize, frame: Frame) -> Result<(), Refusal> {
+        let now = self.now;
+        let Some(lane) = self.lanes.get_mut(index) else {
+            return Ok(());
+        };
+        let taken = lane
+            .intake
+            .on_records(frame.stream, frame.payload)
+            .map_err(|text| Refusal::new("window", text, "a defect of the provider: report it with both logs"))?;
+        if taken {
+            lane.moved_at = now;
+        }
+        Ok(())
+    }
+
+    fn on_halt(&mut self, index: usize, payload: &[u8]) -> Result<(), Refusal> {
+        let refusal = Refusal::read(&mut Reader::new(payload)).map_err(|error| refuse::malformed("a halt", &error))?;
+        match self.setup.role {
+            // Until the receiver asks again.
+            Role::Provider => {
+                if let Some(lane) = self.lanes.get_mut(index) {
+                    lane.sender.stop();
+                    lane.halt = Some(Halt {
+                        refusal,
+                        until: u64::MAX,
+                    });
+                }
+            }
+            Role::Receiver => self.halt(index, refusal, false),
+        }
+        Ok(())
+    }
+
+    /// One stream stands still; the session goes on.
+    pub(super) fn halt(&mut self, index: usize, refusal: Refusal, tell: bool) {
+        let Some(lane) = self.lanes.get_mut(index) else { return };
+        lane.stand(refusal.clone(), self.now);
+        let ns = Some(lane.setup.namespace.clone());
+        let frame = halt_frame(lane, &refusal);
+        if tell {
+            self.send_session(frame);
+        }
+        self.out.push(Action::Log {
+            level: Level::Warn,
+            ns,
+            text: format!("stream halted: {refusal}"),
+        });
+    }
+
+    pub(super) fn on_local_tip(&mut self, index: usize, durable: Position, applied: Height) {
+        let (now, role) = (self.now, self.setup.role);
+        if role != Role::Provider {
+            return;
+        }
+        let Some(lane) = self.lanes.get_mut(index) else { return };
+        if durable.height >= lane.local.height {
+            lane.move_local(role, durable, applied, now);
+        }
+    }
+
+    pub(super) fn on_ingested(&mut self, index: usize, tip: Position, micros: u64) {
+        let Some(lane) = self.lanes.get_mut(index) else { return };
+        lane.intake.on_ingested(tip, micros);
+        #[cfg(feature = "planted-faults")]
+        if crate::planted::active(crate::planted::Fault::AckBeforeFsync) {
+            let mut out = Writer::with_capacity(40);
+            write_position(&mut out, &tip);
+            let frame = Frame::of(Kind::Ack, lane.tag, 0, out.into_bytes().into());
+            self.send_session(frame);
+        }
+    }
+
+    /// The records were bad, and nothing of the run is in the log. One namespace is at fault, not the session; but two different records
+    /// at one height are the operator's business.
+    pub(super) fn on_rejected(&mut self, index: usize, refusal: Refusal) {
+        let Some(lane) = self.lanes.get_mut(index) else { return };
+        lane.intake.on_ingest_failed();
+        let Some(conn) = self.session.as_ref().map(|session| session.conn) else {
+            return;
+        };
+        if refusal.code == "diverged" {
+            self.close(conn, Some(refusal.clone()), true);
+            return self.remember(refusal);
+        }
+        self.halt(index, refusal, true);
+    }
+
+    /// The only place where an ack is made: after the fsync.
+    pub(super) fn on_synced(&mut self, index: usize, durable: Position, applied: Height, micros: u64) {
+        let (now, role) = (self.now, self.setup.role);
+        let Some(lane) = self.lanes.get_mut(index) else { return };
+        let Some(batch) = lane.intake.on_synced(durable, micros) else {
+            return;
+        };
+        lane.move_local(role, durable, applied, now);
+        lane.count_records(batch.records, batch.bytes);
+        lane.batch = Some(batch);
+        lane.batches += 1;
+        (lane.moved_at, lane.halts) = (now, 0);
+        let tag = lane.tag;
+        if self.session.is_none() {
+            return;
+        }
+        lane.acked = durable.height;
+        let peer = lane
+            .peer
+            .filter(|peer| peer.height >= durable.height)
+            .unwrap_or(durable);
+        lane.hear_peer(role, peer, now);
+        let mut out = Writer::with_capacity(40);
+        write_position(&mut out, &durable);
+        self.send_session(Frame::of(Kind::Ack, tag, 0, out.into_bytes().into()));
+    }
+
+    pub(super) fn on_store_failed(&mut self, index: usize, refusal: Refusal) {
+        let Some(lane) = self.lanes.get_mut(index) else { return };
+        let ns = Some(lane.setup.namespace.clone());
+        lane.store = Some(refusal.clone());
+        lane.intake.on_store_failed();
+        lane.sender.stop();
+        let frame = halt_frame(lane, &refusal);
+        self.send_session(frame);
+        self.out.push(Action::Log {
+            level: Level::Warn,
+            ns,
+            text: format!("store failed: {refusal}"),
+        });
+    }
+
+    pub(super) fn on_store_recovered(&mut self, index: usize) {
+        let Some(lane) = self.lanes.get_mut(index) else { return };
+        lane.store = None;
+        lane.moved_at = self.now;
+        lane.advisor.owes_opened = lane.peer.is_some();
+    }
+
+    pub(super) fn on_read_done(
+        &mut self,
+        index: usize,
+        conn: ConnId,
+        stream: u32,
+        first: Height,
+        last: Position,
+        bytes: u64,
+    ) {
+        if self.session.as_ref().is_none_or(|session| session.conn != conn) {
+            return;
+        }
+        let now = self.now;
+        let Some(lane) = self.lanes.get_mut(index) else { return };
+        if lane.sender.on_read_done(stream, first, last, bytes, now) {
+            lane.count_records((last.height + 1).saturating_sub(first), bytes);
+        }
+    }
+
+    /// The session's own clock: heartbeats out, the judge of those that come in.
+    pub(super) fn settle_session(&mut self) {
+        let heartbeat_ms = self.setup.limits.heartbeat_ms;
+        let Some(session) = &mut self.session else { return };
+        if session.judge.tardy(self.now) == Mood::Dead {
+            let (conn, age) = (session.conn, session.judge.age(self.now));
+            let refusal = refuse::silent(age);
+            self.close(conn, Some(refusal.clone()), false);
+            return self.remember(refusal);
+        }
+        if self.now < session.beat_at {
+            return;
+        }
+        session.beat_at = self.now + heartbeat_ms;
+        session.beats_sent += 1;
+        let (sequence, heard) = (session.beats_sent, session.beats_heard);
+        let beats = self
+            .lanes
+            .iter()
+            .map(|lane| Beat {
+                namespace: lane.tag,
+                durable: lane.local,
+                applied: lane.applied,
+            })
+            .collect();
+        let reasons = self.own_reasons(self.now);
+        let beat = Heartbeat {
+            sequence,
+            heard,
+            beats,
+            reasons,
+        };
+        self.send_session(Frame::node(Kind::Heartbeat, beat.encode()));
+    }
+
+    /// Moves one namespace as far as it goes: reads, runs, fsyncs, fetches, its strategy.
+    pub(super) fn settle_lane(&mut self, index: usize) {
+        let (now, role) = (self.now, self.setup.role);
+        let Some(lane) = self.lanes.get_mut(index) else { return };
+        lane.judge_live(role, now);
+        if role == Role::Receiver && lane.halt.as_ref().is_some_and(|halt| now >= halt.until) {
+            lane.halt = None;
+            lane.moved_at = now;
+            lane.advisor.owes_opened = lane.peer.is_some();
+        }
+        if lane.store.is_some() {
+            return;
+        }
+        let ns = lane.setup.namespace.clone();
+        match role {
+            Role::Provider => {
+                let Some(conn) = self.session.as_ref().map(|session| session.conn) else {
+                    return;
+                };
+                if let Some(wanted) = lane.sender.wanted(now, lane.local.height) {
+                    lane.sender.begin_read(now);
+                    let (stream, first) = (lane.sender.stream(), wanted.first);
+                    self.out.push(Action::Read {
+                        conn,
+                        ns,
+                        stream,
+                        first,
+                        last: wanted.last,
+                        bytes_max: wanted.bytes_max,
+                    });
+                }
+            }
+            Role::Receiver => {
+                if let Some((parent, bytes)) = lane.intake.next_run(now) {
+                    self.out.push(Action::Ingest {
+                        ns: ns.clone(),
+                        parent,
+                        bytes,
+                    });
+                }
+                if lane.intake.begin_sync(now) {
+                    self.out.push(Action::Sync { ns });
+                }
+                if self.session.is_some()
+                    && let Some((stream, fetch)) = lane.intake.open_stream()
+                {
+                    let frame = fetch_frame(lane, stream, fetch);
+                    self.send_session(frame);
+                }
+            }
+        }
+        self.judge_stall(index);
+        self.pump_strategy(index);
+    }
+}
