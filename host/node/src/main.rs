@@ -9,6 +9,7 @@ mod commands;
 mod assembly;
 mod ipc;
 mod rpc;
+mod replication;
 mod namespace;
 mod consensus;
 mod config;

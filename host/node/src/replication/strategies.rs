@@ -1,0 +1,212 @@
+//! The strategies at work: one actor a namespace and kind, each with its own thread, so that one that loops delays nobody else.
+//!
+//! Owns restarts with backoff, quarantine, the fall back to the embedded default and the reload of changed files. Callers see
+//! [`StrategyHandle::handle`], never a channel. Checks no action: `core::replication` does.
+
+mod actor;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use tokio::sync::{oneshot, watch};
+
+use cvp_core::config::StrategyChoice;
+use cvp_core::replication::StrategyRun;
+use cvp_core::session::StrategyId;
+use cvp_core::types::Namespace;
+use cvp_core::types::strategy::chain_sync::{Action, Event, KIND};
+use cvp_core::types::strategy::{Fault, Role};
+use cvp_strategy::{Component, LoadError, Runtime};
+
+use actor::{Actor, Command};
+
+/// The default strategy of kind chain-sync, built by the build script.
+static CHAIN_SYNC: &[u8] = include_bytes!(env!("CVP_CHAIN_SYNC_WASM"));
+
+/// Calls that may wait for one actor: the machine has at most one under way, the rest is room for resets and switches.
+const QUEUE_MAX: usize = 16;
+
+/// A call is given up after this long; the instance's own deadline (2 s to construct, 100 ms to handle) strikes before.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
+
+/// What the strategies of all namespaces share. One a node; cheap to clone.
+#[derive(Clone)]
+pub struct Strategies {
+    runtime: Runtime,
+    default: Component,
+    plugins: PathBuf,
+    traces: Option<PathBuf>,
+}
+
+/// One strategy as status shows it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StrategyState {
+    /// What runs now: the embedded default while the configured one does not.
+    pub running: StrategyId,
+    /// What the configuration names.
+    pub configured: String,
+    /// How the configured one is.
+    pub run: StrategyRun,
+    /// Faults since the start or the last reset.
+    pub faults: u64,
+    /// Why the configured one does not run; empty when it does.
+    pub problem: String,
+}
+
+impl StrategyState {
+    /// As status spells it: `running`, `restarting`, `quarantined`, or `default` when both ends were sent back to the embedded one.
+    pub fn spelling(&self) -> &'static str {
+        match self.run {
+            StrategyRun::Restarting => "restarting",
+            StrategyRun::Quarantined => "quarantined",
+            StrategyRun::Running if self.running.id != self.configured => "default",
+            StrategyRun::Running => "running",
+        }
+    }
+}
+
+/// What a strategy cost so far.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Cost {
+    /// Calls.
+    pub calls: u64,
+    /// Time spent in them, nanoseconds.
+    pub nanos: u64,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    calls: AtomicU64,
+    nanos: AtomicU64,
+}
+
+impl Strategies {
+    /// Starts the engine and loads the embedded default. `cache` holds compiled code, `plugins` is the node's plugin directory.
+    pub fn new(cache: &Path, plugins: &Path) -> Result<Self, LoadError> {
+        let runtime = Runtime::new(Some(cache))?;
+        let default = runtime.load(CHAIN_SYNC)?;
+        Ok(Self {
+            runtime,
+            default,
+            plugins: plugins.to_owned(),
+            traces: None,
+        })
+    }
+
+    /// Records every instance's calls into a file of its own under `directory` (see `core::strategy::trace`).
+    pub fn record_into(mut self, directory: &Path) -> Self {
+        self.traces = Some(directory.to_owned());
+        self
+    }
+
+    /// The embedded default of kind chain-sync.
+    pub fn embedded(&self) -> StrategyId {
+        id_of(&self.default)
+    }
+
+    /// Starts the chain-sync strategy of one namespace. One that cannot be loaded leaves the namespace on the embedded default, with the
+    /// reason in its state. Ends when the last handle is dropped.
+    pub fn start(&self, namespace: &Namespace, role: Role, choice: &StrategyChoice) -> Result<StrategyHandle, Fault> {
+        let (commands, queue) = mpsc::sync_channel(QUEUE_MAX);
+        let counters = Arc::new(Counters::default());
+        let (actor, state) = Actor::new(self.clone(), namespace, role, choice, Arc::clone(&counters));
+        std::thread::Builder::new()
+            .name(format!("strategy-{namespace}"))
+            .spawn(move || actor.run(&queue))
+            .map_err(|e| Fault::new("no-thread", e.to_string()))?;
+        Ok(StrategyHandle {
+            commands,
+            state,
+            counters,
+        })
+    }
+}
+
+fn id_of(component: &Component) -> StrategyId {
+    StrategyId {
+        kind: KIND.into(),
+        id: component.descriptor().id.clone(),
+        version: component.descriptor().version.clone(),
+        sha256: component.sha256(),
+    }
+}
+
+/// One namespace's strategy, as its callers see it.
+#[derive(Clone)]
+pub struct StrategyHandle {
+    commands: mpsc::SyncSender<Command>,
+    state: watch::Receiver<StrategyState>,
+    counters: Arc<Counters>,
+}
+
+impl StrategyHandle {
+    /// Tells the strategy what happened. A fault was dealt with already (restart, quarantine, default): the next call reaches an instance
+    /// that was given `opened` first.
+    pub async fn handle(&self, events: Vec<Event>) -> Result<Vec<Action>, Fault> {
+        let (reply, answer) = oneshot::channel();
+        self.commands
+            .try_send(Command::Handle { events, reply })
+            .map_err(|_| Fault::new("busy", "the strategy's queue is full"))?;
+        match tokio::time::timeout(ANSWER_MAX, answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(Fault::new("ended", "the strategy's thread ended")),
+            Err(_) => Err(Fault::new("deadline", "the strategy did not answer")),
+        }
+    }
+
+    /// Runs the embedded default whatever is configured (the two ends differ), or the configured one again.
+    pub fn use_default(&self, embedded: bool) -> Result<(), Fault> {
+        self.order(Command::UseDefault(embedded))
+    }
+
+    /// Forgives all faults and loads the configured strategy's files again.
+    pub fn reset(&self) -> Result<(), Fault> {
+        self.order(Command::Reset)
+    }
+
+    fn order(&self, command: Command) -> Result<(), Fault> {
+        self.commands
+            .try_send(command)
+            .map_err(|_| Fault::new("busy", "the strategy's queue is full"))
+    }
+
+    /// How it is now.
+    pub fn state(&self) -> StrategyState {
+        self.state.borrow().clone()
+    }
+
+    /// Wakes when [`StrategyHandle::state`] changes.
+    pub fn changes(&self) -> watch::Receiver<StrategyState> {
+        self.state.clone()
+    }
+
+    /// What it cost so far.
+    pub fn cost(&self) -> Cost {
+        Cost {
+            calls: self.counters.calls.load(Ordering::Relaxed),
+            nanos: self.counters.nanos.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// A strategy's settings as the configuration has them (TOML) in the form strategies read (JSON).
+pub fn settings_json(toml_text: &str) -> Result<String, Fault> {
+    let bad = |e: String| Fault::new("bad-settings", format!("the settings are not TOML: {e}"));
+    let table: toml::Table = if toml_text.trim_start().starts_with('{') {
+        let mut wrapped: toml::Table =
+            toml::from_str(&format!("settings = {toml_text}")).map_err(|e| bad(e.message().to_owned()))?;
+        match wrapped.remove("settings") {
+            Some(toml::Value::Table(table)) => table,
+            _ => return Err(bad("not a table".into())),
+        }
+    } else {
+        toml::from_str(toml_text).map_err(|e| bad(e.message().to_owned()))?
+    };
+    serde_json::to_string(&table).map_err(|e| bad(e.to_string()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,400 @@
+//! The actor behind a handle: one loop that takes a command, decides which component may run, and calls it.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{oneshot, watch};
+
+use cvp_core::config::StrategyChoice;
+use cvp_core::replication::StrategyRun;
+use cvp_core::strategy::Strategy as _;
+use cvp_core::strategy::judge::{Judge, Standing};
+use cvp_core::strategy::trace::{Call, Opening};
+use cvp_core::types::strategy::chain_sync::{Action, Event, View};
+use cvp_core::types::strategy::{Fault, Role};
+use cvp_core::types::{Millis, Namespace};
+use cvp_strategy::{Component, Instance, Plugin, Stamp};
+
+use super::{Counters, Strategies, StrategyState, id_of, settings_json};
+
+/// How often files are looked at and restarts are tried while no call comes.
+const TICK: Duration = Duration::from_secs(1);
+
+/// A component that faults this soon after it replaced another is rolled back.
+const EARLY_MS: Millis = 60_000;
+
+pub enum Command {
+    Handle {
+        events: Vec<Event>,
+        reply: oneshot::Sender<Result<Vec<Action>, Fault>>,
+    },
+    UseDefault(bool),
+    Reset,
+}
+
+/// The component the configuration names, when it could be loaded.
+struct Loaded {
+    component: Component,
+    since: Millis,
+    /// What it replaced, until it has proved itself.
+    previous: Option<Component>,
+}
+
+struct Running {
+    instance: Instance,
+    embedded: bool,
+    trace: Option<File>,
+}
+
+pub struct Actor {
+    shared: Strategies,
+    namespace: Namespace,
+    role: Role,
+    choice: StrategyChoice,
+    counters: Arc<Counters>,
+    state: watch::Sender<StrategyState>,
+    begun: Instant,
+    judge: Judge,
+    loaded: Option<Loaded>,
+    problem: String,
+    stamp: Stamp,
+    forced_default: bool,
+    running: Option<Running>,
+    /// The embedded default faulted: no fresh instance of it before this time.
+    default_not_before: Millis,
+    view: Option<View>,
+    stored: Vec<u8>,
+    traces: u64,
+}
+
+impl Actor {
+    pub fn new(
+        shared: Strategies,
+        namespace: &Namespace,
+        role: Role,
+        choice: &StrategyChoice,
+        counters: Arc<Counters>,
+    ) -> (Self, watch::Receiver<StrategyState>) {
+        let (state, watched) = watch::channel(StrategyState {
+            running: shared.embedded(),
+            configured: choice.id.clone(),
+            run: StrategyRun::Running,
+            faults: 0,
+            problem: String::new(),
+        });
+        let mut actor = Self {
+            shared,
+            namespace: namespace.clone(),
+            role,
+            choice: choice.clone(),
+            counters,
+            state,
+            begun: Instant::now(),
+            judge: Judge::new(),
+            loaded: None,
+            problem: String::new(),
+            stamp: Stamp::default(),
+            forced_default: false,
+            running: None,
+            default_not_before: 0,
+            view: None,
+            stored: Vec::new(),
+            traces: 0,
+        };
+        actor.load();
+        actor.publish();
+        (actor, watched)
+    }
+
+    /// Until the last handle is gone.
+    pub fn run(mut self, queue: &Receiver<Command>) {
+        let mut looked = Instant::now();
+        loop {
+            match queue.recv_timeout(TICK) {
+                Ok(Command::Handle { events, reply }) => {
+                    let answer = self.handle(events);
+                    // A caller that went away does not need its answer.
+                    let _ = reply.send(answer);
+                }
+                Ok(Command::UseDefault(embedded)) => {
+                    self.forced_default = embedded;
+                    self.publish();
+                }
+                Ok(Command::Reset) => {
+                    self.judge.reset();
+                    self.load();
+                    self.publish();
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            if looked.elapsed() >= TICK {
+                looked = Instant::now();
+                self.look();
+            }
+        }
+    }
+
+    fn now(&self) -> Millis {
+        u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(Millis::MAX)
+    }
+
+    fn directory(&self) -> PathBuf {
+        self.shared.plugins.join(&self.choice.id)
+    }
+
+    /// Restarts what is due and reloads what changed on disk.
+    fn look(&mut self) {
+        if self.judge.restart_due(self.now()) {
+            self.publish();
+        }
+        if self.choice.id != "default" && Stamp::of(&self.directory()) != self.stamp {
+            self.load();
+            self.publish();
+        }
+    }
+
+    /// Loads the configured component beside the one that runs; it takes over only when it opens and answers `opened` without a fault.
+    fn load(&mut self) {
+        if self.choice.id == "default" {
+            self.check_default_settings();
+            return;
+        }
+        self.stamp = Stamp::of(&self.directory());
+        match self.try_load() {
+            Ok(component) => {
+                let previous = self.loaded.take().map(|old| old.component);
+                tracing::info!(namespace = %self.namespace, id = %self.choice.id,
+                    version = %component.descriptor().version, "load strategy");
+                self.loaded = Some(Loaded {
+                    component,
+                    since: self.now(),
+                    previous,
+                });
+                self.problem.clear();
+                self.judge.reset();
+                self.running = None;
+            }
+            Err(fault) => {
+                tracing::warn!(namespace = %self.namespace, id = %self.choice.id, %fault, "load strategy");
+                self.problem = fault.to_string();
+            }
+        }
+    }
+
+    fn check_default_settings(&mut self) {
+        let settings = settings_json(&self.choice.settings);
+        let checked = settings.and_then(|settings| problems_of(&self.shared.default, &settings));
+        self.problem = match checked {
+            Ok(()) => String::new(),
+            Err(fault) => {
+                tracing::warn!(namespace = %self.namespace, %fault, "read the settings of the default strategy");
+                fault.to_string()
+            }
+        };
+    }
+
+    fn try_load(&self) -> Result<Component, Fault> {
+        let failed = |e: cvp_strategy::LoadError| Fault::new(e.code(), e.to_string());
+        let plugin = Plugin::open(&self.directory()).map_err(failed)?;
+        let component = self.shared.runtime.load_plugin(&plugin).map_err(failed)?;
+        let settings = settings_json(&self.choice.settings)?;
+        problems_of(&component, &settings)?;
+        if let Some(view) = &self.view {
+            let mut shadow = component.open(self.role, self.namespace.as_str(), &settings)?;
+            shadow.handle(vec![self.opened(view.clone())])?;
+        }
+        Ok(component)
+    }
+
+    fn opened(&self, view: View) -> Event {
+        Event::Opened {
+            view,
+            stored: self.stored.clone(),
+        }
+    }
+
+    fn embedded_runs(&self) -> bool {
+        self.forced_default || self.loaded.is_none() || self.judge.standing() != Standing::Running
+    }
+
+    fn handle(&mut self, events: Vec<Event>) -> Result<Vec<Action>, Fault> {
+        if self.judge.restart_due(self.now()) {
+            self.publish();
+        }
+        self.remember(&events);
+        let embedded = self.embedded_runs();
+        let answer = self.call(embedded, events);
+        match &answer {
+            Ok(actions) => {
+                if let Some(Action::Store(bytes)) = actions.iter().rfind(|a| matches!(a, Action::Store(_))) {
+                    self.stored.clone_from(bytes);
+                }
+            }
+            Err(fault) => self.on_fault(embedded, fault),
+        }
+        answer
+    }
+
+    fn remember(&mut self, events: &[Event]) {
+        for event in events {
+            match event {
+                Event::Opened { view, stored } => {
+                    self.view = Some(view.clone());
+                    self.stored.clone_from(stored);
+                }
+                Event::Progress(view) | Event::Tick(view) | Event::Stall { view, .. } => {
+                    self.view = Some(view.clone());
+                }
+                Event::Message(_) | Event::Fault(_) | Event::Other(..) => {}
+            }
+        }
+    }
+
+    fn call(&mut self, embedded: bool, mut events: Vec<Event>) -> Result<Vec<Action>, Fault> {
+        let mut running = match self.running.take() {
+            Some(running) if running.embedded == embedded => running,
+            _ => {
+                let fresh = self.open(embedded)?;
+                // A fresh instance knows nothing: it is opened with the latest view, whatever it is told next.
+                if !matches!(events.first(), Some(Event::Opened { .. }))
+                    && let Some(view) = self.view.clone()
+                {
+                    events.insert(0, self.opened(view));
+                }
+                fresh
+            }
+        };
+        let told = running.trace.is_some().then(|| events.clone());
+        let begun = Instant::now();
+        let answer = running.instance.handle(events);
+        let nanos = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.counters.calls.fetch_add(1, Ordering::Relaxed);
+        self.counters.nanos.fetch_add(nanos, Ordering::Relaxed);
+        if let (Some(file), Some(events)) = (&mut running.trace, told) {
+            let call = Call {
+                events,
+                answer: answer.clone(),
+            };
+            if let Err(error) = file.write_all(&call.encode()) {
+                tracing::warn!(namespace = %self.namespace, %error, "write the strategy's trace");
+                running.trace = None;
+            }
+        }
+        if answer.is_ok() {
+            self.running = Some(running);
+        }
+        answer
+    }
+
+    fn open(&mut self, embedded: bool) -> Result<Running, Fault> {
+        if embedded && self.now() < self.default_not_before {
+            return Err(Fault::new(
+                "restarting",
+                "the embedded strategy starts again in a moment",
+            ));
+        }
+        let component = match &self.loaded {
+            Some(loaded) if !embedded => &loaded.component,
+            _ => &self.shared.default,
+        };
+        // Settings of another strategy, or bad ones, mean nothing to the default.
+        let own = !embedded || (self.choice.id == "default" && self.problem.is_empty());
+        let settings = if own {
+            settings_json(&self.choice.settings)?
+        } else {
+            "{}".to_owned()
+        };
+        let instance = component.open(self.role, self.namespace.as_str(), &settings)?;
+        Ok(Running {
+            instance,
+            embedded,
+            trace: self.open_trace(settings),
+        })
+    }
+
+    fn open_trace(&mut self, settings: String) -> Option<File> {
+        let directory = self.shared.traces.as_ref()?;
+        self.traces += 1;
+        let name = format!("{}-{}-{}.trace", self.namespace, self.role.as_str(), self.traces);
+        let opening = Opening {
+            role: self.role,
+            namespace: self.namespace.to_string(),
+            settings,
+        };
+        let written = File::create(directory.join(name)).and_then(|mut file| {
+            file.write_all(&opening.encode())?;
+            Ok(file)
+        });
+        written
+            .inspect_err(|error| tracing::warn!(namespace = %self.namespace, %error, "open a trace file"))
+            .ok()
+    }
+
+    fn on_fault(&mut self, embedded: bool, fault: &Fault) {
+        self.running = None;
+        let now = self.now();
+        if embedded {
+            if fault.code != "restarting" {
+                self.default_not_before = now + 1_000;
+                tracing::warn!(namespace = %self.namespace, %fault, "run the embedded strategy");
+            }
+            return;
+        }
+        let early = self.loaded.as_mut().filter(|it| now < it.since + EARLY_MS);
+        if let Some(loaded) = early
+            && let Some(previous) = loaded.previous.take()
+        {
+            tracing::warn!(namespace = %self.namespace, id = %self.choice.id, %fault,
+                version = %previous.descriptor().version, "roll back to the strategy before");
+            loaded.component = previous;
+            self.problem = format!("the new file faulted and was rolled back: {fault}");
+        } else {
+            self.problem = fault.to_string();
+            let standing = self.judge.on_fault(now).as_str();
+            tracing::warn!(namespace = %self.namespace, id = %self.choice.id, %fault, standing, "run strategy");
+        }
+        self.publish();
+    }
+
+    fn publish(&self) {
+        let component = match &self.loaded {
+            Some(loaded) if !self.embedded_runs() => &loaded.component,
+            _ => &self.shared.default,
+        };
+        let unloaded = self.choice.id != "default" && self.loaded.is_none();
+        let next = StrategyState {
+            running: id_of(component),
+            configured: self.choice.id.clone(),
+            run: match self.judge.standing() {
+                _ if unloaded => StrategyRun::Quarantined,
+                Standing::Running => StrategyRun::Running,
+                Standing::Restarting { .. } => StrategyRun::Restarting,
+                Standing::Quarantined => StrategyRun::Quarantined,
+            },
+            faults: self.judge.faults(),
+            problem: self.problem.clone(),
+        };
+        self.state.send_if_modified(|state| {
+            let changed = *state != next;
+            *state = next;
+            changed
+        });
+    }
+}
+
+fn problems_of(component: &Component, settings: &str) -> Result<(), Fault> {
+    let problems = component
+        .check_settings(settings)
+        .map_err(|e| Fault::new(e.code(), e.to_string()))?;
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let text: Vec<_> = problems.iter().map(|p| format!("{} {}", p.path, p.message)).collect();
+    Err(Fault::new("bad-settings", text.join("; ")))
+}
