@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Formatting, lints, unit tests, the simulator, and tests with real processes. CVP_TEST_FULL=1 runs the full counts.
+set -euo pipefail
+cd "$(dirname "$0")"
+. ./examples/environment.sh
+
+need_for_build
+need_for_sdk
+step "Formatting"
+cargo fmt --all --check
+step "Building (the first time compiles RocksDB: 15 to 25 minutes on two cores)"
+cargo build --release --locked -p cvp
+step "Lints"
+cargo clippy --release --locked --workspace --exclude cvp-sim --all-targets -- -D warnings
+cargo clippy --release --locked -p cvp-sim --all-targets -- -D warnings
+if command -v cargo-deny >/dev/null; then
+  step "Licences and sources of dependencies"
+  cargo deny --offline check licenses bans sources
+fi
+if command -v cargo-component >/dev/null; then
+  step "The strategies with cargo component"
+  (cd examples/strategy && cargo component build --release --target-dir "$CARGO_TARGET_DIR/component")
+fi
+
+# The simulator switches on core's planted faults: it is never built together with the node.
+step "Simulator: ${CVP_SIM_SEEDS:-500} fresh seeds, planted faults"
+cargo test --release --locked -p cvp-sim
+step "Unit and process tests"
+if command -v cargo-nextest >/dev/null; then
+  cargo nextest run --release --locked --workspace --exclude cvp-sim --no-fail-fast
+else
+  cargo test --release --locked --workspace --exclude cvp-sim --no-fail-fast
+fi
