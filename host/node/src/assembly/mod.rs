@@ -1,3 +1,12 @@
 //! The only place that builds and wires: start order, stop order, change of role.
+//!
+//! Owns the order in which the rooms of a node come up and go down. Decides nothing about the pair or the chains.
+
+mod chains;
+mod node;
+mod operator;
+mod view;
 
 pub mod verify;
+
+pub use node::{Ready, run};

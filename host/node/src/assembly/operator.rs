@@ -1,0 +1,82 @@
+//! What the running node answers its operator.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use cvp_core::config::{PairRole, Value as ConfigValue};
+use serde_json::{Value, json};
+
+use super::node::Node;
+use super::verify::{self, Wanted};
+use crate::ipc::{Failure, Operator, Progress, Request};
+
+impl Operator for Node {
+    fn role(&self) -> PairRole {
+        self.config().role()
+    }
+
+    fn answer(
+        self: Arc<Self>,
+        request: Request,
+        progress: Progress,
+    ) -> Pin<Box<dyn Future<Output = Result<Value, Failure>> + Send>> {
+        Box::pin(async move {
+            match request {
+                Request::Status => encode(&self.status().await),
+                Request::Enable => self.set_enabled(true).await,
+                Request::Disable => self.set_enabled(false).await,
+                Request::NamespaceList => {
+                    let names = self.chains().names();
+                    let names: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
+                    Ok(json!({"namespaces": names}))
+                }
+                Request::Verify { namespace, from, to } => {
+                    let wanted = Wanted { namespace, from, to };
+                    blocking(move || verify::verify_running(self.chains(), &wanted, &progress)).await
+                }
+                Request::Upgrade { .. } | Request::PluginList | Request::PluginReset { .. } => {
+                    Err(Failure::failed("not-ready", "not available in this build", ""))
+                }
+            }
+        })
+    }
+}
+
+impl Node {
+    /// Sets `cvp.enable`: on disk first, then in the running pair.
+    async fn set_enabled(self: &Arc<Self>, enabled: bool) -> Result<Value, Failure> {
+        let _one_at_a_time = self.changing.lock().await;
+        if self.config().dynamic.cvp.enable == enabled {
+            let word = if enabled { "enabled" } else { "disabled" };
+            return Err(Failure::refused(
+                if enabled { "already-enabled" } else { "already-disabled" },
+                format!("cvp is {word} already"),
+                "nothing was changed",
+            ));
+        }
+        let node = Arc::clone(self);
+        blocking(move || {
+            node.root()
+                .edit("dynamic.toml", "cvp.enable", ConfigValue::Flag(enabled))?;
+            node.change_config(|config| config.dynamic.cvp.enable = enabled);
+            Ok(())
+        })
+        .await?;
+        self.pair_enabled(enabled).await;
+        tracing::info!(enabled, "cvp switched by the operator");
+        Ok(json!({"enabled": enabled}))
+    }
+}
+
+/// Runs disk work off the runtime's threads.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Failure> + Send + 'static) -> Result<T, Failure> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => Err(Failure::failed("internal", error.to_string(), "see the node's log")),
+    }
+}
+
+fn encode<T: serde::Serialize>(value: &T) -> Result<Value, Failure> {
+    serde_json::to_value(value).map_err(|error| Failure::failed("internal", error.to_string(), "report it"))
+}
