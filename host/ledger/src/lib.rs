@@ -4,6 +4,7 @@
 //! after a crash (their write-ahead log is off). Owns `data/{log,state,index}` of one namespace. Does not know where records come from.
 
 mod store;
+mod bring_up;
 mod verify;
 mod pending;
 mod databases;
@@ -14,3 +15,6 @@ mod options;
 
 pub use options::{Shared, StoreOptions};
 pub use store::Store;
+
+#[cfg(test)]
+mod tests;

@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use cvp_core::ledger::LedgerError;
-use cvp_core::record::{RECORD_BYTES_MAX, check_genesis, check_span, parse, record_length};
+use cvp_core::record::{BadPart, BadRecord, RECORD_BYTES_MAX, check_genesis, check_span, parse, record_length};
 use cvp_core::types::{Digest, Height, Position};
 
-use crate::segment::{HEADER_BYTES, Segment, sync_directory};
+use crate::options::StoreOptions;
+use crate::segment::{HEADER_BYTES, MAKING, Segment, check_room, sync_directory};
 
 /// The log. Appends need `&mut`; reads take what they need in one short look and read the file without it.
 pub(crate) struct Log {
@@ -18,8 +19,10 @@ pub(crate) struct Log {
     namespace: Digest,
     segment_bytes: u64,
     segments: Vec<Segment>,
-    /// Files written since the last [`Log::take_dirty`].
-    dirty: Vec<(Arc<File>, PathBuf)>,
+    /// Room that stays free on the file system, bytes.
+    reserve_bytes: u64,
+    /// Whether the newest segment was written since the last [`Log::take_dirty`].
+    dirty: bool,
 }
 
 /// Where bytes of consecutive records lie in one file.
@@ -49,7 +52,7 @@ impl Log {
         directory: &Path,
         namespace: Digest,
         genesis: &Bytes,
-        segment_bytes: u64,
+        options: &StoreOptions,
         applied: Option<Height>,
     ) -> Result<(Self, Position), LedgerError> {
         let disk = |operation, e: std::io::Error| LedgerError::disk(operation, directory.display(), e);
@@ -60,27 +63,24 @@ impl Log {
         let mut paths: Vec<PathBuf> = Vec::new();
         for entry in std::fs::read_dir(directory).map_err(|e| disk("list", e))? {
             let path = entry.map_err(|e| disk("list", e))?.path();
-            if path.extension().is_some_and(|e| e == "seg") {
-                paths.push(path);
+            match path.extension() {
+                Some(extension) if extension == "seg" => paths.push(path),
+                // A crash came while a segment was being made; nothing is in it.
+                Some(extension) if extension == MAKING => std::fs::remove_file(&path).map_err(|e| disk("remove", e))?,
+                _ => {}
             }
         }
         paths.sort();
         let mut log = Self {
             directory: directory.to_owned(),
             namespace,
-            segment_bytes: segment_bytes.clamp(1 << 20, 1 << 31),
+            segment_bytes: options.segment_bytes.clamp(1 << 20, 1 << 31),
             segments: Vec::new(),
-            dirty: Vec::new(),
+            reserve_bytes: options.reserve_bytes,
+            dirty: false,
         };
         for path in &paths {
-            match Segment::open(path, &namespace, true) {
-                Ok(segment) => log.segments.push(segment),
-                // A crash while a segment was being made leaves one without header, and nothing in it.
-                Err(LedgerError::Corrupt { .. }) if Some(path) == paths.last() && is_blank(path) => {
-                    std::fs::remove_file(path).map_err(|e| disk("remove", e))?;
-                }
-                Err(error) => return Err(error),
-            }
+            log.segments.push(Segment::open(path, &namespace, true)?);
         }
         log.load(genesis, applied)
     }
@@ -90,18 +90,27 @@ impl Log {
         for (segment, next) in self.segments.iter_mut().zip(starts.iter().skip(1)) {
             segment.load_sealed(*next)?;
         }
-        if self.segments.is_empty() || starts.first() != Some(&0) {
-            if applied.is_some() || !starts.is_empty() {
-                let what = "the first segment is missing, but there are blocks above it";
-                return Err(LedgerError::corrupt(self.directory.display(), what));
-            }
+        if starts.first().is_some_and(|first| *first != 0) || (starts.is_empty() && applied.is_some()) {
+            let what = "the first segment is missing, but there are blocks above it";
+            return Err(LedgerError::corrupt(self.directory.display(), what));
+        }
+        if applied.is_none() && self.holds_nothing(genesis)? {
             self.begin(genesis)?;
         }
         let tip = self.scan_newest(genesis, applied)?;
         Ok((self, tip))
     }
 
-    /// Writes genesis into a first segment, durably.
+    /// Whether this is a first start, or the first start was cut short while it wrote genesis.
+    fn holds_nothing(&self, genesis: &Bytes) -> Result<bool, LedgerError> {
+        let [only] = self.segments.as_slice() else {
+            return Ok(self.segments.is_empty());
+        };
+        let whole = read_record(only, HEADER_BYTES)?.is_some_and(|b| check_genesis(&self.namespace, b).is_ok());
+        Ok(!whole && !has_bytes_behind(only, HEADER_BYTES + genesis.len() as u64)?)
+    }
+
+    /// Writes genesis into the first segment, durably.
     fn begin(&mut self, genesis: &Bytes) -> Result<(), LedgerError> {
         check_genesis(&self.namespace, genesis.clone())?;
         self.append(&[genesis.len()], 0, genesis)?;
@@ -152,10 +161,15 @@ impl Log {
         if applied > reached || reached.is_none() {
             return Err(LedgerError::corrupt(segment.path.display(), torn));
         }
-        if has_bytes_behind(segment)? {
+        if has_bytes_behind(segment, u64::from(segment.end))? {
             tracing::warn!(segment = %segment.path.display(), end = segment.end, "cut the torn tail of the log: {torn}");
             segment.cut_tail()?;
         }
+        // What a crash left of unsynced records is counted as durable from here on, so it must be.
+        segment
+            .file
+            .sync_data()
+            .map_err(|e| LedgerError::disk("fdatasync", segment.path.display(), e))?;
         let tip = tip.ok_or_else(|| LedgerError::corrupt(segment.path.display(), "no genesis record"))?;
         let own = parse(genesis)
             .map_err(|e| LedgerError::corrupt("genesis", e.what))?
@@ -171,39 +185,25 @@ impl Log {
         Ok(tip)
     }
 
-    /// Appends records of the given lengths, the first at `first`. One write for all that fit the segment; no fsync.
+    /// Appends records of the given lengths, the first at `first`: one write into one segment, all of them or none. No fsync.
     pub(crate) fn append(&mut self, lengths: &[usize], first: Height, bytes: &[u8]) -> Result<(), LedgerError> {
-        let (mut index, mut start) = (0, 0);
-        while index < lengths.len() {
-            self.make_room(lengths[index] as u64, first + index as u64)?;
-            let Some(segment) = self.segments.last_mut() else { break };
-            let (offset, mut end) = (segment.end, start);
-            let mut offsets = Vec::new();
-            while index < lengths.len() {
-                let behind = u64::from(offset) + (end - start + lengths[index]) as u64;
-                if behind > segment.size {
-                    break;
-                }
-                offsets.push(offset + (end - start) as u32);
-                end += lengths[index];
-                index += 1;
-            }
-            segment
-                .file
-                .write_all_at(&bytes[start..end], u64::from(offset))
-                .map_err(|e| LedgerError::disk("write", segment.path.display(), e))?;
-            segment.offsets.extend(offsets);
-            segment.end = offset + (end - start) as u32;
-            let dirty = (segment.file.clone(), segment.path.clone());
-            if self.dirty.last().is_none_or(|(_, path)| *path != dirty.1) {
-                self.dirty.push(dirty);
-            }
-            start = end;
+        self.make_room(bytes.len() as u64, first)?;
+        let Some(segment) = self.segments.last_mut() else {
+            return Err(LedgerError::corrupt(self.directory.display(), "there is no segment"));
+        };
+        segment
+            .file
+            .write_all_at(bytes, u64::from(segment.end))
+            .map_err(|e| LedgerError::disk("write", segment.path.display(), e))?;
+        for length in lengths {
+            segment.offsets.push(segment.end);
+            segment.end += *length as u32;
         }
+        self.dirty = true;
         Ok(())
     }
 
-    /// Rolls to a new segment when a record of `length` bytes does not fit the newest one.
+    /// Rolls to a new segment when `length` bytes do not fit the newest one. The old one is made durable first.
     fn make_room(&mut self, length: u64, height: Height) -> Result<(), LedgerError> {
         let fits = self
             .segments
@@ -213,25 +213,42 @@ impl Log {
             return Ok(());
         }
         let size = self.segment_bytes.max(HEADER_BYTES + length);
-        let new = Segment::create(&self.directory, &self.namespace, height, size)?;
-        if let Some(sealed) = self.segments.last() {
-            sealed.write_sidecar()?;
+        if size > u64::from(u32::MAX) {
+            return Err(LedgerError::Refused(BadRecord {
+                height,
+                part: BadPart::Header,
+                reason: format!("a span of {length} bytes is larger than any segment"),
+            }));
         }
+        check_room(&self.directory, size, self.reserve_bytes)?;
+        if let Some(sealed) = self.segments.last_mut() {
+            sealed.seal()?;
+        }
+        let new = Segment::create(&self.directory, &self.namespace, height, size)?;
         self.segments.push(new);
         Ok(())
     }
 
-    /// The files to fsync so that all that was appended is durable.
-    pub(crate) fn take_dirty(&mut self) -> Vec<(Arc<File>, PathBuf)> {
-        std::mem::take(&mut self.dirty)
+    /// The file to fsync so that all that was appended is durable: what lies in older segments is already.
+    pub(crate) fn take_dirty(&mut self) -> Option<(Arc<File>, PathBuf)> {
+        let newest = self.segments.last().filter(|_| self.dirty);
+        self.dirty = false;
+        newest.map(|segment| (segment.file.clone(), segment.path.clone()))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn dangerous_replace_file(&mut self, file: File) {
+        if let Some(newest) = self.segments.last_mut() {
+            newest.file = Arc::new(file);
+        }
     }
 
     fn sync_dirty(&mut self) -> Result<(), LedgerError> {
-        for (file, path) in self.take_dirty() {
-            file.sync_data()
-                .map_err(|e| LedgerError::disk("fdatasync", path.display(), e))?;
-        }
-        Ok(())
+        let Some((file, path)) = self.take_dirty() else {
+            return Ok(());
+        };
+        file.sync_data()
+            .map_err(|e| LedgerError::disk("fdatasync", path.display(), e))
     }
 
     fn segment_of(&self, height: Height) -> Option<&Segment> {
@@ -297,10 +314,9 @@ fn read_record(segment: &Segment, at: u64) -> Result<Option<Bytes>, LedgerError>
     Ok(Some(bytes.freeze()))
 }
 
-/// Whether anything but zeros stands behind the last record.
-fn has_bytes_behind(segment: &Segment) -> Result<bool, LedgerError> {
+/// Whether anything but zeros stands from file offset `at` on.
+fn has_bytes_behind(segment: &Segment, mut at: u64) -> Result<bool, LedgerError> {
     let mut buffer = vec![0; 1 << 20];
-    let mut at = u64::from(segment.end);
     while at < segment.size {
         let count = buffer.len().min((segment.size - at) as usize);
         segment
@@ -313,14 +329,4 @@ fn has_bytes_behind(segment: &Segment) -> Result<bool, LedgerError> {
         at += count as u64;
     }
     Ok(false)
-}
-
-/// Whether the file at `path` is too short for a header or begins with zeros: its making was cut short.
-fn is_blank(path: &Path) -> bool {
-    let Ok(file) = File::open(path) else { return false };
-    let mut bytes = [0; HEADER_BYTES as usize];
-    match file.read_exact_at(&mut bytes, 0) {
-        Err(_) => true,
-        Ok(()) => bytes.iter().all(|b| *b == 0),
-    }
 }

@@ -38,6 +38,10 @@ pub struct StoreOptions {
     pub ring_bytes: usize,
     /// Log bytes after which the databases are flushed, so that bringing them up after a crash stays short.
     pub flush_every_bytes: u64,
+    /// Room that a new segment leaves on the file system, for control records and the databases, bytes.
+    pub reserve_bytes: u64,
+    /// Log bytes appended and not applied after which `append` syncs and applies itself: bounds memory when nobody else does.
+    pub pending_bytes_max: u64,
     /// Memory shared with other stores.
     pub shared: Shared,
 }
@@ -48,6 +52,8 @@ impl Default for StoreOptions {
             segment_bytes: 256 << 20,
             ring_bytes: 32 << 20,
             flush_every_bytes: 512 << 20,
+            reserve_bytes: 64 << 20,
+            pending_bytes_max: 256 << 20,
             shared: Shared::default(),
         }
     }

@@ -70,10 +70,17 @@ pub(crate) struct Pending {
     state: HashMap<Vec<u8>, (Option<Vec<u8>>, Height)>,
     hashes: HashMap<[u8; 32], Place>,
     texts: HashMap<Digest, Height>,
+    log_bytes: u64,
 }
 
 impl Pending {
+    /// Log bytes of the spans that are not applied yet.
+    pub(crate) fn log_bytes(&self) -> u64 {
+        self.log_bytes
+    }
+
     pub(crate) fn push(&mut self, span: PendingSpan) {
+        self.log_bytes += span.log_bytes;
         for (key, value) in &span.state {
             self.state.insert(key.clone(), (value.clone(), span.last.height));
         }
@@ -110,6 +117,7 @@ impl Pending {
     /// Forgets the `count` oldest spans: the databases hold them now.
     pub(crate) fn drop_applied(&mut self, count: usize) {
         for span in self.spans.drain(..count.min(self.spans.len())).collect::<Vec<_>>() {
+            self.log_bytes -= span.log_bytes;
             for (key, _) in &span.state {
                 if self
                     .state

@@ -16,6 +16,8 @@ pub(crate) const HEADER_BYTES: u64 = 64;
 const MAGIC: &[u8; 8] = b"CVPSEG\r\n";
 const INDEX_MAGIC: &[u8; 8] = b"CVPIDX\r\n";
 const VERSION: u32 = 1;
+/// Extension of a segment that is being made; what a crash leaves of it is removed at the next start.
+pub(crate) const MAKING: &str = "new";
 /// Records whose offsets one sidecar can hold: more than any segment does.
 const INDEX_RECORDS_MAX: usize = 1 << 24;
 
@@ -46,33 +48,30 @@ impl Segment {
         self.first + self.offsets.len() as u64
     }
 
-    /// Makes a segment of `size` bytes in `directory` and fsyncs both. Answers `Full` when there is no room; then nothing is left behind.
+    /// Makes a segment of `size` bytes in `directory`, durably: under another name first, so that a `.seg` always has its header. Answers
+    /// `Full` when there is no room; then nothing is left behind.
     pub(crate) fn create(directory: &Path, namespace: &Digest, first: Height, size: u64) -> Result<Self, LedgerError> {
         let path = directory.join(file_name(first));
+        let making = path.with_extension(MAKING);
         let file = File::options()
             .read(true)
             .write(true)
             .create(true)
             .truncate(true)
-            .open(&path)
-            .map_err(|e| disk("create", &path, e))?;
+            .open(&making)
+            .map_err(|e| disk("create", &making, e))?;
         if let Err(error) = rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, size) {
             if error == rustix::io::Errno::NOSPC {
-                let _ = std::fs::remove_file(&path);
-                let free = rustix::fs::statvfs(directory).map_or(0, |s| s.f_bavail * s.f_frsize);
-                let path = directory.display().to_string();
-                return Err(LedgerError::Full {
-                    path,
-                    bytes_free: free,
-                    bytes_wanted: size,
-                });
+                let _ = std::fs::remove_file(&making);
+                return Err(full(directory, size));
             }
             // A file system without fallocate still takes the records; only the room is not sure.
-            file.set_len(size).map_err(|e| disk("size", &path, e))?;
+            file.set_len(size).map_err(|e| disk("size", &making, e))?;
         }
         file.write_all_at(&header(namespace, first), 0)
-            .map_err(|e| disk("write", &path, e))?;
-        file.sync_all().map_err(|e| disk("fsync", &path, e))?;
+            .map_err(|e| disk("write", &making, e))?;
+        file.sync_all().map_err(|e| disk("fsync", &making, e))?;
+        std::fs::rename(&making, &path).map_err(|e| disk("rename", &making, e))?;
         sync_directory(directory)?;
         Ok(Self {
             first,
@@ -84,6 +83,18 @@ impl Segment {
         })
     }
 
+    /// Gives back the room behind the last record and makes the file durable: it takes no more records. The next segment is made only
+    /// after this, so a crash can tear the newest segment alone.
+    pub(crate) fn seal(&mut self) -> Result<(), LedgerError> {
+        self.file
+            .set_len(u64::from(self.end))
+            .map_err(|e| disk("truncate", &self.path, e))?;
+        self.size = u64::from(self.end);
+        self.file.sync_all().map_err(|e| disk("fsync", &self.path, e))?;
+        self.write_sidecar();
+        Ok(())
+    }
+
     /// Opens the file at `path` and checks its header; the records are not looked at yet.
     pub(crate) fn open(path: &Path, namespace: &Digest, writable: bool) -> Result<Self, LedgerError> {
         let file = File::options()
@@ -92,6 +103,10 @@ impl Segment {
             .open(path)
             .map_err(|e| disk("open", path, e))?;
         let size = file.metadata().map_err(|e| disk("stat", path, e))?.len();
+        if size < HEADER_BYTES {
+            let what = format!("{size} bytes are no segment");
+            return Err(LedgerError::corrupt(path.display(), what));
+        }
         let mut bytes = [0; HEADER_BYTES as usize];
         file.read_exact_at(&mut bytes, 0).map_err(|e| disk("read", path, e))?;
         let first = u64::from_le_bytes([
@@ -129,7 +144,8 @@ impl Segment {
             return Ok(());
         }
         self.scan_lengths(wanted)?;
-        self.write_sidecar()
+        self.write_sidecar();
+        Ok(())
     }
 
     /// Walks the records by their lengths alone.
@@ -176,8 +192,8 @@ impl Segment {
         (count == wanted && rising).then_some((offsets, end))
     }
 
-    /// Writes the sidecar of a segment that takes no more records. Losing it costs a scan, so it is not fsynced.
-    pub(crate) fn write_sidecar(&self) -> Result<(), LedgerError> {
+    /// Writes the sidecar of a segment that takes no more records. Losing it costs a scan, so it is neither fsynced nor insisted on.
+    fn write_sidecar(&self) {
         let mut out = Writer::with_capacity(self.offsets.len() * 4 + 64);
         out.raw(INDEX_MAGIC);
         out.u64(self.first);
@@ -187,7 +203,9 @@ impl Segment {
         let sum = Digest::of(out.as_slice());
         out.digest(&sum);
         let path = self.sidecar();
-        std::fs::write(&path, out.into_bytes()).map_err(|e| disk("write", &path, e))
+        if let Err(error) = std::fs::write(&path, out.into_bytes()) {
+            tracing::warn!(path = %path.display(), "cannot write the index of a segment, the next start scans it: {error}");
+        }
     }
 
     /// Offset behind the record at `index`.
@@ -204,6 +222,23 @@ impl Segment {
             self.file.set_len(self.size).map_err(|e| disk("size", &self.path, e))?;
         }
         self.file.sync_all().map_err(|e| disk("fsync", &self.path, e))
+    }
+}
+
+/// Refuses early, so that the last room on a disk stays for control records and for the databases.
+pub(crate) fn check_room(directory: &Path, size: u64, reserve_bytes: u64) -> Result<(), LedgerError> {
+    let free = rustix::fs::statvfs(directory).map_err(|e| disk("statvfs", directory, e))?;
+    if free.f_bavail.saturating_mul(free.f_frsize) < size.saturating_add(reserve_bytes) {
+        return Err(full(directory, size.saturating_add(reserve_bytes)));
+    }
+    Ok(())
+}
+
+fn full(directory: &Path, bytes_wanted: u64) -> LedgerError {
+    LedgerError::Full {
+        path: directory.display().to_string(),
+        bytes_free: rustix::fs::statvfs(directory).map_or(0, |s| s.f_bavail.saturating_mul(s.f_frsize)),
+        bytes_wanted,
     }
 }
 

@@ -1,26 +1,30 @@
 //! [`Store`]: core's trait `Ledger` over the log and the databases.
 //!
-//! Locks, outermost first: `apply_lock`, `sync_lock` (each serialises its call), then `inner` (short looks). The databases are read
-//! without a lock; a reader looks at the pending changes first, which leave only after the databases hold them.
+//! Locks, outermost first: `append_lock`, `apply_lock`, `sync_lock` (each serialises its call), then `inner` (short looks). The databases
+//! are read without a lock; a reader looks at the pending changes first, which leave only after the databases hold them.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use cvp_core::ledger::{Ledger, LedgerError, Place, Run, Tips, VerifyReport};
-use cvp_core::record::{Accumulator, ChainTip, Delta, RECORD_BYTES_MAX, Span, check_span, namespace_digest, parse};
+use cvp_core::ledger::{Ledger, LedgerError, Place, Run, Tips, VerifyReport, check_follows, end_of};
+use cvp_core::record::{
+    Accumulator, BadPart, BadRecord, ChainTip, Delta, PartKind, RECORD_BYTES_MAX, Span, namespace_digest, parse,
+    record_length,
+};
 use cvp_core::types::{Digest, Height, Namespace, Position};
 use parking_lot::{Mutex, RwLock};
 
+use crate::bring_up::bring_up;
 use crate::databases::{Change, Databases, Marker};
 use crate::log::Log;
 use crate::options::StoreOptions;
 use crate::pending::{Pending, PendingSpan};
 use crate::ring::Ring;
+use crate::segment::sync_directory;
 
 /// Spans that one apply writes in one batch.
 const APPLY_SPANS_MAX: usize = 64;
-/// Log bytes read at once while the databases are brought up.
-const REPLAY_BYTES: usize = 4 << 20;
 
 struct Inner {
     log: Log,
@@ -29,16 +33,26 @@ struct Inner {
     tips: Tips,
     tip: ChainTip,
     accumulator: Accumulator,
-    /// Accumulator of the last [`Ledger::commitment_after`], so that the maker's own append does not compute it again.
-    prepared: Option<(Height, Digest, Accumulator)>,
+    prepared: Option<Prepared>,
     failed: Option<LedgerError>,
+}
+
+/// Accumulator of the last [`Ledger::commitment_after`], so that the maker's own append does not compute it again.
+struct Prepared {
+    /// The tip it was computed on.
+    below: Position,
+    /// Digest of the encoded delta it was computed for.
+    delta: Digest,
+    accumulator: Accumulator,
 }
 
 /// One namespace's ledger on disk.
 pub struct Store {
     inner: RwLock<Inner>,
+    append_lock: Mutex<()>,
     sync_lock: Mutex<()>,
     apply_lock: Mutex<u64>,
+    fsyncs: AtomicU64,
     pub(crate) databases: Databases,
     pub(crate) namespace: Digest,
     genesis: Position,
@@ -60,10 +74,13 @@ impl Store {
     ) -> Result<Self, LedgerError> {
         let digest = namespace_digest(namespace);
         std::fs::create_dir_all(data).map_err(|e| LedgerError::disk("create", data.display(), e))?;
+        if let Some(parent) = data.parent().filter(|parent| parent.is_dir()) {
+            sync_directory(parent)?;
+        }
         let databases = Databases::open(data, &options.shared)?;
         let marker = databases.state_marker()?;
         let applied = marker.as_ref().map(|m| m.position.height);
-        let (log, tip) = Log::open(&data.join("log"), digest, &genesis, options.segment_bytes, applied)?;
+        let (log, tip) = Log::open(&data.join("log"), digest, &genesis, &options, applied)?;
         let genesis = log.position_of(0)?;
         if let Some(marker) = &marker {
             let found = log.position_of(marker.position.height)?;
@@ -100,7 +117,9 @@ impl Store {
         };
         Ok(Self {
             inner: RwLock::new(inner),
+            append_lock: Mutex::new(()),
             sync_lock: Mutex::new(()),
+            fsyncs: AtomicU64::new(0),
             apply_lock: Mutex::new(0),
             databases,
             namespace: digest,
@@ -116,9 +135,20 @@ impl Store {
         self.databases.flush(true)
     }
 
+    /// How many group commits reached the disk: fewer than calls of `sync` when callers share one.
+    pub fn fsyncs(&self) -> u64 {
+        self.fsyncs.load(Ordering::Relaxed)
+    }
+
     /// The directory this store lives in.
     pub fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    /// Puts `file` where the newest segment's is, so that tests meet a disk that fails.
+    #[cfg(test)]
+    pub(crate) fn dangerous_replace_file(&self, file: std::fs::File) {
+        self.inner.write().log.dangerous_replace_file(file);
     }
 
     fn sound(inner: &Inner) -> Result<(), LedgerError> {
@@ -166,33 +196,14 @@ impl Store {
 
     /// Everything `append` must know holds before a byte is written.
     fn check(&self, inner: &Inner, span: &Span) -> Result<PendingSpan, LedgerError> {
-        let tip = inner.tips.appended;
-        if span.first() != tip.height + 1 {
-            return Err(LedgerError::Gap {
-                tip,
-                first: span.first(),
-            });
-        }
-        if span.parent() != tip.hash {
-            return Err(LedgerError::Diverged {
-                height: tip.height,
-                ours: tip.hash,
-                theirs: span.parent(),
-            });
-        }
-        let mut last = None;
-        for record in span.records() {
-            if last.is_none() {
-                inner.tip.check_next(&record)?;
-            }
-            last = Some(record);
-        }
-        let expected = last.map_or(Digest::ZERO, |record| record.header().state);
+        let below = inner.tips.appended;
+        check_follows(span, below, &inner.tip)?;
+        let (_, expected) = end_of(span)?;
         let mut pending = PendingSpan::of(span, inner.accumulator.clone())?;
+        let own = span.records().next().filter(|_| span.count() == 1);
+        let delta = own.map(|record| record.header().delta);
         pending.accumulator = match &inner.prepared {
-            Some((height, digest, sum)) if span.count() == 1 && *height == tip.height && *digest == expected => {
-                sum.clone()
-            }
+            Some(prepared) if prepared.below == below && delta == Some(prepared.delta) => prepared.accumulator.clone(),
             _ => self.accumulate(inner, pending.state.iter().map(|(k, v)| (k.as_slice(), v.as_deref())))?,
         };
         let found = pending.accumulator.digest();
@@ -204,6 +215,19 @@ impl Store {
             });
         }
         Ok(pending)
+    }
+
+    /// The long part, checks and reads of old values, shares the lock with readers; the tip cannot move, because `append_lock` is held.
+    /// Answers the new tip and how many log bytes wait to be applied.
+    fn append_checked(&self, span: &Span) -> Result<(Position, u64), LedgerError> {
+        let pending = {
+            let inner = self.inner.read();
+            Self::sound(&inner)?;
+            self.check(&inner, span)?
+        };
+        let mut inner = self.inner.write();
+        let position = Self::write(&mut inner, span, pending)?;
+        Ok((position, inner.pending.log_bytes()))
     }
 
     fn write(inner: &mut Inner, span: &Span, pending: PendingSpan) -> Result<Position, LedgerError> {
@@ -268,6 +292,7 @@ impl Store {
     ) -> Result<(Bytes, Height), LedgerError> {
         let place = {
             let inner = self.inner.read();
+            Self::sound(&inner)?;
             let last = last.min(inner.tips.durable.height);
             let not_found = || LedgerError::NotFound {
                 height: first,
@@ -292,8 +317,10 @@ impl Store {
         last: Height,
         bytes_max: usize,
     ) -> Result<(Bytes, Height), LedgerError> {
-        let place = self.inner.read().log.place(first, last, bytes_max);
-        let to = self.inner.read().tips.durable.height;
+        let (place, to) = {
+            let inner = self.inner.read();
+            (inner.log.place(first, last, bytes_max), inner.tips.durable.height)
+        };
         let place = place.ok_or(LedgerError::NotFound {
             height: first,
             from: 0,
@@ -317,19 +344,20 @@ impl Ledger for Store {
     }
 
     fn append(&self, span: Span) -> Result<Position, LedgerError> {
-        let result = {
-            let mut inner = self.inner.write();
-            Self::sound(&inner)?;
-            self.check(&inner, &span)
-                .and_then(|pending| Self::write(&mut inner, &span, pending))
-        };
-        self.keep(result)
+        let _one = self.append_lock.lock();
+        let result = self.append_checked(&span);
+        let (position, pending_bytes) = self.keep(result)?;
+        if pending_bytes > self.options.pending_bytes_max {
+            self.sync()?;
+            self.apply()?;
+        }
+        Ok(position)
     }
 
     fn sync(&self) -> Result<Position, LedgerError> {
         let wanted = self.inner.read().tips.appended;
         let _one = self.sync_lock.lock();
-        let (files, appended) = {
+        let (file, appended) = {
             let mut inner = self.inner.write();
             Self::sound(&inner)?;
             if inner.tips.durable.height >= wanted.height {
@@ -337,11 +365,12 @@ impl Ledger for Store {
             }
             (inner.log.take_dirty(), inner.tips.appended)
         };
-        let synced = files.iter().try_for_each(|(file, path)| {
+        let synced = file.map_or(Ok(()), |(file, path)| {
             file.sync_data()
                 .map_err(|e| LedgerError::disk("fdatasync", path.display(), e))
         });
         self.keep(synced)?;
+        self.fsyncs.fetch_add(1, Ordering::Relaxed);
         self.inner.write().tips.durable = appended;
         Ok(appended)
     }
@@ -409,25 +438,42 @@ impl Ledger for Store {
     }
 
     fn state_applied(&self, key: &[u8]) -> Result<Option<Vec<u8>>, LedgerError> {
+        Self::sound(&self.inner.read())?;
         self.keep(self.databases.state(key))
     }
 
     fn commitment_after(&self, delta: &Delta) -> Result<Digest, LedgerError> {
+        let part = delta.encode().map_err(|e| {
+            let height = self.tips().appended.height + 1;
+            let part = BadPart::Part(PartKind::Delta);
+            LedgerError::Refused(BadRecord {
+                height,
+                part,
+                reason: e.what,
+            })
+        })?;
         let result = {
             let inner = self.inner.read();
             Self::sound(&inner)?;
             let changes = delta.0.iter().map(|(k, v)| (k.as_slice(), v.as_deref()));
-            self.accumulate(&inner, changes)
-                .map(|sum| (inner.tips.appended.height, sum))
+            self.accumulate(&inner, changes).map(|sum| (inner.tips.appended, sum))
         };
-        let (height, sum) = self.keep(result)?;
-        let digest = sum.digest();
-        self.inner.write().prepared = Some((height, digest, sum));
+        let (below, accumulator) = self.keep(result)?;
+        let digest = accumulator.digest();
+        self.inner.write().prepared = Some(Prepared {
+            below,
+            delta: Digest::of(&part),
+            accumulator,
+        });
         Ok(digest)
     }
 
     fn find_transaction(&self, hash: &[u8; 32]) -> Result<Option<Place>, LedgerError> {
-        let pending = self.inner.read().pending.place(hash);
+        let pending = {
+            let inner = self.inner.read();
+            Self::sound(&inner)?;
+            inner.pending.place(hash)
+        };
         match pending {
             Some(place) => Ok(Some(place)),
             None => self.keep(self.databases.place(hash)),
@@ -435,7 +481,11 @@ impl Ledger for Store {
     }
 
     fn knows_text(&self, digest: &Digest) -> Result<bool, LedgerError> {
-        let pending = self.inner.read().pending.knows_text(digest);
+        let pending = {
+            let inner = self.inner.read();
+            Self::sound(&inner)?;
+            inner.pending.knows_text(digest)
+        };
         if pending {
             Ok(true)
         } else {
@@ -452,78 +502,8 @@ impl Ledger for Store {
 fn last_hash(bytes: &[u8], first: Height, last: Height) -> Option<Digest> {
     let mut rest = bytes;
     for _ in first..last {
-        let length = cvp_core::record::record_length(rest).ok()??;
+        let length = record_length(rest).ok()??;
         rest = rest.get(length..)?;
     }
     Some(parse(rest).ok()?.hash())
-}
-
-/// Brings both databases up to `tip` and answers the accumulator there.
-fn bring_up(
-    log: &Log,
-    databases: &Databases,
-    namespace: Digest,
-    tip: Position,
-    marker: Option<Marker>,
-) -> Result<Accumulator, LedgerError> {
-    let indexed = databases.index_height()?;
-    let mut accumulator = marker.as_ref().map_or_else(Accumulator::new, |m| m.accumulator.clone());
-    let state_from = marker.as_ref().map_or(0, |m| m.position.height + 1);
-    let mut next = state_from.min(indexed.map_or(0, |height| height + 1));
-    if next <= tip.height {
-        tracing::info!(
-            from = next,
-            to = tip.height,
-            "bringing state and indexes up from the log"
-        );
-    }
-    while next <= tip.height {
-        // One record at a time below the state's marker would be needless: both databases take whole runs, cut where the marker stands.
-        let last = if next < state_from {
-            (state_from - 1).min(tip.height)
-        } else {
-            tip.height
-        };
-        let missing = || LedgerError::corrupt("log", format!("record {next} is missing"));
-        let place = log.place(next, last, REPLAY_BYTES).ok_or_else(missing)?;
-        let bytes = place.read()?;
-        let span = if next == 0 {
-            let length = cvp_core::record::record_length(&bytes)
-                .ok()
-                .flatten()
-                .ok_or_else(missing)?;
-            cvp_core::record::check_genesis(&namespace, bytes.slice(..length))?
-        } else {
-            check_span(&namespace, log.position_of(next - 1)?, bytes)?
-        };
-        let mut pending = PendingSpan::of(&span, accumulator.clone())?;
-        let change = [Change {
-            state: &pending.state,
-            index: &pending.index,
-        }];
-        if indexed.is_none_or(|height| span.last().height > height) {
-            databases.write_index(&change, span.last().height)?;
-        }
-        if next >= state_from {
-            let keys = pending.state.iter().map(|(key, _)| key.as_slice());
-            let old = databases.states(keys)?;
-            for ((key, new), old) in pending.state.iter().zip(&old) {
-                accumulator.replace(key, old.as_deref(), new.as_deref());
-            }
-            pending.accumulator = accumulator.clone();
-            let marker = Marker {
-                position: span.last(),
-                accumulator: accumulator.clone(),
-            };
-            databases.write_state(
-                &[Change {
-                    state: &pending.state,
-                    index: &[],
-                }],
-                &marker,
-            )?;
-        }
-        next = span.last().height + 1;
-    }
-    Ok(accumulator)
 }

@@ -1,0 +1,141 @@
+//! What the store must withstand: crashes, torn tails, failing and full disks, flipped bits.
+
+mod crash;
+mod faults;
+mod speed;
+mod torn;
+
+use std::path::Path;
+
+use bytes::Bytes;
+use cvp_core::ledger::contract::{self, ChainMaker};
+use cvp_core::ledger::{Ledger, LedgerError};
+use cvp_core::types::Namespace;
+use tempfile::TempDir;
+
+use crate::{Shared, Store, StoreOptions};
+
+/// Small segments, so that a test meets several.
+fn options() -> StoreOptions {
+    StoreOptions {
+        segment_bytes: 1 << 20,
+        ring_bytes: 64 << 10,
+        flush_every_bytes: 1 << 20,
+        shared: Shared::new(8 << 20, 8 << 20),
+        ..StoreOptions::default()
+    }
+}
+
+fn open_in(data: &Path, maker: &ChainMaker) -> Result<Store, LedgerError> {
+    Store::open(data, &maker.namespace, maker.genesis.clone(), options())
+}
+
+fn settle(store: &Store) {
+    store.sync().unwrap();
+    store.apply().unwrap();
+}
+
+/// A store in a directory that goes with it.
+struct InDirectory {
+    store: Store,
+    _directory: TempDir,
+}
+
+macro_rules! delegate {
+    ($($name:ident($($argument:ident: $kind:ty),*) -> $result:ty;)*) => {
+        impl Ledger for InDirectory {
+            $(fn $name(&self, $($argument: $kind),*) -> $result { self.store.$name($($argument),*) })*
+        }
+    };
+}
+
+delegate! {
+    genesis() -> cvp_core::types::Position;
+    tips() -> cvp_core::ledger::Tips;
+    history_from() -> u64;
+    append(span: cvp_core::record::Span) -> Result<cvp_core::types::Position, LedgerError>;
+    sync() -> Result<cvp_core::types::Position, LedgerError>;
+    apply() -> Result<cvp_core::types::Position, LedgerError>;
+    read(first: u64, last: u64, bytes_max: usize) -> Result<cvp_core::ledger::Run, LedgerError>;
+    hash_at(height: u64) -> Result<Option<cvp_core::types::Digest>, LedgerError>;
+    record(height: u64) -> Result<Option<Bytes>, LedgerError>;
+    state(key: &[u8]) -> Result<Option<Vec<u8>>, LedgerError>;
+    state_applied(key: &[u8]) -> Result<Option<Vec<u8>>, LedgerError>;
+    commitment_after(delta: &cvp_core::record::Delta) -> Result<cvp_core::types::Digest, LedgerError>;
+    find_transaction(hash: &[u8; 32]) -> Result<Option<cvp_core::ledger::Place>, LedgerError>;
+    knows_text(digest: &cvp_core::types::Digest) -> Result<bool, LedgerError>;
+    verify(from: u64, to: u64, progress: &mut dyn FnMut(u64)) -> Result<cvp_core::ledger::VerifyReport, LedgerError>;
+}
+
+#[test]
+fn it_keeps_the_contract() {
+    contract::run_all(&|namespace: &Namespace, genesis| {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path(), namespace, genesis, options()).unwrap();
+        Box::new(InDirectory {
+            store,
+            _directory: directory,
+        })
+    });
+}
+
+#[test]
+fn it_opens_again_with_the_same_chain() {
+    let (directory, maker) = (tempfile::tempdir().unwrap(), ChainMaker::new("global", 16));
+    let mut records = Vec::new();
+    for round in 0..3 {
+        let store = open_in(directory.path(), &maker).unwrap();
+        assert_eq!(store.tips().applied.height, round * 30);
+        records.extend(maker.extend(&store, 30, 3, 20_000));
+        settle(&store);
+        assert!(store.directory() == directory.path());
+        if round == 1 {
+            // Closed in order: state and index are on disk. Else they come from the log.
+            store.close().unwrap();
+        }
+    }
+    let store = open_in(directory.path(), &maker).unwrap();
+    let mut next = 1;
+    while next <= 90 {
+        let run = store.read(next, 90, 200_000).unwrap();
+        let expected = &records[next as usize - 1..run.last.height as usize];
+        assert!(run.bytes == expected.concat(), "records from {next}");
+        next = run.last.height + 1;
+    }
+    let report = store.verify(0, u64::MAX, &mut |_| ()).unwrap();
+    assert_eq!((report.checked, report.first_bad), (91, None));
+    assert!(report.state_checked && report.state_chain_checked);
+    assert!(segments(directory.path()) > 3);
+    drop(store);
+    for entry in std::fs::read_dir(directory.path().join("log")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|e| e == "idx") {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    let store = open_in(directory.path(), &maker).unwrap();
+    assert!(
+        store.record(45).unwrap().unwrap() == records[44],
+        "offsets are found without sidecars"
+    );
+}
+
+fn segments(data: &Path) -> usize {
+    let entries = std::fs::read_dir(data.join("log")).unwrap();
+    entries
+        .filter(|e| e.as_ref().unwrap().path().extension().is_some_and(|e| e == "seg"))
+        .count()
+}
+
+#[test]
+fn another_genesis_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    open_in(directory.path(), &ChainMaker::new("global", 16)).unwrap();
+    let other = open_in(directory.path(), &ChainMaker::new("global", 17)).err().unwrap();
+    assert!(matches!(other, LedgerError::Diverged { height: 0, .. }), "{other}");
+    let other = open_in(directory.path(), &ChainMaker::new("ns1", 16)).err().unwrap();
+    assert!(
+        matches!(other, LedgerError::Corrupt { .. } | LedgerError::Refused(_)),
+        "{other}"
+    );
+}
