@@ -66,7 +66,7 @@ function read(file) {
 async function setup() {
   const sdk = await connect();
   const transaction = new Transaction.BVMBuilder(sm2.getAddress(), sdk.manager)
-    .invoke("0x0000000000000000000000000000000000ffff06", "SetChainID", "hhppcc")
+    .invoke("0x0000000000000000000000000000000000ffff06", "SetChainID", ["hhppcc"])
     .build();
   transaction.sign(sm2);
   const receipt = (await (await sdk.contracts.invoke(transaction).send()).poll(20)).result;

@@ -16,6 +16,7 @@ pub type Changes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 /// The built-in contract that holds the chain id.
 pub const CHAIN_ID_CONTRACT: Address = {
     let mut address = [0; 20];
+    address[17] = 0xff;
     address[18] = 0xff;
     address[19] = 0x06;
     Address(address)
