@@ -13,8 +13,6 @@ mod state;
 mod submission;
 
 #[cfg(test)]
-mod fake;
-#[cfg(test)]
 pub(crate) mod tests;
 
 pub use chain::{Chain, ChainOptions, TX_VERSION};

@@ -6,13 +6,12 @@ use std::time::Duration;
 use cvp_core::chain::genesis::{Genesis, genesis};
 use cvp_core::chain::sign::{Signer, Transfer};
 use cvp_core::chain::takeover_delta;
-use cvp_core::ledger::Ledger;
+use cvp_core::ledger::{Ledger, MemoryLedger};
 use cvp_core::record::{Delta, check_span, namespace_digest, parse};
 use cvp_core::types::{Height, Hostname, Incarnation, Namespace, NodeRole, Refusal};
 use serde_json::Value;
 
 use super::chain::wall_clock;
-use super::fake::FakeLedger;
 use super::{Chain, ChainOptions, ChainState, Verifier};
 
 pub const ONE: Incarnation = Incarnation { number: 1, id: [1; 16] };
@@ -21,7 +20,7 @@ const WAIT: Duration = Duration::from_secs(20);
 /// A chain and what signs on it.
 pub struct Fixture {
     pub chain: Arc<Chain>,
-    pub ledger: Arc<FakeLedger>,
+    pub ledger: Arc<MemoryLedger>,
     pub rich: Signer,
     nonce: std::sync::atomic::AtomicU64,
 }
@@ -44,7 +43,7 @@ impl Fixture {
             ..Genesis::default()
         };
         let record = genesis(&namespace(), &content).unwrap();
-        let ledger = Arc::new(FakeLedger::new(&namespace(), record));
+        let ledger = Arc::new(MemoryLedger::open(&namespace(), record).unwrap());
         let mut chosen = ChainOptions::new(namespace(), NodeRole::Vp);
         chosen.order.batch_timeout = Duration::from_millis(5);
         options(&mut chosen);
@@ -197,7 +196,7 @@ async fn the_role_changes_in_place_and_the_takeover_block_is_empty() {
 async fn a_failed_disk_stops_the_namespace_with_its_reason() {
     let fixture = Fixture::maker();
     fixture.send(&fixture.rich, 1, "").await;
-    fixture.ledger.break_disk();
+    fixture.ledger.fail_next_sync();
     let transfer = fixture.transfer(&fixture.rich, 1, "");
     fixture.chain.submit(&transfer).await.unwrap();
     let mut state = fixture.chain.watch_state();

@@ -143,19 +143,6 @@ impl Block {
             receipts: record.receipts().map_err(damaged)?,
         })
     }
-
-    /// Keys and values that this block wrote.
-    pub fn delta_entries(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, RpcError> {
-        let record = self.record()?;
-        let delta = record.delta().map_err(damaged)?;
-        let mut entries = Vec::new();
-        for entry in delta.iter() {
-            if let (key, Some(value)) = entry.map_err(damaged)? {
-                entries.push((key.to_vec(), value.to_vec()));
-            }
-        }
-        Ok(entries)
-    }
 }
 
 /// Transactions and receipts of one block, decoded one by one.
