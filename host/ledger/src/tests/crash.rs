@@ -22,7 +22,7 @@ fn child_that_writes() {
     loop {
         maker.extend(&store, 3, 2, 9_000);
         println!("durable {}", store.sync().unwrap().height);
-        if store.tips().durable.height % 2 == 0 {
+        if store.tips().durable.height.is_multiple_of(2) {
             store.apply().unwrap();
         }
     }
