@@ -1,25 +1,17 @@
 //! Which keys of the node's own files a promotion rewrites. Everything else in them stays as the operator wrote it.
 
 use super::plan::Plan;
-
-/// A value as TOML holds it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum EditValue {
-    /// A string.
-    Text(String),
-    /// An array of strings.
-    Texts(Vec<String>),
-}
+use crate::config::Value;
 
 /// One key of one file under `configuration/`.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct ConfigEdit {
     /// Path below `configuration/`, e.g. `dynamic.toml`, `global/ns_dynamic.toml`.
     pub file: String,
     /// Dotted key.
     pub key: &'static str,
     /// New value.
-    pub value: EditValue,
+    pub value: Value,
 }
 
 /// The edits of step `configuration`, in order. Each file is replaced as a whole, so a crash leaves it old or new; doing them again
@@ -28,7 +20,7 @@ pub fn configuration_edits(plan: &Plan) -> Vec<ConfigEdit> {
     let text = |file: &str, key, value: &str| ConfigEdit {
         file: file.to_owned(),
         key,
-        value: EditValue::Text(value.to_owned()),
+        value: Value::Text(value.to_owned()),
     };
     let mut edits = Vec::new();
     for namespace in &plan.namespaces {
@@ -41,7 +33,7 @@ pub fn configuration_edits(plan: &Plan) -> Vec<ConfigEdit> {
     edits.push(ConfigEdit {
         file: "dynamic.toml".into(),
         key: "cvp.remote",
-        value: EditValue::Texts(vec![String::new()]),
+        value: Value::Texts(vec![String::new()]),
     });
     edits.push(text("dynamic.toml", "cvp.node_type", "provider"));
     edits

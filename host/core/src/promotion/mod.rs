@@ -12,7 +12,7 @@ mod run;
 mod step;
 mod target;
 
-pub use edits::{ConfigEdit, EditValue, configuration_edits};
+pub use edits::{ConfigEdit, configuration_edits};
 pub use journal::{Append, Entry, JOURNAL_BYTES, Journal, JournalError};
 pub use plan::{Plan, PlannedNamespace};
 pub use preflight::{

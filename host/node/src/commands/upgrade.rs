@@ -1,13 +1,112 @@
-//! `cvp upgrade`.
+//! `cvp upgrade`: makes a receiver the provider, or lists what that would meet.
 
-use super::Context;
-use crate::ipc::{Exit, Failure};
+use serde_json::Value;
+
+use super::output::{Context, decode, print_line};
+use crate::ipc::{Exit, Failure, Request};
+use crate::promotion::view::{UpgradeLine, UpgradeView};
 
 /// Arguments of `upgrade`.
 #[derive(clap::Args, Debug)]
-pub struct Arguments {}
+pub struct Arguments {
+    /// Only list the preflight; nothing is changed.
+    #[arg(long)]
+    dry_run: bool,
+    /// Go on without the provider's private keys.
+    #[arg(long)]
+    allow_missing_keys: bool,
+    /// A target that accepts connections and stays silent is really down.
+    #[arg(long)]
+    target_is_down: bool,
+}
 
-/// Runs `upgrade`.
-pub fn run(_context: &Context, _arguments: &Arguments) -> Result<Exit, Failure> {
-    Err(Failure::failed("not-ready", "not available in this build", ""))
+/// Runs `upgrade`. Exit codes: 0 done, 1 a step failed, 4 refused (nothing changed), 6 a check failed in a dry run.
+pub fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Failure> {
+    let request = Request::Upgrade {
+        dry_run: arguments.dry_run,
+        allow_missing_keys: arguments.allow_missing_keys,
+        target_is_down: arguments.target_is_down,
+    };
+    let mut shown = 0;
+    let answer = context.call(&request, |line: Value| {
+        if !context.json {
+            shown += 1;
+            if let Ok(line) = serde_json::from_value::<UpgradeLine>(line) {
+                print_line(&line.to_string());
+            }
+        }
+    })?;
+    let answer: UpgradeView = decode(answer)?;
+    if context.json {
+        context.print(&answer, |_| String::new());
+    } else {
+        // Progress lines may have been dropped on the way; then the whole is shown.
+        if shown < answer.checks.len() + answer.steps.len() {
+            answer.lines().for_each(|line| print_line(&line.to_string()));
+        }
+        print_line(&summary(&answer, arguments.dry_run));
+    }
+    Ok(exit(&answer, arguments.dry_run))
+}
+
+fn exit(answer: &UpgradeView, dry_run: bool) -> Exit {
+    match (answer.refused(), dry_run) {
+        (true, true) => Exit::CheckFailed,
+        (true, false) => Exit::Refused,
+        (false, _) if answer.failed_step().is_some() => Exit::Failed,
+        (false, _) => Exit::Done,
+    }
+}
+
+fn summary(answer: &UpgradeView, dry_run: bool) -> String {
+    if answer.refused() {
+        return "an upgrade is refused; nothing was changed".to_owned();
+    }
+    if dry_run {
+        return "an upgrade is possible; nothing was changed".to_owned();
+    }
+    if let Some(step) = answer.failed_step() {
+        return format!(
+            "step {} failed: {}; correct the cause and repeat `cvp upgrade`: it goes on from there",
+            step.id, step.message
+        );
+    }
+    match &answer.serving {
+        Some(serving) => {
+            let heights: Vec<String> = serving
+                .namespaces
+                .iter()
+                .map(|(name, tip)| format!("{name} at {}", tip.height))
+                .collect();
+            format!("this node serves as {} ({})", serving.hostname, heights.join(", "))
+        }
+        None => "done".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view(verdict: &str, state: &str) -> UpgradeView {
+        decode(serde_json::json!({
+            "checks": [{"id": "tls-name", "verdict": verdict, "message": "m", "help": "h"}],
+            "steps": [{"id": "fence", "state": state}],
+            "serving": {"hostname": "node1", "namespaces": {"global": {"height": 120}}},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn each_outcome_has_its_exit_code() {
+        let code = |verdict, state, dry| exit(&view(verdict, state), dry).code();
+        assert_eq!(code("warn", "done", false), 0);
+        assert_eq!(code("pass", "failed", false), 1);
+        assert_eq!(code("fail", "done", false), 4);
+        assert_eq!(code("fail", "done", true), 6);
+        assert_eq!(
+            summary(&view("pass", "done"), false),
+            "this node serves as node1 (global at 120)"
+        );
+    }
 }

@@ -4,4 +4,4 @@
 
 mod root;
 
-pub use root::Root;
+pub use root::{Root, read_tree};

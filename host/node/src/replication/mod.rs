@@ -1,3 +1,201 @@
-//! The pair at work: sessions, streams and strategies. The only room that knows link, ledger and strategy together.
+//! Replication: the host around core's machine. Moves bytes between links, ledgers and strategies as the machine says.
+//!
+//! Owns the task that owns the machine, the threads that touch ledgers for it, and the pair's control files. Decides nothing about spans,
+//! sessions or fencing: core does. The block producer never waits on anything here: it is followed by its watch.
 
+mod dialer;
+mod driver;
+mod files;
+mod setup;
 pub mod strategies;
+mod worker;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::thread;
+
+use cvp_core::config::Remote;
+use cvp_core::replication::{Event, PairStatus, Setup};
+use cvp_core::types::{Millis, Namespace, Refusal};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::link::{Accepted, SharedTls};
+use crate::namespace::{Chain, ChainSet};
+use driver::{Command, Driver, INBOUND_MAX, Inbound};
+
+pub use dialer::Remotes;
+pub use files::{ControlFiles, FileError};
+pub use setup::SetupSource;
+use strategies::StrategyHandle;
+
+/// Files that may wait to be written; the machine has a few under way at most.
+const WRITES_MAX: usize = 64;
+
+/// The strategy of each namespace.
+pub type StrategyHandles = HashMap<Namespace, StrategyHandle>;
+
+/// What the task works with, whatever its role.
+struct Environment {
+    chains: ChainSet,
+    tls: SharedTls,
+    remotes: Remotes,
+    known: Vec<Remote>,
+    files: ControlFiles,
+    writer: FileWriter,
+}
+
+/// Everything replication needs from the assembly.
+pub struct Options {
+    /// The machine's setup.
+    pub setup: Setup,
+    /// The chains that are open.
+    pub chains: ChainSet,
+    /// The TLS set; none when `p2p.enableTLS = false`.
+    pub tls: SharedTls,
+    /// Reads `cvp.remote` afresh.
+    pub remotes: Remotes,
+    /// Hosts behind addresses that `cvp.remote` does not name: the last receiver, the predecessor.
+    pub known: Vec<Remote>,
+    /// Control files.
+    pub files: ControlFiles,
+    /// The strategy of each chain.
+    pub strategies: StrategyHandles,
+    /// Links that are accepted (see [`crate::link::Listener`]).
+    pub accepted: mpsc::Receiver<Accepted>,
+}
+
+/// What the pair allows this node.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Standing {
+    /// Provider: blocks may be made.
+    pub may_make: bool,
+    /// This node's place was taken.
+    pub fenced: Option<Refusal>,
+}
+
+/// The handle; clone it freely.
+#[derive(Clone)]
+pub struct Replication {
+    inbound: mpsc::Sender<Inbound>,
+    standing: watch::Receiver<Standing>,
+}
+
+impl Replication {
+    /// Starts the task. `strategies` is given where its answers go.
+    ///
+    /// # Errors
+    /// The system gave no thread for the control files.
+    pub fn start(options: Options) -> std::io::Result<Replication> {
+        let (inbound, arrived) = mpsc::channel(INBOUND_MAX);
+        let (send_standing, standing) = watch::channel(Standing::default());
+        let environment = Environment {
+            chains: options.chains,
+            tls: options.tls,
+            remotes: options.remotes,
+            known: options.known,
+            files: options.files,
+            writer: FileWriter::start()?,
+        };
+        let driver = Driver::new(
+            options.setup,
+            environment,
+            options.strategies,
+            inbound.clone(),
+            send_standing,
+        );
+        tokio::spawn(driver.drive(arrived, options.accepted));
+        Ok(Replication { inbound, standing })
+    }
+
+    /// The pair's status, and the time it is of on the machine's clock; `None` when the task does not answer any more.
+    pub async fn status(&self) -> Option<(PairStatus, Millis)> {
+        self.ask(Command::Status).await
+    }
+
+    /// Changes of what the pair allows this node.
+    pub fn watch_standing(&self) -> watch::Receiver<Standing> {
+        self.standing.clone()
+    }
+
+    /// `cvp.enable` changed.
+    pub async fn set_enabled(&self, enabled: bool) {
+        let _ = self.ask(|done| Command::Enable(enabled, done)).await;
+    }
+
+    /// Ends every session and every work on the ledgers: the role is about to change.
+    pub async fn quiesce(&self) {
+        let _ = self.ask(Command::Quiesce).await;
+    }
+
+    /// Goes on in another role, with the same chains and with strategies started for that role. [`Replication::quiesce`] comes before.
+    pub async fn become_role(&self, setup: Setup, strategies: StrategyHandles) {
+        let _ = self
+            .ask(|done| Command::Become(Box::new(setup), strategies, done))
+            .await;
+    }
+
+    /// Ends the links with what is queued and stops.
+    pub async fn shutdown(&self) {
+        let _ = self.ask(Command::Shutdown).await;
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
+        let (send, answer) = oneshot::channel();
+        self.inbound.send(Inbound::Command(command(send))).await.ok()?;
+        answer.await.ok()
+    }
+}
+
+/// Tells the machine each advance of a chain; waiting for room in its queue is what coalesces them.
+async fn follow_tips(chain: Arc<Chain>, epoch: u64, inbound: mpsc::Sender<Inbound>) {
+    let mut tips = chain.watch_tips();
+    loop {
+        let now = *tips.borrow_and_update();
+        let event = Event::LocalTip {
+            ns: chain.namespace().clone(),
+            durable: now.durable,
+            applied: now.applied.height,
+        };
+        if inbound.send(Inbound::Core(epoch, event)).await.is_err() || tips.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Tells the machine each change of a strategy's instance.
+async fn follow_strategy(ns: Namespace, handle: StrategyHandle, epoch: u64, inbound: mpsc::Sender<Inbound>) {
+    let mut changes = handle.changes();
+    loop {
+        let state = changes.borrow_and_update().clone();
+        let event = Event::StrategyState {
+            ns: ns.clone(),
+            id: state.running,
+            run: state.run,
+            faults: state.faults,
+        };
+        if inbound.send(Inbound::Core(epoch, event)).await.is_err() || changes.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The one thread that writes control files, in the order asked for.
+struct FileWriter(mpsc::Sender<Box<dyn FnOnce() + Send>>);
+
+impl FileWriter {
+    fn start() -> std::io::Result<FileWriter> {
+        let (send, mut jobs) = mpsc::channel::<Box<dyn FnOnce() + Send>>(WRITES_MAX);
+        thread::Builder::new().name("control-files".into()).spawn(move || {
+            while let Some(job) = jobs.blocking_recv() {
+                job();
+            }
+        })?;
+        Ok(FileWriter(send))
+    }
+
+    fn run(&self, job: impl FnOnce() + Send + 'static) {
+        if self.0.try_send(Box::new(job)).is_err() {
+            tracing::error!("too many control files wait for the disk");
+        }
+    }
+}

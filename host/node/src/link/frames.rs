@@ -1,0 +1,245 @@
+//! Frames over a link: one task reads, one writes; both ends of each queue are bounded.
+//!
+//! A payload is read straight into the buffer that goes to the ledger, and written from the buffer that came from it. Frames leave in the
+//! order in which they were queued.
+
+use std::future::Future;
+use std::io::IoSlice;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use cvp_core::frame::{Frame, FrameHeader, HEADER_BYTES, Side};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinHandle};
+use tokio::time::timeout;
+
+use super::error::{LinkError, from_io};
+use super::stream::Stream;
+use super::{Link, Peer};
+
+/// Frames that may wait to be written; a peer that lets more pile up does not read. Records are bounded by their credit besides.
+const QUEUE_FRAMES_MAX: usize = 256;
+/// A frame that has begun must go on arriving, and one being written must go on leaving.
+const PROGRESS_MS_MAX: u64 = 10_000;
+/// Time for the last words of a link that is being closed.
+const GOODBYE_MS_MAX: u64 = 1_000;
+/// Read-ahead for headers and small payloads.
+const AHEAD_BYTES: usize = 16 << 10;
+/// Allocated at once for a payload; longer ones grow as they arrive, so a length alone costs no memory.
+const FIRST_BYTES_MAX: usize = 4 << 20;
+
+/// What a link reports.
+#[derive(Debug)]
+pub enum LinkEvent {
+    /// A whole, checked frame.
+    Frame(Frame),
+    /// The link has ended; nothing follows.
+    Closed(LinkError),
+}
+
+/// The sending side of an open link; dropping it ends the link at once.
+#[derive(Debug)]
+pub struct Connection {
+    queue: Option<mpsc::Sender<Frame>>,
+    reader: AbortHandle,
+    writer: Option<JoinHandle<()>>,
+    /// The far end.
+    pub peer: Peer,
+}
+
+/// Queues frames on a link from a thread that may wait.
+#[derive(Clone, Debug)]
+pub struct FrameSender(mpsc::WeakSender<Frame>);
+
+impl FrameSender {
+    /// Queues one frame, waiting for room; `false`: the link has ended.
+    pub fn send_blocking(&self, frame: Frame) -> bool {
+        self.0.upgrade().is_some_and(|queue| queue.blocking_send(frame).is_ok())
+    }
+}
+
+impl Connection {
+    /// Starts the two tasks of `link`. `side` bounds what is read; `report` is told each frame and, once, the end. Reading waits for it.
+    pub fn open<F, R>(link: Link, side: Side, mut report: F) -> Connection
+    where
+        F: FnMut(LinkEvent) -> R + Send + 'static,
+        R: Future<Output = ()> + Send,
+    {
+        let (queue, queued) = mpsc::channel(QUEUE_FRAMES_MAX);
+        let checksums = link.peer.certificate.is_none();
+        let (input, output) = tokio::io::split(link.stream);
+        let mut source = Source {
+            input,
+            ahead: BytesMut::with_capacity(AHEAD_BYTES),
+            side,
+            checksums,
+        };
+        let reader = tokio::spawn(async move {
+            loop {
+                match source.next().await {
+                    Ok(Some(frame)) => report(LinkEvent::Frame(frame)).await,
+                    Ok(None) => {}
+                    Err(error) => return report(LinkEvent::Closed(error)).await,
+                }
+            }
+        });
+        // What goes wrong in writing shows on the reading side too, or in the heartbeats.
+        let writer = tokio::spawn(async move {
+            if let Err(error) = write_all(output, queued, checksums).await {
+                tracing::debug!(%error, "write link");
+            }
+        });
+        Connection {
+            queue: Some(queue),
+            reader: reader.abort_handle(),
+            writer: Some(writer),
+            peer: link.peer,
+        }
+    }
+
+    /// Queues a frame; never waits.
+    ///
+    /// # Errors
+    /// [`LinkError::Lost`]: the queue is full (the peer does not read) or the link has ended.
+    pub fn send(&self, frame: Frame) -> Result<(), LinkError> {
+        let Some(queue) = &self.queue else {
+            return Err(LinkError::Closed(None));
+        };
+        queue.try_send(frame).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => LinkError::Lost("the peer does not read".into()),
+            mpsc::error::TrySendError::Closed(_) => LinkError::Lost("nothing can be written any more".into()),
+        })
+    }
+
+    /// For a worker that may wait for room in the queue.
+    pub fn sender(&self) -> FrameSender {
+        FrameSender(
+            self.queue
+                .as_ref()
+                .map_or_else(|| mpsc::channel(1).0.downgrade(), mpsc::Sender::downgrade),
+        )
+    }
+
+    /// Ends the link once the frames queued so far (a goodbye among them) are written, a second later at the latest.
+    pub fn close(mut self) {
+        self.queue = None;
+        if let Some(writer) = self.writer.take() {
+            let abort = writer.abort_handle();
+            tokio::spawn(async move {
+                if timeout(Duration::from_millis(GOODBYE_MS_MAX), writer).await.is_err() {
+                    abort.abort();
+                }
+                drop(self);
+            });
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.reader.abort();
+        if let Some(writer) = &self.writer {
+            writer.abort();
+        }
+    }
+}
+
+struct Source {
+    input: ReadHalf<Stream>,
+    ahead: BytesMut,
+    side: Side,
+    checksums: bool,
+}
+
+impl Source {
+    /// The next frame; `None` for one that is to be skipped.
+    async fn next(&mut self) -> Result<Option<Frame>, LinkError> {
+        let malformed = |error: cvp_core::frame::FrameError| LinkError::Malformed(error.to_string());
+        while self.ahead.len() < HEADER_BYTES {
+            // Between frames a peer may be silent: the heartbeats judge that.
+            if self.ahead.is_empty() {
+                self.read_ahead().await?;
+            } else {
+                progress("the rest of a frame", self.read_ahead()).await?;
+            }
+        }
+        let mut bytes = [0; HEADER_BYTES];
+        self.ahead.copy_to_slice(&mut bytes);
+        let header = FrameHeader::parse(&bytes, self.side, self.checksums).map_err(malformed)?;
+        let payload = self.payload(header.length).await?;
+        header.finish(payload).map_err(malformed)
+    }
+
+    async fn payload(&mut self, length: usize) -> Result<Bytes, LinkError> {
+        if self.ahead.len() >= length {
+            return Ok(Bytes::copy_from_slice(&self.ahead.split_to(length)));
+        }
+        let mut out = BytesMut::with_capacity(length.min(FIRST_BYTES_MAX));
+        out.extend_from_slice(&self.ahead.split());
+        while out.len() < length {
+            if out.len() == out.capacity() {
+                out.reserve((length - out.len()).min(out.len()));
+            }
+            let room = length - out.len();
+            let mut limited = bytes::BufMut::limit(&mut out, room);
+            let read = self.input.read_buf(&mut limited);
+            progress("the rest of a frame", async { ended(read.await) }).await?;
+        }
+        Ok(out.freeze())
+    }
+
+    async fn read_ahead(&mut self) -> Result<(), LinkError> {
+        self.ahead.reserve(AHEAD_BYTES - self.ahead.len().min(AHEAD_BYTES - 1));
+        let mut limited = bytes::BufMut::limit(&mut self.ahead, AHEAD_BYTES);
+        ended(self.input.read_buf(&mut limited).await)
+    }
+}
+
+fn ended(read: std::io::Result<usize>) -> Result<(), LinkError> {
+    match read {
+        Ok(0) => Err(LinkError::Lost("the peer closed it".into())),
+        Ok(_) => Ok(()),
+        Err(error) => Err(from_io(&error)),
+    }
+}
+
+async fn progress<T>(what: &'static str, work: impl Future<Output = Result<T, LinkError>>) -> Result<T, LinkError> {
+    super::dial::within(PROGRESS_MS_MAX, what, work).await
+}
+
+/// Writes frames until the queue is closed and empty, then ends the stream.
+async fn write_all(
+    mut output: WriteHalf<Stream>,
+    mut queued: mpsc::Receiver<Frame>,
+    checksums: bool,
+) -> Result<(), LinkError> {
+    while let Some(frame) = queued.recv().await {
+        let header = frame.encode_header(checksums);
+        write_frame(&mut output, &header, &frame.payload).await?;
+        if queued.is_empty() {
+            progress("a write", async { output.flush().await.map_err(|e| from_io(&e)) }).await?;
+        }
+    }
+    progress("a write", async { output.shutdown().await.map_err(|e| from_io(&e)) }).await
+}
+
+async fn write_frame(
+    output: &mut WriteHalf<Stream>,
+    header: &[u8; HEADER_BYTES],
+    payload: &[u8],
+) -> Result<(), LinkError> {
+    let mut done = 0;
+    while done < header.len() + payload.len() {
+        let slices = [
+            IoSlice::new(&header[done.min(header.len())..]),
+            IoSlice::new(&payload[done.saturating_sub(header.len())..]),
+        ];
+        let write = async { output.write_vectored(&slices).await.map_err(|e| from_io(&e)) };
+        match progress("a write", write).await? {
+            0 => return Err(LinkError::Lost("the peer takes no more".into())),
+            written => done += written,
+        }
+    }
+    Ok(())
+}

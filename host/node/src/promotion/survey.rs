@@ -1,0 +1,225 @@
+//! The preflight's view: what the machine, the chains, the files and the sockets say, gathered at once.
+
+use std::path::Path;
+
+use cvp_core::config;
+use cvp_core::promotion::{
+    KeyState, NamespaceView, PortState, PortView, PreflightView, StrategyView, TlsNameView, configuration_edits,
+};
+use cvp_core::replication::PairStatus;
+use cvp_core::session::Binding;
+use cvp_core::types::{Hostname, Namespace, NodeRole, Refusal};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::probe::probe_target;
+use super::{Flags, Ground};
+use crate::namespace::ChainState;
+
+/// Gathers the view; the probes take two seconds at most, the rest is quick.
+pub(super) async fn survey(ground: &Ground, flags: Flags) -> Result<PreflightView, Refusal> {
+    let binding = ground.files.binding().map_err(|error| error.refusal())?;
+    let section = ground
+        .files
+        .provider_self()
+        .map_err(|error| error.refusal())?
+        .unwrap_or_default();
+    let status = ground.replication.as_ref();
+    let status = match status {
+        Some(replication) => replication.status().await,
+        None => None,
+    };
+    let remotes = (ground.remotes)()?;
+    let port = value_of(&section, "port.jsonrpc").and_then(|text| text.parse().ok());
+    let probes = probe_target(&remotes, port, ground.tls.clone()).await;
+    let loaded = ground.root.load();
+    let heartbeat_ms = loaded
+        .as_ref()
+        .map_or(500, |loaded| loaded.config.dynamic.cvp.heartbeat_ms);
+    let names = match &ground.tls {
+        None => TlsNameView::Off,
+        Some(tls) => TlsNameView::Names(tls.own().names.clone()),
+    };
+    let index = match &loaded {
+        Ok(loaded) => Ok(loaded.config.namespaces.values().any(|ns| ns.fixed.index.enable)),
+        Err(failure) => Err(failure.message.clone()),
+    };
+    let tls_override = loaded
+        .as_ref()
+        .ok()
+        .and_then(|loaded| loaded.config.system.p2p.tls_server_host_override.clone());
+    Ok(PreflightView {
+        provider: binding.as_ref().map(|binding| binding.hostname.clone()),
+        target_is_down: flags.target_is_down,
+        allow_missing_keys: flags.allow_missing_keys,
+        heartbeat_ms,
+        last_heard_ms_ago: status
+            .as_ref()
+            .and_then(|(status, now)| Some(now.saturating_sub(status.last_heard?))),
+        probes,
+        namespaces: namespaces(
+            ground,
+            binding.as_ref(),
+            &section,
+            status.as_ref().map(|(status, _)| status),
+        ),
+        tls_name: names,
+        tls_override,
+        config: edited_config(ground, binding.as_ref()),
+        ports: ground
+            .hooks
+            .ports()
+            .into_iter()
+            .map(|(key, address)| port_view(key, address))
+            .collect(),
+        index_configured: index,
+    })
+}
+
+/// The text of a TOML value without its quotes.
+pub(super) fn value_of<'a>(section: &'a [(String, String)], key: &str) -> Option<&'a str> {
+    section
+        .iter()
+        .find(|(name, _)| name == key)
+        .map(|(_, value)| value.trim_matches('"'))
+}
+
+/// What the provider is in a namespace, as its handshake said; a VP when it said nothing.
+pub(super) fn provider_role(section: &[(String, String)], namespace: &Namespace) -> NodeRole {
+    match value_of(section, &format!("{namespace}/self.type")) {
+        Some(text) if text.eq_ignore_ascii_case("nvp") => NodeRole::Nvp,
+        _ => NodeRole::Vp,
+    }
+}
+
+fn namespaces(
+    ground: &Ground,
+    binding: Option<&Binding>,
+    section: &[(String, String)],
+    status: Option<&PairStatus>,
+) -> Vec<NamespaceView> {
+    let Some(binding) = binding else { return Vec::new() };
+    let names = binding.namespaces.iter().map(|bound| bound.namespace.clone());
+    names
+        .map(|name| {
+            let seen = status.and_then(|status| status.namespaces.iter().find(|ns| ns.name == name));
+            let (chain, history_from) = match ground.chains.get(name.as_str()) {
+                None => (Err("it is not open".to_owned()), 0),
+                Some(chain) => match chain.state() {
+                    ChainState::Failed(refusal) | ChainState::Fenced(refusal) => (Err(refusal.to_string()), 0),
+                    _ => (Ok(chain.ledger().tips().durable), chain.ledger().history_from()),
+                },
+            };
+            let running: Vec<StrategyView> = seen.map_or_else(Vec::new, |ns| {
+                let view = |s: &cvp_core::replication::StrategyStatus| StrategyView {
+                    kind: s.id.kind.clone(),
+                    id: s.id.id.clone(),
+                    version: s.id.version.clone(),
+                    sha256: hex::encode(s.id.sha256),
+                };
+                ns.strategies.iter().map(view).collect()
+            });
+            // The machine says when the two ends differ: then the provider's own is one that is not here.
+            let theirs = seen.map_or_else(Vec::new, |ns| {
+                let differ = ns.strategies.iter().filter(|s| s.defaulted);
+                let mut theirs = running.clone();
+                theirs.extend(differ.map(|s| StrategyView {
+                    kind: s.id.kind.clone(),
+                    id: format!("the provider's (here: {})", s.id.id),
+                    version: String::new(),
+                    sha256: String::new(),
+                }));
+                theirs
+            });
+            NamespaceView {
+                role: provider_role(section, &name),
+                chain,
+                provider_tip: seen
+                    .map(|ns| ns.tip)
+                    .filter(|_| status.is_some_and(|s| s.last_heard.is_some())),
+                history_from,
+                keys: keys(&ground.root.namespace(&name).join("certs/certs")),
+                provider_strategies: theirs,
+                own_strategies: running,
+                name,
+            }
+        })
+        .collect()
+}
+
+/// Whether `key.priv` and the node certificate in `directory` belong together: the certificate of that key is among the files there.
+fn keys(directory: &Path) -> KeyState {
+    let key_path = directory.join("key.priv");
+    let key = match std::fs::read_to_string(&key_path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return KeyState::Missing(key_path.display().to_string());
+        }
+        Err(error) => return KeyState::Bad(format!("{}: {error}", key_path.display())),
+    };
+    let key = match rcgen::KeyPair::from_pem(&key) {
+        Ok(key) => key,
+        Err(error) => return KeyState::Bad(format!("{}: {error}", key_path.display())),
+    };
+    let mut seen = 0;
+    for path in certificates(directory) {
+        let Ok(bytes) = std::fs::read(&path) else { continue };
+        let Ok((_, pem)) = x509_parser::pem::parse_x509_pem(&bytes) else {
+            continue;
+        };
+        let Ok((_, certificate)) = X509Certificate::from_der(&pem.contents) else {
+            continue;
+        };
+        seen += 1;
+        if certificate.public_key().subject_public_key.data.as_ref() == key.public_key_raw() {
+            return KeyState::Match;
+        }
+    }
+    match seen {
+        0 => KeyState::Missing(format!("{}/*.cert", directory.display())),
+        _ => KeyState::Bad(format!("no certificate in {} is of key.priv", directory.display())),
+    }
+}
+
+fn certificates(directory: &Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    entries
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|e| e == "cert"))
+        .collect()
+}
+
+/// Whether the configuration, with the promotion's edits, can be loaded.
+fn edited_config(ground: &Ground, binding: Option<&Binding>) -> Result<(), String> {
+    let mut files = crate::config::read_tree(&ground.root.configuration()).map_err(|failure| failure.message)?;
+    if let Some(plan) = binding.and_then(|binding| ground.draft_plan(binding).ok()) {
+        for edit in configuration_edits(&plan) {
+            let text = files
+                .get(&edit.file)
+                .ok_or_else(|| format!("{} is missing", edit.file))?;
+            let edited = config::edit(text, edit.key, edit.value).map_err(|error| format!("{}: {error}", edit.file))?;
+            files.insert(edit.file, edited);
+        }
+    }
+    config::load(&files).map(|_| ()).map_err(|problems| {
+        let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        lines.join("; ")
+    })
+}
+
+/// Ports of the assembly: with an address it listens already.
+fn port_view(key: String, address: Result<String, String>) -> PortView {
+    match address {
+        Ok(address) => PortView {
+            key,
+            address,
+            state: PortState::Ours,
+        },
+        Err(address) => {
+            let state = match std::net::TcpListener::bind(&address) {
+                Ok(_) => PortState::Free,
+                Err(error) => PortState::Taken(error.to_string()),
+            };
+            PortView { key, address, state }
+        }
+    }
+}

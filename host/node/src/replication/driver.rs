@@ -1,0 +1,481 @@
+//! The loop around the machine: one task owns it, feeds it what happened, and does what it says.
+//!
+//! Nothing here waits on the disk, a ledger, a strategy or a socket: each has its own thread or task, and answers come back through one
+//! bounded queue.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cvp_core::frame::Side;
+use cvp_core::replication::{Action, ConnId, DialPurpose, Event, Pair, PairStatus, Setup};
+use cvp_core::types::strategy::{Fault, Level, Role, chain_sync};
+use cvp_core::types::{Millis, Namespace, Refusal};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+
+use super::dialer::{Dialled, describe, dial_for};
+use super::worker::{Job, Worker};
+use super::{Environment, Standing, StrategyHandles};
+use crate::link::{Accepted, Connection, Link, LinkEvent};
+use crate::namespace::ChainSet;
+
+/// How often the machine hears of time alone.
+const TICK_MS: u64 = 50;
+/// What may wait for the machine; beyond it links stop being read.
+pub(super) const INBOUND_MAX: usize = 256;
+/// A refused stranger's reason is logged again after this time.
+const REPEAT_LOG_MS: Millis = 10_000;
+
+/// What reaches the task.
+pub(super) enum Inbound {
+    /// For the machine; of another epoch than the machine's it is dropped.
+    Core(u64, Event),
+    /// A dial has ended.
+    Linked(u64, DialPurpose, Dialled),
+    /// The handle asks.
+    Command(Command),
+}
+
+/// What the handle asks.
+pub(super) enum Command {
+    Status(oneshot::Sender<(PairStatus, Millis)>),
+    Enable(bool, oneshot::Sender<()>),
+    /// Ends every link and every answer of the machine; from here on nobody but the caller writes the ledgers.
+    Quiesce(oneshot::Sender<()>),
+    /// A machine of another role in the place of this one.
+    Become(Box<Setup>, StrategyHandles, oneshot::Sender<()>),
+    Shutdown(oneshot::Sender<()>),
+}
+
+pub(super) struct Driver {
+    pair: Pair,
+    role: Role,
+    /// Nothing is done for the machine while it is stopped for a change of role.
+    running: bool,
+    epoch: u64,
+    environment: Environment,
+    begun: Instant,
+    links: HashMap<ConnId, Connection>,
+    next_conn: ConnId,
+    workers: HashMap<Namespace, Worker>,
+    strategies: StrategyHandles,
+    followers: Vec<JoinHandle<()>>,
+    inbound: mpsc::Sender<Inbound>,
+    standing: watch::Sender<Standing>,
+    last_refused: Option<(String, Millis)>,
+    /// Events that doing an action gave; they go in before anything else.
+    pending: VecDeque<Event>,
+}
+
+impl Driver {
+    pub(super) fn new(
+        setup: Setup,
+        environment: Environment,
+        strategies: StrategyHandles,
+        inbound: mpsc::Sender<Inbound>,
+        standing: watch::Sender<Standing>,
+    ) -> Driver {
+        Driver {
+            role: setup.role,
+            pair: Pair::new(setup),
+            running: true,
+            epoch: 1,
+            environment,
+            begun: Instant::now(),
+            links: HashMap::new(),
+            next_conn: 1,
+            workers: HashMap::new(),
+            strategies,
+            followers: Vec::new(),
+            inbound,
+            standing,
+            last_refused: None,
+            pending: VecDeque::new(),
+        }
+    }
+
+    fn now(&self) -> Millis {
+        u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// The loop; ends with [`Command::Shutdown`] or when every handle is gone.
+    pub(super) async fn drive(mut self, mut inbound: mpsc::Receiver<Inbound>, mut accepted: mpsc::Receiver<Accepted>) {
+        let mut ticks = tokio::time::interval(Duration::from_millis(TICK_MS));
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        self.begin();
+        loop {
+            tokio::select! {
+                arrived = inbound.recv() => match arrived {
+                    None => return,
+                    Some(Inbound::Command(Command::Shutdown(done))) => {
+                        self.end_links();
+                        let _ = done.send(());
+                        return;
+                    }
+                    Some(Inbound::Command(command)) => self.on_command(command),
+                    Some(Inbound::Core(epoch, event)) if epoch == self.epoch => self.feed(event),
+                    Some(Inbound::Linked(epoch, purpose, linked)) if epoch == self.epoch => self.on_dialled(purpose, linked),
+                    Some(_) => {}
+                },
+                Some((from, link)) = accepted.recv() => match link {
+                    Ok(link) => self.on_accepted(link),
+                    Err(error) => self.log_refused(from.ip().to_string(), &error.refusal()),
+                },
+                _ = ticks.tick() => self.feed(Event::Tick),
+            }
+        }
+    }
+
+    /// Workers and followers of the tips, for the role the machine has.
+    fn begin(&mut self) {
+        let chains = self.environment.chains.all();
+        for chain in chains {
+            let ns = chain.namespace().clone();
+            match Worker::start(Arc::clone(&chain), self.epoch, self.inbound.clone()) {
+                Ok(worker) => {
+                    self.workers.insert(ns, worker);
+                }
+                Err(error) => tracing::error!(namespace = %ns, %error, "start replication threads"),
+            }
+            if self.role == Role::Provider {
+                self.followers.push(tokio::spawn(super::follow_tips(
+                    chain,
+                    self.epoch,
+                    self.inbound.clone(),
+                )));
+            }
+        }
+        for (ns, handle) in &self.strategies {
+            let follow = super::follow_strategy(ns.clone(), handle.clone(), self.epoch, self.inbound.clone());
+            self.followers.push(tokio::spawn(follow));
+        }
+        self.feed(Event::Tick);
+    }
+
+    fn on_command(&mut self, command: Command) {
+        match command {
+            Command::Status(answer) => {
+                let now = self.now();
+                let _ = answer.send((self.pair.status(now), now));
+            }
+            Command::Enable(enabled, done) => {
+                self.feed(Event::SetEnabled(enabled));
+                let _ = done.send(());
+            }
+            Command::Quiesce(done) => {
+                self.running = false;
+                self.epoch += 1;
+                self.end_links();
+                self.followers.drain(..).for_each(|task| task.abort());
+                self.pending.clear();
+                // What a worker has begun may still append: the caller waits for its end, this task does not.
+                let workers: Vec<Worker> = self.workers.drain().map(|(_, worker)| worker).collect();
+                tokio::task::spawn_blocking(move || {
+                    workers.into_iter().for_each(Worker::end);
+                    let _ = done.send(());
+                });
+            }
+            Command::Become(setup, strategies, done) => {
+                self.strategies = strategies;
+                self.epoch += 1;
+                self.end_links();
+                self.followers.drain(..).for_each(|task| task.abort());
+                self.role = setup.role;
+                self.pair = Pair::new(*setup);
+                self.running = true;
+                self.standing.send_replace(Standing::default());
+                self.begin();
+                let _ = done.send(());
+            }
+            Command::Shutdown(done) => drop(done),
+        }
+    }
+
+    fn end_links(&mut self) {
+        self.links.drain().for_each(|(_, link)| link.close());
+    }
+
+    /// Feeds one event and everything that doing the answers brings at once.
+    fn feed(&mut self, event: Event) {
+        self.pending.push_back(event);
+        while let Some(event) = self.pending.pop_front() {
+            if !self.running {
+                self.pending.clear();
+                return;
+            }
+            let now = self.now();
+            let ready = self.pair.step(now, event);
+            if let Err(broken) = self.pair.invariants() {
+                tracing::error!(invariant = %broken, "an invariant of the pair does not hold: its links are ended");
+                let ended: Vec<ConnId> = self.links.keys().copied().collect();
+                for conn in ended {
+                    self.lose(
+                        conn,
+                        Some(Refusal::new("invariant", broken.clone(), "please report this")),
+                    );
+                }
+                continue;
+            }
+            for action in ready.now {
+                self.act(action);
+            }
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Send { conn, frame } => {
+                if let Some(Err(error)) = self.links.get(&conn).map(|link| link.send(frame)) {
+                    self.lose(conn, Some(error.refusal()));
+                }
+            }
+            Action::Close { conn, refusal } => self.close(conn, refusal),
+            Action::Dial { purpose } => self.dial(purpose),
+            Action::Read {
+                conn,
+                ns,
+                stream,
+                first,
+                last,
+                bytes_max,
+            } => {
+                let Some(link) = self.links.get(&conn).map(Connection::sender) else {
+                    return;
+                };
+                self.queue(
+                    &ns,
+                    Job::Read {
+                        conn,
+                        link,
+                        stream,
+                        first,
+                        last,
+                        bytes_max,
+                    },
+                );
+            }
+            Action::Ingest { ns, parent, bytes } => self.queue(&ns, Job::Ingest { parent, bytes }),
+            Action::Sync { ns } => {
+                let queued = self.workers.get(&ns).map_or_else(|| Err(no_worker(&ns)), Worker::sync);
+                self.store_failed(ns, queued);
+            }
+            Action::LookUp { conn, wanted } => self.look_up(conn, wanted),
+            Action::Strategy { ns, events } => self.ask_strategy(ns, events),
+            Action::UseDefault { ns, embedded, .. } => {
+                if let Some(Err(fault)) = self.strategies.get(&ns).map(|handle| handle.use_default(embedded)) {
+                    tracing::warn!(namespace = %ns, fault = %fault.text, "switch strategy");
+                }
+            }
+            Action::Persist { token, what } => {
+                let (files, answers, epoch) = (self.environment.files.clone(), self.inbound.clone(), self.epoch);
+                self.environment.writer.run(move || {
+                    let event = match files.write_control(&what) {
+                        Ok(()) => Event::Persisted(token),
+                        Err(error) => Event::PersistFailed(token, error.refusal()),
+                    };
+                    let _ = answers.blocking_send(Inbound::Core(epoch, event));
+                });
+            }
+            Action::AllowMaking => {
+                self.standing.send_modify(|standing| standing.may_make = true);
+            }
+            Action::Fence { fenced } => self.fence(format!(
+                "its place was taken by incarnation {} (told by {})",
+                fenced.by, fenced.told_by
+            )),
+            Action::NoticeTaken { address, claim } => {
+                tracing::info!(%address, fenced = claim.fenced, "the predecessor has heard the take-over notice");
+            }
+            Action::Attached { self_section, .. } => {
+                let files = self.environment.files.clone();
+                self.environment.writer.run(move || {
+                    if let Err(error) = files.write_provider_self(&self_section) {
+                        tracing::error!(%error, "write the provider's [self]");
+                    }
+                });
+            }
+            Action::Log { level, ns, text } => log(level, ns.as_ref(), &text),
+            Action::Metric { ns, name, value } => {
+                metrics::gauge!("cvp_strategy", "namespace" => ns.to_string(), "name" => name).set(value as f64);
+            }
+        }
+    }
+
+    fn ask_strategy(&self, ns: Namespace, events: Vec<chain_sync::Event>) {
+        let handle = self.strategies.get(&ns).cloned();
+        let (answers, epoch) = (self.inbound.clone(), self.epoch);
+        tokio::spawn(async move {
+            let result = match handle {
+                Some(handle) => handle.handle(events).await,
+                None => Err(Fault::new("not-running", "the namespace has no strategy")),
+            };
+            let _ = answers.send(Inbound::Core(epoch, Event::Strategy { ns, result })).await;
+        });
+    }
+
+    fn queue(&mut self, ns: &Namespace, job: Job) {
+        let queued = self
+            .workers
+            .get(ns)
+            .map_or_else(|| Err(no_worker(ns)), |worker| worker.queue(job));
+        self.store_failed(ns.clone(), queued);
+    }
+
+    fn store_failed(&mut self, ns: Namespace, queued: Result<(), Refusal>) {
+        if let Err(refusal) = queued {
+            self.pending.push_back(Event::StoreFailed { ns, refusal });
+        }
+    }
+
+    fn look_up(&mut self, conn: ConnId, wanted: Vec<(Namespace, u64)>) {
+        let chains: ChainSet = self.environment.chains.clone();
+        let (answers, epoch) = (self.inbound.clone(), self.epoch);
+        tokio::task::spawn_blocking(move || {
+            let found = wanted
+                .into_iter()
+                .map(|(ns, height)| {
+                    // A height that cannot be read is a height without record: the handshake refuses it in words.
+                    let hash = chains
+                        .get(ns.as_str())
+                        .and_then(|chain| chain.ledger().hash_at(height).ok().flatten());
+                    (ns, hash)
+                })
+                .collect();
+            let _ = answers.blocking_send(Inbound::Core(epoch, Event::Found { conn, found }));
+        });
+    }
+
+    fn dial(&self, purpose: DialPurpose) {
+        let (remotes, known, tls) = (
+            self.environment.remotes.clone(),
+            self.environment.known.clone(),
+            self.environment.tls.clone(),
+        );
+        let (answers, epoch) = (self.inbound.clone(), self.epoch);
+        tokio::spawn(async move {
+            let linked = dial_for(purpose.clone(), remotes, known, tls).await;
+            let _ = answers.send(Inbound::Linked(epoch, purpose, linked)).await;
+        });
+    }
+
+    fn on_dialled(&mut self, purpose: DialPurpose, linked: Dialled) {
+        match linked {
+            Ok((link, hostname)) => {
+                let peer = describe(&link.peer, Some(&hostname));
+                let side = if purpose == DialPurpose::Session {
+                    Side::Receiver
+                } else {
+                    Side::Provider
+                };
+                let conn = self.open(link, side);
+                self.feed(Event::Dialed { conn, purpose, peer });
+            }
+            Err(refusal) => {
+                if refusal.code != "unreachable" {
+                    self.log_refused("dial".into(), &refusal);
+                }
+                self.feed(Event::DialFailed { purpose, refusal });
+            }
+        }
+    }
+
+    fn on_accepted(&mut self, link: Link) {
+        if !self.running {
+            return;
+        }
+        let peer = describe(&link.peer, None);
+        let conn = self.open(link, Side::Provider);
+        self.feed(Event::Accepted { conn, peer });
+    }
+
+    fn open(&mut self, link: Link, side: Side) -> ConnId {
+        let conn = self.next_conn;
+        self.next_conn += 1;
+        let (answers, epoch) = (self.inbound.clone(), self.epoch);
+        let connection = Connection::open(link, side, move |event| {
+            let answers = answers.clone();
+            async move {
+                let event = match event {
+                    LinkEvent::Frame(frame) => Event::Frame { conn, frame },
+                    LinkEvent::Closed(error) => Event::Closed {
+                        conn,
+                        reason: Some(error.refusal()),
+                    },
+                };
+                let _ = answers.send(Inbound::Core(epoch, event)).await;
+            }
+        });
+        self.links.insert(conn, connection);
+        conn
+    }
+
+    fn close(&mut self, conn: ConnId, refusal: Option<Refusal>) {
+        if let Some(link) = self.links.remove(&conn) {
+            if let Some(refusal) = &refusal {
+                tracing::warn!(peer = %link.peer.address, code = %refusal.code, "link ended: {refusal}");
+            }
+            link.close();
+            self.pending.push_back(Event::Closed { conn, reason: None });
+        }
+    }
+
+    fn lose(&mut self, conn: ConnId, reason: Option<Refusal>) {
+        if self.links.remove(&conn).is_some() {
+            self.pending.push_back(Event::Closed { conn, reason });
+        }
+    }
+
+    /// Makes no more blocks, at once; the closing of the port is the assembly's, which watches the standing.
+    fn fence(&self, why: String) {
+        tracing::error!("this node is fenced: {why}");
+        let refusal = Refusal::new(
+            "fenced",
+            why,
+            "make it a receiver of the node that took its place, or clear it",
+        );
+        self.standing.send_modify(|standing| {
+            standing.may_make = false;
+            standing.fenced = Some(refusal.clone());
+        });
+        for chain in self.environment.chains.all() {
+            let refusal = refusal.clone();
+            tokio::task::spawn_blocking(move || chain.fence(refusal));
+        }
+    }
+
+    fn log_refused(&mut self, who: String, refusal: &Refusal) {
+        let (text, now) = (format!("{who} {}", refusal.code), self.now());
+        let repeated = self
+            .last_refused
+            .as_ref()
+            .is_some_and(|(last, at)| *last == text && now < at + REPEAT_LOG_MS);
+        if !repeated {
+            tracing::warn!(from = %who, code = %refusal.code, "link refused: {refusal}");
+            self.last_refused = Some((text, now));
+        }
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.followers.drain(..).for_each(|task| task.abort());
+    }
+}
+
+fn no_worker(ns: &Namespace) -> Refusal {
+    Refusal::new(
+        "not-running",
+        format!("namespace {ns} has no replication threads"),
+        "see the log of this node",
+    )
+}
+
+fn log(level: Level, ns: Option<&Namespace>, text: &str) {
+    let ns = ns.map_or("", |ns| ns.as_str());
+    match level {
+        Level::Debug => tracing::debug!(namespace = ns, "{text}"),
+        Level::Info => tracing::info!(namespace = ns, "{text}"),
+        Level::Warn => tracing::warn!(namespace = ns, "{text}"),
+    }
+}

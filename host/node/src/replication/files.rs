@@ -1,0 +1,165 @@
+//! The pair's control files below `system/cvp`: which file holds what, read at a start and written by one thread, in order.
+
+use std::path::PathBuf;
+
+use cvp_core::replication::ControlFile;
+use cvp_core::session::{Binding, Fenced, Identity, LastReceiver};
+use cvp_core::types::{Malformed, Namespace, Reader, Refusal, Writer};
+
+use crate::durable::{self, DurableError};
+
+const VERSION: u16 = 1;
+const IDENTITY: &[u8; 8] = b"CVPIDENT";
+const BINDING: &[u8; 8] = b"CVPBINDG";
+const LAST_RECEIVER: &[u8; 8] = b"CVPLASTR";
+const FENCED: &[u8; 8] = b"CVPFENCE";
+const STORED: &[u8; 8] = b"CVPSTORE";
+const PROVIDER: &[u8; 8] = b"CVPPROVD";
+
+/// Most keys of a provider's `[self]`, and the longest of them.
+const SELF_KEYS_MAX: usize = 4096;
+const SELF_BYTES_MAX: usize = 1024;
+
+/// A control file that cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// The disk, or the frame of the file.
+    #[error(transparent)]
+    Durable(#[from] DurableError),
+    /// The frame holds, and the content is not what this release knows.
+    #[error("{path} is damaged: {source}")]
+    Content {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        source: Malformed,
+    },
+}
+
+impl FileError {
+    /// As code, text and hint.
+    pub fn refusal(&self) -> Refusal {
+        Refusal::new(
+            "disk-failed",
+            self.to_string(),
+            "check the disk; never delete a file of system/cvp",
+        )
+    }
+}
+
+/// Where the files are: `<root>/system/cvp`.
+#[derive(Clone, Debug)]
+pub struct ControlFiles {
+    directory: PathBuf,
+}
+
+impl ControlFiles {
+    /// Files in `directory`, which exists.
+    pub fn new(directory: PathBuf) -> ControlFiles {
+        ControlFiles { directory }
+    }
+
+    /// A file of the directory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    /// Who this node is.
+    pub fn identity(&self) -> Result<Option<Identity>, FileError> {
+        self.read("identity", IDENTITY, Identity::decode)
+    }
+
+    /// Writes who this node is.
+    pub fn write_identity(&self, identity: &Identity) -> Result<(), FileError> {
+        self.write("identity", IDENTITY, &identity.encode())
+    }
+
+    /// Whose copy this node holds.
+    pub fn binding(&self) -> Result<Option<Binding>, FileError> {
+        self.read("binding", BINDING, Binding::decode)
+    }
+
+    /// Removes the binding; fine if there is none.
+    pub fn remove_binding(&self) -> Result<(), FileError> {
+        Ok(durable::remove(&self.path("binding"))?)
+    }
+
+    /// The receiver served last.
+    pub fn last_receiver(&self) -> Result<Option<LastReceiver>, FileError> {
+        self.read("last-receiver", LAST_RECEIVER, LastReceiver::decode)
+    }
+
+    /// Why this node makes no more blocks.
+    pub fn fenced(&self) -> Result<Option<Fenced>, FileError> {
+        self.read("fenced", FENCED, Fenced::decode)
+    }
+
+    /// What a strategy stored last; empty if nothing.
+    pub fn stored(&self, namespace: &Namespace, kind: &str) -> Result<Vec<u8>, FileError> {
+        let read = self.read(&stored_name(namespace, kind), STORED, |bytes| Ok(bytes.to_vec()))?;
+        Ok(read.unwrap_or_default())
+    }
+
+    /// The provider's `[self]` of each namespace as its last handshake said: (`<ns>.<key>`, TOML text).
+    pub fn provider_self(&self) -> Result<Option<Vec<(String, String)>>, FileError> {
+        self.read("provider", PROVIDER, |bytes| {
+            let mut input = Reader::new(bytes);
+            let count = input.count(SELF_KEYS_MAX, 8)?;
+            (0..count)
+                .map(|_| {
+                    Ok((
+                        input.text(SELF_BYTES_MAX)?.to_owned(),
+                        input.text(SELF_BYTES_MAX)?.to_owned(),
+                    ))
+                })
+                .collect()
+        })
+    }
+
+    /// Writes the provider's `[self]`.
+    pub fn write_provider_self(&self, section: &[(String, String)]) -> Result<(), FileError> {
+        let mut out = Writer::new();
+        out.u32(section.len() as u32);
+        for (key, value) in section {
+            out.text(key);
+            out.text(value);
+        }
+        self.write("provider", PROVIDER, out.as_slice())
+    }
+
+    /// Writes what the machine wants kept.
+    pub fn write_control(&self, what: &ControlFile) -> Result<(), FileError> {
+        match what {
+            ControlFile::Binding(binding) => self.write("binding", BINDING, &binding.encode()),
+            ControlFile::LastReceiver(receiver) => self.write("last-receiver", LAST_RECEIVER, &receiver.encode()),
+            ControlFile::Fenced(fenced) => self.write("fenced", FENCED, &fenced.encode()),
+            ControlFile::Stored { ns, kind, bytes } => self.write(&stored_name(ns, kind), STORED, bytes),
+        }
+    }
+
+    fn read<T>(
+        &self,
+        name: &str,
+        magic: &[u8; 8],
+        decode: impl FnOnce(&[u8]) -> Result<T, Malformed>,
+    ) -> Result<Option<T>, FileError> {
+        let path = self.path(name);
+        let damaged = |source| FileError::Content {
+            path: path.display().to_string(),
+            source,
+        };
+        match durable::read_file(&path, magic)? {
+            None => Ok(None),
+            Some((VERSION, bytes)) => decode(&bytes).map(Some).map_err(damaged),
+            Some((other, _)) => Err(damaged(Malformed::new(format!("version {other}")))),
+        }
+    }
+
+    fn write(&self, name: &str, magic: &[u8; 8], bytes: &[u8]) -> Result<(), FileError> {
+        Ok(durable::write_file(&self.path(name), magic, VERSION, bytes)?)
+    }
+}
+
+fn stored_name(namespace: &Namespace, kind: &str) -> String {
+    format!("strategy-{namespace}-{kind}")
+}

@@ -1,0 +1,153 @@
+//! What a machine is made of, read from the node's configuration, control files and chains: one function for both roles, so that a start
+//! after an upgrade and the upgrade itself cannot differ.
+
+use cvp_core::config::{NodeConfig, PairRole, Remote};
+use cvp_core::replication::{Limits, NamespaceSetup, Setup, StrategySetup};
+use cvp_core::session::{Identity, Lineage, StrategyId};
+use cvp_core::types::strategy::Role;
+use cvp_core::types::{Incarnation, Namespace, NodeId};
+
+use super::files::{ControlFiles, FileError};
+use crate::namespace::ChainSet;
+
+/// The kind whose instance a namespace has.
+const CHAIN_SYNC: &str = "chain-sync";
+
+/// What a setup is read from.
+pub struct SetupSource<'a> {
+    /// The node's configuration.
+    pub config: &'a NodeConfig,
+    /// Its control files.
+    pub files: &'a ControlFiles,
+    /// Its chains.
+    pub chains: &'a ChainSet,
+    /// The strategy loaded for a namespace.
+    pub strategy: &'a dyn Fn(&Namespace) -> StrategyId,
+    /// `IP:PORT` or `:PORT` where it listens for its peer.
+    pub listen: String,
+    /// Addresses of the node whose place this one took (`"node1 10.0.0.1:50011"`).
+    pub predecessor: Vec<String>,
+}
+
+impl SetupSource<'_> {
+    /// Reads it. At a node's first start its identity is drawn and written.
+    ///
+    /// # Errors
+    /// A control file is damaged or cannot be written.
+    pub fn read(&self) -> Result<Setup, FileError> {
+        let role = match self.config.role() {
+            PairRole::Provider => Role::Provider,
+            PairRole::Receiver => Role::Receiver,
+        };
+        let dynamic = &self.config.dynamic;
+        let provider = role == Role::Provider;
+        let remotes = dynamic.cvp.remote.iter().map(|remote| remote.address.clone());
+        Ok(Setup {
+            role,
+            hostname: dynamic.hostname.clone(),
+            identity: self.identity(role)?,
+            binding: if provider { None } else { self.files.binding()? },
+            fenced: if provider { self.files.fenced()? } else { None },
+            last_receiver: if provider { self.files.last_receiver()? } else { None },
+            program: env!("CARGO_PKG_VERSION").to_owned(),
+            enabled: dynamic.cvp.enable,
+            tls: self.config.system.p2p.enable_tls,
+            listen: self.listen.clone(),
+            self_section: self.self_section(),
+            namespaces: self.namespaces()?,
+            ask: if provider { remotes.collect() } else { Vec::new() },
+            notify: addresses(&self.predecessor)
+                .into_iter()
+                .map(|remote| remote.address)
+                .collect(),
+            limits: Limits {
+                heartbeat_ms: dynamic.cvp.heartbeat_ms,
+                heartbeat_misses: dynamic.cvp.heartbeat_misses,
+                max_rate: dynamic.cvp.max_rate,
+                ..Limits::default()
+            },
+            seed: rand::random(),
+        })
+    }
+
+    /// Hosts behind addresses that `cvp.remote` does not name.
+    ///
+    /// # Errors
+    /// `last-receiver` is damaged.
+    pub fn known(&self) -> Result<Vec<Remote>, FileError> {
+        let mut known = addresses(&self.predecessor);
+        if let Some(receiver) = self.files.last_receiver()? {
+            known.push(Remote {
+                hostname: receiver.hostname,
+                address: receiver.address,
+            });
+        }
+        Ok(known)
+    }
+
+    fn identity(&self, role: Role) -> Result<Identity, FileError> {
+        if let Some(identity) = self.files.identity()? {
+            // A receiver that was made a provider by hand has no incarnation yet.
+            if role == Role::Receiver || identity.lineage.current().is_some() {
+                return Ok(identity);
+            }
+        }
+        let lineage = match role {
+            Role::Provider => Lineage::begin(Incarnation {
+                number: 1,
+                id: rand::random(),
+            }),
+            Role::Receiver => Lineage::default(),
+        };
+        let identity = Identity {
+            node_id: NodeId(rand::random()),
+            lineage,
+        };
+        self.files.write_identity(&identity)?;
+        Ok(identity)
+    }
+
+    fn self_section(&self) -> Vec<(String, String)> {
+        let dynamic = &self.config.dynamic;
+        let mut section = vec![
+            ("self".to_owned(), format!("{:?}", dynamic.hostname.as_str())),
+            ("port.jsonrpc".to_owned(), dynamic.jsonrpc_port.to_string()),
+        ];
+        for (name, ns) in &self.config.namespaces {
+            section.push((
+                format!("{name}/self.hostname"),
+                format!("{:?}", ns.dynamic.hostname.as_str()),
+            ));
+            section.push((format!("{name}/self.type"), format!("{:?}", ns.dynamic.role.as_str())));
+            section.push((format!("{name}/self.n"), ns.dynamic.n.to_string()));
+        }
+        section
+    }
+
+    fn namespaces(&self) -> Result<Vec<NamespaceSetup>, FileError> {
+        let mut out = Vec::new();
+        for chain in self.chains.all() {
+            let namespace = chain.namespace().clone();
+            let configured = self.config.namespaces.get(&namespace);
+            let tips = chain.ledger().tips();
+            out.push(NamespaceSetup {
+                role: configured.map_or(chain.options().role, |ns| ns.dynamic.role),
+                genesis: chain.ledger().genesis().hash,
+                durable: tips.durable,
+                applied: tips.applied.height,
+                history_from: chain.ledger().history_from(),
+                chain_sync: StrategySetup {
+                    id: (self.strategy)(&namespace),
+                    stored: self.files.stored(&namespace, CHAIN_SYNC)?,
+                },
+                namespace,
+            });
+        }
+        Ok(out)
+    }
+}
+
+/// Entries of `cvp.remote` as the journal keeps them; what cannot be read is left out.
+fn addresses(entries: &[String]) -> Vec<Remote> {
+    entries.iter().filter_map(|entry| entry.parse().ok()).collect()
+}

@@ -1,0 +1,185 @@
+//! The threads that touch a namespace's ledger for the machine: one reads and appends, one makes durable, so that reading from the
+//! socket, verifying and fdatasync overlap. The machine bounds what is under way; the queues bound it again.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Instant;
+
+use bytes::Bytes;
+use cvp_core::frame::{Frame, Kind, NamespaceTag};
+use cvp_core::ledger::LedgerError;
+use cvp_core::replication::{ConnId, Event, NotIngested, ingest};
+use cvp_core::types::{Digest, Height, Namespace, Position, Refusal};
+use tokio::sync::mpsc;
+
+use super::driver::Inbound;
+use crate::link::FrameSender;
+use crate::namespace::Chain;
+
+/// Runs of records that may wait to be ingested; their bytes are bounded by the receiver's window.
+const JOBS_MAX: usize = 4096;
+
+/// What a worker does.
+pub(super) enum Job {
+    Ingest {
+        parent: Position,
+        bytes: Bytes,
+    },
+    Read {
+        conn: ConnId,
+        link: FrameSender,
+        stream: u32,
+        first: Height,
+        last: Height,
+        bytes_max: usize,
+    },
+}
+
+/// The two threads of a namespace; they end when this is dropped and their queues are empty.
+pub(super) struct Worker {
+    jobs: mpsc::Sender<Job>,
+    syncs: mpsc::Sender<()>,
+    threads: [thread::JoinHandle<()>; 2],
+}
+
+impl Worker {
+    /// Starts the threads. `epoch` marks their answers: those of an earlier role are dropped.
+    pub(super) fn start(chain: Arc<Chain>, epoch: u64, answers: mpsc::Sender<Inbound>) -> std::io::Result<Worker> {
+        let (jobs, mut job_queue) = mpsc::channel(JOBS_MAX);
+        let (syncs, mut sync_queue) = mpsc::channel(1);
+        let name = chain.namespace().clone();
+        let (copy, reply) = (Arc::clone(&chain), answers.clone());
+        let copying = thread::Builder::new().name(format!("copy-{name}")).spawn(move || {
+            let digest = namespace_digest(copy.namespace());
+            while let Some(job) = job_queue.blocking_recv() {
+                let event = run(&copy, &digest, job);
+                if event.is_some_and(|event| reply.blocking_send(Inbound::Core(epoch, event)).is_err()) {
+                    return;
+                }
+            }
+        })?;
+        let disk = Arc::clone(&chain);
+        let syncing = thread::Builder::new().name(format!("sync-{name}")).spawn(move || {
+            while sync_queue.blocking_recv().is_some() {
+                let event = sync(&disk);
+                if answers.blocking_send(Inbound::Core(epoch, event)).is_err() {
+                    return;
+                }
+            }
+        })?;
+        Ok(Worker {
+            jobs,
+            syncs,
+            threads: [copying, syncing],
+        })
+    }
+
+    /// Waits until what was begun is ended; afterwards the ledger is touched no more. From a thread that may wait.
+    pub(super) fn end(self) {
+        drop((self.jobs, self.syncs));
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a replication thread panicked");
+            }
+        }
+    }
+
+    /// Queues a job; the refusal says that the machine asked for more than the bounds allow.
+    pub(super) fn queue(&self, job: Job) -> Result<(), Refusal> {
+        self.jobs.try_send(job).map_err(|_| overrun("records"))
+    }
+
+    /// Queues a sync.
+    pub(super) fn sync(&self) -> Result<(), Refusal> {
+        self.syncs.try_send(()).map_err(|_| overrun("syncs"))
+    }
+}
+
+fn overrun(what: &str) -> Refusal {
+    Refusal::new(
+        "worker-overrun",
+        format!("too many {what} wait for the disk"),
+        "look at the log for the thread that ended",
+    )
+}
+
+/// Identity of a namespace in its records.
+pub(super) fn namespace_digest(namespace: &Namespace) -> Digest {
+    let mut text = b"cvp namespace v1".to_vec();
+    text.extend_from_slice(namespace.as_str().as_bytes());
+    Digest::of(&text)
+}
+
+fn micros(begun: Instant) -> u64 {
+    u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX)
+}
+
+/// `None`: the link of a read has ended, and nobody waits for the answer.
+fn run(chain: &Chain, digest: &Digest, job: Job) -> Option<Event> {
+    let ns = chain.namespace().clone();
+    let begun = Instant::now();
+    Some(match job {
+        Job::Ingest { parent, bytes } => {
+            let length = bytes.len() as u64;
+            match ingest(chain.ledger().as_ref(), digest, parent, bytes) {
+                Ok(tip) => Event::Ingested {
+                    ns,
+                    tip,
+                    bytes: length,
+                    micros: micros(begun),
+                },
+                Err(NotIngested::Store(refusal)) => Event::StoreFailed { ns, refusal },
+                Err(NotIngested::Peer(refusal)) => Event::Rejected { ns, refusal },
+            }
+        }
+        Job::Read {
+            conn,
+            link,
+            stream,
+            first,
+            last,
+            bytes_max,
+        } => match chain.ledger().read(first, last, bytes_max) {
+            Ok(run) => {
+                let bytes = run.bytes.len() as u64;
+                let frame = Frame::of(Kind::Records, NamespaceTag::of(&ns), stream, run.bytes);
+                if !link.send_blocking(frame) {
+                    return None;
+                }
+                Event::ReadDone {
+                    conn,
+                    ns,
+                    stream,
+                    first: run.first,
+                    last: run.last,
+                    bytes,
+                }
+            }
+            Err(error) => failed(ns, &error),
+        },
+    })
+}
+
+fn sync(chain: &Chain) -> Event {
+    let ns = chain.namespace().clone();
+    let begun = Instant::now();
+    match chain.ledger().sync() {
+        Ok(durable) => {
+            chain.synced();
+            Event::Synced {
+                ns,
+                durable,
+                applied: chain.tips().applied.height,
+                micros: micros(begun),
+            }
+        }
+        Err(error) => failed(ns, &error),
+    }
+}
+
+fn failed(ns: Namespace, error: &LedgerError) -> Event {
+    Event::StoreFailed {
+        ns,
+        refusal: error.refusal(),
+    }
+}
