@@ -330,3 +330,13 @@ fn has_bytes_behind(segment: &Segment, mut at: u64) -> Result<bool, LedgerError>
     }
     Ok(false)
 }
+
+/// Hash of the last of the records in `bytes`.
+pub(crate) fn last_hash(bytes: &[u8], first: Height, last: Height) -> Option<Digest> {
+    let mut rest = bytes;
+    for _ in first..last {
+        let length = record_length(rest).ok()??;
+        rest = rest.get(length..)?;
+    }
+    Some(parse(rest).ok()?.hash())
+}

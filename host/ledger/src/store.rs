@@ -17,7 +17,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::bring_up::bring_up;
 use crate::databases::{Change, Databases, Marker};
-use crate::log::Log;
+use crate::log::{Log, last_hash};
 use crate::options::StoreOptions;
 use crate::pending::{Pending, PendingSpan};
 use crate::ring::Ring;
@@ -496,14 +496,4 @@ impl Ledger for Store {
     fn verify(&self, from: Height, to: Height, progress: &mut dyn FnMut(Height)) -> Result<VerifyReport, LedgerError> {
         crate::verify::verify(self, from, to, progress)
     }
-}
-
-/// Hash of the last of the records in `bytes`.
-fn last_hash(bytes: &[u8], first: Height, last: Height) -> Option<Digest> {
-    let mut rest = bytes;
-    for _ in first..last {
-        let length = record_length(rest).ok()??;
-        rest = rest.get(length..)?;
-    }
-    Some(parse(rest).ok()?.hash())
 }

@@ -135,3 +135,6 @@ pub trait Ledger: Send + Sync + 'static {
     /// `progress` with the height reached now and then. Blocks no append.
     fn verify(&self, from: Height, to: Height, progress: &mut dyn FnMut(Height)) -> Result<VerifyReport, LedgerError>;
 }
+
+#[cfg(test)]
+mod tests;
