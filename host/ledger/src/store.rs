@@ -10,7 +10,6 @@ use bytes::Bytes;
 use cvp_core::ledger::{Ledger, LedgerError, Place, Run, Tips, VerifyReport, check_follows, end_of};
 use cvp_core::record::{
     Accumulator, BadPart, BadRecord, ChainTip, Delta, PartKind, RECORD_BYTES_MAX, Span, namespace_digest, parse,
-    record_length,
 };
 use cvp_core::types::{Digest, Height, Namespace, Position};
 use parking_lot::{Mutex, RwLock};
