@@ -10,6 +10,9 @@ mod setup;
 pub mod strategies;
 mod worker;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::thread;

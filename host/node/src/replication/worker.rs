@@ -8,6 +8,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use cvp_core::frame::{Frame, Kind, NamespaceTag};
 use cvp_core::ledger::LedgerError;
+use cvp_core::record::namespace_digest;
 use cvp_core::replication::{ConnId, Event, NotIngested, ingest};
 use cvp_core::types::{Digest, Height, Namespace, Position, Refusal};
 use tokio::sync::mpsc;
@@ -101,13 +102,6 @@ fn overrun(what: &str) -> Refusal {
         format!("too many {what} wait for the disk"),
         "look at the log for the thread that ended",
     )
-}
-
-/// Identity of a namespace in its records.
-pub(super) fn namespace_digest(namespace: &Namespace) -> Digest {
-    let mut text = b"cvp namespace v1".to_vec();
-    text.extend_from_slice(namespace.as_str().as_bytes());
-    Digest::of(&text)
 }
 
 fn micros(begun: Instant) -> u64 {

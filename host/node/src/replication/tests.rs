@@ -1,0 +1,148 @@
+//! Two nodes in one process: real links, chains and strategies, ledgers in memory.
+
+use std::time::Duration;
+
+use cvp_core::chain::{Genesis, genesis, takeover_delta};
+use cvp_core::config::StrategyChoice;
+use cvp_core::ledger::{Ledger, MemoryLedger};
+use cvp_core::record::Delta;
+use cvp_core::replication::{Limits, NamespaceSetup, StrategySetup};
+use cvp_core::session::{Identity, Lineage};
+use cvp_core::types::strategy::Role;
+use cvp_core::types::{Hostname, Incarnation, NodeId, NodeRole};
+
+use super::strategies::Strategies;
+use super::*;
+use crate::link::Listener;
+use crate::namespace::{ChainOptions, Verifier};
+
+/// Longest wait for anything here.
+const DEADLINE: Duration = Duration::from_secs(20);
+const FIRST: Incarnation = Incarnation { number: 1, id: [5; 16] };
+
+struct End {
+    chain: Arc<Chain>,
+    replication: Replication,
+    address: String,
+    _listener: Listener,
+    _dir: tempfile::TempDir,
+}
+
+fn hostname(role: Role) -> Hostname {
+    Hostname::new(if role == Role::Provider { "node1" } else { "cvp" }).unwrap()
+}
+
+async fn end(role: Role, remotes: Vec<Remote>) -> End {
+    let dir = tempfile::tempdir().unwrap();
+    let ns = Namespace::new("global").unwrap();
+    let ledger: Arc<dyn Ledger> =
+        Arc::new(MemoryLedger::open(&ns, genesis(&ns, &Genesis::default()).unwrap()).unwrap());
+    let provider = role == Role::Provider;
+    let node_role = if provider { NodeRole::Vp } else { NodeRole::Cvp };
+    let (options, store) = (ChainOptions::new(ns.clone(), node_role), Arc::clone(&ledger));
+    let chain = Chain::open(options, store, Verifier::start(1).unwrap()).unwrap();
+    let chains = ChainSet::new();
+    chains.insert(Arc::clone(&chain));
+    let strategies = Strategies::new(&dir.path().join("cache"), &dir.path().join("plugins")).unwrap();
+    let choice = StrategyChoice {
+        id: "default".into(),
+        settings: "{}".into(),
+    };
+    let handle = strategies.start(&ns, role, &choice).unwrap();
+    let (send, accepted) = mpsc::channel(8);
+    let listener = Listener::bind("127.0.0.1:0", None, send).await.unwrap();
+    let setup = Setup {
+        role,
+        hostname: hostname(role),
+        identity: Identity {
+            node_id: NodeId([1 + u8::from(provider); 16]),
+            lineage: if provider {
+                Lineage::begin(FIRST)
+            } else {
+                Lineage::default()
+            },
+        },
+        binding: None,
+        fenced: None,
+        last_receiver: None,
+        program: "test".into(),
+        enabled: true,
+        tls: false,
+        listen: listener.address().to_string(),
+        self_section: vec![("global/self.type".into(), "\"vp\"".into())],
+        namespaces: vec![NamespaceSetup {
+            namespace: ns.clone(),
+            role: node_role,
+            genesis: ledger.genesis().hash,
+            durable: ledger.tips().durable,
+            applied: 0,
+            history_from: 0,
+            chain_sync: StrategySetup {
+                id: strategies.embedded(),
+                stored: Vec::new(),
+            },
+        }],
+        ask: Vec::new(),
+        notify: Vec::new(),
+        limits: Limits::default(),
+        seed: 7,
+    };
+    let replication = Replication::start(Options {
+        setup,
+        chains,
+        tls: None,
+        remotes: Arc::new(move || Ok(remotes.clone())),
+        known: Vec::new(),
+        files: ControlFiles::new(dir.path().to_owned()),
+        strategies: HashMap::from([(ns, handle)]),
+        accepted,
+    })
+    .unwrap();
+    End {
+        chain,
+        replication,
+        address: listener.address().to_string(),
+        _listener: listener,
+        _dir: dir,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_copies_its_provider_and_both_are_normal() {
+    let provider = end(Role::Provider, Vec::new()).await;
+    let remote = Remote {
+        hostname: hostname(Role::Provider),
+        address: provider.address.clone(),
+    };
+    let receiver = end(Role::Receiver, vec![remote]).await;
+    let story = async {
+        provider
+            .replication
+            .watch_standing()
+            .wait_for(|standing| standing.may_make)
+            .await
+            .unwrap();
+        let chain = Arc::clone(&provider.chain);
+        let before = Incarnation { number: 0, id: [0; 16] };
+        let delta = Delta(takeover_delta(before, FIRST, 0));
+        let making = move || {
+            chain
+                .begin_making(hostname(Role::Provider), FIRST, Some(delta))
+                .unwrap()
+        };
+        let made = tokio::task::spawn_blocking(making).await.unwrap();
+        let mut tips = receiver.chain.watch_tips();
+        let copied = tips.wait_for(|tips| tips.applied.height == 1).await.unwrap().applied;
+        assert_eq!(copied, made);
+        let mut ticks = tokio::time::interval(Duration::from_millis(20));
+        for end in [&provider, &receiver] {
+            while !end.replication.status().await.unwrap().0.normal {
+                ticks.tick().await;
+            }
+        }
+        receiver.replication.quiesce().await;
+        receiver.replication.shutdown().await;
+        assert!(receiver.replication.status().await.is_none());
+    };
+    tokio::time::timeout(DEADLINE, story).await.unwrap();
+}
