@@ -20,5 +20,5 @@ pub use ns_dynamic::{Algorithm, NsDynamic, NsNode};
 pub use ns_genesis::{DEVELOPMENT_MARK, GenesisNode, NsGenesis};
 pub use ns_static::{FlowControl, IndexSwitch, NsStatic, StrategyChoice};
 pub use system::{HttpKeys, LogKeys, MetricsKeys, P2pKeys, System};
-pub use tree::{Loaded, NodeConfig, NsConfig, load};
+pub use tree::{Loaded, NodeConfig, NsConfig, load, load_in_upgrade};
 pub use units::{format_bytes, format_duration, parse_bytes, parse_duration};

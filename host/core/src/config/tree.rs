@@ -52,6 +52,16 @@ pub struct Loaded {
 ///
 /// All problems of all files are answered at once, so that an operator corrects them in one go.
 pub fn load(files: &BTreeMap<String, String>) -> Result<Loaded, Vec<Problem>> {
+    load_tree(files, true)
+}
+
+/// As [`load`], without the checks of one file against another: in the middle of an upgrade some files name the new host and role and
+/// some the old ones.
+pub fn load_in_upgrade(files: &BTreeMap<String, String>) -> Result<Loaded, Vec<Problem>> {
+    load_tree(files, false)
+}
+
+fn load_tree(files: &BTreeMap<String, String>, agree: bool) -> Result<Loaded, Vec<Problem>> {
     let mut reader = TreeReader {
         files,
         problems: Vec::new(),
@@ -69,7 +79,9 @@ pub fn load(files: &BTreeMap<String, String>) -> Result<Loaded, Vec<Problem>> {
         let changing = reader.file(&file("ns_dynamic"), |keys, _| NsDynamic::read(keys));
         let genesis = reader.file(&file("ns_genesis"), NsGenesis::read);
         if let (Some(fixed), Some(changing), Some(genesis)) = (fixed, changing, genesis) {
-            reader.check_namespace(&dynamic, &file("ns_dynamic"), &changing);
+            if agree {
+                reader.check_namespace(&dynamic, &file("ns_dynamic"), &changing);
+            }
             let config = NsConfig {
                 fixed,
                 dynamic: changing,

@@ -198,7 +198,11 @@ proptest! {
 /// `cargo test --release -p cvp-core check_span_speed -- --ignored --nocapture`
 #[test]
 #[ignore = "a measurement, not a check"]
-#[allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "a measurement needs the clock")]
+#[allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "a measurement needs the clock"
+)]
 fn check_span_speed() {
     let mut parent = Digest([8; 32]);
     let mut bytes = Vec::new();

@@ -2,11 +2,15 @@
 //!
 //! Owns the order in which the rooms of a node come up and go down. Decides nothing about the pair or the chains.
 
-mod chains;
+mod life;
 mod node;
 mod operator;
 mod view;
+mod fleet;
+mod ports;
+mod chains;
 
 pub mod verify;
 
-pub use node::{Ready, run};
+pub use life::run;
+pub use node::Ready;

@@ -1,29 +1,27 @@
-//! A running node: start order, stop order.
+//! A running node: what it is made of, its state, its change of role in place.
 //!
-//! Start: lock, configuration, logs, chains, JSON-RPC, operator's socket, ready. Stop, within 5 s: socket, JSON-RPC, link, chains, lock.
+//! Start and stop order are in `life`, what an operator is answered in `operator`.
 
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use cvp_core::config::{NodeConfig, PairRole};
-use cvp_core::session::{Identity, Lineage};
-use cvp_core::types::{Incarnation, NodeId};
+use cvp_core::promotion::Plan;
+use cvp_core::replication::Setup;
+use cvp_core::types::strategy::Role;
+use cvp_core::types::{NodeRole, Refusal};
 use parking_lot::Mutex;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::runtime::Handle;
 
-use super::chains::{close_all, open_all};
-use super::view;
+use super::fleet::Fleet;
+use super::{ports, view};
 use crate::config::Root;
-use crate::durable::{self, LockFile};
-use crate::ipc::{Failure, IncarnationView, Server, StatusView};
-use crate::namespace::ChainSet;
-use crate::rpc::{HttpOptions, NodeFacts, Rpc, RpcServer};
-use crate::telemetry::{self, Level, LogOptions};
-
-/// The stop must be over within 5 s; JSON-RPC requests under way get 2 of them.
-const STOP_MAX: Duration = Duration::from_secs(5);
+use crate::ipc::{Failure, StatusView};
+use crate::link::SharedTls;
+use crate::namespace::{ChainSet, ChainState};
+use crate::promotion::{self, Ground, Hooks};
+use crate::replication::{ControlFiles, Remotes, Replication, SetupSource};
+use crate::rpc::{Rpc, RpcServer};
 
 /// Where a node serves, said when it does.
 #[derive(Clone, Debug, Default)]
@@ -38,123 +36,21 @@ pub struct Ready {
 
 /// A running node.
 pub(super) struct Node {
-    root: Root,
-    config: ArcSwap<NodeConfig>,
-    chains: ChainSet,
-    identity: Mutex<Identity>,
-    ready: Mutex<Ready>,
-    http: tokio::sync::Mutex<Option<RpcServer>>,
-    /// One change of the node at a time.
+    pub(super) root: Root,
+    pub(super) config: ArcSwap<NodeConfig>,
+    pub(super) chains: ChainSet,
+    pub(super) files: ControlFiles,
+    pub(super) tls: SharedTls,
+    pub(super) remotes: Remotes,
+    pub(super) fleet: Fleet,
+    pub(super) rpc: Arc<Rpc>,
+    /// Set once, when replication runs.
+    pub(super) replication: Mutex<Option<Replication>>,
+    pub(super) http: tokio::sync::Mutex<Option<RpcServer>>,
+    pub(super) ready: Mutex<Ready>,
+    /// One change of the node at a time: switches, upgrades, the begin of block making.
     pub(super) changing: tokio::sync::Mutex<()>,
-}
-
-/// Runs a node until it is told to stop. `on_ready` is called once, when it serves.
-///
-/// # Errors
-/// The start was refused: configuration, lock, ports, a store. A running node does not end by itself.
-pub fn run(root: &Root, on_ready: impl FnOnce(&Ready)) -> Result<(), Failure> {
-    let loaded = root.load()?;
-    durable::create_directories(&root.system())?;
-    let lock = LockFile::acquire(&root.lock_file())?;
-    let config = loaded.config;
-    let _logs = start_logs(root, &config)?;
-    view::log_warnings(&loaded.warnings);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::failed("no-thread", error.to_string(), "raise the limit of threads"))?;
-    let chains = open_all(root, &config)?;
-    let outcome = runtime.block_on(serve(root, config, chains.clone(), on_ready));
-    // Threads that hang in the disk do not hold the stop.
-    runtime.shutdown_timeout(STOP_MAX / 5);
-    close_all(&chains);
-    drop(lock);
-    outcome
-}
-
-fn start_logs(root: &Root, config: &NodeConfig) -> Result<telemetry::LogGuard, Failure> {
-    let log = &config.system.log;
-    let options = LogOptions {
-        level: log.log_level.parse::<Level>().unwrap_or(Level::Notice),
-        modules: Vec::new(),
-        directory: log.dump_file.then(|| root.resolve(&log.log_dir)),
-    };
-    telemetry::start_logs(&options)
-        .map_err(|error| Failure::failed("no-logs", error.to_string(), "check the directory and its permissions"))
-}
-
-async fn serve(
-    root: &Root,
-    config: NodeConfig,
-    chains: ChainSet,
-    on_ready: impl FnOnce(&Ready),
-) -> Result<(), Failure> {
-    let stop = stop_signal()?;
-    let node = Arc::new(Node {
-        identity: Mutex::new(own_identity(root, config.role())?),
-        root: root.clone(),
-        config: ArcSwap::from_pointee(config),
-        chains,
-        ready: Mutex::default(),
-        http: tokio::sync::Mutex::new(None),
-        changing: tokio::sync::Mutex::new(()),
-    });
-    let server = Server::bind(root.directory(), &node.config().system.p2p.ipc).map_err(|error| {
-        let what = format!("cannot make the operator's socket: {error}");
-        Failure::failed(
-            "no-socket",
-            what,
-            "check p2p.ipc of system.toml and the root's permissions",
-        )
-    })?;
-    node.open_http().await?;
-    node.begin_making()?;
-    let talking = tokio::spawn(server.serve(Arc::clone(&node) as _));
-    let ready = node.ready.lock().clone();
-    on_ready(&ready);
-    stop.await;
-    tracing::info!("stopping");
-    talking.abort();
-    node.close_http().await;
-    Ok(())
-}
-
-/// SIGTERM or SIGINT. Installed before anything serves, so that no signal is lost.
-fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
-    let refused = |error: std::io::Error| Failure::failed("no-signals", error.to_string(), "report it");
-    let mut terminate = signal(SignalKind::terminate()).map_err(refused)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(refused)?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    })
-}
-
-/// The identity of `system/cvp/identity`; drawn and written at the first start.
-fn own_identity(root: &Root, role: PairRole) -> Result<Identity, Failure> {
-    const MAGIC: &[u8; 8] = b"CVPIDENT";
-    let path = root.system().join("identity");
-    if let Some((_, bytes)) = durable::read_file(&path, MAGIC)? {
-        return Identity::decode(&bytes).map_err(|error| {
-            let what = format!("{}: {error}", path.display());
-            Failure::failed("damaged", what, "restore the file; do not remove it")
-        });
-    }
-    let lineage = match role {
-        PairRole::Provider => Lineage::begin(Incarnation {
-            number: 1,
-            id: rand::random(),
-        }),
-        PairRole::Receiver => Lineage::default(),
-    };
-    let identity = Identity {
-        node_id: NodeId(rand::random()),
-        lineage,
-    };
-    durable::write_file(&path, MAGIC, 1, &identity.encode())?;
-    Ok(identity)
+    pub(super) tasks: Handle,
 }
 
 impl Node {
@@ -172,121 +68,158 @@ impl Node {
         });
     }
 
-    /// The node's root directory.
-    pub(super) fn root(&self) -> &Root {
-        &self.root
+    /// Replication, once it runs.
+    pub(super) fn replication(&self) -> Option<Replication> {
+        self.replication.lock().clone()
     }
 
-    /// The node's chains.
-    pub(super) fn chains(&self) -> &ChainSet {
-        &self.chains
-    }
-
-    /// Tells the running pair that `cvp.enable` changed.
-    pub(super) async fn pair_enabled(&self, _enabled: bool) {}
-
-    async fn open_http(&self) -> Result<(), Failure> {
-        let config = self.config();
-        let http = &config.system.http;
-        if http.security {
-            return Err(Failure::failed(
-                "bad-configuration",
-                "configuration/system.toml: http.security: this node does not serve HTTPS yet",
-                "set it to false and put a TLS proxy in front",
-            ));
-        }
-        let ip: IpAddr = http.address.parse().unwrap_or(IpAddr::from([127, 0, 0, 1]));
-        let address = SocketAddr::new(ip, config.dynamic.jsonrpc_port);
-        let defaults = HttpOptions::default();
-        let options = HttpOptions {
-            body_bytes_max: http.body_bytes_max as usize,
-            body_time: defaults.body_time.min(Duration::from_millis(http.read_timeout_ms)),
-            allowed_origins: http.allowed_origins.clone(),
-            ..defaults
+    /// The machine's setup for the role that the configuration says, and the names of peers that it does not.
+    pub(super) fn setup(&self, config: &NodeConfig) -> Result<(Setup, Vec<cvp_core::config::Remote>), Refusal> {
+        let predecessor = promotion::standing(&self.files)?.predecessor;
+        let listen = self.ready.lock().p2p.clone().unwrap_or_default();
+        let source = SetupSource {
+            config,
+            files: &self.files,
+            chains: &self.chains,
+            strategy: &|namespace| self.fleet.running(namespace),
+            listen,
+            predecessor,
         };
-        let rpc = Rpc::new(self.chains.clone(), self.facts());
-        let server = RpcServer::start(address, options, rpc).await.map_err(|error| {
-            let what = format!("cannot serve JSON-RPC at {address}: {error}");
-            Failure::failed(
-                "port-taken",
-                what,
-                "free the port, or change port.jsonrpc of dynamic.toml",
-            )
-        })?;
-        self.ready.lock().jsonrpc = Some(reachable(server.address()));
-        *self.http.lock().await = Some(server);
-        Ok(())
+        let read = source.read().and_then(|setup| Ok((setup, source.known()?)));
+        read.map_err(|error| error.refusal())
     }
 
-    async fn close_http(&self) {
+    /// A provider makes blocks where it is a VP; called when the pair allows it.
+    pub(super) async fn begin_making(self: &Arc<Self>) -> Result<(), Failure> {
+        // Waits for an upgrade under way: its take-over blocks come first.
+        let _one_at_a_time = self.changing.lock().await;
+        let node = Arc::clone(self);
+        let work = move || -> Result<(), Refusal> {
+            if promotion::standing(&node.files)?.unfinished {
+                return Ok(());
+            }
+            let identity = node.files.identity().map_err(|error| error.refusal())?;
+            let Some(incarnation) = identity.and_then(|identity| identity.lineage.current()) else {
+                return Ok(());
+            };
+            let config = node.config();
+            for chain in node.chains.all() {
+                let role = config.namespaces.get(chain.namespace()).map(|ns| ns.dynamic.role);
+                if role == Some(NodeRole::Vp) && chain.state() == ChainState::Following {
+                    let begun = chain.begin_making(config.dynamic.hostname.clone(), incarnation, None);
+                    begun.map_err(|error| error.refusal())?;
+                }
+            }
+            Ok(())
+        };
+        match tokio::task::spawn_blocking(work).await {
+            Ok(done) => done.map_err(|refusal| Failure::from_refusal(&refusal)),
+            Err(error) => Err(Failure::failed("internal", error.to_string(), "see the node's log")),
+        }
+    }
+
+    /// Closes the JSON-RPC port; requests under way are finished.
+    pub(super) async fn close_http(&self) {
         if let Some(server) = self.http.lock().await.take() {
             self.ready.lock().jsonrpc = None;
             server.close().await;
         }
     }
 
-    fn facts(&self) -> NodeFacts {
-        let config = self.config();
-        let address = config.dynamic.self_addresses.first();
-        let ip = address.and_then(|a| a.split_whitespace().last()?.rsplit_once(':'));
-        NodeFacts {
-            hostname: config.dynamic.hostname.clone(),
-            ip: ip.map_or("127.0.0.1", |(ip, _)| ip).to_owned(),
-            p2p_port: config.dynamic.p2p_port,
-            receiver: config.role() == PairRole::Receiver,
-        }
-    }
-
-    /// A provider makes blocks in every namespace.
-    fn begin_making(&self) -> Result<(), Failure> {
-        let Some(incarnation) = self.identity.lock().lineage.current() else {
-            return Ok(());
-        };
-        let hostname = self.config().dynamic.hostname.clone();
-        for chain in self.chains.all() {
-            chain
-                .begin_making(hostname.clone(), incarnation, None)
-                .map_err(|error| Failure::from_refusal(&error.refusal()))?;
-        }
-        Ok(())
+    /// What a promotion works on.
+    pub(super) fn ground(self: &Arc<Self>) -> Arc<Ground> {
+        Arc::new(Ground {
+            root: self.root.clone(),
+            chains: self.chains.clone(),
+            files: self.files.clone(),
+            tls: self.tls.clone(),
+            remotes: Arc::clone(&self.remotes),
+            replication: self.replication(),
+            hooks: Arc::new(NodeHooks(Arc::clone(self))),
+        })
     }
 
     /// The node as its operator sees it.
     pub(super) async fn status(&self) -> StatusView {
         let config = self.config();
-        let ready = self.ready.lock().clone();
-        let (node_id, incarnation) = {
-            let identity = self.identity.lock();
-            (identity.node_id, identity.lineage.current())
+        let status = match self.replication() {
+            Some(replication) => replication.status().await,
+            None => None,
         };
-        let mut view = StatusView {
-            normal: false,
-            role: config.role().to_string(),
-            hostname: config.dynamic.hostname.to_string(),
-            node_id: Some(node_id.to_string()),
-            incarnation: incarnation.map(|i| IncarnationView {
-                number: i.number,
-                id: hex::encode(i.id),
-            }),
-            enabled: config.dynamic.cvp.enable,
-            peer: None,
-            reasons: Vec::new(),
-            warnings: Vec::new(),
-            namespaces: view::detached(&self.chains),
-            jsonrpc: ready.jsonrpc,
-            p2p: ready.p2p,
-            metrics: ready.metrics,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+        let ready = self.ready.lock().clone();
+        let mut view = match status {
+            Some((status, now)) => view::of_pair(&status, now, &ready, &config),
+            None => view::without_pair(&self.chains, &ready, &config),
         };
         view::add_local(&mut view, &self.chains, &config);
         view
     }
+
+    /// Reads the configuration afresh and goes on in the role it says.
+    fn enter_role(self: &Arc<Self>) -> Result<(), Refusal> {
+        let config = match self.root.load() {
+            Ok(loaded) => loaded.config,
+            Err(failure) => {
+                return Err(Refusal {
+                    code: failure.code.into(),
+                    text: failure.message,
+                    hint: failure.help,
+                });
+            }
+        };
+        self.config.store(Arc::new(config));
+        // At a start replication is built afterwards, from the same files.
+        let Some(replication) = self.replication() else {
+            return Ok(());
+        };
+        let config = self.config();
+        self.fleet
+            .start(&config, strategy_role(config.role()))
+            .map_err(|failure| Refusal::new("no-strategy", failure.message, failure.help))?;
+        let (setup, _) = self.setup(&config)?;
+        self.tasks
+            .block_on(replication.become_role(setup, self.fleet.handles()));
+        Ok(())
+    }
 }
 
-/// An address that a client on this machine can use: "every network" becomes loopback.
-fn reachable(address: SocketAddr) -> String {
-    match address.ip() {
-        ip if ip.is_unspecified() => SocketAddr::new(IpAddr::from([127, 0, 0, 1]), address.port()).to_string(),
-        _ => address.to_string(),
+/// A role as strategies know it.
+pub(super) fn strategy_role(role: PairRole) -> Role {
+    match role {
+        PairRole::Provider => Role::Provider,
+        PairRole::Receiver => Role::Receiver,
+    }
+}
+
+/// What a promotion asks of the assembly. Called from the promotion's threads, which may wait.
+pub(super) struct NodeHooks(pub(super) Arc<Node>);
+
+impl Hooks for NodeHooks {
+    fn role_changed(&self, _plan: &Plan) -> Result<(), Refusal> {
+        self.0.enter_role()
+    }
+
+    fn serve(&self, _plan: &Plan) -> Result<(), Refusal> {
+        self.0.rpc.set_facts(ports::facts(&self.0.config()));
+        Ok(())
+    }
+
+    fn ports(&self) -> Vec<(String, Result<String, String>)> {
+        let ready = self.0.ready.lock().clone();
+        let port = |key: &str, address: Option<String>| {
+            let address = address.ok_or_else(|| "it is not served".to_owned());
+            (key.to_owned(), address)
+        };
+        vec![port("port.jsonrpc", ready.jsonrpc), port("port.grpc", ready.p2p)]
+    }
+
+    fn go_on_receiving(&self) {
+        let node = Arc::clone(&self.0);
+        // Called from a task too, which may not wait.
+        self.0.tasks.spawn_blocking(move || {
+            if let Err(refusal) = node.enter_role() {
+                tracing::error!("the receiver does not go on: {refusal}");
+            }
+        });
     }
 }

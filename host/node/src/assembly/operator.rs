@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::node::Node;
 use super::verify::{self, Wanted};
 use crate::ipc::{Failure, Operator, Progress, Request};
+use crate::promotion::Flags;
 
 impl Operator for Node {
     fn role(&self) -> PairRole {
@@ -27,17 +28,28 @@ impl Operator for Node {
                 Request::Enable => self.set_enabled(true).await,
                 Request::Disable => self.set_enabled(false).await,
                 Request::NamespaceList => {
-                    let names = self.chains().names();
+                    let names = self.chains.names();
                     let names: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
                     Ok(json!({"namespaces": names}))
                 }
                 Request::Verify { namespace, from, to } => {
                     let wanted = Wanted { namespace, from, to };
-                    blocking(move || verify::verify_running(self.chains(), &wanted, &progress)).await
+                    blocking(move || verify::verify_running(&self.chains, &wanted, &progress)).await
                 }
-                Request::Upgrade { .. } | Request::PluginList | Request::PluginReset { .. } => {
-                    Err(Failure::failed("not-ready", "not available in this build", ""))
+                Request::Upgrade {
+                    dry_run,
+                    allow_missing_keys,
+                    target_is_down,
+                } => {
+                    let flags = Flags {
+                        dry_run,
+                        allow_missing_keys,
+                        target_is_down,
+                    };
+                    self.upgrade(flags, progress).await
                 }
+                Request::PluginList => Ok(self.fleet.list()),
+                Request::PluginReset { id } => self.fleet.reset(&id),
             }
         })
     }
@@ -57,15 +69,31 @@ impl Node {
         }
         let node = Arc::clone(self);
         blocking(move || {
-            node.root()
+            node.root
                 .edit("dynamic.toml", "cvp.enable", ConfigValue::Flag(enabled))?;
             node.change_config(|config| config.dynamic.cvp.enable = enabled);
             Ok(())
         })
         .await?;
-        self.pair_enabled(enabled).await;
+        if let Some(replication) = self.replication() {
+            replication.set_enabled(enabled).await;
+        }
         tracing::info!(enabled, "cvp switched by the operator");
         Ok(json!({"enabled": enabled}))
+    }
+
+    /// Promotion, or its preflight.
+    async fn upgrade(self: &Arc<Self>, flags: Flags, progress: Progress) -> Result<Value, Failure> {
+        let Ok(_one_at_a_time) = self.changing.try_lock() else {
+            let what = "another change of this node is under way";
+            return Err(Failure::refused("busy", what, "wait for it"));
+        };
+        let tell = move |line| {
+            if let Ok(line) = encode(&line) {
+                progress.tell(line);
+            }
+        };
+        encode(&self.ground().upgrade(flags, tell).await?)
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use cvp_core::config::{self, EditError, Loaded, Value};
+use cvp_core::config::{self, EditError, Loaded, Problem, Value};
 use cvp_core::types::Namespace;
 
 use crate::durable;
@@ -83,6 +83,18 @@ impl Root {
 
     /// Reads and checks the whole configuration.
     pub fn load(&self) -> Result<Loaded, Failure> {
+        self.load_with(config::load)
+    }
+
+    /// As [`Root::load`], in the middle of an upgrade: files that name different hosts or roles are no problem then.
+    pub fn load_in_upgrade(&self) -> Result<Loaded, Failure> {
+        self.load_with(config::load_in_upgrade)
+    }
+
+    fn load_with(
+        &self,
+        load: fn(&BTreeMap<String, String>) -> Result<Loaded, Vec<Problem>>,
+    ) -> Result<Loaded, Failure> {
         if !self.exists() {
             return Err(Failure::failed(
                 "no-root",
@@ -91,7 +103,7 @@ impl Root {
             ));
         }
         let files = read_tree(&self.configuration())?;
-        config::load(&files).map_err(|problems| {
+        load(&files).map_err(|problems| {
             let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
             Failure::failed(
                 "bad-configuration",

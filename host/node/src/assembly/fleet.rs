@@ -1,0 +1,102 @@
+//! The strategies of all namespaces: started for the node's role, listed and reset for its operator. Replication calls them.
+
+use std::collections::HashMap;
+
+use cvp_core::config::NodeConfig;
+use cvp_core::session::StrategyId;
+use cvp_core::types::Namespace;
+use cvp_core::types::strategy::Role;
+use cvp_core::types::strategy::chain_sync::KIND;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+
+use crate::ipc::Failure;
+use crate::replication::StrategyHandles;
+use crate::replication::strategies::{Strategies, StrategyHandle};
+
+/// The running instances; replaced whole when the node's role changes.
+pub(super) struct Fleet {
+    runtime: Strategies,
+    handles: Mutex<StrategyHandles>,
+}
+
+impl Fleet {
+    /// Instances of nothing yet.
+    pub(super) fn new(runtime: Strategies) -> Self {
+        Self {
+            runtime,
+            handles: Mutex::default(),
+        }
+    }
+
+    /// Starts an instance a namespace in `role`; those of before end with their last user.
+    pub(super) fn start(&self, config: &NodeConfig, role: Role) -> Result<(), Failure> {
+        let mut started = HashMap::new();
+        for (namespace, ns) in &config.namespaces {
+            let handle = self.runtime.start(namespace, role, &ns.fixed.strategy(KIND));
+            let handle = handle.map_err(|fault| {
+                let what = format!("namespace {namespace}: {}", fault.text);
+                Failure::failed("no-strategy", what, "raise the limit of threads")
+            })?;
+            started.insert(namespace.clone(), handle);
+        }
+        *self.handles.lock() = started;
+        Ok(())
+    }
+
+    /// The handles, for replication.
+    pub(super) fn handles(&self) -> StrategyHandles {
+        self.handles.lock().clone()
+    }
+
+    /// What runs in a namespace: the handshake compares it.
+    pub(super) fn running(&self, namespace: &Namespace) -> StrategyId {
+        let handles = self.handles.lock();
+        handles
+            .get(namespace)
+            .map_or_else(|| self.runtime.embedded(), |handle| handle.state().running)
+    }
+
+    /// The answer of `plugin list`.
+    pub(super) fn list(&self) -> Value {
+        let handles = self.handles.lock();
+        let mut sorted: Vec<(&Namespace, &StrategyHandle)> = handles.iter().collect();
+        sorted.sort_by_key(|(namespace, _)| namespace.as_str());
+        let row = |(namespace, handle): (&Namespace, &StrategyHandle)| {
+            let state = handle.state();
+            json!({
+                "namespace": namespace.as_str(),
+                "kind": state.running.kind,
+                "id": state.configured,
+                "running": state.running.id,
+                "version": state.running.version,
+                "state": state.spelling(),
+                "faults": state.faults,
+                "problem": state.problem,
+                "calls": handle.cost().calls,
+                "nanoseconds": handle.cost().nanos,
+            })
+        };
+        Value::Array(sorted.into_iter().map(row).collect())
+    }
+
+    /// Ends the quarantine of every instance of `id`.
+    pub(super) fn reset(&self, id: &str) -> Result<Value, Failure> {
+        let handles: Vec<StrategyHandle> = self.handles.lock().values().cloned().collect();
+        let mut reset = 0;
+        for handle in handles.iter().filter(|handle| handle.state().configured == id) {
+            handle
+                .reset()
+                .map_err(|fault| Failure::failed("busy", fault.text, "try again"))?;
+            reset += 1;
+        }
+        match reset {
+            0 => Err(Failure::failed(
+                "no-plugin",
+                format!("no namespace runs a strategy {id}"),
+                "see `cvp plugin list`",
+            )),
+            _ => Ok(json!({"reset": reset})),
+        }
+    }
+}

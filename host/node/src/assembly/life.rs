@@ -1,0 +1,283 @@
+//! Start order and stop order of a node.
+//!
+//! Start: lock, configuration, logs, chains, TLS, a promotion that a crash interrupted, the pair's port, strategies, replication,
+//! JSON-RPC, the operator's socket, block making once the pair allows it, ready. Stop, within 5 s: socket, JSON-RPC, the link, chains, lock.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use cvp_core::config::{NodeConfig, PairRole};
+use cvp_core::types::Refusal;
+use tokio::runtime::Handle;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::chains::{close_all, open_all};
+use super::fleet::Fleet;
+use super::node::{Node, Ready, strategy_role};
+use super::{ports, view};
+use crate::config::Root;
+use crate::durable::{self, LockFile};
+use crate::ipc::{Failure, Server};
+use crate::link::{Listener, SharedTls};
+use crate::namespace::ChainSet;
+use crate::promotion;
+use crate::replication::strategies::Strategies;
+use crate::replication::{ControlFiles, Options, Remotes, Replication};
+use crate::rpc::Rpc;
+use crate::telemetry::{self, Level, LogOptions};
+
+/// Threads that hang in the disk hold the stop no longer.
+const TASKS_END_MAX: Duration = Duration::from_secs(1);
+
+/// Ending the link takes at most so long.
+const LINK_END_MAX: Duration = Duration::from_secs(1);
+
+/// The ready line waits at most so long for the pair's leave to make blocks: the questions to the peers take a second.
+const LEAVE_MAX: Duration = Duration::from_secs(3);
+
+/// Runs a node until it is told to stop. `on_ready` is called once, when it serves.
+///
+/// # Errors
+/// The start was refused: configuration, lock, ports, a store. A running node does not end by itself.
+pub fn run(root: &Root, on_ready: impl FnOnce(&Ready)) -> Result<(), Failure> {
+    if !root.exists() {
+        // Says what is missing, and makes nothing.
+        root.load()?;
+    }
+    durable::create_directories(&root.system())?;
+    let lock = LockFile::acquire(&root.lock_file())?;
+    let files = ControlFiles::new(root.system());
+    let unfinished = promotion::standing(&files).map_err(|r| as_failed(&r))?.unfinished;
+    // In the middle of an upgrade the files may name both hosts: its resumption sets them right.
+    let loaded = if unfinished {
+        root.load_in_upgrade()?
+    } else {
+        root.load()?
+    };
+    let _logs = start_logs(root, &loaded.config)?;
+    view::log_warnings(&loaded.warnings);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::failed("no-thread", error.to_string(), "raise the limit of threads"))?;
+    let chains = open_all(root, &loaded.config)?;
+    let outcome = runtime.block_on(live(root, loaded.config, files, &chains, unfinished, on_ready));
+    runtime.shutdown_timeout(TASKS_END_MAX);
+    close_all(&chains);
+    drop(lock);
+    outcome
+}
+
+fn start_logs(root: &Root, config: &NodeConfig) -> Result<telemetry::LogGuard, Failure> {
+    let log = &config.system.log;
+    let options = LogOptions {
+        level: log.log_level.parse::<Level>().unwrap_or(Level::Notice),
+        modules: Vec::new(),
+        directory: log.dump_file.then(|| root.resolve(&log.log_dir)),
+    };
+    telemetry::start_logs(&options)
+        .map_err(|error| Failure::failed("no-logs", error.to_string(), "check the directory and its permissions"))
+}
+
+async fn live(
+    root: &Root,
+    config: NodeConfig,
+    files: ControlFiles,
+    chains: &ChainSet,
+    unfinished: bool,
+    on_ready: impl FnOnce(&Ready),
+) -> Result<(), Failure> {
+    let stop = stop_signal()?;
+    let node = build(root, config, files, chains)?;
+    if unfinished {
+        tracing::warn!("an upgrade was interrupted: it goes on");
+        node.ground().resume().await?;
+    }
+    let listener = attach(&node).await?;
+    serve_clients(&node).await?;
+    let socket = node.config().system.p2p.ipc.clone();
+    let server = Server::bind(root.directory(), &socket).map_err(|error| {
+        let what = format!("cannot make the operator's socket: {error}");
+        Failure::failed(
+            "no-socket",
+            what,
+            "check p2p.ipc of system.toml and the root's permissions",
+        )
+    })?;
+    let talking = tokio::spawn(server.serve(Arc::clone(&node) as _));
+    let standing = tokio::spawn(follow_standing(Arc::clone(&node)));
+    await_leave(&node).await;
+    let ready = node.ready.lock().clone();
+    on_ready(&ready);
+    stop.await;
+    tracing::info!("stopping");
+    talking.abort();
+    standing.abort();
+    drop(listener);
+    let link = async {
+        if let Some(replication) = node.replication() {
+            let _ = tokio::time::timeout(LINK_END_MAX, replication.shutdown()).await;
+        }
+    };
+    tokio::join!(node.close_http(), link);
+    Ok(())
+}
+
+/// SIGTERM or SIGINT. Installed before anything serves, so that no signal is lost.
+fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
+    let refused = |error: std::io::Error| Failure::failed("no-signals", error.to_string(), "report it");
+    let mut terminate = signal(SignalKind::terminate()).map_err(refused)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(refused)?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+/// Everything that does not talk to anybody yet.
+fn build(root: &Root, config: NodeConfig, files: ControlFiles, chains: &ChainSet) -> Result<Arc<Node>, Failure> {
+    let tls: SharedTls = ports::load_tls(root, &config)?;
+    let cache = root.directory().join("system/cache");
+    let runtime = Strategies::new(&cache, &root.plugins()).map_err(|error| {
+        let what = format!("the strategies cannot be loaded: {error}");
+        Failure::failed("no-strategy", what, "report it: the embedded one always loads")
+    })?;
+    Ok(Arc::new(Node {
+        root: root.clone(),
+        rpc: Rpc::new(chains.clone(), ports::facts(&config)),
+        remotes: remotes(root),
+        config: ArcSwap::from_pointee(config),
+        chains: chains.clone(),
+        files,
+        tls,
+        fleet: Fleet::new(runtime),
+        replication: parking_lot::Mutex::new(None),
+        http: tokio::sync::Mutex::new(None),
+        ready: parking_lot::Mutex::default(),
+        changing: tokio::sync::Mutex::new(()),
+        tasks: Handle::current(),
+    }))
+}
+
+/// `cvp.remote`, read afresh from the disk at each dial.
+fn remotes(root: &Root) -> Remotes {
+    let root = root.clone();
+    Arc::new(move || match root.load() {
+        Ok(loaded) => Ok(loaded.config.dynamic.cvp.remote),
+        Err(failure) => Err(Refusal {
+            code: failure.code.into(),
+            text: failure.message,
+            hint: failure.help,
+        }),
+    })
+}
+
+/// The pair's port, the strategies and replication.
+async fn attach(node: &Arc<Node>) -> Result<Listener, Failure> {
+    let config = node.config();
+    let (listener, accepted) = ports::listen(&config, node.tls.clone()).await?;
+    node.ready.lock().p2p = Some(ports::reachable(listener.address()));
+    node.fleet.start(&config, strategy_role(config.role()))?;
+    let (setup, known) = node.setup(&config).map_err(|refusal| as_failed(&refusal))?;
+    let options = Options {
+        setup,
+        chains: node.chains.clone(),
+        tls: node.tls.clone(),
+        remotes: Arc::clone(&node.remotes),
+        known,
+        files: node.files.clone(),
+        strategies: node.fleet.handles(),
+        accepted,
+    };
+    let replication = Replication::start(options)
+        .map_err(|error| Failure::failed("no-thread", error.to_string(), "raise the limit of threads"))?;
+    *node.replication.lock() = Some(replication);
+    Ok(listener)
+}
+
+/// JSON-RPC, unless this node's place was taken, and metrics.
+async fn serve_clients(node: &Arc<Node>) -> Result<(), Failure> {
+    let config = node.config();
+    if config.system.metrics.enable {
+        serve_metrics(node, &config);
+    }
+    let fenced = node.files.fenced().map_err(|error| as_failed(&error.refusal()))?;
+    if config.role() == PairRole::Provider && fenced.is_some() {
+        return Ok(());
+    }
+    node.rpc.set_facts(ports::facts(&config));
+    let server = ports::serve_http(&config, Arc::clone(&node.rpc)).await?;
+    node.ready.lock().jsonrpc = Some(ports::reachable(server.address()));
+    *node.http.lock().await = Some(server);
+    Ok(())
+}
+
+/// Metrics cost their page only: a taken port is logged.
+fn serve_metrics(node: &Arc<Node>, config: &NodeConfig) {
+    let mut address = std::net::SocketAddr::from(([127, 0, 0, 1], config.system.metrics.port));
+    if address.port() == 0 {
+        let free = std::net::TcpListener::bind(address).and_then(|listener| listener.local_addr());
+        address = free.unwrap_or(address);
+    }
+    match telemetry::serve_metrics(address) {
+        Ok(()) => node.ready.lock().metrics = Some(address.to_string()),
+        Err(error) => tracing::warn!("metrics are not served: {error}"),
+    }
+}
+
+/// Does what the pair allows: block making, or its end when this node's place was taken.
+async fn follow_standing(node: Arc<Node>) {
+    let Some(replication) = node.replication() else {
+        return;
+    };
+    let mut standing = replication.watch_standing();
+    loop {
+        let now = standing.borrow_and_update().clone();
+        if now.fenced.is_some() {
+            node.close_http().await;
+        } else if now.may_make
+            && let Err(failure) = node.begin_making().await
+        {
+            tracing::error!("no blocks are made: {failure}");
+        }
+        if standing.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Waits until a provider makes blocks or learns that it may not; a while at most.
+async fn await_leave(node: &Arc<Node>) {
+    if node.config().role() != PairRole::Provider {
+        return;
+    }
+    let Some(replication) = node.replication() else {
+        return;
+    };
+    let mut standing = replication.watch_standing();
+    let leave = standing.wait_for(|standing| standing.may_make || standing.fenced.is_some());
+    if let Ok(Ok(standing)) = tokio::time::timeout(LEAVE_MAX, leave).await
+        && standing.fenced.is_some()
+    {
+        drop(standing);
+        node.close_http().await;
+        return;
+    }
+    // The same call as the follower's: whoever comes second finds it done.
+    if let Err(failure) = making_if_allowed(node, &replication).await {
+        tracing::error!("no blocks are made: {failure}");
+    }
+}
+
+async fn making_if_allowed(node: &Arc<Node>, replication: &Replication) -> Result<(), Failure> {
+    let allowed = replication.watch_standing().borrow().may_make;
+    if allowed { node.begin_making().await } else { Ok(()) }
+}
+
+/// A refusal of the start.
+fn as_failed(refusal: &Refusal) -> Failure {
+    Failure::failed(&refusal.code, refusal.text.clone(), refusal.hint.clone())
+}

@@ -1,0 +1,98 @@
+//! The ports and files that a node serves with: JSON-RPC, the pair's port, its TLS set.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cvp_core::config::{NodeConfig, PairRole};
+use tokio::sync::mpsc;
+
+use crate::config::Root;
+use crate::ipc::Failure;
+use crate::link::{Accepted, Listener, SharedTls, Tls, TlsFiles};
+use crate::rpc::{HttpOptions, NodeFacts, Rpc, RpcServer};
+
+/// Links that were accepted and wait for replication; more wait in the listener.
+const ACCEPTED_MAX: usize = 16;
+
+/// Loads the TLS set; `None` when the link is plain.
+pub(super) fn load_tls(root: &Root, config: &NodeConfig) -> Result<SharedTls, Failure> {
+    let p2p = &config.system.p2p;
+    if !p2p.enable_tls {
+        tracing::warn!("p2p.enableTLS is false: the pair's link is neither encrypted nor authenticated");
+        return Ok(None);
+    }
+    let files = TlsFiles {
+        ca: root.resolve(&p2p.tls_ca),
+        cert: root.resolve(&p2p.tls_cert),
+        key: root.resolve(&p2p.tls_cert_priv),
+    };
+    let tls = Tls::load(&files, p2p.tls_server_host_override.clone()).map_err(|error| {
+        let refusal = error.refusal();
+        Failure::failed(&refusal.code, refusal.text, refusal.hint)
+    })?;
+    Ok(Some(Arc::new(tls)))
+}
+
+/// Listens for the peer.
+pub(super) async fn listen(
+    config: &NodeConfig,
+    tls: SharedTls,
+) -> Result<(Listener, mpsc::Receiver<Accepted>), Failure> {
+    let address = format!("{}:{}", config.system.p2p.address, config.dynamic.p2p_port);
+    let (accepted, arrived) = mpsc::channel(ACCEPTED_MAX);
+    let listener = Listener::bind(&address, tls, accepted).await.map_err(|error| {
+        let what = format!("cannot listen for the peer at {address}: {error}");
+        Failure::failed("port-taken", what, "free the port, or change port.grpc of dynamic.toml")
+    })?;
+    Ok((listener, arrived))
+}
+
+/// Serves JSON-RPC.
+pub(super) async fn serve_http(config: &NodeConfig, rpc: Arc<Rpc>) -> Result<RpcServer, Failure> {
+    let http = &config.system.http;
+    if http.security {
+        return Err(Failure::failed(
+            "bad-configuration",
+            "configuration/system.toml: http.security: this node does not serve HTTPS yet",
+            "set it to false and put a TLS proxy in front",
+        ));
+    }
+    let ip: IpAddr = http.address.parse().unwrap_or(IpAddr::from([127, 0, 0, 1]));
+    let address = SocketAddr::new(ip, config.dynamic.jsonrpc_port);
+    let defaults = HttpOptions::default();
+    let options = HttpOptions {
+        body_bytes_max: http.body_bytes_max as usize,
+        body_time: defaults.body_time.min(Duration::from_millis(http.read_timeout_ms)),
+        allowed_origins: http.allowed_origins.clone(),
+        ..defaults
+    };
+    RpcServer::start(address, options, rpc).await.map_err(|error| {
+        let what = format!("cannot serve JSON-RPC at {address}: {error}");
+        Failure::failed(
+            "port-taken",
+            what,
+            "free the port, or change port.jsonrpc of dynamic.toml",
+        )
+    })
+}
+
+/// What JSON-RPC says of the node.
+pub(super) fn facts(config: &NodeConfig) -> NodeFacts {
+    let address = config.dynamic.self_addresses.first();
+    let ip = address.and_then(|a| a.split_whitespace().last()?.rsplit_once(':'));
+    NodeFacts {
+        hostname: config.dynamic.hostname.clone(),
+        ip: ip.map_or("127.0.0.1", |(ip, _)| ip).to_owned(),
+        p2p_port: config.dynamic.p2p_port,
+        receiver: config.role() == PairRole::Receiver,
+    }
+}
+
+/// An address that a client on this machine can use: "every network" becomes loopback.
+pub(super) fn reachable(address: SocketAddr) -> String {
+    match address.ip() {
+        ip if ip.is_unspecified() => SocketAddr::new(IpAddr::from([127, 0, 0, 1]), address.port()).to_string(),
+        _ => address.to_string(),
+    }
+}
