@@ -135,6 +135,7 @@ fn open_cache(directory: &Path) -> wasmtime::Result<Cache> {
 }
 
 /// One thread for all deadlines; ends with the engine.
+#[expect(clippy::disallowed_methods, reason = "this thread's only work is to tick")]
 fn start_ticker(engine: &Engine) -> Result<(), LoadError> {
     let weak = engine.weak();
     std::thread::Builder::new()
