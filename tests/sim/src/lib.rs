@@ -1,1 +1,25 @@
+//! The simulator: the pair's machines, memory ledgers and native strategies on a virtual network, disk and clock, driven by one seed.
+//!
+//! Everything random comes from the seed, so a seed replays bit for bit: `CVP_SIM_SEED=<seed> cargo nextest run --release -p cvp-sim seeds`.
+//! Owns the faults of the world and the checkers; decides nothing: what the nodes do is `cvp_core::replication`, as in the node.
 
+mod random;
+mod chain;
+mod node;
+mod world;
+mod host;
+mod chaos;
+mod check;
+
+pub use check::Counts;
+pub use world::World;
+
+/// Runs one seed to its quiet end.
+///
+/// # Errors
+/// What did not hold, with the virtual time.
+pub fn run(seed: u64) -> Result<Counts, String> {
+    let mut world = World::new(seed)?;
+    world.run()?;
+    Ok(world.counts)
+}

@@ -43,7 +43,7 @@ impl FrameReader {
     ///
     /// # Errors
     /// The bytes are no frame: close the link.
-    pub fn next(&mut self) -> Result<Parsed, FrameError> {
+    pub fn take(&mut self) -> Result<Parsed, FrameError> {
         loop {
             let header = match self.header {
                 Some(header) => header,
@@ -90,7 +90,7 @@ mod tests {
             for side in [Side::Provider, Side::Receiver] {
                 let mut reader = FrameReader::new(side, plain);
                 reader.push(&bytes);
-                while let Ok(Parsed::Frame(frame)) = reader.next() {
+                while let Ok(Parsed::Frame(frame)) = reader.take() {
                     prop_assert!(frame.payload.len() <= frame.kind.payload_bytes_max(side));
                 }
                 prop_assert!(reader.buffer.capacity() <= 1024);
@@ -109,11 +109,11 @@ mod tests {
             let cut = cut.min(bytes.len());
             reader.push(&bytes[..cut]);
             if cut < bytes.len() {
-                prop_assert!(matches!(reader.next(), Ok(Parsed::More(_))));
+                prop_assert!(matches!(reader.take(), Ok(Parsed::More(_))));
             }
             reader.push(&bytes[cut..]);
-            prop_assert_eq!(reader.next(), Ok(Parsed::Frame(frame)));
-            prop_assert_eq!(reader.next(), Ok(Parsed::More(HEADER_BYTES)));
+            prop_assert_eq!(reader.take(), Ok(Parsed::Frame(frame)));
+            prop_assert_eq!(reader.take(), Ok(Parsed::More(HEADER_BYTES)));
         }
 
         #[test]
@@ -127,7 +127,7 @@ mod tests {
             bytes[at] ^= 1 << bit;
             let mut reader = FrameReader::new(Side::Receiver, true);
             reader.push(&bytes);
-            let seen = !matches!(reader.next(), Ok(Parsed::Frame(_)));
+            let seen = !matches!(reader.take(), Ok(Parsed::Frame(_)));
             prop_assert!(seen);
         }
     }
@@ -149,7 +149,7 @@ mod tests {
         let mut later = frame(200, 0, 0, vec![1, 2, 3]);
         let mut reader = FrameReader::new(Side::Provider, false);
         reader.push(&later.encode_header(false));
-        assert_eq!(reader.next(), Err(FrameError::UnknownKind(200)));
+        assert_eq!(reader.take(), Err(FrameError::UnknownKind(200)));
 
         later.flags = FLAG_OPTIONAL;
         let mut reader = FrameReader::new(Side::Provider, false);
@@ -158,7 +158,7 @@ mod tests {
         let known = frame(4, 0, 0, vec![9]);
         reader.push(&known.encode_header(false));
         reader.push(&known.payload);
-        assert_eq!(reader.next(), Ok(Parsed::Frame(known)));
+        assert_eq!(reader.take(), Ok(Parsed::Frame(known)));
     }
 
     #[test]

@@ -15,6 +15,10 @@ pub fn check_follows(span: &Span, tip: Position, below: &ChainTip) -> Result<(),
             first: span.first(),
         });
     }
+    #[cfg(feature = "planted-faults")]
+    if crate::planted::active(crate::planted::Fault::SkippedParentCheck) {
+        return Ok(());
+    }
     if span.parent() != tip.hash {
         return Err(LedgerError::Diverged {
             height: tip.height,

@@ -88,6 +88,10 @@ impl Pair {
         if !(advisor.owes_opened || progress || tick || advisor.owes_stall || waiting) {
             return;
         }
+        if advisor.owes_opened {
+            // What an instance before it advised is forgotten with it.
+            self.advise_rate(index, 0);
+        }
         let Some(lane) = self.lanes.get(index) else { return };
         let view = self.view(lane);
         let advisor = &lane.advisor;
@@ -273,9 +277,11 @@ impl Pair {
         self.send_session(frame);
     }
 
-    fn advise_rate(&mut self, index: usize, rate: u64) {
+    /// The lower of what the strategy and the operator allow.
+    pub(super) fn advise_rate(&mut self, index: usize, rate: u64) {
         let ceiling = self.setup.limits.max_rate;
         let Some(lane) = self.lanes.get_mut(index) else { return };
+        lane.advisor.rate = rate;
         lane.sender.set_rate(match (rate, ceiling) {
             (0, rate) | (rate, 0) => rate,
             (rate, ceiling) => rate.min(ceiling),

@@ -3,7 +3,8 @@
 
 use crate::frame::{Frame, Kind};
 use crate::session::{
-    Agreement, Binding, ExpectHello, ExpectReply, Hello, Judge, LastReceiver, Own, OwnNamespace, Stop, refuse,
+    Agreement, Binding, ExpectHello, ExpectReply, ExpectVerdict, Hello, Judge, LastReceiver, Own, OwnNamespace, Stop,
+    refuse,
 };
 use crate::types::strategy::{Level, Role};
 use crate::types::{Digest, Namespace, Reader, Refusal};
@@ -188,7 +189,7 @@ impl Pair {
             (Stage::Fresh(_), Kind::Question) => self.on_question(conn, &frame.payload),
             (Stage::Fresh(_), Kind::Notice) => self.on_notice(conn, &frame.payload),
             (Stage::ExpectVerdict(state), Kind::Verdict) => match state.on_verdict(&frame.payload) {
-                Ok(agreement) => self.on_agreed(conn, agreement),
+                Ok(agreement) => self.open_session(conn, agreement),
                 Err(refusal) => self.refuse(conn, refusal),
             },
             (Stage::ExpectReply(state), Kind::Hello) => self.on_reply(conn, state, &frame.payload),
@@ -304,31 +305,30 @@ impl Pair {
         if let Err(refusal) = self.make_room(conn, &state.hello().clone()) {
             return self.refuse(conn, refusal);
         }
+        let peer = state.hello();
+        let socket = self.links.get(&conn).map_or("", |link| &link.peer.address);
+        let last = LastReceiver {
+            node_id: peer.node_id,
+            hostname: peer.hostname.clone(),
+            address: listening_address(socket, &peer.listen),
+        };
         match state.found(&self.own(), found) {
-            Ok((reply, state)) => {
-                self.out.push(Action::Send {
-                    conn,
-                    frame: Frame::node(Kind::Hello, reply.encode()),
-                });
-                self.set_stage(conn, Stage::ExpectVerdict(state));
-            }
+            Ok((reply, state)) => self.attach(conn, last, reply, state),
             Err(refusal) => self.refuse(conn, refusal),
         }
     }
 
-    /// Provider: before the first record, the receiver's name must be durable: who had a receiver asks it after each start.
-    fn on_agreed(&mut self, conn: ConnId, agreement: Agreement) {
-        let Some(link) = self.links.get(&conn) else { return };
-        let last = LastReceiver {
-            node_id: *agreement.peer_node_id(),
-            hostname: agreement.peer_hostname().clone(),
-            address: listening_address(&link.peer.address, agreement.peer_listen()),
-        };
+    /// Provider: before the receiver hears yes, its name must be durable: who had a receiver asks it after each start.
+    fn attach(&mut self, conn: ConnId, last: LastReceiver, reply: Hello, state: ExpectVerdict) {
         if self.setup.last_receiver.as_ref() == Some(&last) {
-            return self.open_session(conn, agreement);
+            self.out.push(Action::Send {
+                conn,
+                frame: Frame::node(Kind::Hello, reply.encode()),
+            });
+            return self.set_stage(conn, Stage::ExpectVerdict(state));
         }
         self.setup.last_receiver = Some(last.clone());
-        self.set_stage(conn, Stage::Attaching(agreement));
+        self.set_stage(conn, Stage::Attaching(Box::new(reply), state));
         self.persist(ControlFile::LastReceiver(last), Waiting::Link(conn));
     }
 
@@ -352,7 +352,13 @@ impl Pair {
     pub(super) fn on_link_persisted(&mut self, conn: ConnId) {
         let Some(link) = self.links.get_mut(&conn) else { return };
         match std::mem::replace(&mut link.stage, Stage::Passing) {
-            Stage::Attaching(agreement) => self.open_session(conn, agreement),
+            Stage::Attaching(reply, state) => {
+                link.stage = Stage::ExpectVerdict(state);
+                self.out.push(Action::Send {
+                    conn,
+                    frame: Frame::node(Kind::Hello, reply.encode()),
+                });
+            }
             Stage::Binding(state) => {
                 let (verdict, agreement) = state.persisted();
                 self.out.push(Action::Send {

@@ -52,6 +52,8 @@ pub(super) struct Advisor {
     pub messages: Vec<Vec<u8>>,
     pub answers: Vec<Fault>,
     pub paused: Option<String>,
+    /// Bytes a second that a provider's strategy asked for; 0: no limit.
+    pub rate: u64,
 }
 
 /// One namespace.
@@ -123,6 +125,7 @@ impl Lane {
                 messages: Vec::new(),
                 answers: Vec::new(),
                 paused: None,
+                rate: 0,
             },
             batch: None,
             batches: 0,
@@ -134,9 +137,7 @@ impl Lane {
 
     /// A session streams from here on.
     pub fn attach(&mut self, role: Role, start: Position, provider_tip: Position, now: Millis) {
-        let rate = self.sender.rate();
         self.sender = Sender::new(start);
-        self.sender.set_rate(rate);
         self.intake.attach();
         self.acked = start.height;
         (self.live, self.target, self.moved_at) = (false, provider_tip.height, now);

@@ -6,13 +6,13 @@ use std::collections::BTreeMap;
 
 use crate::frame::{Frame, Kind, NamespaceTag};
 use crate::session::{
-    Agreement, Backoff, BackoffRange, Binding, Confirmed, ExpectHello, ExpectReply, ExpectVerdict, Judge, Lineage,
-    LookUp,
+    Agreement, Backoff, BackoffRange, Binding, Confirmed, ExpectHello, ExpectReply, ExpectVerdict, Hello, Judge,
+    Lineage, LookUp,
 };
 use crate::types::strategy::Role;
 use crate::types::{Hostname, Millis, Namespace, NodeId, Refusal, Writer};
 
-use super::api::{Action, ConnId, ControlFile, DialPurpose, Event, PeerTls, Ready, Setup, Token};
+use super::api::{Action, ConnId, ControlFile, DialPurpose, Event, Limits, PeerTls, Ready, Setup, Token};
 use super::lane::Lane;
 use super::place::Place;
 
@@ -38,10 +38,10 @@ pub(super) enum Stage {
     Fresh(ExpectHello),
     /// The host looks up hashes for its hello.
     LookingUp(LookUp),
+    /// The file that names the receiver is being written; our reply waits for it.
+    Attaching(Box<Hello>, ExpectVerdict),
     /// Our reply went out.
     ExpectVerdict(ExpectVerdict),
-    /// The file that names the receiver is being written.
-    Attaching(Agreement),
     /// Our hello went out.
     ExpectReply(ExpectReply),
     /// The binding is being written.
@@ -181,7 +181,7 @@ impl Pair {
             Event::Persisted(token) => self.on_persisted(token),
             Event::PersistFailed(token, refusal) => self.on_persist_failed(token, refusal),
             Event::SetEnabled(enabled) => self.on_enabled(enabled),
-            Event::SetLimits(limits) => self.setup.limits = limits,
+            Event::SetLimits(limits) => self.on_limits(limits),
             Event::Tick => {}
             other => self.dispatch_lane(other),
         }
@@ -219,6 +219,14 @@ impl Pair {
                 self.each(&ns, |it, lane| it.on_strategy_state(lane, id, run, faults));
             }
             _ => {}
+        }
+    }
+
+    fn on_limits(&mut self, limits: Limits) {
+        self.setup.limits = limits;
+        for index in 0..self.lanes.len() {
+            let rate = self.lanes.get(index).map_or(0, |lane| lane.advisor.rate);
+            self.advise_rate(index, rate);
         }
     }
 
@@ -373,8 +381,7 @@ impl Pair {
     pub(super) fn engaged(&self) -> impl Iterator<Item = (ConnId, NodeId, Hostname)> + '_ {
         self.links.iter().filter_map(|(conn, link)| {
             let (node_id, hostname) = match &link.stage {
-                Stage::ExpectVerdict(state) => state.peer(),
-                Stage::Attaching(agreement) => (agreement.peer_node_id(), agreement.peer_hostname()),
+                Stage::ExpectVerdict(state) | Stage::Attaching(_, state) => state.peer(),
                 Stage::Streaming => {
                     let agreement = &self.session.as_ref()?.agreement;
                     (agreement.peer_node_id(), agreement.peer_hostname())

@@ -197,7 +197,7 @@ impl Pair {
         match &self.ending {
             Some(ending) if ending.code == "silent" => reasons.push(silent(ending.text.clone())),
             Some(ending) if !matches!(ending.code.as_ref(), "unreachable" | "superseded") => {
-                reasons.push(shown(&ending));
+                reasons.push(shown(ending));
             }
             _ if provider && self.setup.last_receiver.is_none() => {
                 reasons.push(Refusal::new(
@@ -229,7 +229,7 @@ impl Pair {
                 stage,
                 Stage::LookingUp(_)
                     | Stage::ExpectVerdict(_)
-                    | Stage::Attaching(_)
+                    | Stage::Attaching(..)
                     | Stage::ExpectReply(_)
                     | Stage::Binding(_)
             )

@@ -102,11 +102,6 @@ impl Sender {
         self.allowed_at = 0;
     }
 
-    /// The rate that holds.
-    pub fn rate(&self) -> u64 {
-        self.rate
-    }
-
     /// Stops until the next fetch.
     pub fn stop(&mut self) {
         self.open = false;
@@ -216,11 +211,8 @@ impl Sender {
         self.next = last.height + 1;
         self.sent.push_back((last, bytes));
         self.sent_bytes += bytes;
-        if self.rate > 0 {
-            self.allowed_at = self
-                .allowed_at
-                .max(now)
-                .saturating_add(bytes.saturating_mul(1000) / self.rate);
+        if let Some(pause) = bytes.saturating_mul(1000).checked_div(self.rate) {
+            self.allowed_at = self.allowed_at.max(now).saturating_add(pause);
         }
         true
     }

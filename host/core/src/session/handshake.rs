@@ -333,7 +333,7 @@ impl ExpectHello {
                     geneses,
                 },
             )?;
-            match judge_lineage(&own.lineage, &binding.lineage) {
+            match heard_lineage(own, binding) {
                 Verdict::Unmoved => {}
                 Verdict::Taken(by) => return Err(Stop::Taken(by, binding.lineage.clone())),
                 Verdict::Forked(refusal) => return Err(refusal.into()),
@@ -341,6 +341,15 @@ impl ExpectHello {
         }
         Ok(LookUp { hello })
     }
+}
+
+/// What the lineage that a standby heard says of us.
+fn heard_lineage(own: &Own, binding: &Binding) -> Verdict {
+    #[cfg(feature = "planted-faults")]
+    if crate::planted::active(crate::planted::Fault::LowerIncarnationAccepted) {
+        return Verdict::Unmoved;
+    }
+    judge_lineage(&own.lineage, &binding.lineage)
 }
 
 impl LookUp {

@@ -1,0 +1,426 @@
+//! What the node's driver does, in the small: carries out actions on virtual disks and links, and answers.
+
+use bytes::Bytes;
+use cvp_core::frame::{Frame, Kind, NamespaceTag};
+use cvp_core::ledger::Ledger;
+use cvp_core::planted::{self, Fault};
+use cvp_core::record::{Span, namespace_digest};
+use cvp_core::replication::{Action, ControlFile, DialPurpose, Event, NotIngested, ingest};
+use cvp_core::types::strategy::{Fault as Advice, Role, chain_sync};
+use cvp_core::types::{Millis, Namespace, Position};
+
+use crate::chain::{self, Maker};
+use crate::node::open_strategy;
+use crate::world::{B, Ev, F, Read, World};
+
+impl World {
+    pub fn act(&mut self, node: usize, action: Action) {
+        let epoch = self.nodes[node].epoch;
+        match action {
+            Action::Dial { purpose } => self.dial(node, purpose),
+            Action::Send { conn, frame } => {
+                self.check_sent(node, &frame);
+                self.send(node, conn, Some(frame));
+            }
+            Action::Close { conn, refusal } => {
+                self.note_close(node, conn, refusal.as_ref());
+                self.send(node, conn, None);
+            }
+            Action::Read {
+                conn,
+                ns,
+                stream,
+                first,
+                last,
+                bytes_max,
+            } => {
+                let read = Read {
+                    conn,
+                    ns,
+                    stream,
+                    first,
+                    last,
+                    bytes_max,
+                };
+                self.check_credit(node, &read);
+                let delay = self.disk_delay(node, 3);
+                self.later(delay, Ev::Read { node, epoch, read });
+            }
+            Action::LookUp { conn, wanted } => {
+                let stores = &mut self.nodes[node];
+                let found = wanted
+                    .into_iter()
+                    .map(|(ns, height)| {
+                        let hash = stores
+                            .store(&ns)
+                            .and_then(|store| store.ledger.hash_at(height).ok().flatten());
+                        (ns, hash)
+                    })
+                    .collect();
+                let delay = self.random.range(0, 5);
+                self.later(
+                    delay,
+                    Ev::Host {
+                        node,
+                        epoch,
+                        event: Event::Found { conn, found },
+                    },
+                );
+            }
+            Action::Ingest { ns, parent, bytes } => {
+                let delay = self.disk_delay(node, 4);
+                self.later(
+                    delay,
+                    Ev::Ingest {
+                        node,
+                        epoch,
+                        ns,
+                        parent,
+                        bytes,
+                    },
+                );
+            }
+            Action::Sync { ns } => {
+                let delay = self.disk_delay(node, 30);
+                self.later(
+                    delay,
+                    Ev::Sync {
+                        node,
+                        epoch,
+                        ns,
+                        micros: delay * 1000,
+                    },
+                );
+            }
+            Action::Strategy { ns, events } => self.advise(node, &ns, events),
+            Action::Persist { token, what } => {
+                self.nodes[node].pending.insert(token, what.clone());
+                let delay = self.disk_delay(node, 30);
+                self.later(
+                    delay,
+                    Ev::Written {
+                        node,
+                        epoch,
+                        token,
+                        what,
+                    },
+                );
+            }
+            Action::AllowMaking => {
+                self.nodes[node].making = true;
+                self.later(0, Ev::Make { node, epoch });
+            }
+            Action::Fence { .. } => {
+                self.counts.fences += 1;
+                self.nodes[node].making = false;
+            }
+            Action::NoticeTaken { address, claim } => self.check_notice_taken(&address, &claim),
+            Action::Attached { .. } => self.check_attached(node),
+            Action::UseDefault { .. } | Action::Log { .. } | Action::Metric { .. } => {}
+        }
+    }
+
+    fn dial(&mut self, node: usize, purpose: DialPurpose) {
+        let epoch = self.nodes[node].epoch;
+        let target = match &purpose {
+            DialPurpose::Session if node == B && self.now < self.alias_until => Some(F),
+            DialPurpose::Session => Some(self.nodes[node].remote),
+            DialPurpose::Question { address } | DialPurpose::Notice { address } => self.node_at(address),
+        };
+        // A dial into a cut network hangs, one to a dead machine fails fast.
+        let delay = if self.is_partitioned() {
+            2_000
+        } else {
+            self.random.range(1, 20)
+        };
+        self.later(
+            delay,
+            Ev::Connect {
+                node,
+                epoch,
+                purpose,
+                target,
+            },
+        );
+    }
+
+    fn disk_delay(&mut self, node: usize, most: Millis) -> Millis {
+        if self.now < self.nodes[node].slow_until {
+            return self.random.range(200, 4_000);
+        }
+        self.random.range(0, most)
+    }
+
+    fn advise(&mut self, node: usize, ns: &Namespace, events: Vec<chain_sync::Event>) {
+        let lost = self.now < self.nodes[node].advice_lost_until;
+        let faulty = lost && self.random.chance(50);
+        let role = self.nodes[node].role;
+        let epoch = self.nodes[node].epoch;
+        let Some(store) = self.nodes[node].store(ns) else {
+            return;
+        };
+        let mut result = match store.strategy.as_mut() {
+            Some(strategy) => strategy.handle(events),
+            None => Err(Advice::new("gone", "no strategy")),
+        };
+        if faulty {
+            result = Err(Advice::new("planted", "a trap"));
+        } else if lost {
+            result = Ok(nonsense());
+        }
+        if result.is_err() {
+            store.strategy = open_strategy(role, ns).ok();
+        }
+        let delay = if lost {
+            self.random.range(0, 3_000)
+        } else {
+            self.random.range(0, 2)
+        };
+        self.later(
+            delay,
+            Ev::Host {
+                node,
+                epoch,
+                event: Event::Strategy { ns: ns.clone(), result },
+            },
+        );
+    }
+
+    pub fn ingest(&mut self, node: usize, ns: &Namespace, parent: Position, bytes: Bytes) {
+        let size = bytes.len() as u64;
+        let Some(store) = self.nodes[node].store(ns) else {
+            return;
+        };
+        let event = match ingest(&store.ledger, &namespace_digest(ns), parent, bytes) {
+            Ok(tip) => {
+                self.check_appended(node, ns, tip);
+                Event::Ingested {
+                    ns: ns.clone(),
+                    tip,
+                    bytes: size,
+                    micros: 100,
+                }
+            }
+            Err(NotIngested::Peer(refusal)) => {
+                self.counts.rejected += 1;
+                Event::Rejected {
+                    ns: ns.clone(),
+                    refusal,
+                }
+            }
+            Err(NotIngested::Store(refusal)) => {
+                store.broken = true;
+                Event::StoreFailed {
+                    ns: ns.clone(),
+                    refusal,
+                }
+            }
+        };
+        self.step(node, event);
+    }
+
+    pub fn sync(&mut self, node: usize, ns: &Namespace, micros: u64) {
+        let now = self.now;
+        let Some(store) = self.nodes[node].store(ns) else {
+            return;
+        };
+        let done = store
+            .ledger
+            .sync()
+            .and_then(|durable| Ok((durable, store.ledger.apply()?)));
+        let event = match done {
+            Ok((durable, applied)) => {
+                store.history.push((now, durable.height));
+                self.check_sum(node, ns);
+                Event::Synced {
+                    ns: ns.clone(),
+                    durable,
+                    applied: applied.height,
+                    micros,
+                }
+            }
+            Err(error) => {
+                store.broken = true;
+                Event::StoreFailed {
+                    ns: ns.clone(),
+                    refusal: error.refusal(),
+                }
+            }
+        };
+        self.step(node, event);
+    }
+
+    pub fn read(&mut self, node: usize, read: Read) {
+        let Some(store) = self.nodes[node].store(&read.ns) else {
+            return;
+        };
+        match store.ledger.read(read.first, read.last, read.bytes_max) {
+            Err(error) => {
+                let refusal = error.refusal();
+                self.step(node, Event::StoreFailed { ns: read.ns, refusal });
+            }
+            Ok(run) => {
+                let mut bytes = run.bytes;
+                let length = bytes.len() as u64;
+                self.note_sent(&read, run.last, length);
+                if let Some(how) = self.tamper_next.take() {
+                    self.counts.tampered += 1;
+                    bytes = chain::tamper(&bytes, how, &mut self.random);
+                }
+                let frame = Frame::of(Kind::Records, NamespaceTag::of(&read.ns), read.stream, bytes);
+                self.send(node, read.conn, Some(frame));
+                let Read {
+                    conn,
+                    ns,
+                    stream,
+                    first,
+                    ..
+                } = read;
+                self.step(
+                    node,
+                    Event::ReadDone {
+                        conn,
+                        ns,
+                        stream,
+                        first,
+                        last: run.last,
+                        bytes: length,
+                    },
+                );
+            }
+        }
+    }
+
+    /// A block in each namespace, and when the next ones come.
+    pub fn make(&mut self, node: usize) -> Result<(), String> {
+        let epoch = self.nodes[node].epoch;
+        if !self.nodes[node].making || self.is_still() {
+            return Ok(());
+        }
+        self.check_may_make(node);
+        let every = self.nodes[node].making_every;
+        for index in 0..self.namespaces.len() {
+            self.make_block(node, index)?;
+        }
+        let delay = self.random.range(every / 2, every * 2);
+        self.later(delay, Ev::Make { node, epoch });
+        Ok(())
+    }
+
+    fn make_block(&mut self, node: usize, index: usize) -> Result<(), String> {
+        let (epoch, now) = (self.nodes[node].epoch, self.now);
+        let hostname = self.nodes[node].hostname.clone();
+        let incarnation = self.nodes[node]
+            .identity()?
+            .lineage
+            .current()
+            .ok_or("a provider without incarnation")?;
+        let store = &mut self.nodes[node].stores[index];
+        if store.broken {
+            return Ok(());
+        }
+        let ns = store.namespace.clone();
+        if store.maker.is_none() {
+            store.maker = Some(Maker::open(&store.ledger, &ns, &hostname, incarnation)?);
+        }
+        let Some(maker) = store.maker.as_mut() else {
+            return Ok(());
+        };
+        let (bytes, position) = maker.block(&store.ledger, now, &mut self.random)?;
+        let span = Span::of_own_record(bytes).map_err(|error| error.to_string())?;
+        if store.ledger.append(span).is_err() {
+            store.broken = true;
+            return Ok(());
+        }
+        self.counts.blocks += 1;
+        if planted::active(Fault::SentBeforeDurable) {
+            self.step(
+                node,
+                Event::LocalTip {
+                    ns: ns.clone(),
+                    durable: position,
+                    applied: position.height,
+                },
+            );
+        }
+        if !std::mem::replace(&mut self.nodes[node].stores[index].committing, true) {
+            let delay = self.disk_delay(node, 20);
+            self.later(delay, Ev::Commit { node, epoch, ns });
+        }
+        Ok(())
+    }
+
+    /// The maker's fsync is done: what it covered may leave the node.
+    pub fn commit(&mut self, node: usize, ns: &Namespace) {
+        let now = self.now;
+        let Some(index) = self.namespaces.iter().position(|name| name == ns) else {
+            return;
+        };
+        let store = &mut self.nodes[node].stores[index];
+        store.committing = false;
+        let before = store.durable().height;
+        let Ok(durable) = store.ledger.sync() else {
+            store.broken = true;
+            let refusal = cvp_core::types::Refusal::new("disk-failed", "planted", "");
+            return self.step(
+                node,
+                Event::StoreFailed {
+                    ns: ns.clone(),
+                    refusal,
+                },
+            );
+        };
+        let applied = store.ledger.apply().unwrap_or(durable);
+        store.history.push((now, durable.height));
+        for height in before + 1..=durable.height {
+            if let Ok(Some(hash)) = store.ledger.hash_at(height) {
+                self.durable.insert((index, height, hash));
+            }
+        }
+        self.check_sum(node, ns);
+        self.step(
+            node,
+            Event::LocalTip {
+                ns: ns.clone(),
+                durable,
+                applied: applied.height,
+            },
+        );
+    }
+
+    pub fn write(&mut self, node: usize, what: &ControlFile) {
+        self.check_written(node, what);
+        self.nodes[node].write(what);
+    }
+
+    /// What survived a crash at a maker is durable, and may leave it.
+    pub fn note_survivors(&mut self, node: usize) {
+        if self.nodes[node].role != Role::Provider {
+            return;
+        }
+        for (index, store) in self.nodes[node].stores.iter().enumerate() {
+            for height in 1..=store.durable().height {
+                if let Ok(Some(hash)) = store.ledger.hash_at(height) {
+                    self.durable.insert((index, height, hash));
+                }
+            }
+        }
+    }
+}
+
+/// What a broken strategy says.
+fn nonsense() -> Vec<chain_sync::Action> {
+    use chain_sync::Action as Say;
+    vec![
+        Say::Fetch(chain_sync::Fetch {
+            first: 1 << 40,
+            last: 3,
+            bytes_in_flight: 0,
+        }),
+        Say::Window(u64::MAX),
+        Say::Bootstrap(7),
+        Say::Throttle(1_000_000),
+        Say::Metric("not a name".into(), 1),
+        Say::Other("later".into(), vec![1]),
+    ]
+}
