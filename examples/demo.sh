@@ -87,6 +87,12 @@ durable=$("$cvp" --root "$dir/cvp" --json status | sed -n 's/.*"durable":\([0-9]
 note "the standby holds every block up to height $durable"
 
 say "4. The standby takes its place"
+note "It refuses while it has heard from node1 within three heartbeats; then the preflight passes."
+deadline=$((SECONDS + 20))
+until "$cvp" --root "$dir/cvp" upgrade --dry-run >/dev/null 2>&1; do
+  [ $SECONDS -lt $deadline ] || { "$cvp" --root "$dir/cvp" upgrade --dry-run || true; fail "the preflight does not pass"; }
+  sleep 0.3
+done
 run "$cvp" --root "$dir/cvp" upgrade
 run "$cvp" --root "$dir/cvp" status || true
 
