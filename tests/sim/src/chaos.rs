@@ -27,7 +27,7 @@ impl World {
             6 => self.partition(),
             7 => self.nodes[node].slow_until = self.now + self.random.range(500, 5_000),
             8 => {
-                let until = self.now + self.random.range(500, 6_000);
+                let until = (self.now + self.random.range(500, 6_000)).max(self.nodes[node].frozen_until);
                 self.counts.freezes += 1;
                 self.calm_since = self.calm_since.max(until);
                 self.nodes[node].frozen_until = until;

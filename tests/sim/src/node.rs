@@ -180,6 +180,7 @@ impl Node {
             })
             .collect();
         for store in &mut self.stores {
+            store.ledger.set_full(false);
             if cvp_core::ledger::Ledger::sync(&store.ledger).is_err() {
                 store.ledger.crash(None);
             }

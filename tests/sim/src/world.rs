@@ -336,12 +336,10 @@ impl World {
             return Ok(());
         }
         match event {
-            Ev::Chaos => {
-                if self.now < self.chaos_until {
-                    self.chaos()?;
-                    let pause = self.random.range(50, 1_500);
-                    self.later(pause, Ev::Chaos);
-                }
+            Ev::Chaos if self.now < self.chaos_until => {
+                self.chaos()?;
+                let pause = self.random.range(50, 1_500);
+                self.later(pause, Ev::Chaos);
             }
             Ev::Restart { node } => self.start(node)?,
             Ev::Crash { node, epoch } if self.alive(node, epoch) => self.crash(node),

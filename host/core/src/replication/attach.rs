@@ -301,6 +301,9 @@ impl Pair {
         let Stage::LookingUp(state) = std::mem::replace(&mut link.stage, Stage::Passing) else {
             return self.refuse(conn, refuse::unexpected("answer to a look-up"));
         };
+        if let Some(by) = self.place.fenced().map(|fenced| fenced.by) {
+            return self.refuse(conn, refuse::fenced(&by));
+        }
         // Another handshake may have come first since.
         if let Err(refusal) = self.make_room(conn, &state.hello().clone()) {
             return self.refuse(conn, refusal);

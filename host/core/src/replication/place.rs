@@ -281,7 +281,9 @@ impl Pair {
         self.place.asking = None;
         self.place.fenced = Some(fenced.clone());
         self.out.push(Action::Fence { fenced: fenced.clone() });
-        if let Some(conn) = self.session.as_ref().map(|session| session.conn) {
+        // Sessions and handshakes on their way to one: none may begin after this.
+        let conns: Vec<ConnId> = self.engaged().map(|(conn, ..)| conn).collect();
+        for conn in conns.into_iter().filter(|conn| *conn != told) {
             self.close(conn, Some(refuse::fenced(&by)), true);
         }
         #[cfg(feature = "planted-faults")]
