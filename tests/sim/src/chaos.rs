@@ -1,16 +1,19 @@
 //! What goes wrong, and when: drawn from the seed.
 
-use cvp_core::replication::ConnId;
+use cvp_core::ledger::Ledger;
+use cvp_core::record::namespace_digest;
+use cvp_core::replication::{ConnId, ingest};
 use cvp_core::session::{Identity, Start};
 use cvp_core::types::strategy::Role;
 use cvp_core::types::{Hostname, Incarnation};
 
 use crate::chain::Tamper;
-use crate::world::{A, B, C, D, Ev, World};
+use crate::world::{A, B, C, D, Ev, F, World};
 
 impl World {
     pub fn chaos(&mut self) -> Result<(), String> {
         let node = self.victim();
+        self.lure()?;
         match self.random.range(0, 15) {
             0..=2 => self.crash_and_restart(node),
             3 | 4 => {
@@ -42,11 +45,45 @@ impl World {
             12 => self.intruder()?,
             13 => {
                 if self.nodes[B].role == Role::Receiver && self.nodes[B].binding()?.is_some() {
-                    self.alias_until = self.now + self.random.range(500, 4_000);
+                    self.impostor()?;
                 }
             }
             _ => self.promotion()?,
         }
+        Ok(())
+    }
+
+    /// A copy of the provider's chain under another node-id answers at the provider's address.
+    fn impostor(&mut self) -> Result<(), String> {
+        self.crash(F);
+        for index in 0..self.namespaces.len() {
+            let namespace = namespace_digest(&self.namespaces[index]);
+            let tip = self.nodes[F].stores[index].durable();
+            let theirs = &self.nodes[A].stores[index];
+            let Ok(run) = theirs.ledger.read(tip.height + 1, theirs.durable().height, usize::MAX) else {
+                continue;
+            };
+            let copy = &self.nodes[F].stores[index].ledger;
+            ingest(copy, &namespace, tip, run.bytes).map_err(|error| format!("{error:?}"))?;
+            copy.sync().map_err(|error| error.to_string())?;
+        }
+        self.start(F)?;
+        self.alias_until = self.now + self.random.range(500, 4_000);
+        if let Some(conn) = self.any_conn() {
+            self.cut(conn);
+        }
+        Ok(())
+    }
+
+    /// The promoted node's standby, early in its copy, is pointed at the old provider, which has not heard yet.
+    fn lure(&mut self) -> Result<(), String> {
+        let early = self.nodes[D].stores.iter().all(|store| store.durable().height == 0);
+        if !self.promoted || !early || self.nodes[D].remote == A || self.nodes[D].binding()?.is_none() {
+            return Ok(());
+        }
+        self.nodes[D].remote = A;
+        self.crash(D);
+        self.later(50, Ev::Restart { node: D });
         Ok(())
     }
 
@@ -166,6 +203,11 @@ impl World {
         node.notify = vec!["a:1".into()];
         self.note_survivors(B);
         self.later(1, Ev::Restart { node: B });
+        if self.random.chance(40) {
+            self.island_until = self.chaos_until;
+            self.calm_since = self.calm_since.max(self.island_until);
+            self.nodes[D].slow_until = self.chaos_until;
+        }
         let delay = self.random.range(10, 3_000);
         self.later(delay, Ev::Restart { node: D });
         Ok(())

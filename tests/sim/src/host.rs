@@ -294,7 +294,7 @@ impl World {
     /// A block in each namespace, and when the next ones come.
     pub fn make(&mut self, node: usize) -> Result<(), String> {
         let epoch = self.nodes[node].epoch;
-        if !self.nodes[node].making || self.is_still() {
+        if !self.nodes[node].making || self.is_still() || node == F {
             return Ok(());
         }
         self.check_may_make(node);

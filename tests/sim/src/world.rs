@@ -131,6 +131,8 @@ pub struct World {
     pub calm_since: Millis,
     /// B's dials reach F instead of its provider.
     pub alias_until: Millis,
+    /// A and B do not reach each other; others reach both.
+    pub island_until: Millis,
     pub tamper_next: Option<Tamper>,
     pub chaos_until: Millis,
     pub end: Millis,
@@ -153,10 +155,6 @@ impl World {
             number: 1,
             id: random.id(),
         });
-        let foreign = Lineage::begin(Incarnation {
-            number: 1,
-            id: random.id(),
-        });
         let make = |name, host, role, lineage: &Lineage, random: &mut Random| {
             Node::new(
                 name,
@@ -175,7 +173,7 @@ impl World {
             make("b", "cvp1", Role::Receiver, &none, &mut random)?,
             make("c", "cvp2", Role::Receiver, &none, &mut random)?,
             make("d", "cvp3", Role::Receiver, &none, &mut random)?,
-            make("f", "node1", Role::Provider, &foreign, &mut random)?,
+            make("f", "node1", Role::Provider, &first, &mut random)?,
         ];
         nodes[A].ask = vec!["b:1".into()];
         for node in &mut nodes {
@@ -196,6 +194,7 @@ impl World {
             partition_until: 0,
             calm_since: 0,
             alias_until: 0,
+            island_until: 0,
             tamper_next: None,
             chaos_until,
             end: chaos_until + QUIET_MS,
@@ -399,7 +398,8 @@ impl World {
 
     fn connect(&mut self, node: usize, purpose: DialPurpose, target: Option<usize>) {
         let reached = target.filter(|target| self.nodes[*target].is_up() && !self.is_partitioned() && *target != node);
-        let Some(target) = reached else {
+        let apart = |target: &usize| self.now < self.island_until && node.min(*target) == A && node.max(*target) == B;
+        let Some(target) = reached.filter(|target| !apart(target)) else {
             let refusal = Refusal::new("unreachable", "no answer", "");
             return self.step(node, Event::DialFailed { purpose, refusal });
         };
@@ -520,6 +520,8 @@ impl World {
     fn heal(&mut self) -> Result<(), String> {
         self.partition_until = 0;
         self.alias_until = 0;
+        self.island_until = 0;
+        self.nodes[D].remote = B;
         self.tamper_next = None;
         self.calm_since = self.calm_since.max(self.now);
         self.crash(C);
