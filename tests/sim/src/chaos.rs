@@ -30,7 +30,10 @@ impl World {
             6 => self.partition(),
             7 => self.nodes[node].slow_until = self.now + self.random.range(500, 5_000),
             8 => {
-                let until = (self.now + self.random.range(500, 6_000)).max(self.nodes[node].frozen_until);
+                let length = self.random.range(500, 6_000);
+                // A stop is never made longer: what waits for its end keeps its order.
+                let already = self.nodes[node].frozen_until;
+                let until = if already > self.now { already } else { self.now + length };
                 self.counts.freezes += 1;
                 self.calm_since = self.calm_since.max(until);
                 self.nodes[node].frozen_until = until;

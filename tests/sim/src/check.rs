@@ -187,6 +187,18 @@ impl World {
     pub fn note_close(&mut self, node: usize, conn: ConnId, refusal: Option<&Refusal>) {
         let Some(refusal) = refusal else { return };
         self.counts.refused += 1;
+        // A session makes room for a newer one of the same standby, and for nobody else.
+        if let (true, Some(closed)) = (refusal.code == "superseded", self.conns.get(&conn)) {
+            let standby = closed.ends[0].0;
+            let newer = self
+                .conns
+                .range(conn + 1..)
+                .any(|(_, link)| link.ends[0].0 == standby && link.ends[1].0 == node);
+            if !newer {
+                let text = format!("{} left {} for another standby", self.name(node), self.name(standby));
+                self.fail(text);
+            }
+        }
         let broken = ["protocol", "malformed", "window", "defect", "ledger-gap"];
         if broken.contains(&refusal.code.as_ref()) {
             let name = self.name(node);
@@ -251,7 +263,7 @@ impl World {
         // One standby: the one served before must have lost its session.
         let before = self.wire.served.insert(provider, node);
         let now = self.now;
-        if let Some(before) = before.filter(|before| *before != node) {
+        if let Some(before) = before.filter(|before| *before != node && self.link_lives(node, provider)) {
             let fresh = self
                 .wire
                 .heard

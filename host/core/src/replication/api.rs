@@ -7,7 +7,7 @@ use crate::session::{Binding, Claim, Fenced, Identity, LastReceiver, Reign, Stra
 use crate::types::strategy::{Fault, Role, chain_sync};
 use crate::types::{Digest, Height, Hostname, Millis, Namespace, NodeRole, Position, Refusal};
 
-/// A link, numbered by the host; never used twice in a process.
+/// A link, numbered by the host, growing as links come; never used twice in a process.
 pub type ConnId = u64;
 
 /// A write of a control file that is under way.

@@ -290,6 +290,10 @@ impl Pair {
         if let Some((_, _, hostname)) = engaged.iter().find(|(_, node_id, _)| *node_id != hello.node_id) {
             return Err(refuse::second_standby(hostname, &hello.hostname));
         }
+        // Links are numbered as they come: a hello that was long on its way does not close its successor.
+        if engaged.iter().any(|(other, ..)| *other > conn) {
+            return Err(refuse::superseded());
+        }
         for (older, ..) in engaged {
             self.close(older, Some(refuse::superseded()), true);
         }

@@ -381,6 +381,8 @@ impl Pair {
     pub(super) fn engaged(&self) -> impl Iterator<Item = (ConnId, NodeId, Hostname)> + '_ {
         self.links.iter().filter_map(|(conn, link)| {
             let (node_id, hostname) = match &link.stage {
+                // Counted as well: else the answer for an older link would close its successor.
+                Stage::LookingUp(state) => (&state.hello().node_id, &state.hello().hostname),
                 Stage::ExpectVerdict(state) | Stage::Attaching(_, state) => state.peer(),
                 Stage::Streaming => {
                     let agreement = &self.session.as_ref()?.agreement;
