@@ -297,6 +297,7 @@ proptest! {
 /// `cargo test --release -p cvp-core --test vectors -- --ignored --nocapture`: microseconds of one verification.
 #[test]
 #[ignore = "a measurement"]
+#[allow(clippy::disallowed_types, clippy::disallowed_methods)] // A measurement needs a clock.
 fn time_of_a_verification() {
     for algo in ["EC", "SM2", "ED25519"] {
         let vector = vectors()

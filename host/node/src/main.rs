@@ -16,6 +16,7 @@ mod consensus;
 mod link;
 mod config;
 mod durable;
+mod failure;
 mod telemetry;
 
 fn main() -> std::process::ExitCode {

@@ -52,6 +52,21 @@ impl Pair {
         Ok(pair)
     }
 
+    /// SIGKILLs the provider and waits until the preflight no longer takes it for alive (three heartbeats of silence).
+    pub fn lose_provider(&mut self) -> Result<()> {
+        self.provider.kill()?;
+        wait::until(
+            "the preflight takes the provider for dead",
+            Duration::from_secs(10),
+            || {
+                let (_, report) = self.receiver.json(&["upgrade", "--dry-run"])?;
+                let mut checks = report["checks"].as_array().into_iter().flatten();
+                let alive = checks.any(|check| check["id"] == "target-unreachable" && check["verdict"] == "fail");
+                Ok(if alive { Err(report.to_string()) } else { Ok(()) })
+            },
+        )
+    }
+
     /// Waits until the receiver holds `height` of `namespace` durably, as its own status says.
     pub fn wait_durable(&self, namespace: &str, height: u64) -> Result<()> {
         wait_durable(&self.receiver, namespace, height)

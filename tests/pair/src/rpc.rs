@@ -30,6 +30,15 @@ impl Rpc {
         }
     }
 
+    /// The body of a page, got as it is.
+    pub fn page(url: &str) -> Result<String> {
+        let agent: ureq::Agent = ureq::Agent::config_builder()
+            .timeout_global(Some(Duration::from_secs(5)))
+            .build()
+            .into();
+        Ok(agent.get(url).call()?.body_mut().read_to_string()?)
+    }
+
     /// The same client for another namespace.
     pub fn namespace(&self, name: &str) -> Self {
         Self {

@@ -5,7 +5,13 @@ use std::path::{Path, PathBuf};
 /// Lines after which a file must be split (or stand in [`LONG_FILES`] with its reason).
 const LINES_MAX: usize = 500;
 /// Files that are longer, and why.
-const LONG_FILES: [(&str, &str); 0] = [];
+const LONG_FILES: [(&str, &str); 2] = [
+    (
+        "host/core/src/session/handshake.rs",
+        "the states of one handshake, both ends, on one screen after another",
+    ),
+    ("tests/sim/src/world.rs", "the simulated world: one loop over one queue"),
+];
 
 /// Rooms of `host/core`, top first: a room imports only rooms below it.
 const CORE_ROOMS: [&str; 11] = [
@@ -151,7 +157,10 @@ fn arrows_in_the_node_point_down() {
 
 #[test]
 fn core_touches_nothing() {
-    for (file, text) in files("host/core/src", "rs") {
+    let sources = files("host/core/src", "rs")
+        .into_iter()
+        .filter(|(file, _)| !file.ends_with("tests.rs"));
+    for (file, text) in sources {
         for ban in CORE_BANS {
             let found = code(&text)
                 .lines()

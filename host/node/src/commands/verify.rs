@@ -30,7 +30,7 @@ pub fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Failure> {
         from: arguments.from,
         to: arguments.to,
     };
-    let bar = (!context.json && std::io::stderr().is_terminal()).then(|| indicatif::ProgressBar::new_spinner());
+    let bar = (!context.json && std::io::stderr().is_terminal()).then(indicatif::ProgressBar::new_spinner);
     let on_progress = |line: Value| {
         if let Some(bar) = &bar {
             bar.set_message(format!(

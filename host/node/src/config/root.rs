@@ -8,7 +8,10 @@ use cvp_core::config::{self, EditError, Loaded, Problem, Value};
 use cvp_core::types::Namespace;
 
 use crate::durable;
-use crate::ipc::Failure;
+use crate::failure::Failure;
+
+/// Reads the texts of a tree, by path.
+type Load = fn(&BTreeMap<String, String>) -> Result<Loaded, Vec<Problem>>;
 
 /// Largest configuration file, bytes.
 const FILE_BYTES_MAX: u64 = 4 << 20;
@@ -91,10 +94,7 @@ impl Root {
         self.load_with(config::load_in_upgrade)
     }
 
-    fn load_with(
-        &self,
-        load: fn(&BTreeMap<String, String>) -> Result<Loaded, Vec<Problem>>,
-    ) -> Result<Loaded, Failure> {
+    fn load_with(&self, load: Load) -> Result<Loaded, Failure> {
         if !self.exists() {
             return Err(Failure::failed(
                 "no-root",

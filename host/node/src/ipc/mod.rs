@@ -5,15 +5,14 @@
 //! decide anything: requests go to the [`Operator`] that assembly provides.
 
 mod client;
-mod failure;
 mod path;
 mod request;
 mod server;
 mod status;
 mod wire;
 
+pub use crate::failure::{Exit, Failure};
 pub use client::{Connection, call};
-pub use failure::{Exit, Failure};
 pub use request::{Allowed, Request};
 pub use server::{Operator, Progress, Server};
 pub use status::{IncarnationView, NamespaceView, PeerView, Phase, ReasonView, StatusView, StrategyView};

@@ -20,7 +20,7 @@ use cvp_core::session::Binding;
 use cvp_core::types::{Incarnation, Refusal};
 
 use crate::config::Root;
-use crate::ipc::Failure;
+use crate::failure::Failure;
 use crate::link::SharedTls;
 use crate::namespace::ChainSet;
 use crate::replication::{ControlFiles, Remotes, Replication};

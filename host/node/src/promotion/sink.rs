@@ -11,7 +11,7 @@ use cvp_core::types::{NodeRole, Refusal};
 use super::journal::JournalFile;
 use super::points::CrashPoint;
 use super::{Ground, StepView, UpgradeLine};
-use crate::ipc::Failure;
+use crate::failure::Failure;
 use crate::namespace::{Chain, ChainError};
 use crate::replication::FileError;
 

@@ -137,7 +137,6 @@ fn of_chain(from: u64, to: u64) -> Vec<(&'static str, Value)> {
         ("contract_getStatus", json!([account])),
         ("contract_getCreator", json!([account])),
         ("did_getChainID", json!([])),
-        ("tx_nothingOfThisName", json!([])),
         ("block_getBlockByNumber", json!(["no number", false])),
     ]
 }

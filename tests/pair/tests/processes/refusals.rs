@@ -84,7 +84,7 @@ type Prepare = fn(&Path, &Pair) -> Result<()>;
 #[test]
 fn certificates_that_do_not_serve_are_named() -> Result<()> {
     let cases: [(&str, Prepare, &str); 3] = [
-        ("another CA", other_ca, "unknown"),
+        ("another CA", other_ca, "untrusted"),
         ("an expired certificate", expired, "expired"),
         ("another name", other_name, "name"),
     ];

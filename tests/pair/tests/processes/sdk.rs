@@ -82,7 +82,7 @@ fn the_sdk_goes_on_with_the_standby_after_a_kill_under_load() -> Result<()> {
             Err(format!("{count} receipts"))
         })
     })?;
-    pair.provider.kill()?;
+    pair.lose_provider()?;
     wait::until("the load notices", Duration::from_secs(90), || {
         Ok(load.0.try_wait()?.map(|_| ()).ok_or_else(|| "it runs".to_owned()))
     })?;

@@ -60,7 +60,7 @@ fn a_living_provider_is_not_replaced() -> Result<()> {
 fn the_standby_takes_over_and_a_fresh_one_attaches() -> Result<()> {
     let mut pair = Pair::start(&Setup::default())?;
     let (height, block) = loaded(&pair)?;
-    pair.provider.kill()?;
+    pair.lose_provider()?;
     let (code, report) = pair.receiver.json(&["upgrade", "--dry-run"])?;
     ensure!(code == 0, "dry run: {code} {report}");
     ensure!(
@@ -106,7 +106,7 @@ fn the_standby_takes_over_and_a_fresh_one_attaches() -> Result<()> {
 fn an_old_provider_that_comes_back_is_fenced() -> Result<()> {
     let mut pair = Pair::start(&Setup::default())?;
     let (height, block) = loaded(&pair)?;
-    pair.provider.kill()?;
+    pair.lose_provider()?;
     ensure!(pair.receiver.json(&["upgrade"])?.0 == 0);
     goes_on(&pair.receiver, height, &block)?;
     // The first start may be refused its JSON-RPC port before or after the ready line: both are a fenced node.
@@ -143,7 +143,7 @@ fn an_old_provider_that_comes_back_is_fenced() -> Result<()> {
 fn steps() -> Result<Vec<String>> {
     let mut pair = Pair::start(&Setup::default())?;
     loaded(&pair)?;
-    pair.provider.kill()?;
+    pair.lose_provider()?;
     let (code, report) = pair.receiver.json(&["upgrade"])?;
     ensure!(code == 0, "upgrade: {report}");
     let ids = report["steps"].as_array().into_iter().flatten();
@@ -162,7 +162,7 @@ fn a_kill_at_every_step_resumes_to_the_same_end() -> Result<()> {
             pair.receiver.start()?;
             pair.provider.wait_normal()?;
             let (height, block) = loaded(&pair)?;
-            pair.provider.kill()?;
+            pair.lose_provider()?;
             let _ = pair.receiver.command(&["upgrade"])?;
             pair.receiver.wait_end(Duration::from_secs(20))?;
             pair.receiver.environment.clear();
@@ -207,7 +207,7 @@ fn a_receiver_without_the_providers_key_says_so() -> Result<()> {
     pair.receiver.start()?;
     pair.provider.wait_normal()?;
     loaded(&pair)?;
-    pair.provider.kill()?;
+    pair.lose_provider()?;
     let (code, report) = pair.receiver.json(&["upgrade"])?;
     ensure!(code == 4 && verdict(&report, "keys-match") == "fail", "{code} {report}");
     let (code, report) = pair.receiver.json(&["upgrade", "--allow-missing-keys"])?;

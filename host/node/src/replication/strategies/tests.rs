@@ -1,3 +1,5 @@
+//! Actors with the embedded strategy and with plugin directories.
+
 use super::*;
 use cvp_core::types::strategy::chain_sync::View;
 

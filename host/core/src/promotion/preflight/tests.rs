@@ -1,0 +1,134 @@
+//! Verdicts of the preflight.
+
+use super::super::target::ProbeAnswer;
+use super::*;
+use crate::types::Digest;
+
+pub(in super::super) fn healthy() -> PreflightView {
+    let strategy = StrategyView {
+        kind: "chain-sync".into(),
+        id: "default".into(),
+        version: "0.1.0".into(),
+        sha256: "aa".into(),
+    };
+    PreflightView {
+        provider: Some(Hostname::new("node1").unwrap()),
+        target_is_down: false,
+        allow_missing_keys: false,
+        heartbeat_ms: 500,
+        last_heard_ms_ago: Some(4_000),
+        probes: vec![TargetProbe {
+            target: "link node1 127.0.0.1:1".into(),
+            answer: ProbeAnswer::Refused,
+        }],
+        namespaces: vec![NamespaceView {
+            name: Namespace::new("global").unwrap(),
+            role: NodeRole::Vp,
+            chain: Ok(Position {
+                height: 120,
+                hash: Digest::of(b"tip"),
+            }),
+            provider_tip: Some(120),
+            history_from: 0,
+            keys: KeyState::Match,
+            provider_strategies: vec![strategy.clone()],
+            own_strategies: vec![strategy],
+        }],
+        tls_name: TlsNameView::Names(vec!["cvp".into(), "node1".into()]),
+        tls_override: None,
+        config: Ok(()),
+        ports: vec![PortView {
+            key: "port.grpc".into(),
+            address: "127.0.0.1:50015".into(),
+            state: PortState::Ours,
+        }],
+        index_configured: Ok(false),
+    }
+}
+
+/// The verdict of `id` after `change`.
+fn after(id: &str, change: impl FnOnce(&mut PreflightView)) -> Verdict {
+    let mut view = healthy();
+    change(&mut view);
+    preflight(&view)
+        .into_iter()
+        .find(|check| check.id == id)
+        .unwrap()
+        .verdict
+}
+
+#[test]
+fn a_healthy_receiver_passes_every_check_of_the_page() {
+    let checks = preflight(&healthy());
+    let ids: Vec<_> = checks.iter().map(|check| check.id).collect();
+    assert_eq!(
+        ids.join(" "),
+        "target-unreachable last-heard backup-complete chain-verified history-complete keys-match tls-name \
+         config-valid ports-free index-health plugins-present"
+    );
+    assert!(
+        checks.iter().all(|c| c.verdict == Verdict::Pass && c.hint.is_empty()),
+        "{checks:?}"
+    );
+    assert!(allowed(&checks));
+}
+
+#[test]
+fn each_check_sees_what_is_wrong() {
+    use Verdict::{Fail, Warn};
+    assert_eq!(after("last-heard", |v| v.last_heard_ms_ago = None), Warn);
+    assert_eq!(after("last-heard", |v| v.namespaces[0].provider_tip = Some(121)), Warn);
+    assert_eq!(after("backup-complete", |v| v.provider = None), Fail);
+    assert_eq!(after("backup-complete", |v| v.namespaces.clear()), Fail);
+    assert_eq!(
+        after("backup-complete", |v| v.namespaces[0].chain = Err("disk failed".into())),
+        Fail
+    );
+    assert_eq!(
+        after("chain-verified", |v| v.namespaces[0].chain = Err("disk failed".into())),
+        Fail
+    );
+    assert_eq!(after("history-complete", |v| v.namespaces[0].history_from = 9), Warn);
+    assert_eq!(
+        after("keys-match", |v| v.namespaces[0].keys =
+            KeyState::Bad("another key".into())),
+        Fail
+    );
+    assert_eq!(
+        after("tls-name", |v| v.tls_name = TlsNameView::Names(vec!["cvp".into()])),
+        Warn
+    );
+    assert_eq!(
+        after("tls-name", |v| v.tls_name = TlsNameView::Unreadable("no file".into())),
+        Fail
+    );
+    assert_eq!(
+        after("config-valid", |v| v.config = Err("dynamic.toml: line 3".into())),
+        Fail
+    );
+    assert_eq!(
+        after("ports-free", |v| v.ports[0].state = PortState::Taken("in use".into())),
+        Fail
+    );
+    assert_eq!(after("index-health", |v| v.index_configured = Ok(true)), Warn);
+    assert_eq!(
+        after("plugins-present", |v| v.namespaces[0].own_strategies.clear()),
+        Warn
+    );
+}
+
+#[test]
+fn overrides_turn_a_refusal_into_a_warning_and_no_more() {
+    let missing = |v: &mut PreflightView| v.namespaces[0].keys = KeyState::Missing("key.priv".into());
+    assert_eq!(after("keys-match", missing), Verdict::Fail);
+    let warned = after("keys-match", |v| {
+        missing(v);
+        v.allow_missing_keys = true;
+    });
+    assert_eq!(warned, Verdict::Warn);
+    let shared = after("tls-name", |v| {
+        v.tls_name = TlsNameView::Names(vec!["hyperchain.cn".into()]);
+        v.tls_override = Some("hyperchain.cn".into());
+    });
+    assert_eq!(shared, Verdict::Pass);
+}
