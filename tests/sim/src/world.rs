@@ -377,7 +377,8 @@ impl World {
                 token,
                 what,
             } if self.alive(node, epoch) => {
-                if self.nodes[node].pending.remove(&token).is_some() {
+                let expected = self.nodes[node].pending.remove(&token).is_some();
+                if expected {
                     self.write(node, &what);
                     self.step(node, Event::Persisted(token));
                 }

@@ -95,7 +95,11 @@ fn certificates_that_do_not_serve_are_named() -> Result<()> {
         pair.receiver.start()?;
         let log = cvp_pair::wait::until(&format!("{what} in the receiver's log"), SOON, || {
             let log = pair.receiver.log().to_lowercase();
-            Ok(if log.contains(word) { Ok(log) } else { Err(log) })
+            Ok(if log.contains(word) && log.contains("certificate") {
+                Ok(log)
+            } else {
+                Err(log)
+            })
         })?;
         ensure!(log.contains("certificate"), "{what}: {log}");
         pair.provider
