@@ -21,8 +21,9 @@ missing() {
   fi
 }
 
+# As the bindings' generator looks for it; libclang-cpp is another library, and does not do.
 has_libclang() {
-  ldconfig -p 2>/dev/null | grep -q 'libclang[-.]' || ls /usr/lib/llvm-*/lib/libclang*.so* >/dev/null 2>&1 || [ -n "${LIBCLANG_PATH:-}" ]
+  [ -n "${LIBCLANG_PATH:-}" ] || { ldconfig -p 2>/dev/null; ls /usr/lib/llvm-*/lib 2>/dev/null; } | grep -qE '(^|[[:space:]])libclang(-[0-9.]+)?\.so'
 }
 
 need_for_build() {
