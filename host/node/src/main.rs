@@ -6,6 +6,7 @@
 #![allow(dead_code, unused_imports)]
 
 mod commands;
+mod bench;
 mod assembly;
 mod ipc;
 mod rpc;

@@ -116,7 +116,7 @@ impl World {
             }
             Action::NoticeTaken { address, claim } => self.check_notice_taken(&address, &claim),
             Action::Attached { .. } => self.check_attached(node),
-            Action::UseDefault { .. } | Action::Log { .. } | Action::Metric { .. } => {}
+            Action::Acknowledged { .. } | Action::UseDefault { .. } | Action::Log { .. } | Action::Metric { .. } => {}
         }
     }
 

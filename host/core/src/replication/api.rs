@@ -408,6 +408,13 @@ pub enum Action {
         /// Its incarnations.
         reigns: Vec<Reign>,
     },
+    /// Provider: the receiver holds everything up to this height durably. Nothing is to be done; whoever measures takes the time.
+    Acknowledged {
+        /// Namespace.
+        ns: Namespace,
+        /// Durable on the receiver.
+        durable: Height,
+    },
     /// A log line, worth an operator's attention or not.
     Log {
         /// How loud.

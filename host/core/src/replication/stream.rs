@@ -148,6 +148,11 @@ impl Pair {
                 lane.hear_peer(role, durable, now);
                 (lane.moved_at, lane.acked) = (now, durable.height);
                 lane.batches += 1;
+                let ns = lane.setup.namespace.clone();
+                self.out.push(Action::Acknowledged {
+                    ns,
+                    durable: durable.height,
+                });
             }
             Err(BadAck::NotSent { height }) => {
                 return Err(refuse::unexpected(&format!(

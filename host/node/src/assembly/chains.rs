@@ -16,7 +16,7 @@ use crate::ipc::Failure;
 use crate::namespace::{Chain, ChainOptions, ChainSet, Verifier};
 
 /// Opens every configured namespace; all of them or none.
-pub(super) fn open_all(root: &Root, config: &NodeConfig) -> Result<ChainSet, Failure> {
+pub fn open_all(root: &Root, config: &NodeConfig) -> Result<ChainSet, Failure> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let verifier = Verifier::start(threads)
         .map_err(|error| Failure::failed("no-thread", error.to_string(), "raise the limit of threads"))?;

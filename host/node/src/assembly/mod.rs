@@ -12,5 +12,6 @@ mod chains;
 
 pub mod verify;
 
+pub use chains::open_all;
 pub use life::run;
 pub use node::Ready;

@@ -1,5 +1,6 @@
-//! The operator's commands: one file each. Every command but `init`, `certgen`, `start` and `clear` is a client of ipc.
+//! The operator's commands: one file each. Every command but `init`, `certgen`, `start`, `bench` and `clear` is a client of ipc.
 
+mod bench;
 mod certgen;
 mod clear;
 mod enable;
@@ -83,6 +84,8 @@ enum Command {
     Clear(clear::Arguments),
     /// Recomputes every hash and the state commitment.
     Verify(verify::Arguments),
+    /// Measures this program beside what the machine can do.
+    Bench(bench::Arguments),
     /// Opens a prompt.
     Shell,
 }
@@ -155,6 +158,7 @@ fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> {
         Command::Plugin(arguments) => plugin::run(context, &arguments),
         Command::Clear(arguments) => clear::run(context, &arguments),
         Command::Verify(arguments) => verify::run(context, &arguments),
+        Command::Bench(arguments) => bench::run(context, &arguments),
         Command::Shell => shell::run(context),
     }
 }

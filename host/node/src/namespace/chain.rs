@@ -7,11 +7,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use cvp_core::chain::{Rejected, Request, Window, admission};
 use cvp_core::ledger::{Ledger, LedgerError, Tips};
 use cvp_core::record::Delta;
-use cvp_core::types::{Hostname, Incarnation, Namespace, NodeRole, Position, Refusal, UnixNanos};
+use cvp_core::types::{Height, Hostname, Incarnation, Namespace, NodeRole, Position, Refusal, UnixNanos};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tracing::{error, info};
 
+use super::commit_times::CommitTimes;
 use super::committer::{self, CommitSignal};
 use super::maker::{self, Maker};
 use super::{ChainError, ChainState, SubmitError, Verifier};
@@ -65,6 +66,7 @@ pub(super) struct Shared {
     pub(super) tips: watch::Sender<Tips>,
     pub(super) state: watch::Sender<ChainState>,
     pub(super) signal: CommitSignal,
+    pub(super) commits: CommitTimes,
 }
 
 impl Shared {
@@ -126,6 +128,7 @@ impl Chain {
             tips: watch::Sender::new(tips),
             state: watch::Sender::new(ChainState::Following),
             signal: CommitSignal::default(),
+            commits: CommitTimes::default(),
         });
         let committer = committer::start(Arc::clone(&shared)).map_err(|source| ChainError::Thread {
             namespace: namespace.clone(),
@@ -275,6 +278,13 @@ impl Chain {
     /// Replication made records durable in the ledger: they are applied and the tips published, soon.
     pub fn synced(&self) {
         self.shared.signal.wake();
+    }
+
+    /// The receiver holds everything up to `durable`: the time since these blocks were committed goes to the metrics.
+    pub fn acknowledged(&self, durable: Height) {
+        for (blocks, seconds) in self.shared.commits.take(durable) {
+            counters::acknowledged(self.namespace(), blocks, seconds);
+        }
     }
 
     /// Ends block making for good because this node's place was taken. What was appended becomes durable; the pool is dropped.

@@ -111,7 +111,11 @@ fn commit(shared: &Shared) -> Result<(), cvp_core::ledger::LedgerError> {
     let before = shared.tips.borrow().applied;
     // A follower's records are synced by replication, before this round: then this call finds nothing to do.
     shared.ledger.sync()?;
-    publish(shared, shared.ledger.tips());
+    let tips = shared.ledger.tips();
+    if matches!(*shared.state.borrow(), ChainState::Making { .. }) {
+        shared.commits.committed(tips.durable.height);
+    }
+    publish(shared, tips);
     let applied = shared.ledger.apply()?;
     publish(shared, shared.ledger.tips());
     shared.signal.advanced();

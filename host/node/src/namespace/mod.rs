@@ -6,6 +6,7 @@
 //! [`Chain::synced`]. A failed disk or an impossible state stops this one namespace with a reason; it never panics the node.
 
 mod chain;
+mod commit_times;
 mod committer;
 mod maker;
 mod set;

@@ -295,6 +295,11 @@ impl Driver {
                     }
                 });
             }
+            Action::Acknowledged { ns, durable } => {
+                if let Some(chain) = self.environment.chains.get(ns.as_str()) {
+                    chain.acknowledged(durable);
+                }
+            }
             Action::Log { level, ns, text } => log(level, ns.as_ref(), &text),
             Action::Metric { ns, name, value } => {
                 metrics::gauge!("cvp_strategy", "namespace" => ns.to_string(), "name" => name).set(value as f64);

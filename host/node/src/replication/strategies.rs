@@ -19,7 +19,7 @@ use cvp_core::session::StrategyId;
 use cvp_core::types::Namespace;
 use cvp_core::types::strategy::chain_sync::{Action, Event, KIND};
 use cvp_core::types::strategy::{Fault, Role};
-use cvp_strategy::{Component, LoadError, Runtime};
+use cvp_strategy::{Component, Instance, LoadError, Runtime};
 
 use actor::{Actor, Command};
 
@@ -105,6 +105,14 @@ impl Strategies {
     /// The embedded default of kind chain-sync.
     pub fn embedded(&self) -> StrategyId {
         id_of(&self.default)
+    }
+
+    /// An instance of the embedded default alone, without an actor around it.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn open_embedded(&self, role: Role) -> Result<Instance, Fault> {
+        self.default.open(role, "global", "{}")
     }
 
     /// Starts the chain-sync strategy of one namespace. One that cannot be loaded leaves the namespace on the embedded default, with the

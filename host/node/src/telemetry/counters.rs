@@ -9,6 +9,7 @@ pub const COMMITS_WAITED_ON_LINK: &str = "commits_waited_on_link";
 const BLOCKS_MADE: &str = "blocks_made";
 const TRANSACTIONS: &str = "transactions_committed";
 const COMMIT_SECONDS: &str = "commit_seconds";
+const RECEIVER_ACK_SECONDS: &str = "receiver_ack_seconds";
 const APPLIED_HEIGHT: &str = "applied_height";
 const POOL: &str = "pool_transactions";
 const SUBMITTED: &str = "transactions_submitted";
@@ -26,6 +27,11 @@ pub fn describe() {
     describe_counter!(BLOCKS_MADE, "blocks made by this node");
     describe_counter!(TRANSACTIONS, "transactions in blocks made by this node");
     describe_histogram!(COMMIT_SECONDS, Unit::Seconds, "sync and apply of one group of blocks");
+    describe_histogram!(
+        RECEIVER_ACK_SECONDS,
+        Unit::Seconds,
+        "from a block's commit here to the receiver's durable acknowledgement"
+    );
     describe_gauge!(APPLIED_HEIGHT, "highest height visible to queries");
     describe_gauge!(POOL, "transactions waiting for a block");
     describe_counter!(SUBMITTED, "transactions offered by clients");
@@ -51,6 +57,12 @@ pub fn block_made(namespace: &Namespace, transactions: usize) {
 pub fn committed(namespace: &Namespace, applied: Height, seconds: f64) {
     histogram!(COMMIT_SECONDS, "namespace" => namespace.to_string()).record(seconds);
     gauge!(APPLIED_HEIGHT, "namespace" => namespace.to_string()).set(applied as f64);
+}
+
+/// `blocks` blocks were acknowledged by the receiver `seconds` after their commit.
+pub fn acknowledged(namespace: &Namespace, blocks: u64, seconds: f64) {
+    let count = usize::try_from(blocks).unwrap_or(usize::MAX);
+    histogram!(RECEIVER_ACK_SECONDS, "namespace" => namespace.to_string()).record_many(seconds, count);
 }
 
 /// How many transactions wait in the pool.

@@ -76,6 +76,7 @@ fn dynamic(plan: &Plan<'_>) -> Result<String, Failure> {
         ("port.jsonrpc", Value::Number(plan.jsonrpc_port.into())),
         ("port.grpc", Value::Number(plan.p2p_port.into())),
         ("p2p.ip.self.addrs", Value::Texts(vec![address])),
+        ("cvp.enable", Value::Flag(true)),
         ("cvp.node_type", Value::Text(arguments.role.as_str().to_owned())),
         ("cvp.remote", Value::Texts(vec![remote])),
     ] {

@@ -1,0 +1,66 @@
+//! The live tail at half the producer's largest rate: from a block's commit on the provider to the standby's durable acknowledgement.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use super::load::{Load, Wallet};
+use super::nodes::{self, Node, pause};
+use super::overhead::{OTHER_CORE, PairOfNodes, Standby, rate};
+use super::pipe::{self, PipeTls};
+use super::report::{Series, quantile};
+use super::Bench;
+
+/// Seconds of a timed run, unless asked for otherwise.
+const SECONDS: u64 = 10;
+/// Samples of the reference in each run.
+const SAMPLES: usize = 500;
+
+/// Runs the scenario.
+pub fn run(bench: &mut Bench<'_>) -> Result<()> {
+    let seconds = bench.seconds(SECONDS);
+    let most = rate(bench, Standby::CaughtUp, None)?;
+    let half = most / 2.0;
+    bench.report.note(&format!("the producer makes {most:.1} full blocks a second at most: half of that is offered"));
+    let pipes = PipeTls::load(&nodes::certificates(&bench.options.directory)?)?;
+    let mut series: [Series; 4] = Default::default();
+    for number in 1..=bench.options.runs {
+        bench.report.note(&format!("live: run {number} of {}", bench.options.runs));
+        let mut floor = pipe::fsync_and_round_trip(&pipes, &bench.scratch.0.join("fsync"), SAMPLES)?;
+        series[2].push(quantile(&mut floor, 0.5));
+        series[3].push(quantile(&mut floor, 0.99));
+        let (middle, late) = latencies(bench, half, seconds)?;
+        series[0].push(middle);
+        series[1].push(late);
+    }
+    let [middle, late, floor_middle, floor_late] = &series;
+    bench.report.compared("half-rate", "latency_p50", "s", middle, ("fsync-rtt", floor_middle));
+    bench.report.compared("half-rate", "latency_p99", "s", late, ("fsync-rtt", floor_late));
+    Ok(())
+}
+
+/// p50 and p99, seconds, as the provider's own metrics have them.
+fn latencies(bench: &Bench<'_>, blocks_per_second: f64, seconds: u64) -> Result<(f64, f64)> {
+    let count = (blocks_per_second * seconds as f64).ceil() as usize;
+    let requests = Wallet::funded()?.requests(count);
+    let pair = PairOfNodes::start(bench, Standby::CaughtUp, None)?;
+    let load = Load::start(&pair.provider.jsonrpc, requests, Some(blocks_per_second), OTHER_CORE)?;
+    pause(Duration::from_secs(seconds));
+    load.stop()?;
+    let page = metrics(&pair.provider)?;
+    pair.end()?;
+    Ok((summary(&page, "0.5")?, summary(&page, "0.99")?))
+}
+
+fn metrics(provider: &Node) -> Result<String> {
+    let address = provider.status()?.metrics.context("the provider serves no metrics")?;
+    super::load::get(&address, "/metrics")
+}
+
+/// A quantile of `receiver_ack_seconds`.
+fn summary(page: &str, quantile: &str) -> Result<f64> {
+    let wanted = format!("quantile=\"{quantile}\"");
+    let line = page.lines().find(|line| line.starts_with("receiver_ack_seconds{") && line.contains(&wanted));
+    let value = line.and_then(|line| line.rsplit(' ').next());
+    value.context("no block was acknowledged")?.parse().context("a metric that is no number")
+}

@@ -1,0 +1,144 @@
+//! What a standby costs its provider: the rate of full blocks with one attached beside the rate without. Each side has a processor of its
+//! own; the client shares the standby's.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::load::{BLOCK_TRANSACTIONS, Load, Wallet};
+use super::nodes::{self, Node, pause};
+use super::report::Series;
+use super::{Bench, catch_up, chain};
+
+/// Seconds of a timed run, unless asked for otherwise.
+const SECONDS: u64 = 8;
+/// Blocks made before the clock starts.
+const WARM_UP_BLOCKS: u64 = 10;
+/// Full blocks a second that are signed for in advance; a machine that makes more starves, and the run says so.
+const RATE_MAX: u64 = 160;
+/// Record of the history that a standby catches up with meanwhile, bytes.
+const RECORD_BYTES: u64 = 64 << 10;
+/// The provider's processor, and the one of everything else.
+pub const PROVIDER_CORE: Option<usize> = Some(0);
+/// See [`PROVIDER_CORE`].
+pub const OTHER_CORE: Option<usize> = Some(1);
+
+/// How the standby is while the provider makes blocks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Standby {
+    /// There is none.
+    Detached,
+    /// It follows.
+    CaughtUp,
+    /// It copies the history.
+    CatchingUp,
+    /// Its process stands still.
+    Stalled,
+}
+
+const CASES: [(&str, Standby); 3] = [
+    ("caught-up", Standby::CaughtUp),
+    ("catching-up", Standby::CatchingUp),
+    ("stalled", Standby::Stalled),
+];
+
+/// Runs the scenario.
+pub fn run(bench: &mut Bench<'_>) -> Result<()> {
+    let history = catch_up::chain_of(bench, RECORD_BYTES)?;
+    for (name, standby) in CASES {
+        let (mut with, mut without) = (Series::default(), Series::default());
+        let from = (standby == Standby::CatchingUp).then_some(history.root.as_path());
+        for number in 1..=bench.options.runs {
+            bench.report.note(&format!("overhead {name}: run {number} of {}", bench.options.runs));
+            without.push(rate(bench, Standby::Detached, from)?);
+            with.push(rate(bench, standby, from)?);
+        }
+        bench.report.compared(name, "blocks_per_second", "blocks/s", &with, ("detached", &without));
+    }
+    Ok(())
+}
+
+/// A pair in fresh directories.
+pub struct PairOfNodes {
+    /// The producer.
+    pub provider: Node,
+    /// Its standby, when there is one.
+    pub receiver: Option<Node>,
+    roots: [PathBuf; 2],
+}
+
+impl PairOfNodes {
+    /// Starts a provider (over a copy of `history`'s root, if given), and a standby as wanted.
+    pub fn start(bench: &Bench<'_>, standby: Standby, history: Option<&Path>) -> Result<PairOfNodes> {
+        let tls = nodes::certificates(&bench.options.directory)?;
+        let roots = [bench.scratch.0.join("provider"), bench.scratch.0.join("receiver")];
+        for root in &roots {
+            let _ = std::fs::remove_dir_all(root);
+        }
+        match history {
+            Some(history) => chain::copy_root(history, &roots[0])?,
+            None => nodes::init_provider(&roots[0], &tls)?,
+        }
+        let provider = Node::start(&roots[0], PROVIDER_CORE)?;
+        let mut pair = PairOfNodes { provider, receiver: None, roots };
+        if standby != Standby::Detached {
+            nodes::init_receiver(&pair.roots[1], &tls, &pair.provider)?;
+            pair.receiver = Some(Node::start(&pair.roots[1], OTHER_CORE)?);
+        }
+        if matches!(standby, Standby::CaughtUp | Standby::Stalled) {
+            pair.provider.wait("the pair is normal", |status| status.normal)?;
+        }
+        Ok(pair)
+    }
+
+    /// Ends both and removes what they wrote.
+    pub fn end(self) -> Result<()> {
+        if let Some(receiver) = self.receiver {
+            receiver.kill()?;
+        }
+        self.provider.kill()?;
+        for root in self.roots.iter().filter(|root| root.exists()) {
+            std::fs::remove_dir_all(root)?;
+        }
+        Ok(())
+    }
+}
+
+/// Height of the provider's durable tip.
+pub fn tip(provider: &Node) -> Result<u64> {
+    Ok(provider.status()?.namespaces.first().context("a node without namespaces")?.tip)
+}
+
+/// Full blocks a second of a provider whose pool is never empty.
+pub fn rate(bench: &Bench<'_>, standby: Standby, history: Option<&Path>) -> Result<f64> {
+    let seconds = bench.seconds(SECONDS);
+    let requests = Wallet::funded()?.requests(usize::try_from(seconds.saturating_add(2) * RATE_MAX)?);
+    let pair = PairOfNodes::start(bench, standby, history)?;
+    if let (Standby::Stalled, Some(receiver)) = (standby, &pair.receiver) {
+        receiver.freeze()?;
+    }
+    let start = tip(&pair.provider)?;
+    let load = Load::start(&pair.provider.jsonrpc, requests, None, OTHER_CORE)?;
+    pair.provider.wait("blocks are made", |status| {
+        status.namespaces.first().is_some_and(|ns| ns.tip >= start + WARM_UP_BLOCKS)
+    })?;
+    let (from, made_before, begun) = (tip(&pair.provider)?, transactions(&pair.provider)?, Instant::now());
+    pause(Duration::from_secs(seconds));
+    let (to, made, elapsed) = (tip(&pair.provider)?, transactions(&pair.provider)?, begun.elapsed().as_secs_f64());
+    ensure!(load.left() > 0, "the client ran out of signed transfers: lower --seconds");
+    load.stop()?;
+    // A block that is not full would count as one: the transactions tell.
+    let full = (made - made_before) / BLOCK_TRANSACTIONS as f64;
+    let blocks = (to - from) as f64;
+    ensure!((full - blocks).abs() <= blocks * 0.05 + 2.0, "{blocks} blocks held only {full:.0} blocks of transfers");
+    pair.end()?;
+    Ok(full / elapsed)
+}
+
+/// Transactions in the provider's visible blocks.
+fn transactions(provider: &Node) -> Result<f64> {
+    let answer = super::load::call(&provider.jsonrpc, "tx_getTransactionsCount")?;
+    let count = answer["result"]["count"].as_str().context("a count")?;
+    Ok(u64::from_str_radix(count.trim_start_matches("0x"), 16)? as f64)
+}
