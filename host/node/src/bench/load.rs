@@ -121,14 +121,26 @@ impl Load {
         self.left.load(Ordering::Relaxed)
     }
 
+    /// Says so when a request failed: then nothing comes any more.
+    pub fn check(&mut self) -> Result<()> {
+        match self.threads.iter().position(JoinHandle::is_finished) {
+            Some(ended) if self.left() > 0 => join(self.threads.swap_remove(ended)),
+            _ => Ok(()),
+        }
+    }
+
     /// Stops, and says whether a request failed.
     pub fn stop(mut self) -> Result<()> {
         self.stop.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {
-            thread.join().map_err(|_| anyhow::anyhow!("a thread of the client panicked"))??;
+            join(thread)?;
         }
         Ok(())
     }
+}
+
+fn join(thread: JoinHandle<Result<()>>) -> Result<()> {
+    thread.join().map_err(|_| anyhow::anyhow!("a thread of the client panicked"))?
 }
 
 impl Drop for Load {

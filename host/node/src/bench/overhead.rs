@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 
 use super::load::{BLOCK_TRANSACTIONS, Load, Wallet};
-use super::nodes::{self, Node, pause};
+use super::nodes::{self, LOOK, Node, pause};
 use super::report::Series;
 use super::{Bench, catch_up, chain};
 
@@ -15,8 +15,10 @@ use super::{Bench, catch_up, chain};
 const SECONDS: u64 = 8;
 /// Blocks made before the clock starts.
 const WARM_UP_BLOCKS: u64 = 10;
+/// Time for these.
+const WARM_UP_MAX: Duration = Duration::from_secs(60);
 /// Full blocks a second that are signed for in advance; a machine that makes more starves, and the run says so.
-const RATE_MAX: u64 = 160;
+const RATE_MAX: u64 = 90;
 /// Record of the history that a standby catches up with meanwhile, bytes.
 const RECORD_BYTES: u64 = 64 << 10;
 /// The provider's processor, and the one of everything else.
@@ -119,10 +121,13 @@ pub fn rate(bench: &Bench<'_>, standby: Standby, history: Option<&Path>) -> Resu
         receiver.freeze()?;
     }
     let start = tip(&pair.provider)?;
-    let load = Load::start(&pair.provider.jsonrpc, requests, None, OTHER_CORE)?;
-    pair.provider.wait("blocks are made", |status| {
-        status.namespaces.first().is_some_and(|ns| ns.tip >= start + WARM_UP_BLOCKS)
-    })?;
+    let mut load = Load::start(&pair.provider.jsonrpc, requests, None, OTHER_CORE)?;
+    let begun = Instant::now();
+    while tip(&pair.provider)? < start + WARM_UP_BLOCKS {
+        load.check()?;
+        ensure!(begun.elapsed() < WARM_UP_MAX, "the provider makes no blocks");
+        pause(LOOK);
+    }
     let (from, made_before, begun) = (tip(&pair.provider)?, transactions(&pair.provider)?, Instant::now());
     pause(Duration::from_secs(seconds));
     let (to, made, elapsed) = (tip(&pair.provider)?, transactions(&pair.provider)?, begun.elapsed().as_secs_f64());

@@ -1,4 +1,4 @@
-//! Signature checks beside block making: a fixed number of threads, a fixed number of transactions waiting for them.
+//! Signature checks beside block making: a fixed number of threads, a bounded amount of transactions waiting for them.
 
 use std::sync::Arc;
 
@@ -7,8 +7,11 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::SubmitError;
 
-/// Transactions waiting for a verifier thread, at most, per thread: at about 100 us a check this is 25 ms of work.
-const WAITING_PER_THREAD: usize = 256;
+/// What may wait for the verifier threads, KiB of requests: bounds the memory, and is far more than one batch of the largest size, so
+/// that a client alone is never told "busy".
+const WAITING_KIB_MAX: usize = 64 << 10;
+/// What one request counts beside its texts, KiB.
+const REQUEST_KIB: usize = 1;
 
 /// The verifier threads, shared by all namespaces. Cheap to clone.
 #[derive(Clone)]
@@ -30,7 +33,7 @@ impl Verifier {
             .build()?;
         Ok(Self {
             threads: Arc::new(threads),
-            slots: Arc::new(Semaphore::new(count * WAITING_PER_THREAD)),
+            slots: Arc::new(Semaphore::new(WAITING_KIB_MAX)),
         })
     }
 
@@ -40,7 +43,7 @@ impl Verifier {
     /// Busy when too many wait; the code of the check that failed otherwise.
     pub async fn verify(&self, request: Request, node_version: &'static str) -> Result<Transaction, SubmitError> {
         let slot = Arc::clone(&self.slots)
-            .try_acquire_owned()
+            .try_acquire_many_owned(weight(&request))
             .map_err(|_| SubmitError::busy())?;
         let (answer, answered) = oneshot::channel::<Result<Transaction, Invalid>>();
         self.threads.spawn(move || {
@@ -62,4 +65,10 @@ impl Verifier {
             }),
         }
     }
+}
+
+/// Permits that a request takes while it waits. One larger than everything that may wait takes all there is, and so gets its turn.
+fn weight(request: &Request) -> u32 {
+    let bytes = request.payload.len() + request.extra.len() + request.signature.len();
+    u32::try_from((REQUEST_KIB + bytes / 1024).min(WAITING_KIB_MAX)).unwrap_or(u32::MAX)
 }
