@@ -60,17 +60,37 @@ fn case(bench: &mut Bench<'_>, name: &str, record_bytes: u64) -> Result<()> {
     let mut series: [Series; 5] = Default::default();
     let [ours, blocks, resident, buffered, direct] = &mut series;
     for number in 1..=bench.options.runs {
-        bench.report.note(&format!("catch-up {name}: run {number} of {}", bench.options.runs));
-        buffered.push(pipe::copy(&pipes, &files, made.bytes, &target, Writing::Buffered, seconds)?);
-        direct.push(pipe::copy(&pipes, &files, made.bytes, &target, Writing::Direct, seconds)?);
+        bench
+            .report
+            .note(&format!("catch-up {name}: run {number} of {}", bench.options.runs));
+        buffered.push(pipe::copy(
+            &pipes,
+            &files,
+            made.bytes,
+            &target,
+            Writing::Buffered,
+            seconds,
+        )?);
+        direct.push(pipe::copy(
+            &pipes,
+            &files,
+            made.bytes,
+            &target,
+            Writing::Direct,
+            seconds,
+        )?);
         let copied = copy(&bench.scratch.0, &tls, &provider, &made, seconds)?;
         ours.push(copied.bytes_per_second);
         blocks.push(copied.blocks_per_second);
         resident.push(copied.resident_bytes_max);
     }
     let [ours, blocks, resident, buffered, direct] = &series;
-    bench.report.compared(name, "bytes_per_second", "B/s", ours, ("tls-pipe-fsync", buffered));
-    bench.report.compared(name, "bytes_per_second", "B/s", ours, ("tls-pipe-direct", direct));
+    bench
+        .report
+        .compared(name, "bytes_per_second", "B/s", ours, ("tls-pipe-fsync", buffered));
+    bench
+        .report
+        .compared(name, "bytes_per_second", "B/s", ours, ("tls-pipe-direct", direct));
     bench.report.figure(name, "blocks_per_second", "blocks/s", blocks);
     bench.report.figure(name, "receiver_rss_bytes_max", "B", resident);
     Ok(())
@@ -93,7 +113,10 @@ pub fn copy(scratch: &Path, tls: &Path, provider: &Node, made: &Made, seconds: u
         pause(LOOK);
     };
     let blocks = durable.saturating_sub(first) as f64;
-    ensure!(blocks > 0.0 && elapsed > 0.0, "the copy was over before it could be measured: take a longer chain");
+    ensure!(
+        blocks > 0.0 && elapsed > 0.0,
+        "the copy was over before it could be measured: take a longer chain"
+    );
     if durable >= made.tip {
         receiver.wait("the copy is normal", |status| status.normal)?;
     }
@@ -119,7 +142,9 @@ pub fn durable(receiver: &Node) -> Result<u64> {
 
 /// Waits for the first look at which the session streams; answers the durable height then.
 fn first_progress(receiver: &Node) -> Result<(u64, Instant)> {
-    let status = receiver.wait("the copy begins", |status| status.peer.as_ref().is_some_and(|peer| peer.since.is_some()))?;
+    let status = receiver.wait("the copy begins", |status| {
+        status.peer.as_ref().is_some_and(|peer| peer.since.is_some())
+    })?;
     let durable = status.namespaces.first().context("a node without namespaces")?.durable;
     Ok((durable, Instant::now()))
 }
@@ -133,7 +158,11 @@ struct Used {
 impl Used {
     fn of(node: &Node) -> Result<Used> {
         let rows = node.ask(&Request::PluginList)?;
-        let nanos = rows.as_array().into_iter().flatten().filter_map(|row: &Value| row["nanoseconds"].as_f64());
+        let nanos = rows
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|row: &Value| row["nanoseconds"].as_f64());
         Ok(Used {
             processor: machine::processor_seconds(node.pid())?,
             strategies: nanos.sum::<f64>() / 1e9,

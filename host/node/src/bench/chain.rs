@@ -59,10 +59,18 @@ impl Made {
 pub fn chain(directory: &Path, report: &Report, blocks: u64, record_bytes: u64) -> Result<Made> {
     let root = directory.join(format!("chain-v{FORMAT}-{blocks}x{record_bytes}"));
     if let Ok(text) = std::fs::read_to_string(root.join(DONE)) {
-        let done: Done = serde_json::from_str(&text).with_context(|| format!("remove {} and start again", root.display()))?;
-        return Ok(Made { root, tip: done.tip, bytes: done.bytes });
+        let done: Done =
+            serde_json::from_str(&text).with_context(|| format!("remove {} and start again", root.display()))?;
+        return Ok(Made {
+            root,
+            tip: done.tip,
+            bytes: done.bytes,
+        });
     }
-    report.note(&format!("making a chain of {blocks} blocks of {record_bytes} bytes, once; it is kept in {}", root.display()));
+    report.note(&format!(
+        "making a chain of {blocks} blocks of {record_bytes} bytes, once; it is kept in {}",
+        root.display()
+    ));
     let _ = std::fs::remove_dir_all(&root);
     let tls = nodes::certificates(directory)?;
     nodes::init_provider(&root, &tls)?;
@@ -71,15 +79,26 @@ pub fn chain(directory: &Path, report: &Report, blocks: u64, record_bytes: u64) 
     let bytes = fill(&root, report, blocks, record_bytes)?;
     let done = Done { tip: blocks, bytes };
     std::fs::write(root.join(DONE), serde_json::to_vec(&done)?)?;
-    Ok(Made { root, tip: blocks, bytes })
+    Ok(Made {
+        root,
+        tip: blocks,
+        bytes,
+    })
 }
 
 /// Makes the blocks; answers the bytes of all records.
 fn fill(root: &Path, report: &Report, blocks: u64, record_bytes: u64) -> Result<u64> {
-    nodes::configure(root, "global/ns_dynamic.toml", "consensus.pool.batch_size", Setting::Number(1))?;
+    nodes::configure(
+        root,
+        "global/ns_dynamic.toml",
+        "consensus.pool.batch_size",
+        Setting::Number(1),
+    )?;
     let place = Root::new(root);
     let config = place.load()?.config;
-    let identity = ControlFiles::new(place.system()).identity()?.context("the node has no identity")?;
+    let identity = ControlFiles::new(place.system())
+        .identity()?
+        .context("the node has no identity")?;
     let incarnation = identity.lineage.current().context("the node has no incarnation")?;
     let chains = assembly::open_all(&place, &config)?;
     let chain = chains.get("global").context("there is no namespace global")?;
@@ -89,7 +108,12 @@ fn fill(root: &Path, report: &Report, blocks: u64, record_bytes: u64) -> Result<
     let made = runtime.block_on(offer_all(&chain, &wallet, report, blocks, record_bytes));
     chain.close();
     made?;
-    nodes::configure(root, "global/ns_dynamic.toml", "consensus.pool.batch_size", Setting::Number(500))?;
+    nodes::configure(
+        root,
+        "global/ns_dynamic.toml",
+        "consensus.pool.batch_size",
+        Setting::Number(500),
+    )?;
     let mut bytes = 0;
     let mut next = 0;
     while next <= blocks {
@@ -100,22 +124,42 @@ fn fill(root: &Path, report: &Report, blocks: u64, record_bytes: u64) -> Result<
     Ok(bytes)
 }
 
-async fn offer_all(chain: &Arc<Chain>, wallet: &Arc<Wallet>, report: &Report, blocks: u64, record_bytes: u64) -> Result<()> {
+async fn offer_all(
+    chain: &Arc<Chain>,
+    wallet: &Arc<Wallet>,
+    report: &Report,
+    blocks: u64,
+    record_bytes: u64,
+) -> Result<()> {
     // Two blocks tell what a byte of evidence costs in a record.
     offer(chain, wallet, "").await?;
     offer(chain, wallet, &"x".repeat(1000)).await?;
     applied(chain, 2).await?;
-    let length = |height| -> Result<u64> { Ok(chain.ledger().record(height)?.context("a block without a record")?.len() as u64) };
+    let length = |height| -> Result<u64> {
+        Ok(chain
+            .ledger()
+            .record(height)?
+            .context("a block without a record")?
+            .len() as u64)
+    };
     let (bare, with) = (length(1)?, length(2)?);
     let extra = record_bytes.saturating_sub(bare) * 1000 / with.saturating_sub(bare).max(1);
     let extra: Arc<str> = "x".repeat(usize::try_from(extra)?).into();
     let left = Arc::new(AtomicU64::new(blocks.saturating_sub(2)));
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..OFFERS {
-        let (chain, wallet, extra, left) = (Arc::clone(chain), Arc::clone(wallet), Arc::clone(&extra), Arc::clone(&left));
+        let (chain, wallet, extra, left) = (
+            Arc::clone(chain),
+            Arc::clone(wallet),
+            Arc::clone(&extra),
+            Arc::clone(&left),
+        );
         tasks.spawn(async move {
             let one_less = |left: u64| left.checked_sub(1);
-            while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok() {
+            while left
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less)
+                .is_ok()
+            {
                 offer(&chain, &wallet, &extra).await?;
             }
             anyhow::Ok(())
@@ -129,7 +173,11 @@ async fn offer_all(chain: &Arc<Chain>, wallet: &Arc<Wallet>, report: &Report, bl
     while let Some(ended) = tasks.join_next().await {
         ended??;
     }
-    ensure!(chain.tips().durable.height == blocks, "the chain ends at {}", chain.tips().durable.height);
+    ensure!(
+        chain.tips().durable.height == blocks,
+        "the chain ends at {}",
+        chain.tips().durable.height
+    );
     Ok(())
 }
 
@@ -146,7 +194,10 @@ async fn offer(chain: &Chain, wallet: &Wallet, extra: &str) -> Result<()> {
 }
 
 async fn applied(chain: &Chain, height: Height) -> Result<()> {
-    chain.watch_tips().wait_for(|tips| tips.applied.height >= height).await?;
+    chain
+        .watch_tips()
+        .wait_for(|tips| tips.applied.height >= height)
+        .await?;
     Ok(())
 }
 

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
+use super::Bench;
 use super::load::{Load, Wallet};
 use super::nodes::{self, Node, pause};
 use super::overhead::{OTHER_CORE, PairOfNodes, Standby, rate};
 use super::pipe::{self, PipeTls};
 use super::report::{Series, quantile};
-use super::Bench;
 
 /// Seconds of a timed run, unless asked for otherwise.
 const SECONDS: u64 = 10;
@@ -21,11 +21,15 @@ pub fn run(bench: &mut Bench<'_>) -> Result<()> {
     let seconds = bench.seconds(SECONDS);
     let most = rate(bench, Standby::CaughtUp, None)?;
     let half = most / 2.0;
-    bench.report.note(&format!("the producer makes {most:.1} full blocks a second at most: half of that is offered"));
+    bench.report.note(&format!(
+        "the producer makes {most:.1} full blocks a second at most: half of that is offered"
+    ));
     let pipes = PipeTls::load(&nodes::certificates(&bench.options.directory)?)?;
     let mut series: [Series; 4] = Default::default();
     for number in 1..=bench.options.runs {
-        bench.report.note(&format!("live: run {number} of {}", bench.options.runs));
+        bench
+            .report
+            .note(&format!("live: run {number} of {}", bench.options.runs));
         let mut floor = pipe::fsync_and_round_trip(&pipes, &bench.scratch.0.join("fsync"), SAMPLES)?;
         series[2].push(quantile(&mut floor, 0.5));
         series[3].push(quantile(&mut floor, 0.99));
@@ -34,8 +38,12 @@ pub fn run(bench: &mut Bench<'_>) -> Result<()> {
         series[1].push(late);
     }
     let [middle, late, floor_middle, floor_late] = &series;
-    bench.report.compared("half-rate", "latency_p50", "s", middle, ("fsync-rtt", floor_middle));
-    bench.report.compared("half-rate", "latency_p99", "s", late, ("fsync-rtt", floor_late));
+    bench
+        .report
+        .compared("half-rate", "latency_p50", "s", middle, ("fsync-rtt", floor_middle));
+    bench
+        .report
+        .compared("half-rate", "latency_p99", "s", late, ("fsync-rtt", floor_late));
     Ok(())
 }
 
@@ -60,7 +68,12 @@ fn metrics(provider: &Node) -> Result<String> {
 /// A quantile of `receiver_ack_seconds`.
 fn summary(page: &str, quantile: &str) -> Result<f64> {
     let wanted = format!("quantile=\"{quantile}\"");
-    let line = page.lines().find(|line| line.starts_with("receiver_ack_seconds{") && line.contains(&wanted));
+    let line = page
+        .lines()
+        .find(|line| line.starts_with("receiver_ack_seconds{") && line.contains(&wanted));
     let value = line.and_then(|line| line.rsplit(' ').next());
-    value.context("no block was acknowledged")?.parse().context("a metric that is no number")
+    value
+        .context("no block was acknowledged")?
+        .parse()
+        .context("a metric that is no number")
 }

@@ -68,7 +68,11 @@ impl Wallet {
                 })
                 .collect();
             let body = Value::Array(calls).to_string();
-            let mut request = format!("POST / HTTP/1.1\r\nHost: node\r\nContent-Length: {}\r\n\r\n", body.len()).into_bytes();
+            let mut request = format!(
+                "POST / HTTP/1.1\r\nHost: node\r\nContent-Length: {}\r\n\r\n",
+                body.len()
+            )
+            .into_bytes();
             request.extend_from_slice(body.as_bytes());
             request
         };
@@ -91,14 +95,22 @@ pub struct Load {
 impl Load {
     /// Sends `requests` to `address`, `rate` a second (none: as fast as they are taken), from threads on processor `core`.
     pub fn start(address: &str, requests: Vec<Vec<u8>>, rate: Option<f64>, core: Option<usize>) -> Result<Load> {
-        let (stop, left) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(requests.len())));
+        let (stop, left) = (
+            Arc::new(AtomicBool::new(false)),
+            Arc::new(AtomicUsize::new(requests.len())),
+        );
         let queue = Arc::new(parking_lot::Mutex::new(requests));
         let begun = Instant::now();
         let taken = Arc::new(AtomicUsize::new(0));
         let mut threads = Vec::new();
         for _ in 0..CONNECTIONS {
             let mut client = Client::open(address)?;
-            let (stop, left, queue, taken) = (Arc::clone(&stop), Arc::clone(&left), Arc::clone(&queue), Arc::clone(&taken));
+            let (stop, left, queue, taken) = (
+                Arc::clone(&stop),
+                Arc::clone(&left),
+                Arc::clone(&queue),
+                Arc::clone(&taken),
+            );
             let work = move || {
                 while !stop.load(Ordering::Relaxed) {
                     let Some(request) = queue.lock().pop() else { break };
@@ -140,7 +152,9 @@ impl Load {
 }
 
 fn join(thread: JoinHandle<Result<()>>) -> Result<()> {
-    thread.join().map_err(|_| anyhow::anyhow!("a thread of the client panicked"))?
+    thread
+        .join()
+        .map_err(|_| anyhow::anyhow!("a thread of the client panicked"))?
 }
 
 impl Drop for Load {
@@ -166,7 +180,10 @@ pub fn get(address: &str, path: &str) -> Result<String> {
 pub fn call(address: &str, method: &str) -> Result<Value> {
     let body = json!({"jsonrpc": "2.0", "namespace": "global", "method": method, "params": [], "id": 1}).to_string();
     let mut client = Client::open(address)?;
-    let request = format!("POST / HTTP/1.1\r\nHost: node\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let request = format!(
+        "POST / HTTP/1.1\r\nHost: node\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
     client.0.get_mut().write_all(request.as_bytes())?;
     Ok(serde_json::from_str(&client.answer()?)?)
 }
@@ -185,9 +202,17 @@ impl Client {
             self.0.get_mut().write_all(request)?;
             let answer = self.answer()?;
             let count = |code: &str| answer.matches(code).count();
-            let (taken, repeated, busy) = (count("\"code\":0,"), count("\"code\":-32007,"), count("\"code\":-32006,"));
+            let (taken, repeated, busy) = (
+                count("\"code\":0,"),
+                count("\"code\":-32007,"),
+                count("\"code\":-32006,"),
+            );
             let known = taken + busy + if again { repeated } else { 0 };
-            ensure!(known == BLOCK_TRANSACTIONS, "a transfer was refused: {}", &answer[..answer.len().min(400)]);
+            ensure!(
+                known == BLOCK_TRANSACTIONS,
+                "a transfer was refused: {}",
+                &answer[..answer.len().min(400)]
+            );
             if busy == 0 || stop.load(Ordering::Relaxed) {
                 return Ok(());
             }

@@ -24,7 +24,8 @@ pub fn describe(directory: &Path) -> String {
 /// A warning when something else is at work here.
 pub fn busy() -> Option<String> {
     let load = load();
-    (load > LOAD_MAX).then(|| format!("warning: load {load:.2}: something else is at work, the figures will not be comparable"))
+    (load > LOAD_MAX)
+        .then(|| format!("warning: load {load:.2}: something else is at work, the figures will not be comparable"))
 }
 
 /// How many processors this process may use.
@@ -34,7 +35,10 @@ pub fn processors() -> usize {
 
 fn load() -> f64 {
     let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    text.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or(0.0)
+    text.split(' ')
+        .next()
+        .and_then(|first| first.parse().ok())
+        .unwrap_or(0.0)
 }
 
 fn memory_bytes() -> f64 {
@@ -59,7 +63,12 @@ pub fn processor_seconds(pid: u32) -> Result<f64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).context("read the node's processor time")?;
     // The name in parentheses may hold anything: count from behind it.
     let fields: Vec<&str> = text.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok()).unwrap_or(0.0);
+    let ticks = |at: usize| {
+        fields
+            .get(at)
+            .and_then(|field| field.parse::<f64>().ok())
+            .unwrap_or(0.0)
+    };
     Ok((ticks(11) + ticks(12)) / TICKS_PER_SECOND)
 }
 

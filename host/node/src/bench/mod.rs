@@ -3,6 +3,7 @@
 //! Real parts only: the nodes are processes of this very binary over mutual TLS, the chains are made by the executor, the transactions
 //! are signed. Owns the scenarios, the ceilings (`pipe`) and the form of a figure (`report`). Judges nothing: it prints.
 
+mod plot;
 mod report;
 mod machine;
 mod nodes;
@@ -19,6 +20,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
 
+pub use plot::plot;
 pub use report::{Line, Report};
 
 /// What can be measured.
@@ -85,13 +87,20 @@ impl Bench<'_> {
 /// # Errors
 /// The disk, a node that does not start, or fewer than three runs.
 pub fn run(scenario: Scenario, options: &Options, report: &mut Report) -> Result<()> {
-    ensure!(options.runs >= 3, "a median needs at least three runs: --runs 3 or more");
+    ensure!(
+        options.runs >= 3,
+        "a median needs at least three runs: --runs 3 or more"
+    );
     let scratch = Scratch::make(&options.directory)?;
     report.note(&machine::describe(&options.directory));
     if let Some(warning) = machine::busy() {
         report.note(&warning);
     }
-    let mut bench = Bench { options, scratch, report };
+    let mut bench = Bench {
+        options,
+        scratch,
+        report,
+    };
     match scenario {
         Scenario::CatchUp => catch_up::run(&mut bench),
         Scenario::Live => live::run(&mut bench),

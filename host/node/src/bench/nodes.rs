@@ -29,7 +29,10 @@ pub fn cvp<S: AsRef<std::ffi::OsStr>>(arguments: &[S]) -> Result<()> {
         .env_remove("CVP_ROOT")
         .output()
         .context("start cvp")?;
-    let what: Vec<_> = arguments.iter().map(|argument| argument.as_ref().to_string_lossy()).collect();
+    let what: Vec<_> = arguments
+        .iter()
+        .map(|argument| argument.as_ref().to_string_lossy())
+        .collect();
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "cvp {}: {said}", what.join(" "));
     Ok(())
@@ -41,7 +44,16 @@ pub fn certificates(directory: &Path) -> Result<PathBuf> {
     let at = text(&tls);
     if !tls.join("cvp/tls_peer.cert").exists() {
         cvp(&["certgen", &at, "--host", "node1", "--ip", "127.0.0.1"])?;
-        cvp(&["certgen", &at, "--host", "cvp", "--standby-for", "node1", "--ip", "127.0.0.1"])?;
+        cvp(&[
+            "certgen",
+            &at,
+            "--host",
+            "cvp",
+            "--standby-for",
+            "node1",
+            "--ip",
+            "127.0.0.1",
+        ])?;
     }
     Ok(tls)
 }
@@ -50,10 +62,26 @@ pub fn certificates(directory: &Path) -> Result<PathBuf> {
 pub fn init_provider(root: &Path, tls: &Path) -> Result<()> {
     let at = text(root);
     cvp(&[
-        "init", &at, "--hostname", "node1", "--role", "provider", "--jsonrpc-port", "0", "--p2p-port", "0", "--tls-from", &text(tls),
+        "init",
+        &at,
+        "--hostname",
+        "node1",
+        "--role",
+        "provider",
+        "--jsonrpc-port",
+        "0",
+        "--p2p-port",
+        "0",
+        "--tls-from",
+        &text(tls),
     ])?;
     // Bodies of whole blocks, and a pool that holds a hundred of them.
-    configure(root, "system.toml", "http.request.max_content_length", Setting::Text("16mb".into()))
+    configure(
+        root,
+        "system.toml",
+        "http.request.max_content_length",
+        Setting::Text("16mb".into()),
+    )
 }
 
 /// The root of `provider`'s receiver.
@@ -61,8 +89,24 @@ pub fn init_receiver(root: &Path, tls: &Path, provider: &Node) -> Result<()> {
     let peer = format!("node1 {}", provider.p2p);
     let from = text(provider.root.directory());
     cvp(&[
-        "init", &text(root), "--hostname", "cvp", "--role", "receiver", "--peer", &peer, "--jsonrpc-port", "0", "--p2p-port", "0",
-        "--tls-from", &text(tls), "--genesis-from", &from, "--keys-from", &from,
+        "init",
+        &text(root),
+        "--hostname",
+        "cvp",
+        "--role",
+        "receiver",
+        "--peer",
+        &peer,
+        "--jsonrpc-port",
+        "0",
+        "--p2p-port",
+        "0",
+        "--tls-from",
+        &text(tls),
+        "--genesis-from",
+        &from,
+        "--keys-from",
+        &from,
     ])
 }
 
@@ -159,7 +203,12 @@ impl Node {
                 return Ok(status);
             }
             let reasons: Vec<&str> = status.reasons.iter().map(|reason| reason.message.as_str()).collect();
-            ensure!(begun.elapsed() < WAIT_MAX, "{what} does not come about: {}; {}", reasons.join("; "), self.log());
+            ensure!(
+                begun.elapsed() < WAIT_MAX,
+                "{what} does not come about: {}; {}",
+                reasons.join("; "),
+                self.log()
+            );
             pause(LOOK);
         }
     }

@@ -52,11 +52,15 @@ pub fn run(bench: &mut Bench<'_>) -> Result<()> {
         let (mut with, mut without) = (Series::default(), Series::default());
         let from = (standby == Standby::CatchingUp).then_some(history.root.as_path());
         for number in 1..=bench.options.runs {
-            bench.report.note(&format!("overhead {name}: run {number} of {}", bench.options.runs));
+            bench
+                .report
+                .note(&format!("overhead {name}: run {number} of {}", bench.options.runs));
             without.push(rate(bench, Standby::Detached, from)?);
             with.push(rate(bench, standby, from)?);
         }
-        bench.report.compared(name, "blocks_per_second", "blocks/s", &with, ("detached", &without));
+        bench
+            .report
+            .compared(name, "blocks_per_second", "blocks/s", &with, ("detached", &without));
     }
     Ok(())
 }
@@ -83,7 +87,11 @@ impl PairOfNodes {
             None => nodes::init_provider(&roots[0], &tls)?,
         }
         let provider = Node::start(&roots[0], PROVIDER_CORE)?;
-        let mut pair = PairOfNodes { provider, receiver: None, roots };
+        let mut pair = PairOfNodes {
+            provider,
+            receiver: None,
+            roots,
+        };
         if standby != Standby::Detached {
             nodes::init_receiver(&pair.roots[1], &tls, &pair.provider)?;
             pair.receiver = Some(Node::start(&pair.roots[1], OTHER_CORE)?);
@@ -109,7 +117,12 @@ impl PairOfNodes {
 
 /// Height of the provider's durable tip.
 pub fn tip(provider: &Node) -> Result<u64> {
-    Ok(provider.status()?.namespaces.first().context("a node without namespaces")?.tip)
+    Ok(provider
+        .status()?
+        .namespaces
+        .first()
+        .context("a node without namespaces")?
+        .tip)
 }
 
 /// Full blocks a second of a provider whose pool is never empty.
@@ -132,7 +145,10 @@ pub fn rate(bench: &Bench<'_>, standby: Standby, history: Option<&Path>) -> Resu
     let (before, begun) = (blocks(&pair.provider)?, Instant::now());
     pause(Duration::from_secs(seconds));
     let (after, elapsed) = (blocks(&pair.provider)?, begun.elapsed().as_secs_f64());
-    ensure!(load.left() > 0, "the client ran out of signed transfers: lower --seconds");
+    ensure!(
+        load.left() > 0,
+        "the client ran out of signed transfers: lower --seconds"
+    );
     load.stop()?;
     pair.end()?;
     Ok((after - before) / elapsed)

@@ -49,7 +49,10 @@ impl PipeTls {
         let roots = Arc::new(roots);
         let of = |host: &str| -> Result<_> {
             let chain = vec![CertificateDer::from_pem_file(tls.join(host).join("tls_peer.cert"))?];
-            Ok((chain, PrivateKeyDer::from_pem_file(tls.join(host).join("tls_peer.priv"))?))
+            Ok((
+                chain,
+                PrivateKeyDer::from_pem_file(tls.join(host).join("tls_peer.priv"))?,
+            ))
         };
         let verifier =
             rustls::server::WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone()).build()?;
@@ -70,7 +73,12 @@ impl PipeTls {
     }
 
     /// A connected pair; the server's end is finished by its own thread's first read.
-    fn connect(&self) -> Result<(StreamOwned<ServerConnection, Socket>, StreamOwned<ClientConnection, Socket>)> {
+    fn connect(
+        &self,
+    ) -> Result<(
+        StreamOwned<ServerConnection, Socket>,
+        StreamOwned<ClientConnection, Socket>,
+    )> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let near = TcpStream::connect(listener.local_addr()?)?;
         let (far, _) = listener.accept()?;
@@ -110,9 +118,19 @@ impl Write for Socket {
 }
 
 /// Sends up to `bytes` bytes of the files through TLS into `target`, durable at the end, for `seconds` at most. Bytes a second.
-pub fn copy(tls: &PipeTls, files: &[PathBuf], bytes: u64, target: &Path, writing: Writing, seconds: u64) -> Result<f64> {
+pub fn copy(
+    tls: &PipeTls,
+    files: &[PathBuf],
+    bytes: u64,
+    target: &Path,
+    writing: Writing,
+    seconds: u64,
+) -> Result<f64> {
     let (server, client) = tls.connect()?;
-    let files: Vec<File> = files.iter().map(|path| File::open(path).context("open a segment")).collect::<Result<_>>()?;
+    let files: Vec<File> = files
+        .iter()
+        .map(|path| File::open(path).context("open a segment"))
+        .collect::<Result<_>>()?;
     let begun = Instant::now();
     let until = begun + Duration::from_secs(seconds);
     let sending = std::thread::spawn(move || send(server, &files, bytes, until));
@@ -150,7 +168,9 @@ fn send(mut stream: StreamOwned<ServerConnection, Socket>, files: &[File], bytes
     stream.conn.send_close_notify();
     stream.flush()?;
     let mut done = [0];
-    stream.read_exact(&mut done).context("the far end did not say that it is done")?;
+    stream
+        .read_exact(&mut done)
+        .context("the far end did not say that it is done")?;
     Ok(sent)
 }
 
@@ -221,7 +241,9 @@ impl Aligned {
 fn receive_direct(mut stream: StreamOwned<ClientConnection, Socket>, target: &Path) -> Result<u64> {
     use rustix::fs::{Mode, OFlags};
     let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY | OFlags::DIRECT;
-    let file = File::from(rustix::fs::open(target, flags, Mode::RUSR | Mode::WUSR).context("make the pipe's file with O_DIRECT")?);
+    let file = File::from(
+        rustix::fs::open(target, flags, Mode::RUSR | Mode::WUSR).context("make the pipe's file with O_DIRECT")?,
+    );
     let (full, to_write) = mpsc::sync_channel::<Aligned>(BUFFERS);
     let (empty, to_fill) = mpsc::sync_channel::<Aligned>(BUFFERS);
     let writing = std::thread::spawn(move || -> Result<u64> {
@@ -286,7 +308,9 @@ pub fn fsync_and_round_trip(tls: &PipeTls, target: &Path, count: usize) -> Resul
     }
     client.conn.send_close_notify();
     client.flush()?;
-    answering.join().map_err(|_| anyhow!("the answering thread panicked"))??;
+    answering
+        .join()
+        .map_err(|_| anyhow!("the answering thread panicked"))??;
     let _ = std::fs::remove_file(target);
     Ok(samples)
 }

@@ -22,7 +22,9 @@ pub fn run(bench: &mut Bench<'_>) -> Result<()> {
         let made = chain::chain(&bench.options.directory, bench.report, blocks, RECORD_BYTES)?;
         let (mut promotion, mut probes) = (Series::default(), Series::default());
         for number in 1..=bench.options.runs {
-            bench.report.note(&format!("promote {blocks}: run {number} of {}", bench.options.runs));
+            bench
+                .report
+                .note(&format!("promote {blocks}: run {number} of {}", bench.options.runs));
             let (milliseconds, probe) = promote(bench, &made)?;
             promotion.push(milliseconds);
             probes.push(probe);
@@ -46,7 +48,11 @@ fn promote(bench: &Bench<'_>, made: &Made) -> Result<(f64, f64)> {
     })?;
     provider.kill()?;
     let answer = upgrade(&receiver)?;
-    let number = |name: &str| answer[name].as_f64().with_context(|| format!("the upgrade tells no {name}: {answer}"));
+    let number = |name: &str| {
+        answer[name]
+            .as_f64()
+            .with_context(|| format!("the upgrade tells no {name}: {answer}"))
+    };
     let timed = (number("milliseconds")?, number("probe_milliseconds")?);
     let height = catch_up::durable(&receiver).and_then(|_| super::overhead::tip(&receiver))?;
     ensure!(height == made.tip + 1, "the promoted node stands at {height}");
@@ -62,7 +68,11 @@ fn upgrade(receiver: &Node) -> Result<Value> {
         allow_missing_keys: false,
         target_is_down: false,
     };
-    let failed = |answer: &Value| answer["checks"].as_array().is_some_and(|checks| checks.iter().any(|check| check["verdict"] == "fail"));
+    let failed = |answer: &Value| {
+        answer["checks"]
+            .as_array()
+            .is_some_and(|checks| checks.iter().any(|check| check["verdict"] == "fail"))
+    };
     let begun = std::time::Instant::now();
     loop {
         let answer = receiver.ask(&request(true))?;

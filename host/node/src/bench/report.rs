@@ -66,7 +66,10 @@ impl Series {
 pub fn quantile(samples: &mut [f64], quantile: f64) -> f64 {
     samples.sort_by(f64::total_cmp);
     let at = (samples.len() as f64 * quantile).ceil() as usize;
-    samples.get(at.saturating_sub(1).min(samples.len().saturating_sub(1))).copied().unwrap_or(0.0)
+    samples
+        .get(at.saturating_sub(1).min(samples.len().saturating_sub(1)))
+        .copied()
+        .unwrap_or(0.0)
 }
 
 /// Prints figures as they come, and keeps them.
@@ -204,10 +207,24 @@ mod tests {
             ("tls-pipe-fsync", &series(&[8.0, 8.0, 9.0])),
         );
         let line = &report.lines()[0];
-        assert_eq!((line.value, line.reference_value, line.ratio), (4.0, Some(8.0), Some(0.5)));
+        assert_eq!(
+            (line.value, line.reference_value, line.ratio),
+            (4.0, Some(8.0), Some(0.5))
+        );
         assert_eq!((line.runs, line.spread), (3, 0.5));
         let json = serde_json::to_value(line).unwrap();
-        for name in ["scenario", "case", "metric", "value", "unit", "reference", "reference_value", "ratio", "runs", "spread"] {
+        for name in [
+            "scenario",
+            "case",
+            "metric",
+            "value",
+            "unit",
+            "reference",
+            "reference_value",
+            "ratio",
+            "runs",
+            "spread",
+        ] {
             assert!(json.get(name).is_some(), "{name}");
         }
     }

@@ -27,7 +27,10 @@ pub fn run(bench: &mut Bench<'_>) -> Result<()> {
     let strategies = Strategies::new(&bench.scratch.0.join("cache"), &bench.scratch.0.join("plugins"))?;
     let mut instance = strategies.open_embedded(Role::Receiver).map_err(fault)?;
     let mut view = View::new(Role::Receiver, "global");
-    let opened = Event::Opened { view: view.clone(), stored: Vec::new() };
+    let opened = Event::Opened {
+        view: view.clone(),
+        stored: Vec::new(),
+    };
     instance.handle(vec![opened]).map_err(fault)?;
     let (mut middle, mut late) = (Series::default(), Series::default());
     for _ in 0..bench.options.runs {
@@ -58,7 +61,10 @@ fn share(bench: &mut Bench<'_>) -> Result<()> {
     let provider = nodes::Node::start(&made.root, None)?;
     let mut shares = Series::default();
     for number in 1..=bench.options.runs {
-        bench.report.note(&format!("strategies during catch-up: run {number} of {}", bench.options.runs));
+        bench.report.note(&format!(
+            "strategies during catch-up: run {number} of {}",
+            bench.options.runs
+        ));
         let copied = catch_up::copy(&bench.scratch.0, &tls, &provider, &made, bench.seconds(SECONDS))?;
         shares.push(copied.strategy_share);
     }
