@@ -9,6 +9,8 @@ cd "$(dirname "$0")"
 
 need_for_build
 need_for_sdk
+install_missing
+install_sdk
 step "Building cvp (the first time compiles RocksDB: 15 to 25 minutes on two cores)"
 cargo build --release --locked -p cvp
 [ "${1:-}" != "--build" ] || exit 0

@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
-# Formatting, lints, unit tests, the simulator, and tests with real processes. CVP_TEST_FULL=1 runs the full counts.
+# Formatting, lints, unit tests, the simulator, the demonstration, and tests with real processes. CVP_TEST_FULL=1 runs the full counts.
 set -euo pipefail
 cd "$(dirname "$0")"
 . ./examples/environment.sh
 
 need_for_build
+need_for_lints
 need_for_sdk
+install_missing
+install_sdk
 step "Formatting"
 cargo fmt --all --check
 step "Building (the first time compiles RocksDB: 15 to 25 minutes on two cores)"
@@ -31,3 +34,7 @@ if command -v cargo-nextest >/dev/null; then
 else
   cargo test --release --locked --workspace --exclude cvp-sim --no-fail-fast
 fi
+step "The demonstration"
+told=$(mktemp -d)
+trap 'rm -rf "$told"' EXIT
+CVP_DEMO_ONCE=1 examples/demo.sh "$CARGO_TARGET_DIR/release/cvp" "$told/nodes" >"$told/story" 2>&1 || { cat "$told/story"; exit 1; }

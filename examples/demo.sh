@@ -54,7 +54,8 @@ wait_normal() {
   done
 }
 
-sdk() { node "$here/sdk/pair.mjs" "$@"; }
+# In its own directory: the SDK writes logs where it runs.
+sdk() { (cd "$here/sdk" && exec node pair.mjs "$@"); }
 
 say "1. A pair: node1, the online node, and cvp, its hot standby"
 note "Certificates for both; cvp's also carries the name node1, which it may have to take over one day."
@@ -84,6 +85,7 @@ wait "$load" || true
 note "the load: $(tail -n 1 "$dir/load.out")"
 "$cvp" --root "$dir/cvp" status | sed 's/^/     /' || true
 durable=$("$cvp" --root "$dir/cvp" --json status | sed -n 's/.*"durable":\([0-9]*\).*/\1/p' | head -n 1 || true)
+[ -n "$durable" ] || fail "the standby does not say how far it is"
 note "the standby holds every block up to height $durable"
 
 say "4. The standby takes its place"
@@ -115,7 +117,7 @@ The pair is running. Try next, in another terminal:
 
   $cvp --root $dir/cvp status --watch          the node that took over (it is node1 now)
   $cvp --root $dir/cvp2 status                 its new standby
-  node $here/sdk/pair.mjs send --url $rpc_cvp  more transactions
+  (cd $here/sdk && node pair.mjs send --url $rpc_cvp)   more transactions
   $cvp --root $dir/node1 start                 the old node1 comes back, learns that it was replaced, and makes no block
   $cvp --root $dir/cvp shell                   the operator's shell
 

@@ -6,7 +6,7 @@
 //   node pair.mjs load  --url localhost:8081 --out r.json            sends until the node is gone; keeps what was acknowledged
 //   node pair.mjs check --url localhost:8081 --in r.json [--upto H]  every receipt at or below height H is there, same block hash
 //
-// Prints one JSON object on the last line; exits 1 when something is missing or different.
+// Prints one JSON object on the last line; exits 1 when something is missing or different, or when there was nothing to check.
 import { appendFileSync, existsSync, readFileSync, writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import jssdk from "@hyperchain/jssdk";
@@ -125,7 +125,8 @@ async function check() {
       wrong.push({ expected, error: String(error?.message ?? error) });
     }
   }
-  if (wrong.length > 0) process.exitCode = 1;
+  // Nothing to check proves nothing.
+  if (wrong.length > 0 || due.length === 0) process.exitCode = 1;
   return { checked: due.length, wrong };
 }
 

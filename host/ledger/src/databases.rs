@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use cvp_core::ledger::{LedgerError, Place};
+use cvp_core::ledger::{LedgerError, Place, Progress};
 use cvp_core::record::{ACCUMULATOR_BYTES, Accumulator};
 use cvp_core::types::{Digest, Height, Position, Reader, Writer};
 use rocksdb::{DB, FlushOptions, Options, WriteBatch, WriteOptions};
@@ -16,6 +16,9 @@ const MARKER: &[u8] = &[0];
 const STATE: u8 = 1;
 const HASH: u8 = 1;
 const TEXT: u8 = 2;
+
+/// Keys summed up between two words to whoever waits: some milliseconds.
+const KEYS_A_WORD: usize = 4096;
 
 /// How far a database is: the last record in it and, for the state, the sum of it all.
 #[derive(Clone)]
@@ -78,6 +81,24 @@ impl Databases {
             state_path,
             index_path,
         })
+    }
+
+    /// Opens them for reading alone: no file changes. None when they were never made.
+    pub(crate) fn open_read_only(data: &Path, shared: &Shared) -> Result<Option<Self>, LedgerError> {
+        let (state_path, index_path) = (data.join("state"), data.join("index"));
+        let made = |path: &Path| path.join("CURRENT").exists();
+        if !made(&state_path) || !made(&index_path) {
+            return Ok(None);
+        }
+        let open = |path: &PathBuf| {
+            DB::open_for_read_only(&options(shared), path, false).map_err(failed("open for reading", path))
+        };
+        Ok(Some(Self {
+            state: open(&state_path)?,
+            index: open(&index_path)?,
+            state_path,
+            index_path,
+        }))
     }
 
     /// How far the state is; none when it is empty.
@@ -178,16 +199,20 @@ impl Databases {
             .map_err(failed("flush", &self.index_path))
     }
 
-    /// The marker and the sum of every state key, both of one snapshot.
-    pub(crate) fn sum_state(&self) -> Result<Option<(Marker, Accumulator)>, LedgerError> {
+    /// The marker and the sum of every state key, both of one snapshot. `progress` is told the marker's height again and again.
+    pub(crate) fn sum_state(&self, progress: Progress<'_>) -> Result<Option<(Marker, Accumulator)>, LedgerError> {
         let snapshot = self.state.snapshot();
         let mut sum = Accumulator::new();
-        let mut marker = None;
-        for entry in snapshot.iterator(rocksdb::IteratorMode::Start) {
+        let mut marker: Option<Marker> = None;
+        for (count, entry) in snapshot.iterator(rocksdb::IteratorMode::Start).enumerate() {
             let (key, value) = entry.map_err(failed("read", &self.state_path))?;
             match key.split_first() {
                 Some((&STATE, key)) => sum.add(key, &value),
                 _ => marker = Some(read_marker(&value, &self.state_path)?),
+            }
+            let height = marker.as_ref().map_or(0, |marker| marker.position.height);
+            if count % KEYS_A_WORD == 0 && progress(height).is_break() {
+                return Err(LedgerError::Abandoned);
             }
         }
         Ok(marker.map(|marker| (marker, sum)))

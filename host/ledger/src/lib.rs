@@ -4,6 +4,7 @@
 //! after a crash (their write-ahead log is off). Owns `data/{log,state,index}` of one namespace. Does not know where records come from.
 
 mod store;
+mod inspect;
 mod bring_up;
 mod verify;
 mod pending;
@@ -13,6 +14,7 @@ mod segment;
 mod ring;
 mod options;
 
+pub use inspect::Inspection;
 pub use options::{Shared, StoreOptions};
 pub use store::Store;
 

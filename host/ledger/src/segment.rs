@@ -143,31 +143,48 @@ impl Segment {
             (self.offsets, self.end) = (offsets, end);
             return Ok(());
         }
-        self.scan_lengths(wanted)?;
+        if let Some(what) = self.walk_lengths(wanted) {
+            let what = format!("record {} header: {what}", self.next());
+            return Err(LedgerError::corrupt(self.path.display(), what));
+        }
         self.write_sidecar();
         Ok(())
     }
 
-    /// Walks the records by their lengths alone.
-    fn scan_lengths(&mut self, wanted: usize) -> Result<(), LedgerError> {
-        let mut at = u64::from(self.end);
+    /// As [`Segment::load_sealed`] without writing anything; answers why a record is missing, if one is: those before it are filled in.
+    pub(crate) fn inspect_sealed(&mut self, next: Height) -> Option<String> {
+        let wanted = next.saturating_sub(self.first) as usize;
+        match self.read_sidecar(wanted) {
+            Some((offsets, end)) => {
+                (self.offsets, self.end) = (offsets, end);
+                None
+            }
+            None => self.walk_lengths(wanted),
+        }
+    }
+
+    /// Fills in the offsets of up to `wanted` records by their lengths alone; answers why there is not one more, unless all are there.
+    pub(crate) fn walk_lengths(&mut self, wanted: usize) -> Option<String> {
         let mut prefix = [0; 16];
-        for index in 0..wanted {
-            let height = self.first + index as u64;
-            let bad =
-                |what: String| LedgerError::corrupt(self.path.display(), format!("record {height} header: {what}"));
-            self.file
-                .read_exact_at(&mut prefix, at)
-                .map_err(|e| bad(e.to_string()))?;
-            let length = record_length(&prefix).map_err(|e| bad(e.what))?.unwrap_or(0) as u64;
+        while self.offsets.len() < wanted {
+            let at = u64::from(self.end);
+            if at + prefix.len() as u64 > self.size {
+                return Some("the file ends before it".into());
+            }
+            if let Err(error) = self.file.read_exact_at(&mut prefix, at) {
+                return Some(error.to_string());
+            }
+            let length = match record_length(&prefix) {
+                Ok(length) => length.unwrap_or(0) as u64,
+                Err(malformed) => return Some(malformed.what),
+            };
             if at + length > self.size {
-                return Err(bad("it ends behind the file".into()));
+                return Some("it ends behind the file".into());
             }
             self.offsets.push(at as u32);
-            at += length;
+            self.end = (at + length) as u32;
         }
-        self.end = at as u32;
-        Ok(())
+        None
     }
 
     fn sidecar(&self) -> PathBuf {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use cvp_core::ledger::{Ledger, LedgerError, Place, Run, Tips, VerifyReport, check_follows, end_of};
+use cvp_core::ledger::{Ledger, LedgerError, Place, Progress, Run, Tips, VerifyReport, check_follows, end_of};
 use cvp_core::record::{
     Accumulator, BadPart, BadRecord, ChainTip, Delta, PartKind, RECORD_BYTES_MAX, Span, namespace_digest, parse,
 };
@@ -21,6 +21,7 @@ use crate::options::StoreOptions;
 use crate::pending::{Pending, PendingSpan};
 use crate::ring::Ring;
 use crate::segment::sync_directory;
+use crate::verify::Stored;
 
 /// Spans that one apply writes in one batch.
 const APPLY_SPANS_MAX: usize = 64;
@@ -52,8 +53,8 @@ pub struct Store {
     sync_lock: Mutex<()>,
     apply_lock: Mutex<u64>,
     fsyncs: AtomicU64,
-    pub(crate) databases: Databases,
-    pub(crate) namespace: Digest,
+    databases: Databases,
+    namespace: Digest,
     genesis: Position,
     options: StoreOptions,
     directory: PathBuf,
@@ -310,12 +311,7 @@ impl Store {
     }
 
     /// As [`Store::read_log`], past the memory ring: what is on the disk.
-    pub(crate) fn read_disk(
-        &self,
-        first: Height,
-        last: Height,
-        bytes_max: usize,
-    ) -> Result<(Bytes, Height), LedgerError> {
+    fn read_disk(&self, first: Height, last: Height, bytes_max: usize) -> Result<(Bytes, Height), LedgerError> {
         let (place, to) = {
             let inner = self.inner.read();
             (inner.log.place(first, last, bytes_max), inner.tips.durable.height)
@@ -492,7 +488,13 @@ impl Ledger for Store {
         }
     }
 
-    fn verify(&self, from: Height, to: Height, progress: &mut dyn FnMut(Height)) -> Result<VerifyReport, LedgerError> {
-        crate::verify::verify(self, from, to, progress)
+    fn verify(&self, from: Height, to: Height, progress: Progress<'_>) -> Result<VerifyReport, LedgerError> {
+        let stored = Stored {
+            namespace: self.namespace,
+            last: self.tips().durable.height,
+            read: &|first, last, bytes_max| self.read_disk(first, last, bytes_max),
+            databases: Some(&self.databases),
+        };
+        stored.verify(from, to, progress)
     }
 }

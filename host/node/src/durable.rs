@@ -205,23 +205,38 @@ impl LockFile {
             .mode(0o600)
             .open(path)
             .map_err(disk("open", path))?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                let mut holder = String::new();
-                let _ = file.take(20).read_to_string(&mut holder);
-                let holder = holder.trim();
-                return Err(DurableError::Locked {
-                    path: path.to_path_buf(),
-                    holder: if holder.is_empty() { "?" } else { holder }.to_owned(),
-                });
-            }
-            Err(errno) => return Err(disk("lock", path)(errno.into())),
-        }
+        lock(&file, path, FlockOperation::NonBlockingLockExclusive)?;
         file.set_len(0).map_err(disk("write", path))?;
         file.write_all(format!("{}\n", std::process::id()).as_bytes())
             .map_err(disk("write", path))?;
         Ok(Self { _file: file })
+    }
+
+    /// Keeps everybody from taking the lock at `path`, with others who only look; writes nothing. `None` where there was never a lock.
+    pub fn share(path: &Path) -> Result<Option<Self>, DurableError> {
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(disk("open", path)(error)),
+        };
+        lock(&file, path, FlockOperation::NonBlockingLockShared)?;
+        Ok(Some(Self { _file: file }))
+    }
+}
+
+fn lock(file: &File, path: &Path, operation: FlockOperation) -> Result<(), DurableError> {
+    match flock(file, operation) {
+        Ok(()) => Ok(()),
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let mut holder = String::new();
+            let _ = file.take(20).read_to_string(&mut holder);
+            let holder = holder.trim();
+            Err(DurableError::Locked {
+                path: path.to_path_buf(),
+                holder: if holder.is_empty() { "?" } else { holder }.to_owned(),
+            })
+        }
+        Err(errno) => Err(disk("lock", path)(errno.into())),
     }
 }
 
@@ -263,7 +278,21 @@ mod tests {
         let held = LockFile::acquire(&path).unwrap();
         let refused = LockFile::acquire(&path).unwrap_err().to_string();
         assert!(refused.contains(&std::process::id().to_string()), "{refused}");
+        assert!(LockFile::share(&path).is_err());
         drop(held);
+        LockFile::acquire(&path).unwrap();
+    }
+
+    #[test]
+    fn who_only_looks_shares_the_lock_and_writes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("cvp.pid.lock");
+        assert!(LockFile::share(&path).unwrap().is_none() && !path.exists());
+        std::fs::write(&path, "7\n").unwrap();
+        let looking = (LockFile::share(&path).unwrap(), LockFile::share(&path).unwrap());
+        assert!(LockFile::acquire(&path).is_err());
+        assert_eq!(std::fs::read(&path).unwrap(), b"7\n");
+        drop(looking);
         LockFile::acquire(&path).unwrap();
     }
 

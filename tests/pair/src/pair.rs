@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -25,6 +25,8 @@ pub struct Pair {
 pub struct Setup<'a> {
     /// `--namespace` arguments of both nodes, beside `global`.
     pub namespaces: &'a [&'a str],
+    /// `--insecure`: without TLS.
+    pub insecure: bool,
 }
 
 impl Pair {
@@ -130,7 +132,11 @@ pub fn init_node(
         .map(str::to_owned)
         .to_vec();
     arguments.extend(["--jsonrpc-port", "0", "--p2p-port", "0"].map(str::to_owned));
-    arguments.extend(["--tls-from".to_owned(), text(&at.join("tls"))]);
+    if setup.insecure {
+        arguments.push("--insecure".to_owned());
+    } else {
+        arguments.extend(["--tls-from".to_owned(), text(&at.join("tls"))]);
+    }
     if let Some((peer, provider)) = peer {
         for (flag, value) in [
             ("--peer", peer.to_owned()),
@@ -149,8 +155,17 @@ pub fn init_node(
 
 /// `127.0.0.1:<port.grpc>` of an initialised root.
 pub fn configured_p2p(root: &Path) -> Result<String> {
+    configured(root, "grpc")
+}
+
+/// `127.0.0.1:<port.jsonrpc>` of an initialised root.
+pub fn configured_jsonrpc(root: &Path) -> Result<String> {
+    configured(root, "jsonrpc")
+}
+
+fn configured(root: &Path, port: &str) -> Result<String> {
     let text = std::fs::read_to_string(root.join("configuration/dynamic.toml"))?;
     let dynamic: toml_edit::DocumentMut = text.parse()?;
-    let port = dynamic["port"]["grpc"].as_integer().unwrap_or_default();
+    let port = dynamic["port"][port].as_integer().context("no port")?;
     Ok(format!("127.0.0.1:{port}"))
 }

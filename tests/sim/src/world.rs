@@ -421,6 +421,7 @@ impl World {
             tls: true,
             dialled,
             warning: None,
+            not_after: None,
         };
         let (from, to) = (self.nodes[node].name, self.nodes[target].name);
         let epoch = self.nodes[target].epoch;

@@ -68,7 +68,11 @@ fn visit(directory: &Path, found: &mut Vec<PathBuf>) {
     };
     for path in entries.filter_map(Result::ok).map(|entry| entry.path()) {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if path.is_dir() && !["target", "node_modules", ".git"].contains(&name.as_str()) {
+        // In a linked working tree `.git` is a file.
+        if ["target", "node_modules", ".git"].contains(&name.as_str()) {
+            continue;
+        }
+        if path.is_dir() {
             visit(&path, found);
         } else if path.is_file() {
             found.push(path);

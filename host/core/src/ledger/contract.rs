@@ -2,6 +2,8 @@
 //!
 //! It panics where the contract is broken, as a test does; nothing of a node calls it.
 
+use std::ops::ControlFlow;
+
 use bytes::Bytes;
 
 use crate::record::{Delta, Draft, Local, RECORD_BYTES_MIN, Span, check_span, encode, namespace_digest, parse};
@@ -159,6 +161,7 @@ pub fn run_all(factory: Factory<'_>) {
     reads_are_whole_records_of_durable_history(factory);
     indexes_know_appended_transactions(factory);
     verification_passes_on_a_good_chain(factory);
+    an_abandoned_verification_stops(factory);
 }
 
 fn positions_grow_one_after_another(factory: Factory<'_>) {
@@ -349,10 +352,30 @@ fn verification_passes_on_a_good_chain(factory: Factory<'_>) {
     must(ledger.sync());
     must(ledger.apply());
     let mut reached = 0;
-    let report = must(ledger.verify(0, u64::MAX, &mut |height| reached = height));
+    let report = must(ledger.verify(0, u64::MAX, &mut |height| {
+        reached = height;
+        ControlFlow::Continue(())
+    }));
     assert_eq!((report.checked, report.first_bad, reached), (21, None, 20));
     assert!(report.state_checked && report.state_chain_checked);
-    let report = must(ledger.verify(5, 9, &mut |_| ()));
+    let report = must(ledger.verify(5, 9, &mut |_| ControlFlow::Continue(())));
     assert_eq!((report.checked, report.first_bad), (5, None));
     assert!(!report.state_checked && !report.state_chain_checked);
+}
+
+fn an_abandoned_verification_stops(factory: Factory<'_>) {
+    let maker = ChainMaker::new("global", 16);
+    let ledger = factory(&maker.namespace, maker.genesis.clone());
+    // More than is read at once.
+    maker.extend(&*ledger, 12, 1, 1 << 20);
+    must(ledger.sync());
+    must(ledger.apply());
+    let mut reached = Vec::new();
+    let abandoned = ledger.verify(0, u64::MAX, &mut |height| {
+        reached.push(height);
+        ControlFlow::Break(())
+    });
+    assert_eq!(abandoned, Err(LedgerError::Abandoned));
+    assert!(reached.len() == 1 && reached[0] < 12, "went on to {reached:?}");
+    assert!(!LedgerError::Abandoned.is_sticky() && ledger.state(&key(1)).is_ok());
 }

@@ -86,6 +86,9 @@ pub enum LedgerError {
         /// Highest durable height.
         to: Height,
     },
+    /// A long work was stopped by whoever asked for it.
+    #[error("the work was abandoned")]
+    Abandoned,
 }
 
 impl LedgerError {
@@ -110,7 +113,7 @@ impl LedgerError {
     pub fn fault(&self) -> Fault {
         match self {
             LedgerError::Diverged { .. } | LedgerError::Refused(_) | LedgerError::StateMismatch { .. } => Fault::Peer,
-            LedgerError::Gap { .. } | LedgerError::NotFound { .. } => Fault::Us,
+            LedgerError::Gap { .. } | LedgerError::NotFound { .. } | LedgerError::Abandoned => Fault::Us,
             LedgerError::Disk { .. } | LedgerError::Full { .. } | LedgerError::Corrupt { .. } => Fault::Disk,
         }
     }
@@ -125,6 +128,7 @@ impl LedgerError {
         let (code, hint) = match self {
             LedgerError::Gap { .. } => ("ledger-gap", "a defect of this program: report it with both logs"),
             LedgerError::NotFound { .. } => ("history-missing", "the records must come from a node that keeps them"),
+            LedgerError::Abandoned => ("abandoned", "ask again"),
             LedgerError::Diverged { .. } => (
                 "diverged",
                 "nothing was overwritten: decide which chain is right; `cvp clear` drops the standby's copy",

@@ -13,7 +13,7 @@ use crate::types::{Digest, Height, Namespace, Position};
 
 use super::follow::{check_follows, coalesce, end_of};
 use super::verify::{Chain, state_place, verify_chain};
-use super::{BadPlace, Ledger, LedgerError, Place, Run, Tips, VerifyReport};
+use super::{BadPlace, Ledger, LedgerError, Place, Progress, Run, Tips, VerifyReport};
 
 /// What a crash did to the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -438,7 +438,7 @@ impl Ledger for MemoryLedger {
         Ok(self.working()?.texts.contains_key(digest))
     }
 
-    fn verify(&self, from: Height, to: Height, progress: &mut dyn FnMut(Height)) -> Result<VerifyReport, LedgerError> {
+    fn verify(&self, from: Height, to: Height, progress: Progress<'_>) -> Result<VerifyReport, LedgerError> {
         let (below, durable, applied, state_fault) = {
             let inner = self.working()?;
             let below = from.checked_sub(1).map(|below| inner.position(below as usize));

@@ -13,6 +13,8 @@ mod verify;
 
 pub mod contract;
 
+use std::ops::ControlFlow;
+
 use bytes::Bytes;
 
 use crate::record::{Delta, Span};
@@ -78,6 +80,9 @@ pub struct VerifyReport {
     pub state_chain_checked: bool,
 }
 
+/// Told the height reached by a long work now and then; says whether the work goes on.
+pub type Progress<'a> = &'a mut dyn FnMut(Height) -> ControlFlow<()>;
+
 /// One namespace's chain. Calls block; the node makes them on threads of its own. One writer appends; everything else may be called
 /// from anywhere at any time.
 pub trait Ledger: Send + Sync + 'static {
@@ -133,7 +138,10 @@ pub trait Ledger: Send + Sync + 'static {
 
     /// Recomputes everything that can be recomputed of the records `from..=to` (cut to what is kept and durable), and of the state; calls
     /// `progress` with the height reached now and then. Blocks no append.
-    fn verify(&self, from: Height, to: Height, progress: &mut dyn FnMut(Height)) -> Result<VerifyReport, LedgerError>;
+    ///
+    /// # Errors
+    /// `Abandoned` once `progress` breaks; `Disk`.
+    fn verify(&self, from: Height, to: Height, progress: Progress<'_>) -> Result<VerifyReport, LedgerError>;
 }
 
 #[cfg(test)]

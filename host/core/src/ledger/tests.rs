@@ -1,5 +1,7 @@
 //! The memory ledger: the contract, crashes, failures, and what a verification names.
 
+use std::ops::ControlFlow;
+
 use super::contract::{self, ChainMaker, key};
 use super::{CrashReport, Ledger, MemoryLedger};
 use crate::record::{PartKind, parse};
@@ -48,7 +50,13 @@ fn torn_tails_keep_a_prefix_and_never_a_damaged_record() {
         let report = ledger.crash(Some(seed));
         assert_eq!(report.records_lost + report.records_kept, 3);
         assert_eq!(ledger.tips().durable.height, 2 + report.records_kept);
-        assert_eq!(ledger.verify(0, u64::MAX, &mut |_| ()).unwrap().first_bad, None);
+        assert_eq!(
+            ledger
+                .verify(0, u64::MAX, &mut |_| ControlFlow::Continue(()))
+                .unwrap()
+                .first_bad,
+            None
+        );
         lost += report.records_lost;
         kept += report.records_kept;
         torn += u64::from(report.torn_bytes > 0);
@@ -84,8 +92,16 @@ fn verification_names_the_first_flipped_record_and_its_part() {
     let start = records[3].len() - parse(&records[3]).unwrap().part(PartKind::Local).len();
     ledger.dangerous_flip_bit(4, start * 8);
     ledger.dangerous_flip_bit(5, 3);
-    let bad = ledger.verify(0, u64::MAX, &mut |_| ()).unwrap().first_bad.unwrap();
+    let bad = ledger
+        .verify(0, u64::MAX, &mut |_| ControlFlow::Continue(()))
+        .unwrap()
+        .first_bad
+        .unwrap();
     assert_eq!((bad.height, bad.part.as_str()), (4, "local"));
-    let bad = ledger.verify(5, 6, &mut |_| ()).unwrap().first_bad.unwrap();
+    let bad = ledger
+        .verify(5, 6, &mut |_| ControlFlow::Continue(()))
+        .unwrap()
+        .first_bad
+        .unwrap();
     assert_eq!((bad.height, bad.part.as_str()), (5, "header"));
 }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use crate::record::{Accumulator, BadPart, BadRecord, ChainTip, RecordRef, check_genesis, check_span, parse};
 use crate::types::{Digest, Height, Position};
 
-use super::{BadPlace, LedgerError};
+use super::{BadPlace, LedgerError, Progress};
 
 /// Most bytes of keys and values that a replay holds.
 pub const REPLAY_BYTES_MAX: usize = 1 << 30;
@@ -55,7 +55,10 @@ impl From<BadRecord> for BadPlace {
 }
 
 /// Checks the records of a chain until the first bad one.
-pub fn verify_chain(chain: Chain<'_>, progress: &mut dyn FnMut(Height)) -> Result<ChainReport, LedgerError> {
+///
+/// # Errors
+/// What `read` answers; `Abandoned` once `progress` breaks.
+pub fn verify_chain(chain: Chain<'_>, progress: Progress<'_>) -> Result<ChainReport, LedgerError> {
     let mut walk = Walk {
         namespace: chain.namespace,
         last: chain.below,
@@ -71,7 +74,9 @@ pub fn verify_chain(chain: Chain<'_>, progress: &mut dyn FnMut(Height)) -> Resul
             first_bad = Some(BadPlace::from(bad));
             break;
         }
-        progress(last);
+        if progress(last).is_break() {
+            return Err(LedgerError::Abandoned);
+        }
         next = last.saturating_add(1);
     }
     let state_chain_checked = walk.replay.is_some() && first_bad.is_none();

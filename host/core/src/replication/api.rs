@@ -39,8 +39,10 @@ pub struct PeerTls {
     pub tls: bool,
     /// The hostname `cvp.remote` gives the address; none on accepted links.
     pub dialled: Option<String>,
-    /// Something the operator should know of the certificate (a name that is overridden, one that expires), shown as a warning.
+    /// Something the operator should know of the certificate (a name that is overridden), shown as a warning.
     pub warning: Option<String>,
+    /// End of the certificate's validity, Unix seconds; none on a plain link.
+    pub not_after: Option<i64>,
 }
 
 /// A strategy of one namespace.

@@ -404,6 +404,7 @@ impl Pair {
             address: link.peer.address.clone(),
             tls: link.peer.tls,
             warning: link.peer.warning.clone(),
+            not_after: link.peer.not_after,
             agreement,
             since: self.now,
             judge: Judge::new(limits.heartbeat_ms, limits.heartbeat_misses, self.now),

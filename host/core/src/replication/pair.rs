@@ -80,6 +80,7 @@ pub(super) struct Session {
     pub beats_heard: u64,
     pub peer_reasons: Vec<Refusal>,
     pub warning: Option<String>,
+    pub not_after: Option<i64>,
 }
 
 /// What waits for a control file.

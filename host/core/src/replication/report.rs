@@ -300,6 +300,7 @@ impl Pair {
                 since: session.since,
                 heard: now.saturating_sub(session.judge.age(now)),
                 tls: session.tls,
+                not_after: session.not_after,
             }),
             reasons,
             namespaces: self.lanes.iter().map(|lane| self.namespace_status(lane, now)).collect(),

@@ -47,6 +47,8 @@ pub struct PeerStatus {
     pub heard: Millis,
     /// Whether the link is TLS.
     pub tls: bool,
+    /// End of its certificate's validity, Unix seconds; none on a plain link.
+    pub not_after: Option<i64>,
 }
 
 /// A strategy.

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use cvp_core::ledger::Ledger;
 use cvp_core::ledger::contract::ChainMaker;
 
-use super::open_in;
+use super::{on, open_in};
 
 const DIRECTORY: &str = "CVP_LEDGER_TEST_CHILD";
 
@@ -63,7 +63,7 @@ fn killed_at_any_moment() {
             tips.durable.height
         );
         assert_eq!((tips.appended, tips.applied), (tips.durable, tips.durable));
-        let report = store.verify(0, u64::MAX, &mut |_| ()).unwrap();
+        let report = store.verify(0, u64::MAX, &mut on).unwrap();
         assert_eq!(report.first_bad, None, "round {round}");
         assert!(report.state_checked && report.state_chain_checked);
         reached = tips.durable.height;

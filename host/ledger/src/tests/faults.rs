@@ -9,7 +9,7 @@ use cvp_core::ledger::{BadPlace, Ledger, LedgerError};
 use cvp_core::record::{PartKind, Span, parse};
 use tempfile::TempDir;
 
-use super::{open_in, options, segments, settle};
+use super::{on, open_in, options, segments, settle};
 use crate::databases::{Change, Databases};
 use crate::{Shared, Store, StoreOptions};
 
@@ -114,7 +114,7 @@ fn a_full_disk_stops_cleanly_and_is_not_sticky() {
     maker.extend(&store, 5, 4, 50_000);
     settle(&store);
     assert_eq!(store.tips().applied.height, tip + 5);
-    assert_eq!(store.verify(0, u64::MAX, &mut |_| ()).unwrap().first_bad, None);
+    assert_eq!(store.verify(0, u64::MAX, &mut on).unwrap().first_bad, None);
 }
 
 /// The segment file that holds `record`, and the record's offset in it.
@@ -157,11 +157,11 @@ fn named(directory: &TempDir, store: &Store, height: u64, offset: u64, part: &st
     let byte = record[offset as usize];
     file.write_all_at(&[byte ^ 4], start + offset).unwrap();
     for from in [0, height] {
-        let bad = store.verify(from, u64::MAX, &mut |_| ()).unwrap().first_bad.unwrap();
+        let bad = store.verify(from, u64::MAX, &mut on).unwrap().first_bad.unwrap();
         assert_eq!((bad.height, bad.part.as_str()), (height, part), "{bad:?}");
     }
     file.write_all_at(&[byte], start + offset).unwrap();
-    assert_eq!(store.verify(0, u64::MAX, &mut |_| ()).unwrap().first_bad, None);
+    assert_eq!(store.verify(0, u64::MAX, &mut on).unwrap().first_bad, None);
 }
 
 #[test]
@@ -184,7 +184,7 @@ fn a_state_that_was_tampered_with_is_found() {
     databases.flush(true).unwrap();
     drop(databases);
     let store = open_in(directory.path(), &maker).unwrap();
-    let report = store.verify(0, u64::MAX, &mut |_| ()).unwrap();
+    let report = store.verify(0, u64::MAX, &mut on).unwrap();
     let BadPlace { height, part, .. } = report.first_bad.unwrap();
     assert_eq!((height, part.as_str(), report.state_chain_checked), (5, "state", true));
 }

@@ -2,9 +2,11 @@
 
 mod crash;
 mod faults;
+mod inspect;
 mod speed;
 mod torn;
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -28,6 +30,11 @@ fn options() -> StoreOptions {
 
 fn open_in(data: &Path, maker: &ChainMaker) -> Result<Store, LedgerError> {
     Store::open(data, &maker.namespace, maker.genesis.clone(), options())
+}
+
+/// A verification that nobody abandons.
+fn on(_: u64) -> ControlFlow<()> {
+    ControlFlow::Continue(())
 }
 
 fn settle(store: &Store) {
@@ -64,7 +71,7 @@ delegate! {
     commitment_after(delta: &cvp_core::record::Delta) -> Result<cvp_core::types::Digest, LedgerError>;
     find_transaction(hash: &[u8; 32]) -> Result<Option<cvp_core::ledger::Place>, LedgerError>;
     knows_text(digest: &cvp_core::types::Digest) -> Result<bool, LedgerError>;
-    verify(from: u64, to: u64, progress: &mut dyn FnMut(u64)) -> Result<cvp_core::ledger::VerifyReport, LedgerError>;
+    verify(from: u64, to: u64, progress: cvp_core::ledger::Progress<'_>) -> Result<cvp_core::ledger::VerifyReport, LedgerError>;
 }
 
 #[test]
@@ -102,7 +109,7 @@ fn it_opens_again_with_the_same_chain() {
         assert!(run.bytes == expected.concat(), "records from {next}");
         next = run.last.height + 1;
     }
-    let report = store.verify(0, u64::MAX, &mut |_| ()).unwrap();
+    let report = store.verify(0, u64::MAX, &mut on).unwrap();
     assert_eq!((report.checked, report.first_bad), (91, None));
     assert!(report.state_checked && report.state_chain_checked);
     assert!(segments(directory.path()) > 3);

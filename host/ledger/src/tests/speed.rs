@@ -7,6 +7,7 @@ use cvp_core::ledger::contract::ChainMaker;
 use cvp_core::ledger::{Ledger, MemoryLedger};
 use cvp_core::record::{check_span, namespace_digest};
 
+use super::on;
 use crate::{Store, StoreOptions};
 
 fn directory() -> tempfile::TempDir {
@@ -82,7 +83,7 @@ fn speed_of_a_copy() {
         .unwrap();
         let opened = start.elapsed();
         let start = Instant::now();
-        assert_eq!(store.verify(0, u64::MAX, &mut |_| ()).unwrap().first_bad, None);
+        assert_eq!(store.verify(0, u64::MAX, &mut on).unwrap().first_bad, None);
         println!(
             "    close {closed:.2?}, open {opened:.2?}, verify {:.2?}",
             start.elapsed()

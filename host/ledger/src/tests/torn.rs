@@ -9,7 +9,7 @@ use cvp_core::ledger::contract::ChainMaker;
 use cvp_core::ledger::{Ledger, LedgerError, MemoryLedger};
 use cvp_core::record::namespace_digest;
 
-use super::{open_in, options, settle};
+use super::{on, open_in, options, settle};
 use crate::log::Log;
 use crate::segment::{HEADER_BYTES, file_name};
 
@@ -181,6 +181,6 @@ fn a_whole_store_opens_on_a_torn_log() {
         assert_eq!(store.tips().applied.height, 4, "cut at {cut}");
         maker.extend(&store, 2, 2, 3_000);
         settle(&store);
-        assert_eq!(store.verify(0, u64::MAX, &mut |_| ()).unwrap().first_bad, None);
+        assert_eq!(store.verify(0, u64::MAX, &mut on).unwrap().first_bad, None);
     }
 }

@@ -8,7 +8,7 @@ use cvp_core::chain::genesis::{Genesis, genesis};
 use cvp_core::config::{NodeConfig, NsConfig};
 use cvp_core::ledger::LedgerError;
 use cvp_core::types::Namespace;
-use cvp_ledger::{Shared, Store, StoreOptions};
+use cvp_ledger::{Inspection, Shared, Store, StoreOptions};
 
 use crate::config::Root;
 use crate::consensus::OrderOptions;
@@ -64,13 +64,15 @@ fn open_one(
         .map_err(as_failed)
 }
 
+/// Looks at the store of a stopped node, and changes nothing.
+pub(super) fn inspect(root: &Root, namespace: &Namespace, ns: &NsConfig) -> Result<Inspection, Failure> {
+    let record = genesis_record(namespace, ns)?;
+    let data = root.namespace(namespace).join("data");
+    Inspection::open(&data, namespace, &record).map_err(|error| ledger_failure(namespace, &error))
+}
+
 /// Opens the store of a namespace, made from its genesis at the first start.
-pub(super) fn open_store(
-    root: &Root,
-    namespace: &Namespace,
-    ns: &NsConfig,
-    options: StoreOptions,
-) -> Result<Store, Failure> {
+fn open_store(root: &Root, namespace: &Namespace, ns: &NsConfig, options: StoreOptions) -> Result<Store, Failure> {
     let record = genesis_record(namespace, ns)?;
     let data = root.namespace(namespace).join("data");
     Store::open(&data, namespace, record, options).map_err(|error| ledger_failure(namespace, &error))
@@ -112,6 +114,9 @@ fn chain_options(namespace: &Namespace, ns: &NsConfig) -> ChainOptions {
 }
 
 pub(super) fn ledger_failure(namespace: &Namespace, error: &LedgerError) -> Failure {
+    if *error == LedgerError::Abandoned {
+        return Failure::failed("abandoned", format!("namespace {namespace}: {error}"), "ask again");
+    }
     Failure::failed(
         "ledger",
         format!("namespace {namespace}: {error}"),

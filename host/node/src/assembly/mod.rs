@@ -6,6 +6,7 @@ mod life;
 mod node;
 mod operator;
 mod view;
+mod certificates;
 mod fleet;
 mod ports;
 mod chains;

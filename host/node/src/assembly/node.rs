@@ -3,6 +3,7 @@
 //! Start and stop order are in `life`, what an operator is answered in `operator`.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use cvp_core::config::{NodeConfig, PairRole};
@@ -14,7 +15,7 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
 use super::fleet::Fleet;
-use super::{ports, view};
+use super::{certificates, ports, view};
 use crate::config::Root;
 use crate::ipc::{Failure, StatusView};
 use crate::link::SharedTls;
@@ -147,11 +148,16 @@ impl Node {
             None => None,
         };
         let ready = self.ready.lock().clone();
+        let ends = certificates::Ends {
+            own: self.tls.as_ref().map(|tls| tls.own().not_after),
+            peer: status.as_ref().and_then(|(status, _)| status.peer.as_ref()?.not_after),
+        };
         let mut view = match status {
             Some((status, now)) => view::of_pair(&status, now, &ready, &config),
             None => view::without_pair(&self.chains, &ready, &config),
         };
         view::add_local(&mut view, &self.chains, &config);
+        certificates::add(&mut view, ends, SystemTime::now());
         view
     }
 

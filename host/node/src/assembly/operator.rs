@@ -10,11 +10,16 @@ use serde_json::{Value, json};
 use super::node::Node;
 use super::verify::{self, Wanted};
 use crate::ipc::{Failure, Operator, Progress, Request};
-use crate::promotion::Flags;
+use crate::promotion::{self, Flags};
 
 impl Operator for Node {
+    /// In the middle of an upgrade the configuration may name the new role already: until its end the node answers as the receiver it
+    /// was, so that the operator can go on with it.
     fn role(&self) -> PairRole {
-        self.config().role()
+        match promotion::standing(&self.files) {
+            Ok(standing) if standing.unfinished => PairRole::Receiver,
+            _ => self.config().role(),
+        }
     }
 
     fn answer(

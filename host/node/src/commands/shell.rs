@@ -1,6 +1,7 @@
 //! `cvp shell`: a prompt that takes the documented lines, and the one-shot form of operators' scripts.
 
 use std::borrow::Cow;
+use std::io::IsTerminal;
 
 use clap::{CommandFactory, Parser};
 use reedline::{DefaultCompleter, FileBackedHistory, Prompt, PromptEditMode, PromptHistorySearch, Reedline, Signal};
@@ -57,6 +58,10 @@ pub fn run_line(context: &Context, line: &str) -> Result<Exit, Failure> {
 pub fn run(context: &Context) -> Result<Exit, Failure> {
     // A wrong root is said before the first prompt, not after the first line.
     context.connect()?;
+    // The editor would read the terminal behind a pipe.
+    if !std::io::stdin().is_terminal() {
+        return plain(context);
+    }
     let mut editor = editor(context);
     loop {
         match editor.read_line(&Arrows) {
@@ -71,13 +76,19 @@ pub fn run(context: &Context) -> Result<Exit, Failure> {
             },
             Ok(Signal::CtrlC) => {}
             Ok(_) => return Ok(Exit::Done),
-            Err(error) => return plain(context, &error),
+            Err(error) => {
+                return Err(Failure::failed(
+                    "no-terminal",
+                    format!("the terminal cannot be read: {error}"),
+                    "pipe the lines in, or use `cvp -s --nit --cmd=LINE`",
+                ));
+            }
         }
     }
 }
 
-/// Without a terminal (a pipe): the same lines from standard input, prompt and all.
-fn plain(context: &Context, _no_terminal: &std::io::Error) -> Result<Exit, Failure> {
+/// Without a terminal (a pipe): the same lines from standard input, without a prompt. Answers the outcome of the last one.
+fn plain(context: &Context) -> Result<Exit, Failure> {
     let mut last = Exit::Done;
     for line in std::io::stdin().lines() {
         let Ok(line) = line else { break };

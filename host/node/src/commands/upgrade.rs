@@ -9,7 +9,7 @@ use crate::promotion::view::{UpgradeLine, UpgradeView};
 /// Arguments of `upgrade`.
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
-    /// Only list the preflight; nothing is changed.
+    /// Only list the preflight and the steps that would follow; nothing is changed.
     #[arg(long)]
     dry_run: bool,
     /// Go on without the provider's private keys.
@@ -62,6 +62,10 @@ fn summary(answer: &UpgradeView, dry_run: bool) -> String {
     if answer.refused() {
         return "an upgrade is refused; nothing was changed".to_owned();
     }
+    if dry_run && answer.checks.is_empty() {
+        return "an upgrade was interrupted; `cvp upgrade` goes on with these steps; nothing was changed now"
+            .to_owned();
+    }
     if dry_run {
         return "an upgrade is possible; nothing was changed".to_owned();
     }
@@ -71,17 +75,21 @@ fn summary(answer: &UpgradeView, dry_run: bool) -> String {
             step.id, step.message
         );
     }
-    match &answer.serving {
-        Some(serving) => {
-            let heights: Vec<String> = serving
-                .namespaces
-                .iter()
-                .map(|(name, tip)| format!("{name} at {}", tip.height))
-                .collect();
-            format!("this node serves as {} ({})", serving.hostname, heights.join(", "))
-        }
-        None => "done".to_owned(),
+    let Some(serving) = &answer.serving else {
+        return "done".to_owned();
+    };
+    let heights: Vec<String> = serving
+        .namespaces
+        .iter()
+        .map(|(name, tip)| format!("{name} at {}", tip.height))
+        .collect();
+    let mut text = format!("this node serves as {} ({})", serving.hostname, heights.join(", "));
+    if let (Some(probes), Some(rest)) = (answer.probe_milliseconds, answer.milliseconds) {
+        text.push_str(&format!(
+            "\nnetwork probes {probes:.0} ms, then {rest:.0} ms to the first new block"
+        ));
     }
+    text
 }
 
 #[cfg(test)]
@@ -101,12 +109,23 @@ mod tests {
     fn each_outcome_has_its_exit_code() {
         let code = |verdict, state, dry| exit(&view(verdict, state), dry).code();
         assert_eq!(code("warn", "done", false), 0);
+        assert_eq!(code("pass", "planned", true), 0);
         assert_eq!(code("pass", "failed", false), 1);
         assert_eq!(code("fail", "done", false), 4);
         assert_eq!(code("fail", "done", true), 6);
+    }
+
+    #[test]
+    fn the_last_lines_say_what_serves_and_how_long_it_took() {
+        let mut answer = view("pass", "done");
+        assert_eq!(summary(&answer, false), "this node serves as node1 (global at 120)");
+        (answer.probe_milliseconds, answer.milliseconds) = (Some(3.2), Some(41.7));
+        let text = summary(&answer, false);
         assert_eq!(
-            summary(&view("pass", "done"), false),
-            "this node serves as node1 (global at 120)"
+            text.lines().last(),
+            Some("network probes 3 ms, then 42 ms to the first new block")
         );
+        answer.checks.clear();
+        assert!(summary(&answer, true).starts_with("an upgrade was interrupted"));
     }
 }

@@ -43,24 +43,22 @@ pub trait Operator: Send + Sync + 'static {
 
 /// Tells a waiting operator how far a long request is.
 #[derive(Clone, Debug)]
-pub struct Progress(Option<mpsc::Sender<Value>>);
+pub struct Progress(mpsc::Sender<Value>);
 
 impl Progress {
-    /// Nobody is told.
-    pub fn none() -> Self {
-        Self(None)
+    /// Lines go to `sender`; its receiver is dropped when nobody waits any more.
+    pub fn to(sender: mpsc::Sender<Value>) -> Self {
+        Self(sender)
     }
 
     /// Sends one line if the client keeps up; never waits.
     pub fn tell(&self, value: Value) {
-        if let Some(sender) = &self.0 {
-            let _ = sender.try_send(value);
-        }
+        let _ = self.0.try_send(value);
     }
 
     /// Nobody waits for the answer any more.
     pub fn is_abandoned(&self) -> bool {
-        self.0.as_ref().is_some_and(mpsc::Sender::is_closed)
+        self.0.is_closed()
     }
 }
 
@@ -152,7 +150,7 @@ async fn answer(
 ) -> std::io::Result<Answer> {
     let (sender, mut lines) = mpsc::channel(PROGRESS_MAX);
     // A task of its own: an upgrade goes on when its operator's terminal dies.
-    let mut work = tokio::spawn(operator.answer(request, Progress(Some(sender))));
+    let mut work = tokio::spawn(operator.answer(request, Progress::to(sender)));
     loop {
         tokio::select! {
             biased;
@@ -179,5 +177,58 @@ async fn write(output: &mut (impl AsyncWrite + Unpin), line: &Answer) -> std::io
     match tokio::time::timeout(WRITE_TIMEOUT, wire::write_line(output, line)).await {
         Ok(written) => written,
         Err(_) => Err(std::io::ErrorKind::TimedOut.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    /// Works on until nobody waits, and says so.
+    struct Endless(parking_lot::Mutex<Option<oneshot::Sender<()>>>);
+
+    impl Operator for Endless {
+        fn role(&self) -> PairRole {
+            PairRole::Provider
+        }
+
+        fn answer(
+            self: Arc<Self>,
+            _request: Request,
+            progress: Progress,
+        ) -> Pin<Box<dyn Future<Output = Result<Value, Failure>> + Send>> {
+            Box::pin(async move {
+                while !progress.is_abandoned() {
+                    progress.tell(Value::from(1));
+                    tokio::task::yield_now().await;
+                }
+                if let Some(ended) = self.0.lock().take() {
+                    let _ = ended.send(());
+                }
+                Ok(Value::Null)
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_work_learns_that_its_client_is_gone() {
+        let root = tempfile::tempdir().unwrap();
+        let server = Server::bind(root.path(), "test.ipc").unwrap();
+        let (send, ended) = oneshot::channel();
+        let serving = tokio::spawn(server.serve(Arc::new(Endless(parking_lot::Mutex::new(Some(send))))));
+        let mut client = UnixStream::connect(root.path().join("test.ipc")).await.unwrap();
+        client.write_all(b"{\"command\":\"namespace-list\"}\n").await.unwrap();
+        let mut line = String::new();
+        BufReader::new(&mut client).read_line(&mut line).await.unwrap();
+        assert_eq!(line, "{\"progress\":1}\n");
+        drop(client);
+        tokio::time::timeout(Duration::from_secs(10), ended)
+            .await
+            .unwrap()
+            .unwrap();
+        serving.abort();
     }
 }

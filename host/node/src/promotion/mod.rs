@@ -1,9 +1,10 @@
 //! Promotion: runs core's preflight and steps against the real node, journal first.
 //!
-//! Owns the probes, the journal's file and the effects of the steps. The order of the steps and every verdict are core's; what serves
-//! clients and what builds a machine is the assembly's, behind [`Hooks`].
+//! Owns the probes, the plan, the journal's file and the effects of the steps. The order of the steps and every verdict of the checks are
+//! core's; what serves clients and what builds a machine is the assembly's, behind [`Hooks`].
 
 mod journal;
+mod plan;
 mod points;
 mod probe;
 mod sink;
@@ -12,12 +13,10 @@ pub mod view;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use cvp_core::promotion::{
-    Check, Journal, Plan, PlannedNamespace, StepReport, allowed, next_step, preflight, promote, resume,
-};
-use cvp_core::session::Binding;
-use cvp_core::types::{Incarnation, Refusal};
+use cvp_core::promotion::{Check, Journal, Plan, StepReport, allowed, next_step, preflight, promote, resume};
+use cvp_core::types::Refusal;
 
 use crate::config::Root;
 use crate::failure::Failure;
@@ -97,8 +96,27 @@ pub fn standing(files: &ControlFiles) -> Result<Standing, Refusal> {
     })
 }
 
+/// When the network probes of a preflight ended, and how long they took.
+#[derive(Clone, Copy, Debug)]
+struct Probed {
+    took: Duration,
+    ended: Instant,
+}
+
+/// What [`Ground::finish`] goes on from: a promotion to begin, or nothing where the journal knows one.
+#[derive(Default)]
+struct Beginning {
+    checks: Vec<Check>,
+    plan: Option<Plan>,
+    probed: Option<Probed>,
+}
+
+/// Told each check and step.
+type Tell = dyn Fn(UpgradeLine) + Send + Sync;
+
 impl Ground {
-    /// `cvp upgrade`: preflight, then the steps. `progress` is told each check and step.
+    /// `cvp upgrade`: preflight, then the steps. `progress` is told each check and step. A dry run ends after the preflight, and says
+    /// which steps would follow.
     ///
     /// # Errors
     /// The preflight cannot be made. A refusing check or a failed step is part of the answer, not an error.
@@ -108,50 +126,53 @@ impl Ground {
         progress: impl Fn(UpgradeLine) + Send + Sync + 'static,
     ) -> Result<UpgradeView, Failure> {
         let failure = |refusal: Refusal| Failure::from_refusal(&refusal);
-        let (file, mut journal) = JournalFile::open(&self.files.path(JOURNAL)).map_err(failure)?;
+        let progress: Box<Tell> = Box::new(progress);
+        let (file, journal) = JournalFile::open(&self.files.path(JOURNAL)).map_err(failure)?;
         if next_step(&journal).is_some() {
-            return self.finish(Vec::new(), file, journal, None, Box::new(progress)).await;
+            if flags.dry_run {
+                return Ok(planned(&[], &plan::rehearse_rest(&journal), &*progress));
+            }
+            return self.finish(Beginning::default(), file, journal, progress).await;
         }
-        let view = survey::survey(&self, flags).await.map_err(failure)?;
-        let checks = preflight(&view);
+        let surveyed = survey::survey(&self, flags).await.map_err(failure)?;
+        let rehearsal = plan::rehearse(&journal, &surveyed.plan);
+        let mut checks = preflight(&surveyed.view);
+        checks.push(rehearsal.check);
         for check in &checks {
             progress(UpgradeLine::Check(CheckView::from(check)));
         }
-        if flags.dry_run || !allowed(&checks) {
-            return Ok(UpgradeView {
-                checks: checks.iter().map(CheckView::from).collect(),
-                ..UpgradeView::default()
-            });
+        if flags.dry_run {
+            return Ok(planned(&checks, &rehearsal.steps, &*progress));
+        }
+        if !allowed(&checks) {
+            return Ok(UpgradeView::refusal(&checks));
         }
         if let Some(replication) = &self.replication {
             replication.quiesce().await;
         }
-        let planned = self.plan();
-        match planned {
-            Ok(plan) => {
-                let ground = Arc::clone(&self);
-                let answer = self
-                    .finish(
-                        checks,
-                        file,
-                        std::mem::take(&mut journal),
-                        Some(plan),
-                        Box::new(progress),
-                    )
-                    .await;
-                let begun = answer
-                    .as_ref()
-                    .is_ok_and(|answer| answer.steps.iter().any(|step| step.state != "failed"));
-                if !begun {
-                    ground.hooks.go_on_receiving();
-                }
-                answer
-            }
+        // Once more: the chains may have grown since, and nobody writes them any more.
+        let plan = match self.plan_off_thread().await {
+            Ok(plan) => plan,
             Err(refusal) => {
                 self.hooks.go_on_receiving();
-                Err(failure(refusal))
+                checks.pop();
+                checks.push(plan::refused(&refusal));
+                return Ok(UpgradeView::refusal(&checks));
             }
+        };
+        let beginning = Beginning {
+            checks,
+            plan: Some(plan),
+            probed: Some(surveyed.probed),
+        };
+        let answer = Arc::clone(&self).finish(beginning, file, journal, progress).await;
+        let begun = answer
+            .as_ref()
+            .is_ok_and(|answer| answer.steps.iter().any(|step| step.state != "failed"));
+        if !begun {
+            self.hooks.go_on_receiving();
         }
+        answer
     }
 
     /// Goes on with a promotion that a crash interrupted; at a start, before anything serves.
@@ -161,7 +182,9 @@ impl Ground {
     pub async fn resume(self: Arc<Self>) -> Result<UpgradeView, Failure> {
         let failure = |refusal: Refusal| Failure::from_refusal(&refusal);
         let (file, journal) = JournalFile::open(&self.files.path(JOURNAL)).map_err(failure)?;
-        let answer = self.finish(Vec::new(), file, journal, None, Box::new(|_| ())).await?;
+        let answer = self
+            .finish(Beginning::default(), file, journal, Box::new(|_| ()))
+            .await?;
         match answer.failed_step() {
             None => Ok(answer),
             Some(step) => Err(Failure::failed(
@@ -174,11 +197,10 @@ impl Ground {
 
     async fn finish(
         self: Arc<Self>,
-        checks: Vec<Check>,
+        beginning: Beginning,
         file: JournalFile,
         mut journal: Journal,
-        plan: Option<Plan>,
-        progress: Box<dyn Fn(UpgradeLine) + Send + Sync>,
+        progress: Box<Tell>,
     ) -> Result<UpgradeView, Failure> {
         let stopped = |error: tokio::task::JoinError| Failure::failed("internal", error.to_string(), "see the log");
         tokio::task::spawn_blocking(move || {
@@ -188,12 +210,19 @@ impl Ground {
                 journal: file,
                 crash,
                 progress: &*progress,
+                taken_over: None,
             };
-            let reports = match plan {
+            let reports = match beginning.plan {
                 Some(plan) => promote(&mut journal, plan, &mut sink),
                 None => resume(&mut journal, &mut sink),
             };
-            self.answer(&checks, &reports, &journal)
+            let taken_over = sink.taken_over;
+            let mut answer = self.answer(&beginning.checks, &reports, &journal);
+            if let (Some(probed), Some(taken_over)) = (beginning.probed, taken_over) {
+                answer.probe_milliseconds = Some(milliseconds(probed.took));
+                answer.milliseconds = Some(milliseconds(taken_over.saturating_duration_since(probed.ended)));
+            }
+            answer
         })
         .await
         .map_err(stopped)
@@ -222,69 +251,23 @@ impl Ground {
                 hostname: plan.hostname.to_string(),
                 namespaces: heights,
             }),
+            ..UpgradeView::default()
         }
     }
+}
 
-    /// The plan, from chains that nobody writes any more.
-    fn plan(&self) -> Result<Plan, Refusal> {
-        let binding = self.files.binding().map_err(|error| error.refusal())?;
-        let binding = binding.ok_or_else(|| Refusal::new("not-bound", "this node is bound to no provider", ""))?;
-        for chain in self.chains.all() {
-            chain.ledger().sync().map_err(|error| error.refusal())?;
-        }
-        self.draft_plan(&binding)
+/// The answer of a dry run: the steps that would follow, none of them done.
+fn planned(checks: &[Check], steps: &[StepReport], progress: &Tell) -> UpgradeView {
+    let steps: Vec<StepView> = steps.iter().map(StepView::planned).collect();
+    for step in &steps {
+        progress(UpgradeLine::Step(step.clone()));
     }
+    UpgradeView {
+        steps,
+        ..UpgradeView::refusal(checks)
+    }
+}
 
-    fn draft_plan(&self, binding: &Binding) -> Result<Plan, Refusal> {
-        let section = self
-            .files
-            .provider_self()
-            .map_err(|error| error.refusal())?
-            .unwrap_or_default();
-        let old = binding.lineage.current().ok_or_else(|| {
-            Refusal::new(
-                "no-incarnation",
-                "the provider never told its incarnation",
-                "let this node attach once more",
-            )
-        })?;
-        let own = self
-            .root
-            .load()
-            .map_err(|failure| sink::refusal_of(&failure))?
-            .config
-            .dynamic
-            .hostname;
-        let mut namespaces = Vec::new();
-        for bound in &binding.namespaces {
-            let chain = self.chains.get(bound.namespace.as_str()).ok_or_else(|| {
-                Refusal::new(
-                    "not-running",
-                    format!("namespace {} is not open", bound.namespace),
-                    "see the log of this node",
-                )
-            })?;
-            namespaces.push(PlannedNamespace {
-                role: survey::provider_role(&section, &bound.namespace),
-                durable: chain.ledger().tips().durable,
-                name: bound.namespace.clone(),
-            });
-        }
-        let remotes = (self.remotes)()?;
-        Ok(Plan {
-            node_id: binding.node_id,
-            hostname: binding.hostname.clone(),
-            own_hostname: own,
-            old,
-            new: Incarnation {
-                number: old.number + 1,
-                id: rand::random(),
-            },
-            old_addresses: remotes
-                .iter()
-                .map(|r| format!("{} {}", r.hostname, r.address))
-                .collect(),
-            namespaces,
-        })
-    }
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1_000.0
 }

@@ -1,16 +1,18 @@
 //! The steps' effects on the real node. Each is idempotent; what was done before a crash is recognised and left alone.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use cvp_core::chain::takeover_delta;
 use cvp_core::promotion::{Append, Plan, PlannedNamespace, Sink, Step, StepReport, configuration_edits};
 use cvp_core::record::{self, Delta};
-use cvp_core::session::{Identity, Start};
+use cvp_core::session::Identity;
 use cvp_core::types::{NodeRole, Refusal};
 
 use super::journal::JournalFile;
+use super::plan::lineage_of;
 use super::points::CrashPoint;
-use super::{Ground, StepView, UpgradeLine};
+use super::{Ground, StepView, Tell, UpgradeLine};
 use crate::failure::Failure;
 use crate::namespace::{Chain, ChainError};
 use crate::replication::FileError;
@@ -20,7 +22,9 @@ pub(super) struct NodeSink<'a> {
     pub(super) ground: &'a Ground,
     pub(super) journal: JournalFile,
     pub(super) crash: CrashPoint,
-    pub(super) progress: &'a (dyn Fn(UpgradeLine) + Send + Sync),
+    pub(super) progress: &'a Tell,
+    /// When the take-over blocks were durable and applied.
+    pub(super) taken_over: Option<Instant>,
 }
 
 impl Sink for NodeSink<'_> {
@@ -34,6 +38,9 @@ impl Sink for NodeSink<'_> {
             Step::Takeover => self.takeover(plan),
             Step::Serve => self.ground.hooks.serve(plan),
         }?;
+        if step == Step::Takeover {
+            self.taken_over = Some(Instant::now());
+        }
         self.crash.between(step);
         Ok(())
     }
@@ -68,22 +75,7 @@ impl NodeSink<'_> {
                     "see the check backup-complete",
                 )
             })?;
-            let starts = plan
-                .namespaces
-                .iter()
-                .map(|ns| Start {
-                    namespace: ns.name.clone(),
-                    first: ns.durable.height + 1,
-                    parent: ns.durable.hash,
-                })
-                .collect();
-            let lineage = binding.lineage.extended(plan.new, starts).map_err(|error| {
-                Refusal::new(
-                    "lineage",
-                    error.to_string(),
-                    "this node has heard of a later incarnation: clear it",
-                )
-            })?;
+            let lineage = lineage_of(&binding, plan)?;
             files
                 .write_identity(&Identity {
                     node_id: plan.node_id,

@@ -1,10 +1,12 @@
 //! The preflight's view: what the machine, the chains, the files and the sockets say, gathered at once.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
 
 use cvp_core::config;
 use cvp_core::promotion::{
-    KeyState, NamespaceView, PortState, PortView, PreflightView, StrategyView, TlsNameView, configuration_edits,
+    KeyState, NamespaceView, Plan, PortState, PortView, PreflightView, StrategyView, TlsNameView, configuration_edits,
 };
 use cvp_core::replication::PairStatus;
 use cvp_core::session::Binding;
@@ -12,11 +14,21 @@ use cvp_core::types::{Hostname, Namespace, NodeRole, Refusal};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::probe::probe_target;
-use super::{Flags, Ground};
+use super::{Flags, Ground, Probed};
 use crate::namespace::ChainState;
 
+/// What a survey found.
+pub(super) struct Surveyed {
+    /// For core's checks.
+    pub(super) view: PreflightView,
+    /// What the promotion would do, or why that cannot be said.
+    pub(super) plan: Result<Plan, Refusal>,
+    /// The network probes.
+    pub(super) probed: Probed,
+}
+
 /// Gathers the view; the probes take two seconds at most, the rest is quick.
-pub(super) async fn survey(ground: &Ground, flags: Flags) -> Result<PreflightView, Refusal> {
+pub(super) async fn survey(ground: &Arc<Ground>, flags: Flags) -> Result<Surveyed, Refusal> {
     let binding = ground.files.binding().map_err(|error| error.refusal())?;
     let section = ground
         .files
@@ -28,9 +40,16 @@ pub(super) async fn survey(ground: &Ground, flags: Flags) -> Result<PreflightVie
         Some(replication) => replication.status().await,
         None => None,
     };
-    let remotes = (ground.remotes)()?;
+    // Files that cannot be read fail the checks `config-valid` and `plan`.
+    let remotes = (ground.remotes)().unwrap_or_default();
     let port = value_of(&section, "port.jsonrpc").and_then(|text| text.parse().ok());
+    let begun = Instant::now();
     let probes = probe_target(&remotes, port, ground.tls.clone()).await;
+    let probed = Probed {
+        took: begun.elapsed(),
+        ended: Instant::now(),
+    };
+    let plan = ground.plan_off_thread().await;
     let loaded = ground.root.load();
     let heartbeat_ms = loaded
         .as_ref()
@@ -47,7 +66,7 @@ pub(super) async fn survey(ground: &Ground, flags: Flags) -> Result<PreflightVie
         .as_ref()
         .ok()
         .and_then(|loaded| loaded.config.system.p2p.tls_server_host_override.clone());
-    Ok(PreflightView {
+    let view = PreflightView {
         provider: binding.as_ref().map(|binding| binding.hostname.clone()),
         target_is_down: flags.target_is_down,
         allow_missing_keys: flags.allow_missing_keys,
@@ -64,7 +83,7 @@ pub(super) async fn survey(ground: &Ground, flags: Flags) -> Result<PreflightVie
         ),
         tls_name: names,
         tls_override,
-        config: edited_config(ground, binding.as_ref()),
+        config: edited_config(ground, plan.as_ref().ok()),
         ports: ground
             .hooks
             .ports()
@@ -72,7 +91,8 @@ pub(super) async fn survey(ground: &Ground, flags: Flags) -> Result<PreflightVie
             .map(|(key, address)| port_view(key, address))
             .collect(),
         index_configured: index,
-    })
+    };
+    Ok(Surveyed { view, plan, probed })
 }
 
 /// The text of a TOML value without its quotes.
@@ -188,17 +208,15 @@ fn certificates(directory: &Path) -> Vec<std::path::PathBuf> {
         .collect()
 }
 
-/// Whether the configuration, with the promotion's edits, can be loaded.
-fn edited_config(ground: &Ground, binding: Option<&Binding>) -> Result<(), String> {
+/// Whether the configuration, with the promotion's edits where they are known, can be loaded.
+fn edited_config(ground: &Ground, plan: Option<&Plan>) -> Result<(), String> {
     let mut files = crate::config::read_tree(&ground.root.configuration()).map_err(|failure| failure.message)?;
-    if let Some(plan) = binding.and_then(|binding| ground.draft_plan(binding).ok()) {
-        for edit in configuration_edits(&plan) {
-            let text = files
-                .get(&edit.file)
-                .ok_or_else(|| format!("{} is missing", edit.file))?;
-            let edited = config::edit(text, edit.key, edit.value).map_err(|error| format!("{}: {error}", edit.file))?;
-            files.insert(edit.file, edited);
-        }
+    for edit in plan.map(configuration_edits).unwrap_or_default() {
+        let text = files
+            .get(&edit.file)
+            .ok_or_else(|| format!("{} is missing", edit.file))?;
+        let edited = config::edit(text, edit.key, edit.value).map_err(|error| format!("{}: {error}", edit.file))?;
+        files.insert(edit.file, edited);
     }
     config::load(&files).map(|_| ()).map_err(|problems| {
         let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();

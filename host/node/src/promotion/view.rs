@@ -7,15 +7,21 @@ use cvp_core::promotion::{Check, StepReport, StepState, Verdict};
 use serde::{Deserialize, Serialize};
 
 /// The whole answer.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct UpgradeView {
     /// The preflight.
     pub checks: Vec<CheckView>,
-    /// Steps performed; none in a dry run or after a refusal.
+    /// Steps performed; in a dry run those that would be; none after a refusal.
     pub steps: Vec<StepView>,
     /// What serves now; absent unless the promotion is done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serving: Option<ServingView>,
+    /// How long the preflight's network probes took; absent where no take-over block followed them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe_milliseconds: Option<f64>,
+    /// From the end of the probes until the take-over blocks were durable and applied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub milliseconds: Option<f64>,
 }
 
 /// One check.
@@ -36,7 +42,7 @@ pub struct CheckView {
 pub struct StepView {
     /// Stable id.
     pub id: String,
-    /// `done`, `resumed` or `failed`.
+    /// `done`, `resumed` or `failed`; in a dry run `planned`.
     pub state: String,
     /// What the step does, or why it failed.
     #[serde(default)]
@@ -70,6 +76,14 @@ pub enum UpgradeLine {
 }
 
 impl UpgradeView {
+    /// The answer where nothing was done.
+    pub(super) fn refusal(checks: &[Check]) -> Self {
+        Self {
+            checks: checks.iter().map(CheckView::from).collect(),
+            ..Self::default()
+        }
+    }
+
     /// Whether a check refuses the promotion.
     pub fn refused(&self) -> bool {
         self.checks.iter().any(|check| check.verdict == Verdict::Fail.as_str())
@@ -94,6 +108,20 @@ impl From<&Check> for CheckView {
             verdict: check.verdict.as_str().to_owned(),
             message: check.message.clone(),
             help: check.hint.clone(),
+        }
+    }
+}
+
+impl StepView {
+    /// A step of a rehearsal: where it did not fail, it waits to be done.
+    pub(super) fn planned(report: &StepReport) -> Self {
+        let view = Self::from(report);
+        match report.state {
+            StepState::Failed(_) => view,
+            StepState::Done | StepState::Resumed => Self {
+                state: "planned".to_owned(),
+                ..view
+            },
         }
     }
 }
@@ -124,7 +152,11 @@ impl fmt::Display for UpgradeLine {
                 }
             }
             UpgradeLine::Step(step) => {
-                let mark = if step.state == "failed" { "FAIL" } else { "ok" };
+                let mark = match step.state.as_str() {
+                    "failed" => "FAIL",
+                    "planned" => "plan",
+                    _ => "ok",
+                };
                 write!(f, "{mark:<4}  {:<19} {}", step.id, step.message)?;
                 if step.state == "resumed" {
                     write!(f, " (resumed)")

@@ -92,6 +92,7 @@ pub(super) fn describe(peer: &Peer, dialled: Option<&Hostname>) -> PeerTls {
         address: peer.address.to_string(),
         tls: peer.certificate.is_some(),
         dialled: dialled.map(ToString::to_string),
+        not_after: peer.certificate.as_ref().map(|c| c.names.not_after),
         warning: shared.then(|| {
             "the TLS certificate proves membership only: its name is the shared one of p2p.tlsServerHostOverride"
                 .to_owned()

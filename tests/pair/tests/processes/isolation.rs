@@ -9,6 +9,7 @@ use serde_json::json;
 fn namespaces_are_copied_side_by_side() -> Result<()> {
     let pair = Pair::start(&Setup {
         namespaces: &["ns1", "ns2"],
+        ..Setup::default()
     })?;
     let (global, signer) = (pair.provider.rpc(), ec()?);
     let ns1 = global.namespace("ns1");

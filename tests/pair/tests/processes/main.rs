@@ -1,12 +1,17 @@
 //! Real nodes, real TLS, real signals: what the simulator cannot show. One binary, so that the harness is linked once.
 
 mod commands;
+mod crashes;
 mod hostile;
 mod isolation;
+mod malleated;
+mod operator;
 mod queries;
 mod refusals;
 mod restarts;
 mod sdk;
 mod stall;
 mod strategies;
+mod takeover;
 mod upgrade;
+mod verify;

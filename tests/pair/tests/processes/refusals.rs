@@ -106,6 +106,9 @@ fn certificates_that_do_not_serve_are_named() -> Result<()> {
             .wait_status(&format!("{what}: the provider has no receiver"), SOON, |s| {
                 s["normal"] == false
             })?;
+        if what == "an expired certificate" {
+            wait_reason(&pair.provider, "certificate-expires")?;
+        }
         cvp_pair::wait::until(&format!("{what} in the provider's log"), SOON, || {
             let log = pair.provider.log().to_lowercase();
             Ok(if log.contains("certificate") { Ok(()) } else { Err(log) })

@@ -94,6 +94,8 @@ fn the_sdk_goes_on_with_the_standby_after_a_kill_under_load() -> Result<()> {
 
     let checked = run(&["check", "--url", &standby, "--in", &file, "--upto", &copied.to_string()])?;
     ensure!(checked["checked"].as_u64() > Some(12), "{checked}");
+    let nothing = run(&["check", "--url", &standby, "--in", &file, "--upto", ""]);
+    ensure!(nothing.is_err(), "a check of no receipt passed: {nothing:?}");
     let more = run(&["send", "--url", &standby, "--count", "6"])?;
     ensure!(more["height"].as_u64() > Some(copied), "{more}");
     pair.receiver.verify()

@@ -1,13 +1,13 @@
-//! Take-over: what the preflight refuses, a kill at every step, and the old provider that comes back.
+//! Take-over: what the preflight refuses, what a dry run says, a step that fails, and the old provider that comes back.
 
-use std::time::Duration;
+use std::os::unix::fs::FileExt as _;
 
-use anyhow::{Result, ensure};
-use cvp_pair::node::Node;
-use cvp_pair::pair::{Pair, Setup, init_receiver};
-use cvp_pair::signer::{ec, send_many};
-use cvp_pair::wait;
-use serde_json::{Value, json};
+use anyhow::{Context, Result, ensure};
+use cvp_pair::node::{Node, cvp_ok};
+use cvp_pair::pair::{Pair, Setup, init_receiver, wait_durable};
+use serde_json::Value;
+
+use crate::takeover::{STEPS, fenced, goes_on, loaded};
 
 fn verdict<'a>(report: &'a Value, id: &str) -> &'a str {
     report["checks"]
@@ -19,24 +19,21 @@ fn verdict<'a>(report: &'a Value, id: &str) -> &'a str {
         .unwrap_or("absent")
 }
 
-/// Copied height, and the block there as both nodes answer it.
-fn loaded(pair: &Pair) -> Result<(u64, Value)> {
-    let rpc = pair.provider.rpc();
-    send_many(&rpc, &ec()?, 10)?;
-    let height = rpc.height()?;
-    pair.wait_durable("global", height)?;
-    Ok((height, rpc.call("block_getBlockByNumber", json!([height, false]))?))
+/// (id, state) of each step of a report.
+fn steps(report: &Value) -> Vec<(&str, &str)> {
+    let steps = report["steps"].as_array().into_iter().flatten();
+    steps
+        .map(|step| {
+            (
+                step["id"].as_str().unwrap_or_default(),
+                step["state"].as_str().unwrap_or_default(),
+            )
+        })
+        .collect()
 }
 
-fn goes_on(node: &Node, height: u64, block: &Value) -> Result<()> {
-    let rpc = node.rpc();
-    let found = rpc.call("block_getBlockByNumber", json!([height, false]))?;
-    ensure!(found == *block, "block {height} was {block} and is {found}");
-    let before = rpc.height()?;
-    ensure!(before > height, "no take-over block above {height}");
-    send_many(&rpc, &ec()?, 3)?;
-    ensure!(rpc.height()? > before, "no block after the take-over");
-    node.verify()
+fn all_in(state: &'static str) -> Vec<(&'static str, &'static str)> {
+    STEPS.map(|step| (step, state)).to_vec()
 }
 
 #[test]
@@ -64,11 +61,25 @@ fn the_standby_takes_over_and_a_fresh_one_attaches() -> Result<()> {
     let (code, report) = pair.receiver.json(&["upgrade", "--dry-run"])?;
     ensure!(code == 0, "dry run: {code} {report}");
     ensure!(
-        pair.receiver.status()?["role"] == "receiver",
-        "a dry run changed the role"
+        steps(&report) == all_in("planned"),
+        "a dry run lists the steps: {report}"
+    );
+    ensure!(
+        report.get("milliseconds").is_none() && report.get("serving").is_none(),
+        "a dry run measured something: {report}"
+    );
+    ensure!(
+        pair.receiver.status()?["role"] == "receiver" && !journal(&pair.receiver).exists(),
+        "a dry run changed something"
     );
     let (code, report) = pair.receiver.json(&["upgrade"])?;
     ensure!(code == 0, "upgrade: {code} {report}");
+    ensure!(steps(&report) == all_in("done"), "{report}");
+    let took = |name: &str| report[name].as_f64().with_context(|| format!("no {name} in {report}"));
+    ensure!(
+        took("probe_milliseconds")? > 0.0 && took("milliseconds")? > 0.0,
+        "{report}"
+    );
     goes_on(&pair.receiver, height, &block)?;
     let status = pair.receiver.status()?;
     ensure!(
@@ -77,29 +88,87 @@ fn the_standby_takes_over_and_a_fresh_one_attaches() -> Result<()> {
     );
     ensure!(status["incarnation"]["number"] == 2, "{status}");
 
+    let at = pair.directory.path();
+    let tls = at.join("tls").to_string_lossy().into_owned();
+    let names = ["--host", "cvp2", "--standby-for", "node1", "--ip", "127.0.0.1"];
+    cvp_ok(&[&["certgen", tls.as_str()], names.as_slice()].concat())?;
     let peer = format!("node1 {}", pair.receiver.p2p());
-    cvp_pair::node::cvp_ok(&[
-        "certgen",
-        &pair.directory.path().join("tls").to_string_lossy(),
-        "--host",
-        "cvp2",
-        "--standby-for",
-        "node1",
-        "--ip",
-        "127.0.0.1",
-    ])?;
-    let root = init_receiver(
-        pair.directory.path(),
-        "cvp2",
-        &peer,
-        pair.receiver.root(),
-        &Setup::default(),
-    )?;
+    let root = init_receiver(at, "cvp2", &peer, pair.receiver.root(), &Setup::default())?;
     let mut fresh = Node::new(root);
     fresh.start()?;
     pair.receiver.wait_normal()?;
-    cvp_pair::pair::wait_durable(&fresh, "global", pair.receiver.rpc().height()?)?;
+    wait_durable(&fresh, "global", pair.receiver.rpc().height()?)?;
     fresh.verify()
+}
+
+fn journal(node: &Node) -> std::path::PathBuf {
+    node.root().join("system/cvp/promotion.journal")
+}
+
+#[test]
+fn what_cannot_be_planned_is_refused_beforehand() -> Result<()> {
+    let mut pair = Pair::start(&Setup::default())?;
+    let (height, block) = loaded(&pair)?;
+    pair.lose_provider()?;
+    // More addresses than a journal takes: nothing but the plan of the promotion minds.
+    let file = pair.receiver.root().join("configuration/dynamic.toml");
+    let good = std::fs::read_to_string(&file)?;
+    let mut dynamic: toml_edit::DocumentMut = good.parse()?;
+    let many: toml_edit::Array = (1..=65).map(|port| format!("node1 127.0.0.1:{port}")).collect();
+    dynamic["cvp"]["remote"] = many.into();
+    std::fs::write(&file, dynamic.to_string())?;
+    let (code, report) = pair.receiver.json(&["upgrade", "--dry-run"])?;
+    ensure!(code == 6 && verdict(&report, "plan") == "fail", "{code} {report}");
+    ensure!(steps(&report) == [("fence", "failed")], "{report}");
+    let (code, report) = pair.receiver.json(&["upgrade"])?;
+    ensure!(code == 4 && verdict(&report, "plan") == "fail", "{code} {report}");
+    ensure!(
+        steps(&report).is_empty() && !journal(&pair.receiver).exists(),
+        "{report}"
+    );
+    // A file that cannot be read is a failed check too.
+    std::fs::write(&file, "no toml at all")?;
+    let (code, report) = pair.receiver.json(&["upgrade", "--dry-run"])?;
+    ensure!(
+        code == 6 && verdict(&report, "config-valid") == "fail" && verdict(&report, "plan") == "fail",
+        "{code} {report}"
+    );
+    std::fs::write(&file, good)?;
+    ensure!(pair.receiver.status()?["role"] == "receiver");
+    let (code, report) = pair.receiver.json(&["upgrade"])?;
+    ensure!(code == 0, "{code} {report}");
+    goes_on(&pair.receiver, height, &block)
+}
+
+#[test]
+fn a_step_that_failed_is_gone_on_with() -> Result<()> {
+    let mut pair = Pair::start(&Setup::default())?;
+    let (height, block) = loaded(&pair)?;
+    pair.lose_provider()?;
+    // After a start the tip is read from the disk; spoilt there, the take-over block has nothing to follow.
+    pair.receiver.stop()?;
+    pair.receiver.start()?;
+    let record = crate::takeover::find_record(pair.receiver.root(), height)?;
+    let file = std::fs::File::options().read(true).write(true).open(&record.segment)?;
+    let mut first = [0];
+    file.read_exact_at(&mut first, record.offset)?;
+    file.write_all_at(&[first[0] ^ 1], record.offset)?;
+    let (code, report) = pair.receiver.json(&["upgrade"])?;
+    ensure!(
+        code == 1 && steps(&report).last() == Some(&("takeover", "failed")),
+        "{code} {report}"
+    );
+    ensure!(report.get("milliseconds").is_none(), "{report}");
+    let (code, report) = pair.receiver.json(&["upgrade", "--dry-run"])?;
+    let left = all_in("planned")[4..].to_vec();
+    ensure!(
+        code == 0 && steps(&report) == left,
+        "a dry run only lists what is left: {code} {report}"
+    );
+    file.write_all_at(&first, record.offset)?;
+    let (code, report) = pair.receiver.json(&["upgrade"])?;
+    ensure!(code == 0 && steps(&report) == all_in("resumed")[4..], "{code} {report}");
+    goes_on(&pair.receiver, height, &block)
 }
 
 #[test]
@@ -109,92 +178,12 @@ fn an_old_provider_that_comes_back_is_fenced() -> Result<()> {
     pair.lose_provider()?;
     ensure!(pair.receiver.json(&["upgrade"])?.0 == 0);
     goes_on(&pair.receiver, height, &block)?;
-    // The first start may be refused its JSON-RPC port before or after the ready line: both are a fenced node.
-    let _ = pair.provider.start();
-    let fenced = pair.provider.root().join("system/cvp/fenced");
-    wait::until("the old provider writes its fence", Duration::from_secs(10), || {
-        Ok(if fenced.exists() {
-            Ok(())
-        } else {
-            Err(pair.provider.log())
-        })
-    })?;
-    let status = pair
-        .provider
-        .wait_status("status says fenced", Duration::from_secs(10), |s| {
-            s["reasons"]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .any(|r| r["code"] == "fenced")
-        })?;
-    ensure!(status["normal"] == false);
-    let own = status["namespaces"][0]["tip"].as_u64();
-    ensure!(own == Some(height), "the fenced node made a block: {status}");
-    wait::until("its JSON-RPC port is closed", Duration::from_secs(10), || {
-        Ok(match std::net::TcpStream::connect(pair.provider.jsonrpc()) {
-            Err(_) => Ok(()),
-            Ok(_) => Err("it accepts".into()),
-        })
-    })
-}
-
-/// Every step of a promotion, as `upgrade` reports them.
-fn steps() -> Result<Vec<String>> {
-    let mut pair = Pair::start(&Setup::default())?;
-    loaded(&pair)?;
-    pair.lose_provider()?;
-    let (code, report) = pair.receiver.json(&["upgrade"])?;
-    ensure!(code == 0, "upgrade: {report}");
-    let ids = report["steps"].as_array().into_iter().flatten();
-    Ok(ids.filter_map(|step| step["id"].as_str().map(str::to_owned)).collect())
-}
-
-#[test]
-fn a_kill_at_every_step_resumes_to_the_same_end() -> Result<()> {
-    let steps = steps()?;
-    ensure!(steps.len() >= 5, "steps: {steps:?}");
-    for step in &steps {
-        for moment in ["before", "after"] {
-            let mut pair = Pair::init(&Setup::default())?;
-            pair.receiver.environment = vec![("CVP_TEST_CRASH_AT".into(), format!("{step}:{moment}"))];
-            pair.provider.start()?;
-            pair.receiver.start()?;
-            pair.provider.wait_normal()?;
-            let (height, block) = loaded(&pair)?;
-            pair.lose_provider()?;
-            let _ = pair.receiver.command(&["upgrade"])?;
-            pair.receiver.wait_end(Duration::from_secs(20))?;
-            pair.receiver.environment.clear();
-            pair.receiver.start()?;
-            if *step == steps[0] && moment == "before" && pair.receiver.status()?["role"] == "receiver" {
-                // Killed before anything was journaled: nothing has begun, so the operator runs it again.
-                let (code, report) = pair.receiver.json(&["upgrade"])?;
-                ensure!(code == 0, "{report}");
-            }
-            let end = pair
-                .receiver
-                .wait_status("the promotion is done", Duration::from_secs(20), |s| {
-                    s["role"] == "provider" && s["hostname"] == "node1" && s["incarnation"]["number"] == 2
-                })?;
-            ensure!(end["fenced"] != true, "{end}");
-            goes_on(&pair.receiver, height, &block)?;
-            // The old provider, started at this moment, makes no block.
-            let _ = pair.provider.start();
-            let status = pair
-                .provider
-                .wait_status("the old provider is fenced", Duration::from_secs(10), |s| {
-                    s["reasons"]
-                        .as_array()
-                        .into_iter()
-                        .flatten()
-                        .any(|r| r["code"] == "fenced")
-                })?;
-            ensure!(
-                status["namespaces"][0]["tip"].as_u64() == Some(height),
-                "{step}:{moment}: {status}"
-            );
-        }
+    for _ in 0..2 {
+        // The second time it knows without asking.
+        pair.provider.start()?;
+        ensure!(fenced(&pair.provider)? == height, "the fenced node made a block");
+        ensure!(pair.provider.root().join("system/cvp/fenced").exists());
+        pair.provider.stop()?;
     }
     Ok(())
 }

@@ -1,0 +1,220 @@
+//! The plan of a promotion, made from the node as it stands, and its rehearsal: core's own promotion with the sink that does nothing. So
+//! whatever keeps a promotion from being planned or journaled refuses it while the receiver still receives.
+
+use std::sync::Arc;
+
+use cvp_core::promotion::{
+    Check, DryRun, Journal, Plan, PlannedNamespace, StepReport, StepState, Verdict, promote, resume,
+};
+use cvp_core::session::{Binding, Lineage, Start};
+use cvp_core::types::{Incarnation, Refusal};
+
+use super::{Ground, sink, survey};
+
+/// Id of the check that a rehearsal adds to core's.
+const ID: &str = "plan";
+
+/// What a rehearsal found.
+pub(super) struct Rehearsal {
+    pub(super) check: Check,
+    /// The steps as the promotion would take them.
+    pub(super) steps: Vec<StepReport>,
+}
+
+/// Goes through the whole promotion without doing anything.
+pub(super) fn rehearse(journal: &Journal, plan: &Result<Plan, Refusal>) -> Rehearsal {
+    let plan = match plan {
+        Ok(plan) => plan.clone(),
+        Err(refusal) => {
+            return Rehearsal {
+                check: refused(refusal),
+                steps: Vec::new(),
+            };
+        }
+    };
+    let steps = promote(&mut journal.clone(), plan, &mut DryRun);
+    let failed = steps.iter().find_map(|report| match &report.state {
+        StepState::Failed(refusal) => Some(refused(refusal)),
+        StepState::Done | StepState::Resumed => None,
+    });
+    let ids: Vec<&str> = steps.iter().map(|report| report.step.id()).collect();
+    let check = failed.unwrap_or_else(|| Check {
+        id: ID,
+        verdict: Verdict::Pass,
+        message: format!("every step can be planned: {}", ids.join(", ")),
+        hint: String::new(),
+    });
+    Rehearsal { check, steps }
+}
+
+/// The steps that are left of a promotion under way.
+pub(super) fn rehearse_rest(journal: &Journal) -> Vec<StepReport> {
+    resume(&mut journal.clone(), &mut DryRun)
+}
+
+/// The check of a promotion that cannot be planned.
+pub(super) fn refused(refusal: &Refusal) -> Check {
+    let hint = match refusal.hint.as_str() {
+        "" => "correct the cause and repeat `cvp upgrade --dry-run`; nothing was changed",
+        hint => hint,
+    };
+    Check {
+        id: ID,
+        verdict: Verdict::Fail,
+        message: refusal.text.clone(),
+        hint: hint.to_owned(),
+    }
+}
+
+/// The provider's incarnations and the new one, which begins above what is durable here.
+pub(super) fn lineage_of(binding: &Binding, plan: &Plan) -> Result<Lineage, Refusal> {
+    let starts = plan.namespaces.iter().map(|ns| Start {
+        namespace: ns.name.clone(),
+        first: ns.durable.height + 1,
+        parent: ns.durable.hash,
+    });
+    binding.lineage.extended(plan.new, starts.collect()).map_err(|error| {
+        Refusal::new(
+            "lineage",
+            error.to_string(),
+            "this node has heard of a later incarnation: clear it",
+        )
+    })
+}
+
+impl Ground {
+    /// [`Ground::plan`] on a thread that may wait for the disk.
+    pub(super) async fn plan_off_thread(self: &Arc<Self>) -> Result<Plan, Refusal> {
+        let ground = Arc::clone(self);
+        match tokio::task::spawn_blocking(move || ground.plan()).await {
+            Ok(planned) => planned,
+            Err(error) => Err(Refusal::new("internal", error.to_string(), "see the log of this node")),
+        }
+    }
+
+    /// The plan for what this node holds durably now.
+    fn plan(&self) -> Result<Plan, Refusal> {
+        let binding = self.files.binding().map_err(|error| error.refusal())?;
+        let binding = binding.ok_or_else(|| {
+            Refusal::new(
+                "not-bound",
+                "this node is bound to no provider",
+                "see the check backup-complete",
+            )
+        })?;
+        for chain in self.chains.all() {
+            chain.ledger().sync().map_err(|error| error.refusal())?;
+        }
+        let plan = self.draft(&binding)?;
+        lineage_of(&binding, &plan)?;
+        Ok(plan)
+    }
+
+    fn draft(&self, binding: &Binding) -> Result<Plan, Refusal> {
+        let section = self.files.provider_self().map_err(|error| error.refusal())?;
+        let section = section.unwrap_or_default();
+        let old = binding.lineage.current().ok_or_else(|| {
+            Refusal::new(
+                "no-incarnation",
+                "the provider never told its incarnation",
+                "let this node attach once more",
+            )
+        })?;
+        let loaded = self.root.load().map_err(|failure| sink::refusal_of(&failure))?;
+        let mut namespaces = Vec::new();
+        for bound in &binding.namespaces {
+            let chain = self.chains.get(bound.namespace.as_str()).ok_or_else(|| {
+                Refusal::new(
+                    "not-running",
+                    format!("namespace {} is not open", bound.namespace),
+                    "see the log of this node",
+                )
+            })?;
+            namespaces.push(PlannedNamespace {
+                role: survey::provider_role(&section, &bound.namespace),
+                durable: chain.ledger().tips().durable,
+                name: bound.namespace.clone(),
+            });
+        }
+        let remotes = (self.remotes)()?;
+        Ok(Plan {
+            node_id: binding.node_id,
+            hostname: binding.hostname.clone(),
+            own_hostname: loaded.config.dynamic.hostname,
+            old,
+            new: Incarnation {
+                number: old.number + 1,
+                id: rand::random(),
+            },
+            old_addresses: remotes
+                .iter()
+                .map(|remote| format!("{} {}", remote.hostname, remote.address))
+                .collect(),
+            namespaces,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cvp_core::promotion::{Entry, Step, next_step};
+    use cvp_core::types::{Digest, Hostname, Namespace, NodeId, NodeRole, Position};
+
+    use super::*;
+
+    fn plan() -> Plan {
+        Plan {
+            node_id: NodeId([1; 16]),
+            hostname: Hostname::new("node1").unwrap(),
+            own_hostname: Hostname::new("cvp").unwrap(),
+            old: Incarnation { number: 1, id: [1; 16] },
+            new: Incarnation { number: 2, id: [2; 16] },
+            old_addresses: vec!["node1 127.0.0.1:50011".to_owned()],
+            namespaces: vec![PlannedNamespace {
+                name: Namespace::new("global").unwrap(),
+                role: NodeRole::Vp,
+                durable: Position {
+                    height: 7,
+                    hash: Digest::of(b"tip"),
+                },
+            }],
+        }
+    }
+
+    #[test]
+    fn a_rehearsal_takes_every_step_and_writes_nothing() {
+        let journal = Journal::empty();
+        let found = rehearse(&journal, &Ok(plan()));
+        assert_eq!(found.check.verdict, Verdict::Pass);
+        let steps: Vec<Step> = found.steps.iter().map(|report| report.step).collect();
+        assert_eq!(steps, Step::ALL);
+        assert_eq!(journal, Journal::empty());
+    }
+
+    #[test]
+    fn what_the_journal_cannot_hold_refuses_the_promotion_beforehand() {
+        let mut too_many = plan();
+        too_many.old_addresses = vec!["node1 127.0.0.1:1".to_owned(); 65];
+        let found = rehearse(&Journal::empty(), &Ok(too_many));
+        assert_eq!((found.check.id, found.check.verdict), ("plan", Verdict::Fail));
+        assert!(found.check.message.contains("addresses"), "{}", found.check.message);
+        let refusal = Refusal::new("no-incarnation", "never told", "attach once more");
+        let found = rehearse(&Journal::empty(), &Err(refusal));
+        assert_eq!(found.check.verdict, Verdict::Fail);
+        assert_eq!(
+            (found.check.message.as_str(), found.check.hint.as_str()),
+            ("never told", "attach once more")
+        );
+    }
+
+    #[test]
+    fn of_a_promotion_under_way_the_rest_is_left() {
+        let mut journal = Journal::empty();
+        let entry = Entry::Begin(plan());
+        let append = journal.append(&entry).unwrap();
+        journal.appended(entry, &append);
+        let rest: Vec<Step> = rehearse_rest(&journal).iter().map(|report| report.step).collect();
+        assert_eq!(rest, Step::ALL[1..]);
+        assert_eq!(next_step(&journal), Some(Step::Identity));
+    }
+}

@@ -1,0 +1,187 @@
+//! What else an operator has at hand: the shell, a status that is watched, a pair without TLS, the page of metrics, certificates that end.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use cvp_pair::node::{Node, binary, cvp_ok};
+use cvp_pair::pair::{Pair, Setup};
+use cvp_pair::rpc::Rpc;
+use cvp_pair::signer::{ec, send_many};
+use serde_json::Value;
+
+/// Types `lines` into `cvp shell`, through a pipe.
+fn shell(node: &Node, lines: &str) -> Result<Output> {
+    let mut process = Command::new(binary()?)
+        .arg("--root")
+        .arg(node.root())
+        .arg("shell")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let mut input = process.stdin.take().context("no stdin")?;
+    input.write_all(lines.as_bytes())?;
+    drop(input);
+    Ok(process.wait_with_output()?)
+}
+
+#[test]
+fn the_shell_takes_the_documented_lines_from_a_pipe() -> Result<()> {
+    let mut pair = Pair::start(&Setup::default())?;
+    let output = shell(
+        &pair.provider,
+        "cvp status\n\nno such line\nnamespace list\nexit\nstatus\n",
+    )?;
+    let (out, err) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    ensure!(
+        out.starts_with("cvp is normal\n") && out.ends_with("\nglobal\n"),
+        "{output:?}"
+    );
+    ensure!(err.lines().count() == 1 && err.starts_with("Error: "), "{output:?}");
+    ensure!(output.status.code() == Some(0), "the last line was good: {output:?}");
+    let output = shell(&pair.provider, "namespace list\nstart\n")?;
+    ensure!(
+        output.status.code() == Some(2),
+        "a node cannot be started in the shell: {output:?}"
+    );
+    let help = shell(&pair.receiver, "help\n")?;
+    ensure!(String::from_utf8_lossy(&help.stdout).contains("upgrade"), "{help:?}");
+    pair.receiver.stop()?;
+    let output = shell(&pair.receiver, "status\n")?;
+    ensure!(output.status.code() == Some(3), "no node answers there: {output:?}");
+    Ok(())
+}
+
+#[test]
+fn a_watched_status_comes_every_second() -> Result<()> {
+    let pair = Pair::start(&Setup::default())?;
+    let mut process = Command::new(binary()?)
+        .arg("--root")
+        .arg(pair.receiver.root())
+        .args(["--json", "status", "--watch"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let stdout = process.stdout.take().context("no stdout")?;
+    let mut lines = BufReader::new(stdout).lines();
+    let mut next = || -> Result<Value> { Ok(serde_json::from_str(&lines.next().context("it ended")??)?) };
+    let seen = (|| {
+        let first = next()?;
+        let began = Instant::now();
+        let height = send_many(&pair.provider.rpc(), &ec()?, 1).and_then(|_| pair.provider.rpc().height())?;
+        loop {
+            let view = next()?;
+            if cvp_pair::pair::durable(&view, "global") >= Some(height) {
+                return Ok((first, view, began.elapsed()));
+            }
+            ensure!(
+                began.elapsed() < Duration::from_secs(15),
+                "it does not show {height}: {view}"
+            );
+        }
+    })();
+    process.kill()?;
+    process.wait()?;
+    let (first, last, took) = seen?;
+    ensure!(first["role"] == "receiver" && last["normal"] == true, "{first} {last}");
+    ensure!(took > Duration::from_millis(500), "two lines within {took:?}");
+    Ok(())
+}
+
+#[test]
+fn a_pair_without_tls_works_and_says_so() -> Result<()> {
+    let mut pair = Pair::start(&Setup {
+        insecure: true,
+        ..Setup::default()
+    })?;
+    for node in [&pair.provider, &pair.receiver] {
+        let status = node.wait_normal()?;
+        ensure!(status["peer"]["tls"] == false, "{status}");
+        let text = node.command(&["status"])?;
+        ensure!(
+            String::from_utf8_lossy(&text.stdout).contains(", plain, since"),
+            "{text:?}"
+        );
+    }
+    send_many(&pair.provider.rpc(), &ec()?, 5)?;
+    let height = pair.provider.rpc().height()?;
+    pair.wait_durable("global", height)?;
+    pair.lose_provider()?;
+    let (code, report) = pair.receiver.json(&["upgrade"])?;
+    ensure!(code == 0, "{report}");
+    send_many(&pair.receiver.rpc(), &ec()?, 1)?;
+    pair.receiver.verify()
+}
+
+#[test]
+fn the_page_of_metrics_counts() -> Result<()> {
+    let pair = Pair::start(&Setup::default())?;
+    send_many(&pair.provider.rpc(), &ec()?, 3)?;
+    let _ = pair.provider.rpc().answer("no_suchMethod", serde_json::json!([]))?;
+    let status = pair.provider.status()?;
+    let address = status["metrics"].as_str().context("status names no page")?;
+    let page = Rpc::page(&format!("http://{address}/metrics"))?;
+    let value = |name: &str| -> Result<f64> {
+        let line = page.lines().find(|line| line.starts_with(name));
+        let line = line.with_context(|| format!("no {name} in\n{page}"))?;
+        let (_, number) = line.rsplit_once(' ').context("no value")?;
+        Ok(number.parse()?)
+    };
+    let height = pair.provider.rpc().height()? as f64;
+    ensure!(value("blocks_made{namespace=\"global\"}")? == height, "{page}");
+    ensure!(value("transactions_committed{namespace=\"global\"}")? == 3.0, "{page}");
+    ensure!(value("transactions_submitted{namespace=\"global\"}")? == 3.0, "{page}");
+    ensure!(value("applied_height{namespace=\"global\"}")? == height, "{page}");
+    ensure!(value("rpc_errors{")? >= 1.0, "{page}");
+    ensure!(page.contains("# TYPE commits_waited_on_link counter"), "{page}");
+    Ok(())
+}
+
+fn said<'a>(status: &'a Value, list: &str, begins: &str) -> Option<&'a str> {
+    let entries = status[list].as_array().into_iter().flatten();
+    let mut texts = entries
+        .filter(|entry| entry["code"] == "certificate-expires")
+        .filter_map(|entry| entry["message"].as_str());
+    texts.find(|text| text.starts_with(begins))
+}
+
+#[test]
+fn a_certificate_that_ends_soon_is_warned_of_on_both_ends() -> Result<()> {
+    let mut pair = Pair::init(&Setup::default())?;
+    short_lived(pair.directory.path(), pair.provider.root(), 9)?;
+    pair.provider.start()?;
+    pair.receiver.start()?;
+    let status = pair.provider.wait_normal()?;
+    ensure!(said(&status, "warnings", "this node's").is_some(), "{status}");
+    let status = pair.receiver.wait_normal()?;
+    ensure!(said(&status, "warnings", "the peer's").is_some(), "{status}");
+    ensure!(said(&status, "warnings", "this node's").is_none(), "{status}");
+    ensure!(status["reasons"] == serde_json::json!([]), "{status}");
+    Ok(())
+}
+
+/// Gives the provider another certificate of the same CA.
+fn short_lived(at: &Path, root: &Path, days: u32) -> Result<()> {
+    let (tls, days) = (at.join("tls"), days.to_string());
+    let directory = tls.to_string_lossy().into_owned();
+    cvp_ok(&[
+        "certgen",
+        &directory,
+        "--host",
+        "node1",
+        "--ip",
+        "127.0.0.1",
+        "--days",
+        &days,
+    ])?;
+    for file in ["tls_peer.cert", "tls_peer.priv"] {
+        std::fs::copy(tls.join("node1").join(file), root.join("tls").join(file))?;
+    }
+    Ok(())
+}
