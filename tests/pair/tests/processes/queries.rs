@@ -236,7 +236,7 @@ fn of_chain() -> Vec<Ask> {
         refused("contract_getCreateTimeByCName", json!(["no.contract"]), -32001),
         ask("did_getChainID", json!([])),
         ask("mq_getAllQueueNames", json!([])),
-        refused("tx_noSuchMethod", json!([]), -32601),
+        refused("tx_getNothing", json!([]), -32601),
     ]
 }
 
