@@ -33,7 +33,8 @@ impl Fleet {
     pub(super) fn start(&self, config: &NodeConfig, role: Role) -> Result<(), Failure> {
         let mut started = HashMap::new();
         for (namespace, ns) in &config.namespaces {
-            let handle = self.runtime.start(namespace, role, &ns.fixed.strategy(KIND));
+            let choice = ns.fixed.strategy(KIND);
+            let handle = self.runtime.start(namespace, role, &choice, ns.fixed.trace_bytes);
             let handle = handle.map_err(|fault| {
                 let what = format!("namespace {namespace}: {}", fault.text);
                 Failure::failed("no-strategy", what, "raise the limit of threads")

@@ -3,10 +3,12 @@
 mod commands;
 mod hostile;
 mod isolation;
+mod plugins;
 mod queries;
 mod refusals;
 mod restarts;
 mod sdk;
 mod stall;
 mod strategies;
+mod traces;
 mod upgrade;

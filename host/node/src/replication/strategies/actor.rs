@@ -1,7 +1,5 @@
 //! The actor behind a handle: one loop that takes a command, decides which component may run, and calls it.
 
-use std::fs::File;
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -20,6 +18,7 @@ use cvp_core::types::strategy::{Fault, Role};
 use cvp_core::types::{Millis, Namespace};
 use cvp_strategy::{Component, Instance, Plugin, Stamp};
 
+use super::recording::{Recorder, Recording};
 use super::{Counters, Strategies, StrategyState, id_of, settings_json};
 
 /// How often files are looked at and restarts are tried while no call comes.
@@ -48,7 +47,7 @@ struct Loaded {
 struct Running {
     instance: Instance,
     embedded: bool,
-    trace: Option<File>,
+    trace: Option<Recording>,
 }
 
 pub struct Actor {
@@ -69,7 +68,7 @@ pub struct Actor {
     default_not_before: Millis,
     view: Option<View>,
     stored: Vec<u8>,
-    traces: u64,
+    recorder: Option<Recorder>,
 }
 
 impl Actor {
@@ -78,6 +77,7 @@ impl Actor {
         namespace: &Namespace,
         role: Role,
         choice: &StrategyChoice,
+        recorder: Option<Recorder>,
         counters: Arc<Counters>,
     ) -> (Self, watch::Receiver<StrategyState>) {
         let (state, watched) = watch::channel(StrategyState {
@@ -104,7 +104,7 @@ impl Actor {
             default_not_before: 0,
             view: None,
             stored: Vec::new(),
-            traces: 0,
+            recorder,
         };
         actor.load();
         actor.publish();
@@ -276,15 +276,8 @@ impl Actor {
         let nanos = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.counters.calls.fetch_add(1, Ordering::Relaxed);
         self.counters.nanos.fetch_add(nanos, Ordering::Relaxed);
-        if let (Some(file), Some(events)) = (&mut running.trace, told) {
-            let call = Call {
-                events,
-                answer: answer.clone(),
-            };
-            if let Err(error) = file.write_all(&call.encode()) {
-                tracing::warn!(namespace = %self.namespace, %error, "write the strategy's trace");
-                running.trace = None;
-            }
+        if let Some(events) = told {
+            self.record(&mut running, events, &answer);
         }
         if answer.is_ok() {
             self.running = Some(running);
@@ -292,7 +285,7 @@ impl Actor {
         answer
     }
 
-    fn open(&mut self, embedded: bool) -> Result<Running, Fault> {
+    fn open(&self, embedded: bool) -> Result<Running, Fault> {
         if embedded && self.now() < self.default_not_before {
             return Err(Fault::new(
                 "restarting",
@@ -311,29 +304,44 @@ impl Actor {
             "{}".to_owned()
         };
         let instance = component.open(self.role, self.namespace.as_str(), &settings)?;
+        let trace = self.open_trace(component, settings);
         Ok(Running {
             instance,
             embedded,
-            trace: self.open_trace(settings),
+            trace,
         })
     }
 
-    fn open_trace(&mut self, settings: String) -> Option<File> {
-        let directory = self.shared.traces.as_ref()?;
-        self.traces += 1;
-        let name = format!("{}-{}-{}.trace", self.namespace, self.role.as_str(), self.traces);
+    fn open_trace(&self, component: &Component, settings: String) -> Option<Recording> {
+        let recorder = self.recorder.as_ref()?;
         let opening = Opening {
             role: self.role,
             namespace: self.namespace.to_string(),
             settings,
+            id: component.descriptor().id.clone(),
+            version: component.descriptor().version.clone(),
+            sha256: component.sha256(),
         };
-        let written = File::create(directory.join(name)).and_then(|mut file| {
-            file.write_all(&opening.encode())?;
-            Ok(file)
-        });
-        written
+        recorder
+            .open(&opening)
             .inspect_err(|error| tracing::warn!(namespace = %self.namespace, %error, "open a trace file"))
             .ok()
+    }
+
+    fn record(&self, running: &mut Running, events: Vec<Event>, answer: &Result<Vec<Action>, Fault>) {
+        let Some(trace) = &mut running.trace else { return };
+        let call = Call {
+            events,
+            answer: answer.clone(),
+        };
+        match trace.add(&call) {
+            Ok(true) => return,
+            Ok(false) => {
+                tracing::info!(namespace = %self.namespace, "end a strategy's trace: it has its share of strategy.trace")
+            }
+            Err(error) => tracing::warn!(namespace = %self.namespace, %error, "write a strategy's trace"),
+        }
+        running.trace = None;
     }
 
     fn on_fault(&mut self, embedded: bool, fault: &Fault) {
