@@ -50,12 +50,12 @@ impl Fleet {
         self.handles.lock().clone()
     }
 
-    /// What runs in a namespace: the handshake compares it.
-    pub(super) fn running(&self, namespace: &Namespace) -> StrategyId {
+    /// What a namespace offers to run: the handshake compares it.
+    pub(super) fn offered(&self, namespace: &Namespace) -> StrategyId {
         let handles = self.handles.lock();
         handles
             .get(namespace)
-            .map_or_else(|| self.runtime.embedded(), |handle| handle.state().running)
+            .map_or_else(|| self.runtime.embedded(), |handle| handle.state().offered)
     }
 
     /// The answer of `plugin list`.

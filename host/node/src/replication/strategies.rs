@@ -48,6 +48,8 @@ pub struct Strategies {
 pub struct StrategyState {
     /// What runs now: the embedded default while the configured one does not.
     pub running: StrategyId,
+    /// What runs when the other end has the same and no fault is in the way: the configured one, once it was loaded.
+    pub offered: StrategyId,
     /// What the configuration names.
     pub configured: String,
     /// How the configured one is.
@@ -178,6 +180,11 @@ impl StrategyHandle {
     /// Runs the embedded default whatever is configured (the two ends differ), or the configured one again.
     pub fn use_default(&self, embedded: bool) -> Result<(), Fault> {
         self.order(Command::UseDefault(embedded))
+    }
+
+    /// The other end left what both ran, for `theirs`: if that is what ran here before, this end goes back to it as well.
+    pub fn left_for(&self, theirs: StrategyId) -> Result<(), Fault> {
+        self.order(Command::LeftFor(theirs))
     }
 
     /// Forgives all faults and loads the configured strategy's files again.

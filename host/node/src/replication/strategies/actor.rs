@@ -10,6 +10,7 @@ use tokio::sync::{oneshot, watch};
 
 use cvp_core::config::StrategyChoice;
 use cvp_core::replication::StrategyRun;
+use cvp_core::session::StrategyId;
 use cvp_core::strategy::Strategy as _;
 use cvp_core::strategy::judge::{Judge, Standing};
 use cvp_core::strategy::trace::{Call, Opening};
@@ -33,6 +34,7 @@ pub enum Command {
         reply: oneshot::Sender<Result<Vec<Action>, Fault>>,
     },
     UseDefault(bool),
+    LeftFor(StrategyId),
     Reset,
 }
 
@@ -82,6 +84,7 @@ impl Actor {
     ) -> (Self, watch::Receiver<StrategyState>) {
         let (state, watched) = watch::channel(StrategyState {
             running: shared.embedded(),
+            offered: shared.embedded(),
             configured: choice.id.clone(),
             run: StrategyRun::Running,
             faults: 0,
@@ -125,6 +128,7 @@ impl Actor {
                     self.forced_default = embedded;
                     self.publish();
                 }
+                Ok(Command::LeftFor(theirs)) => self.on_left_for(&theirs),
                 Ok(Command::Reset) => {
                     self.judge.reset();
                     self.load();
@@ -354,20 +358,39 @@ impl Actor {
             }
             return;
         }
-        let early = self.loaded.as_mut().filter(|it| now < it.since + EARLY_MS);
-        if let Some(loaded) = early
-            && let Some(previous) = loaded.previous.take()
-        {
-            tracing::warn!(namespace = %self.namespace, id = %self.choice.id, %fault,
-                version = %previous.descriptor().version, "roll back to the strategy before");
-            loaded.component = previous;
-            self.problem = format!("the new file faulted and was rolled back: {fault}");
-        } else {
+        if !self.roll_back(&format!("the new file faulted and was rolled back: {fault}"), |_| true) {
             self.problem = fault.to_string();
             let standing = self.judge.on_fault(now).as_str();
             tracing::warn!(namespace = %self.namespace, id = %self.choice.id, %fault, standing, "run strategy");
         }
         self.publish();
+    }
+
+    /// Both ends change together: where a new file was rolled back, it is on both.
+    fn on_left_for(&mut self, theirs: &StrategyId) {
+        if self.roll_back(
+            "the new file was rolled back, for it was on the other end",
+            |previous| id_of(previous) == *theirs,
+        ) {
+            self.publish();
+        }
+    }
+
+    /// Goes back to what the new file replaced, if that was a short while ago and is what is `wanted`.
+    fn roll_back(&mut self, problem: &str, wanted: impl Fn(&Component) -> bool) -> bool {
+        let now = self.now();
+        let Some(loaded) = self.loaded.as_mut().filter(|it| now < it.since + EARLY_MS) else {
+            return false;
+        };
+        let Some(previous) = loaded.previous.take_if(|previous| wanted(previous)) else {
+            return false;
+        };
+        tracing::warn!(namespace = %self.namespace, id = %self.choice.id, problem,
+            version = %previous.descriptor().version, "roll back to the strategy before");
+        loaded.component = previous;
+        self.problem = problem.to_owned();
+        self.running = None;
+        true
     }
 
     fn publish(&self) {
@@ -378,6 +401,11 @@ impl Actor {
         let unloaded = self.choice.id != "default" && self.loaded.is_none();
         let next = StrategyState {
             running: id_of(component),
+            offered: id_of(
+                self.loaded
+                    .as_ref()
+                    .map_or(&self.shared.default, |loaded| &loaded.component),
+            ),
             configured: self.choice.id.clone(),
             run: match self.judge.standing() {
                 _ if unloaded => StrategyRun::Quarantined,
