@@ -19,6 +19,13 @@ const MODES: [&str; 9] = [
     "open-loop",
 ];
 
+/// As the manifest beside the component must say it.
+const VERSION: &str = if cfg!(any(feature = "second", feature = "broken")) {
+    "0.2.0"
+} else {
+    env!("CARGO_PKG_VERSION")
+};
+
 /// Says pause, or misbehaves as its settings say.
 pub struct Pauser {
     mode: String,
@@ -45,7 +52,7 @@ impl ChainSync for Pauser {
         Descriptor {
             id: "pauser".into(),
             kind: KIND.into(),
-            version: env!("CARGO_PKG_VERSION").into(),
+            version: VERSION.into(),
             settings_schema: r#"{"type":"object","properties":{"mode":{"type":"string","default":"pause"}}}"#.into(),
             extra: Vec::new(),
         }
@@ -68,6 +75,10 @@ impl ChainSync for Pauser {
             Event::Opened { view, .. } | Event::Progress(view) => view.role == Role::Receiver,
             _ => false,
         });
+        assert!(
+            !cfg!(feature = "broken") || !events.iter().any(|event| matches!(event, Event::Tick(_))),
+            "broken on purpose"
+        );
         match self.mode.as_str() {
             "loop" => forever(),
             "trap" => panic!("the example strategy was told to trap"),

@@ -134,6 +134,30 @@ fn no_member_swallows_those_behind_it() {
     assert!(Request::from_json(&params).is_err(), "a version is digits and dots");
 }
 
+/// Who asks for a trial run must not move value; the member is not signed, so it is all that tells the two apart.
+#[test]
+fn a_simulation_is_refused_and_never_run_as_the_real_thing() {
+    let vector = vectors().find(|v| v["valid"] == true).expect("listed");
+    let mut params = vector["params"][0].clone();
+    for (asked, answer) in [
+        (Value::from(true), "simulation is not supported yet"),
+        ("true".into(), "simulate must be true or false"),
+        (1.into(), "simulate must be true or false"),
+    ] {
+        params["simulate"] = asked;
+        let refused = Request::from_json(&params).expect_err("a simulation");
+        assert_eq!((refused.code, refused.message.as_str()), (-32602, answer));
+    }
+    let object = params.as_object_mut().expect("an object");
+    object.remove("simulate");
+    object.insert("SIMULATE".into(), true.into());
+    assert!(Request::from_json(&params).is_err(), "names are matched in any case");
+    for none in [Value::Null, false.into()] {
+        params["SIMULATE"] = none;
+        Request::from_json(&params).expect("no simulation is asked for");
+    }
+}
+
 /// Only the JavaScript SDK has the defect, and it signs gas members at every version: elsewhere the list must be read as written.
 #[test]
 fn index_ids_of_other_clients_cannot_be_exchanged() {

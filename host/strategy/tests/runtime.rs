@@ -95,12 +95,16 @@ fn a_recorded_trace_replays_the_same_in_both_worlds() {
             role,
             namespace: "global".into(),
             settings: "{}".into(),
+            id: default_component().descriptor().id.clone(),
+            version: default_component().descriptor().version.clone(),
+            sha256: default_component().sha256(),
         };
-        let mut recorder = trace::Recorder::new(&opening, wasm(role).unwrap(), 1 << 20);
+        let (mut bytes, mut told) = (opening.encode(), wasm(role).unwrap());
         for events in contract::script(role) {
-            recorder.handle(events).unwrap();
+            let answer = told.handle(events.clone());
+            bytes.extend(trace::Call { events, answer }.encode());
         }
-        let (again, calls) = trace::read(recorder.trace()).unwrap();
+        let (again, calls) = trace::read(&bytes).unwrap();
         assert_eq!(again, opening);
         assert_eq!(calls.len(), contract::script(role).len());
         trace::replay(&calls, &mut native(role).unwrap()).unwrap();

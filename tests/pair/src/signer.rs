@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
+use cvp_core::chain::Kind;
 use cvp_core::chain::sign::{Signer, Transfer};
 use serde_json::{Value, json};
 
@@ -14,6 +15,9 @@ use crate::wait;
 
 /// Where the tests send value to.
 pub const RECEIVER: [u8; 20] = [0x78; 20];
+
+/// The built-in contract that keeps the chain id.
+const CHAIN_ID_CONTRACT: [u8; 20] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 6];
 
 static NEXT_NONCE: AtomicU64 = AtomicU64::new(1);
 
@@ -52,18 +56,36 @@ pub fn now() -> u64 {
 
 /// A signed TRANSFER of now, with a nonce never used before in this process.
 pub fn transfer(signer: &Signer, value: u64, extra: &str) -> Value {
-    signer.transfer(&Transfer {
-        to: RECEIVER,
+    transaction(signer, Kind::Transfer, &[], RECEIVER, value, extra)
+}
+
+/// As [`transfer`], of any kind, with a payload and to anybody.
+pub fn transaction(signer: &Signer, kind: Kind, payload: &[u8], to: [u8; 20], value: u64, extra: &str) -> Value {
+    let transfer = Transfer {
+        to,
         value,
         extra,
         timestamp: now(),
         nonce: NEXT_NONCE.fetch_add(1, Ordering::Relaxed),
-    })
+    };
+    signer.transaction(kind, payload, &transfer)
+}
+
+/// The call of the built-in contract with which users of the SDKs set up a chain.
+pub fn set_chain_id(signer: &Signer, id: &str) -> Value {
+    let part = |text: &str| [&(text.len() as u32).to_be_bytes()[..], text.as_bytes()].concat();
+    let payload = [part("SetChainID"), 1_u32.to_be_bytes().to_vec(), part(id)].concat();
+    transaction(signer, Kind::Bvm, &payload, CHAIN_ID_CONTRACT, 0, "")
 }
 
 /// Sends `params` and answers the transaction hash.
 pub fn send(rpc: &Rpc, params: Value) -> Result<String> {
-    let hash = rpc.call("tx_sendTransaction", json!([params]))?;
+    send_by(rpc, "tx_sendTransaction", params)
+}
+
+/// Sends `params` by one of the methods that take a transaction.
+pub fn send_by(rpc: &Rpc, method: &str, params: Value) -> Result<String> {
+    let hash = rpc.call(method, json!([params]))?;
     Ok(hash.as_str().context("the answer is not a hash")?.to_owned())
 }
 
@@ -75,6 +97,18 @@ pub fn settled(rpc: &Rpc, hash: &str) -> Result<Value> {
             Err(answer.to_string())
         } else {
             Ok(answer)
+        })
+    })
+}
+
+/// Waits until the node shows `height` to its clients.
+pub fn wait_shown(rpc: &Rpc, height: u64, within: Duration) -> Result<()> {
+    wait::until(&format!("height {height} is shown"), within, || {
+        let shown = rpc.height()?;
+        Ok(if shown >= height {
+            Ok(())
+        } else {
+            Err(format!("height {shown}"))
         })
     })
 }

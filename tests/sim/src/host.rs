@@ -116,7 +116,11 @@ impl World {
             }
             Action::NoticeTaken { address, claim } => self.check_notice_taken(&address, &claim),
             Action::Attached { .. } => self.check_attached(node),
-            Action::Acknowledged { .. } | Action::UseDefault { .. } | Action::Log { .. } | Action::Metric { .. } => {}
+            Action::Acknowledged { .. }
+            | Action::UseDefault { .. }
+            | Action::StrategyLeft { .. }
+            | Action::Log { .. }
+            | Action::Metric { .. } => {}
         }
     }
 

@@ -100,8 +100,6 @@ pub struct Request {
     pub gas: Option<Gas>,
     /// Participant, seldom.
     pub participant: Option<Participant>,
-    /// Whether only a simulation is asked for.
-    pub simulate: bool,
     /// Flag, public key where the kind has one, signature.
     pub signature: Vec<u8>,
 }
@@ -169,16 +167,6 @@ impl<'a> Members<'a> {
     }
 }
 
-/// An address as clients spell it: 40 hex digits, with or without 0x, any case.
-pub fn parse_address(text: &str) -> Option<Address> {
-    let digits = text
-        .strip_prefix("0x")
-        .or_else(|| text.strip_prefix("0X"))
-        .unwrap_or(text);
-    let bytes = hex::decode(digits).ok()?;
-    bytes.try_into().ok().map(Address)
-}
-
 impl Request {
     /// Reads the one parameter object of tx_sendTransaction and its relatives.
     pub fn from_json(params: &Value) -> Result<Self, BadRequest> {
@@ -186,6 +174,7 @@ impl Request {
             .as_object()
             .ok_or_else(|| BadRequest::new("a transaction object is expected"))?;
         let members = Members::new(object);
+        no_simulation(&members)?;
         let from = members
             .address("from")?
             .ok_or_else(|| BadRequest::new("from is missing"))?;
@@ -221,7 +210,6 @@ impl Request {
             cname: contract_name(members.text(&["cname"])?)?,
             gas: gas(&members)?,
             participant: participant(&members)?,
-            simulate: members.get(&["simulate"]).and_then(Value::as_bool).unwrap_or(false),
             signature: members.bytes(&["signature"], SIGNATURE_BYTES_MAX)?,
         };
         if request.signature.is_empty() {
@@ -244,6 +232,15 @@ impl Request {
             })
             .collect();
         Value::Array(items).to_string()
+    }
+}
+
+/// A client that asks for a trial run must never get the real thing.
+fn no_simulation(members: &Members<'_>) -> Result<(), BadRequest> {
+    match members.get(&["simulate"]) {
+        None | Some(Value::Bool(false)) => Ok(()),
+        Some(Value::Bool(true)) => Err(BadRequest::new("simulation is not supported yet")),
+        Some(_) => Err(BadRequest::new("simulate must be true or false")),
     }
 }
 

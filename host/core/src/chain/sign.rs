@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use sha3::Keccak256;
 
+use super::Kind;
 use crate::types::UnixNanos;
 
 /// Identity that SM2 signatures of the platform hash in.
@@ -85,18 +86,33 @@ impl Signer {
 
     /// The one member of `params` of a signed TRANSFER.
     pub fn transfer(&self, transfer: &Transfer<'_>) -> Value {
+        self.transaction(Kind::Transfer, &[], transfer)
+    }
+
+    /// As [`Signer::transfer`], of any kind and with a payload: an EVM-typed transfer, a call of a built-in contract.
+    pub fn transaction(&self, kind: Kind, payload: &[u8], transfer: &Transfer<'_>) -> Value {
         let expiration = transfer.timestamp + EXPIRES_AFTER_NANOS;
         let from = format!("0x{}", hex::encode(self.address));
         let to = format!("0x{}", hex::encode(transfer.to));
+        let payload = if payload.is_empty() {
+            "0x0".to_owned()
+        } else {
+            format!("0x{}", hex::encode(payload))
+        };
         let text = format!(
-            "from={from}&to={to}&value=0x{:x}&payload=0x0&timestamp=0x{:x}&nonce=0x{:x}&opcode=0&extra={}&vmtype=TRANSFER&version=3.0\
+            "from={from}&to={to}&value=0x{:x}&payload={payload}&timestamp=0x{:x}&nonce=0x{:x}&opcode=0&extra={}&vmtype={}&version=3.0\
              &extraid=&cname=&price=0x0&gasLimit=0x{GAS_LIMIT:x}&expirationTimestamp=0x{expiration:x}&initiator=&withholding=",
-            transfer.value, transfer.timestamp, transfer.nonce, transfer.extra
+            transfer.value,
+            transfer.timestamp,
+            transfer.nonce,
+            transfer.extra,
+            kind.as_str()
         );
         json!({
-            "from": from, "to": to, "timestamp": transfer.timestamp, "nonce": transfer.nonce, "type": "TRANSFER", "opCode": 0,
-            "value": transfer.value, "extra": transfer.extra, "simulate": false, "signature": hex::encode(self.sign(text.as_bytes())),
-            "gasPrice": 0, "gasLimit": GAS_LIMIT, "expirationTimestamp": expiration, "version": "3.0",
+            "from": from, "to": to, "timestamp": transfer.timestamp, "nonce": transfer.nonce, "type": kind.as_str(), "opCode": 0,
+            "value": transfer.value, "payload": payload, "extra": transfer.extra, "simulate": false,
+            "signature": hex::encode(self.sign(text.as_bytes())), "gasPrice": 0, "gasLimit": GAS_LIMIT,
+            "expirationTimestamp": expiration, "version": "3.0",
         })
     }
 

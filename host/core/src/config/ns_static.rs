@@ -71,6 +71,8 @@ pub struct NsStatic {
     pub keep_blocks: u64,
     /// `strategy.<kind>`.
     pub strategies: BTreeMap<String, StrategyChoice>,
+    /// `strategy.trace`: bytes of strategies' traces kept; 0 records none.
+    pub trace_bytes: u64,
 }
 
 impl NsStatic {
@@ -99,6 +101,7 @@ impl NsStatic {
             backfill: keys.flag("sync.backfill", true),
             keep_blocks: keys.number("ledger.keep_blocks", 0, 0, i64::MAX as u64),
             strategies: read_strategies(keys),
+            trace_bytes: keys.bytes(TRACE, 0, 0, 1 << 40),
         }
     }
 
@@ -107,6 +110,9 @@ impl NsStatic {
         self.strategies.get(kind).cloned().unwrap_or_default()
     }
 }
+
+/// Stands beside the kinds, and is none.
+const TRACE: &str = "strategy.trace";
 
 fn read_strategies(keys: &mut Keys) -> BTreeMap<String, StrategyChoice> {
     let mut out = BTreeMap::new();
@@ -121,7 +127,7 @@ fn read_strategies(keys: &mut Keys) -> BTreeMap<String, StrategyChoice> {
         );
         return out;
     };
-    for (kind, value) in kinds {
+    for (kind, value) in kinds.into_iter().filter(|(kind, _)| kind != "trace") {
         match read_strategy(&value) {
             Ok(choice) => {
                 out.insert(kind, choice);
@@ -176,6 +182,16 @@ mod tests {
         assert_eq!(read.strategy("chain-sync").id, "pause");
         assert_eq!(read.strategy("chain-sync").settings.trim(), "window = 4");
         assert_eq!(read.strategy("mq-sync").id, "default");
+    }
+
+    #[test]
+    fn traces_stand_beside_the_kinds_and_are_off_by_default() {
+        assert_eq!(read("").0.trace_bytes, 0);
+        let (on, problems) = read("[strategy]\ntrace = \"64mb\"\n[strategy.chain-sync]\nid = \"pause\"\n");
+        assert!(problems.is_empty(), "{problems:?}");
+        assert_eq!((on.trace_bytes, on.strategies.len()), (64 << 20, 1));
+        assert_eq!(on.strategy("chain-sync").id, "pause");
+        assert_eq!(read("[strategy]\ntrace = true\n").1.len(), 1);
     }
 
     #[test]

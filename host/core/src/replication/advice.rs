@@ -373,6 +373,15 @@ impl Pair {
         self.compare_strategies(index);
     }
 
+    /// The hello says what this end offers, not that it faulted too often.
+    pub(super) fn announce_quarantine(&mut self, index: usize) {
+        let Some(lane) = self.lanes.get(index) else { return };
+        if lane.advisor.run == StrategyRun::Quarantined {
+            let frame = state_frame(lane);
+            self.send_session(frame);
+        }
+    }
+
     /// The other end's strategy, or its state, changed.
     pub(super) fn on_peer_strategy(&mut self, index: usize, payload: &[u8]) {
         let mut input = crate::types::Reader::new(payload);
@@ -380,16 +389,25 @@ impl Pair {
             return;
         };
         let Some(lane) = self.lanes.get_mut(index) else { return };
-        lane.advisor.theirs = Some(id);
-        lane.advisor.theirs_quarantined = quarantined;
+        let advisor = &mut lane.advisor;
+        let left = advisor.theirs.as_ref() == Some(&advisor.ours) && id != advisor.ours;
+        advisor.theirs = Some(id.clone());
+        advisor.theirs_quarantined = quarantined;
+        if left {
+            let ns = lane.setup.namespace.clone();
+            self.out.push(Action::StrategyLeft { ns, theirs: id });
+        }
         self.compare_strategies(index);
     }
 
-    /// Both ends run the same strategy, or both the embedded default.
+    /// Both ends run the same strategy, or both the embedded default. What they offer is compared, not what runs at the moment: an end
+    /// that runs the default for the other's sake would else be taken for one that offers it.
     pub(super) fn compare_strategies(&mut self, index: usize) {
         let Some(lane) = self.lanes.get_mut(index) else { return };
-        let Some(theirs) = &lane.advisor.theirs else { return };
-        let differ = *theirs != lane.advisor.ours || lane.advisor.theirs_quarantined;
+        let advisor = &lane.advisor;
+        let Some(theirs) = &advisor.theirs else { return };
+        let quarantined = advisor.theirs_quarantined || advisor.run == StrategyRun::Quarantined;
+        let differ = *theirs != advisor.ours || quarantined;
         if differ == lane.advisor.defaulted {
             return;
         }

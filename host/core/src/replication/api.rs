@@ -269,7 +269,7 @@ pub enum Event {
     StrategyState {
         /// Namespace.
         ns: Namespace,
-        /// What runs.
+        /// What this end offers: what it runs when the other end agrees and no fault is in the way.
         id: StrategyId,
         /// How it is.
         run: StrategyRun,
@@ -381,6 +381,13 @@ pub enum Action {
         kind: String,
         /// True: the default.
         embedded: bool,
+    },
+    /// Both ends ran one strategy, and the other end runs this one now. If it went back to the one before, so should this end.
+    StrategyLeft {
+        /// Namespace.
+        ns: Namespace,
+        /// What the other end has.
+        theirs: StrategyId,
     },
     /// Write a control file; answer with `Persisted`.
     Persist {

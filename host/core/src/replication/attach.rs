@@ -414,6 +414,7 @@ impl Pair {
             peer_reasons: Vec::new(),
         });
         for index in 0..self.lanes.len() {
+            self.announce_quarantine(index);
             self.compare_strategies(index);
         }
     }

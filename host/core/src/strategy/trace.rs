@@ -1,11 +1,11 @@
 //! A trace: every call of one strategy instance with what it answered, as bytes; recorded by a node, replayed by anyone.
 //!
-//! Bytes: magic `cvptrac1`, role, namespace, settings; then, for each call, a flag 1, the events, and the actions or the fault. A trace cut
-//! off anywhere replays up to its last whole call.
+//! Bytes: magic `cvptrac1`, then of the instance its role, namespace, settings and component (id, version, sha256); then, for each call, a
+//! flag 1, the events, and the actions or the fault. A trace cut off anywhere replays up to its last whole call.
 
-use super::{ChainSyncStrategy, Strategy, codec};
+use super::{ChainSyncStrategy, codec};
 use crate::types::strategy::chain_sync::{Action, Event};
-use crate::types::strategy::{ACTIONS_MAX, Fault, Role, SETTINGS_BYTES_MAX};
+use crate::types::strategy::{ACTIONS_MAX, Fault, Role, SETTINGS_BYTES_MAX, TEXT_BYTES_MAX};
 use crate::types::{Malformed, Reader, Writer};
 
 const MAGIC: &[u8; 8] = b"cvptrac1";
@@ -22,6 +22,12 @@ pub struct Opening {
     pub namespace: String,
     /// Its settings text.
     pub settings: String,
+    /// Id of its component.
+    pub id: String,
+    /// Version of its component.
+    pub version: String,
+    /// SHA-256 of its component.
+    pub sha256: [u8; 32],
 }
 
 /// One recorded call.
@@ -41,6 +47,9 @@ impl Opening {
         codec::write_role(&mut out, self.role);
         out.text(&self.namespace);
         out.text(&self.settings);
+        out.text(&self.id);
+        out.text(&self.version);
+        out.raw(&self.sha256);
         out.into_bytes()
     }
 }
@@ -99,6 +108,9 @@ pub fn read(bytes: &[u8]) -> Result<(Opening, Vec<Call>), Malformed> {
         role: codec::read_role(&mut input)?,
         namespace: input.text(64)?.to_owned(),
         settings: input.text(SETTINGS_BYTES_MAX)?.to_owned(),
+        id: input.text(TEXT_BYTES_MAX)?.to_owned(),
+        version: input.text(TEXT_BYTES_MAX)?.to_owned(),
+        sha256: input.array()?,
     };
     let mut calls = Vec::new();
     while let Ok(call) = Call::read(&mut input) {
@@ -119,52 +131,6 @@ pub fn replay(calls: &[Call], strategy: &mut ChainSyncStrategy) -> Result<(), St
         }
     }
     Ok(())
-}
-
-/// A strategy that records every call of the one it wraps; the trace grows until it is taken or full.
-pub struct Recorder {
-    inner: ChainSyncStrategy,
-    bytes: Vec<u8>,
-    bytes_max: usize,
-}
-
-impl Recorder {
-    /// Records `inner`, opened as said, into at most `bytes_max` bytes; then it stops recording, not working.
-    pub fn new(opening: &Opening, inner: ChainSyncStrategy, bytes_max: usize) -> Self {
-        Self {
-            inner,
-            bytes: opening.encode(),
-            bytes_max,
-        }
-    }
-
-    /// The trace so far.
-    pub fn trace(&self) -> &[u8] {
-        &self.bytes
-    }
-}
-
-impl Strategy for Recorder {
-    type Event = Event;
-    type Action = Action;
-
-    fn handle(&mut self, events: Vec<Event>) -> Result<Vec<Action>, Fault> {
-        if self.bytes.len() >= self.bytes_max {
-            return self.inner.handle(events);
-        }
-        let answer = self.inner.handle(events.clone());
-        let call = Call {
-            events,
-            answer: answer.clone(),
-        }
-        .encode();
-        if self.bytes.len() + call.len() <= self.bytes_max {
-            self.bytes.extend_from_slice(&call);
-        } else {
-            self.bytes_max = 0;
-        }
-        answer
-    }
 }
 
 #[cfg(test)]
@@ -195,6 +161,9 @@ mod tests {
             role: Role::Receiver,
             namespace: "global".into(),
             settings: "{}".into(),
+            id: "default".into(),
+            version: "1.0.0".into(),
+            sha256: [7; 32],
         };
         let mut bytes = opening.encode();
         let head = bytes.len();

@@ -33,7 +33,8 @@ impl Fleet {
     pub(super) fn start(&self, config: &NodeConfig, role: Role) -> Result<(), Failure> {
         let mut started = HashMap::new();
         for (namespace, ns) in &config.namespaces {
-            let handle = self.runtime.start(namespace, role, &ns.fixed.strategy(KIND));
+            let choice = ns.fixed.strategy(KIND);
+            let handle = self.runtime.start(namespace, role, &choice, ns.fixed.trace_bytes);
             let handle = handle.map_err(|fault| {
                 let what = format!("namespace {namespace}: {}", fault.text);
                 Failure::failed("no-strategy", what, "raise the limit of threads")
@@ -49,12 +50,12 @@ impl Fleet {
         self.handles.lock().clone()
     }
 
-    /// What runs in a namespace: the handshake compares it.
-    pub(super) fn running(&self, namespace: &Namespace) -> StrategyId {
+    /// What a namespace offers to run: the handshake compares it.
+    pub(super) fn offered(&self, namespace: &Namespace) -> StrategyId {
         let handles = self.handles.lock();
         handles
             .get(namespace)
-            .map_or_else(|| self.runtime.embedded(), |handle| handle.state().running)
+            .map_or_else(|| self.runtime.embedded(), |handle| handle.state().offered)
     }
 
     /// The answer of `plugin list`.

@@ -141,6 +141,7 @@ fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
 fn build(root: &Root, config: NodeConfig, files: ControlFiles, chains: &ChainSet) -> Result<Arc<Node>, Failure> {
     let tls: SharedTls = ports::load_tls(root, &config)?;
     let cache = root.directory().join("system/cache");
+    let traces = root.resolve(&config.system.log.log_dir).join("strategies");
     let runtime = Strategies::new(&cache, &root.plugins()).map_err(|error| {
         let what = format!("the strategies cannot be loaded: {error}");
         Failure::failed("no-strategy", what, "report it: the embedded one always loads")
@@ -153,7 +154,7 @@ fn build(root: &Root, config: NodeConfig, files: ControlFiles, chains: &ChainSet
         chains: chains.clone(),
         files,
         tls,
-        fleet: Fleet::new(runtime),
+        fleet: Fleet::new(runtime.record_into(&traces)),
         replication: parking_lot::Mutex::new(None),
         http: tokio::sync::Mutex::new(None),
         ready: parking_lot::Mutex::default(),

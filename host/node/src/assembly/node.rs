@@ -82,7 +82,7 @@ impl Node {
             config,
             files: &self.files,
             chains: &self.chains,
-            strategy: &|namespace| self.fleet.running(namespace),
+            strategy: &|namespace| self.fleet.offered(namespace),
             listen,
             predecessor,
         };

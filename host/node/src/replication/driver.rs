@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::dialer::{Dialled, describe, dial_for};
+use super::strategies::StrategyHandle;
 use super::worker::{Job, Worker};
 use super::{Environment, Standing, StrategyHandles};
 use crate::link::{Accepted, Connection, Link, LinkEvent};
@@ -262,11 +263,8 @@ impl Driver {
             }
             Action::LookUp { conn, wanted } => self.look_up(conn, wanted),
             Action::Strategy { ns, events } => self.ask_strategy(ns, events),
-            Action::UseDefault { ns, embedded, .. } => {
-                if let Some(Err(fault)) = self.strategies.get(&ns).map(|handle| handle.use_default(embedded)) {
-                    tracing::warn!(namespace = %ns, fault = %fault.text, "switch strategy");
-                }
-            }
+            Action::UseDefault { ns, embedded, .. } => self.order_strategy(&ns, |handle| handle.use_default(embedded)),
+            Action::StrategyLeft { ns, theirs } => self.order_strategy(&ns, |handle| handle.left_for(theirs)),
             Action::Persist { token, what } => {
                 let (files, answers, epoch) = (self.environment.files.clone(), self.inbound.clone(), self.epoch);
                 self.environment.writer.run(move || {
@@ -304,6 +302,12 @@ impl Driver {
             Action::Metric { ns, name, value } => {
                 metrics::gauge!("cvp_strategy", "namespace" => ns.to_string(), "name" => name).set(value as f64);
             }
+        }
+    }
+
+    fn order_strategy(&self, ns: &Namespace, order: impl FnOnce(&StrategyHandle) -> Result<(), Fault>) {
+        if let Some(Err(fault)) = self.strategies.get(ns).map(order) {
+            tracing::warn!(namespace = %ns, fault = %fault.text, "switch strategy");
         }
     }
 

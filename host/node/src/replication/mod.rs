@@ -172,7 +172,7 @@ async fn follow_strategy(ns: Namespace, handle: StrategyHandle, epoch: u64, inbo
         let state = changes.borrow_and_update().clone();
         let event = Event::StrategyState {
             ns: ns.clone(),
-            id: state.running,
+            id: state.offered,
             run: state.run,
             faults: state.faults,
         };

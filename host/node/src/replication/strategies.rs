@@ -4,6 +4,7 @@
 //! [`StrategyHandle::handle`], never a channel. Checks no action: `core::replication` does.
 
 mod actor;
+mod recording;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use cvp_core::types::strategy::{Fault, Role};
 use cvp_strategy::{Component, Instance, LoadError, Runtime};
 
 use actor::{Actor, Command};
+use recording::Recorder;
 
 /// The default strategy of kind chain-sync, built by the build script.
 static CHAIN_SYNC: &[u8] = include_bytes!(env!("CVP_CHAIN_SYNC_WASM"));
@@ -46,6 +48,8 @@ pub struct Strategies {
 pub struct StrategyState {
     /// What runs now: the embedded default while the configured one does not.
     pub running: StrategyId,
+    /// What runs when the other end has the same and no fault is in the way: the configured one, once it was loaded.
+    pub offered: StrategyId,
     /// What the configuration names.
     pub configured: String,
     /// How the configured one is.
@@ -96,7 +100,7 @@ impl Strategies {
         })
     }
 
-    /// Records every instance's calls into a file of its own under `directory` (see `core::strategy::trace`).
+    /// Where traces go, a directory a namespace (see `core::strategy::trace`); [`Strategies::start`] says whether there are any.
     pub fn record_into(mut self, directory: &Path) -> Self {
         self.traces = Some(directory.to_owned());
         self
@@ -116,11 +120,19 @@ impl Strategies {
     }
 
     /// Starts the chain-sync strategy of one namespace. One that cannot be loaded leaves the namespace on the embedded default, with the
-    /// reason in its state. Ends when the last handle is dropped.
-    pub fn start(&self, namespace: &Namespace, role: Role, choice: &StrategyChoice) -> Result<StrategyHandle, Fault> {
+    /// reason in its state. Ends when the last handle is dropped. `trace_bytes` of what it does are recorded; 0: nothing is.
+    pub fn start(
+        &self,
+        namespace: &Namespace,
+        role: Role,
+        choice: &StrategyChoice,
+        trace_bytes: u64,
+    ) -> Result<StrategyHandle, Fault> {
         let (commands, queue) = mpsc::sync_channel(QUEUE_MAX);
         let counters = Arc::new(Counters::default());
-        let (actor, state) = Actor::new(self.clone(), namespace, role, choice, Arc::clone(&counters));
+        let traces = self.traces.as_ref().filter(|_| trace_bytes > 0);
+        let recorder = traces.map(|directory| Recorder::new(directory.join(namespace.as_str()), trace_bytes));
+        let (actor, state) = Actor::new(self.clone(), namespace, role, choice, recorder, Arc::clone(&counters));
         std::thread::Builder::new()
             .name(format!("strategy-{namespace}"))
             .spawn(move || actor.run(&queue))
@@ -168,6 +180,11 @@ impl StrategyHandle {
     /// Runs the embedded default whatever is configured (the two ends differ), or the configured one again.
     pub fn use_default(&self, embedded: bool) -> Result<(), Fault> {
         self.order(Command::UseDefault(embedded))
+    }
+
+    /// The other end left what both ran, for `theirs`: if that is what ran here before, this end goes back to it as well.
+    pub fn left_for(&self, theirs: StrategyId) -> Result<(), Fault> {
+        self.order(Command::LeftFor(theirs))
     }
 
     /// Forgives all faults and loads the configured strategy's files again.

@@ -48,7 +48,7 @@ async fn end(role: Role, remotes: Vec<Remote>) -> End {
         id: "default".into(),
         settings: "{}".into(),
     };
-    let handle = strategies.start(&ns, role, &choice).unwrap();
+    let handle = strategies.start(&ns, role, &choice, 0).unwrap();
     let (send, accepted) = mpsc::channel(8);
     let listener = Listener::bind("127.0.0.1:0", None, send).await.unwrap();
     let setup = Setup {

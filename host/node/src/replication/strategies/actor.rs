@@ -1,7 +1,5 @@
 //! The actor behind a handle: one loop that takes a command, decides which component may run, and calls it.
 
-use std::fs::File;
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,6 +10,7 @@ use tokio::sync::{oneshot, watch};
 
 use cvp_core::config::StrategyChoice;
 use cvp_core::replication::StrategyRun;
+use cvp_core::session::StrategyId;
 use cvp_core::strategy::Strategy as _;
 use cvp_core::strategy::judge::{Judge, Standing};
 use cvp_core::strategy::trace::{Call, Opening};
@@ -20,6 +19,7 @@ use cvp_core::types::strategy::{Fault, Role};
 use cvp_core::types::{Millis, Namespace};
 use cvp_strategy::{Component, Instance, Plugin, Stamp};
 
+use super::recording::{Recorder, Recording};
 use super::{Counters, Strategies, StrategyState, id_of, settings_json};
 
 /// How often files are looked at and restarts are tried while no call comes.
@@ -34,6 +34,7 @@ pub enum Command {
         reply: oneshot::Sender<Result<Vec<Action>, Fault>>,
     },
     UseDefault(bool),
+    LeftFor(StrategyId),
     Reset,
 }
 
@@ -48,7 +49,7 @@ struct Loaded {
 struct Running {
     instance: Instance,
     embedded: bool,
-    trace: Option<File>,
+    trace: Option<Recording>,
 }
 
 pub struct Actor {
@@ -69,7 +70,7 @@ pub struct Actor {
     default_not_before: Millis,
     view: Option<View>,
     stored: Vec<u8>,
-    traces: u64,
+    recorder: Option<Recorder>,
 }
 
 impl Actor {
@@ -78,10 +79,12 @@ impl Actor {
         namespace: &Namespace,
         role: Role,
         choice: &StrategyChoice,
+        recorder: Option<Recorder>,
         counters: Arc<Counters>,
     ) -> (Self, watch::Receiver<StrategyState>) {
         let (state, watched) = watch::channel(StrategyState {
             running: shared.embedded(),
+            offered: shared.embedded(),
             configured: choice.id.clone(),
             run: StrategyRun::Running,
             faults: 0,
@@ -104,7 +107,7 @@ impl Actor {
             default_not_before: 0,
             view: None,
             stored: Vec::new(),
-            traces: 0,
+            recorder,
         };
         actor.load();
         actor.publish();
@@ -125,6 +128,7 @@ impl Actor {
                     self.forced_default = embedded;
                     self.publish();
                 }
+                Ok(Command::LeftFor(theirs)) => self.on_left_for(&theirs),
                 Ok(Command::Reset) => {
                     self.judge.reset();
                     self.load();
@@ -276,15 +280,8 @@ impl Actor {
         let nanos = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.counters.calls.fetch_add(1, Ordering::Relaxed);
         self.counters.nanos.fetch_add(nanos, Ordering::Relaxed);
-        if let (Some(file), Some(events)) = (&mut running.trace, told) {
-            let call = Call {
-                events,
-                answer: answer.clone(),
-            };
-            if let Err(error) = file.write_all(&call.encode()) {
-                tracing::warn!(namespace = %self.namespace, %error, "write the strategy's trace");
-                running.trace = None;
-            }
+        if let Some(events) = told {
+            self.record(&mut running, events, &answer);
         }
         if answer.is_ok() {
             self.running = Some(running);
@@ -292,7 +289,7 @@ impl Actor {
         answer
     }
 
-    fn open(&mut self, embedded: bool) -> Result<Running, Fault> {
+    fn open(&self, embedded: bool) -> Result<Running, Fault> {
         if embedded && self.now() < self.default_not_before {
             return Err(Fault::new(
                 "restarting",
@@ -311,29 +308,44 @@ impl Actor {
             "{}".to_owned()
         };
         let instance = component.open(self.role, self.namespace.as_str(), &settings)?;
+        let trace = self.open_trace(component, settings);
         Ok(Running {
             instance,
             embedded,
-            trace: self.open_trace(settings),
+            trace,
         })
     }
 
-    fn open_trace(&mut self, settings: String) -> Option<File> {
-        let directory = self.shared.traces.as_ref()?;
-        self.traces += 1;
-        let name = format!("{}-{}-{}.trace", self.namespace, self.role.as_str(), self.traces);
+    fn open_trace(&self, component: &Component, settings: String) -> Option<Recording> {
+        let recorder = self.recorder.as_ref()?;
         let opening = Opening {
             role: self.role,
             namespace: self.namespace.to_string(),
             settings,
+            id: component.descriptor().id.clone(),
+            version: component.descriptor().version.clone(),
+            sha256: component.sha256(),
         };
-        let written = File::create(directory.join(name)).and_then(|mut file| {
-            file.write_all(&opening.encode())?;
-            Ok(file)
-        });
-        written
+        recorder
+            .open(&opening)
             .inspect_err(|error| tracing::warn!(namespace = %self.namespace, %error, "open a trace file"))
             .ok()
+    }
+
+    fn record(&self, running: &mut Running, events: Vec<Event>, answer: &Result<Vec<Action>, Fault>) {
+        let Some(trace) = &mut running.trace else { return };
+        let call = Call {
+            events,
+            answer: answer.clone(),
+        };
+        match trace.add(&call) {
+            Ok(true) => return,
+            Ok(false) => {
+                tracing::info!(namespace = %self.namespace, "end a strategy's trace: it has its share of strategy.trace")
+            }
+            Err(error) => tracing::warn!(namespace = %self.namespace, %error, "write a strategy's trace"),
+        }
+        running.trace = None;
     }
 
     fn on_fault(&mut self, embedded: bool, fault: &Fault) {
@@ -346,20 +358,39 @@ impl Actor {
             }
             return;
         }
-        let early = self.loaded.as_mut().filter(|it| now < it.since + EARLY_MS);
-        if let Some(loaded) = early
-            && let Some(previous) = loaded.previous.take()
-        {
-            tracing::warn!(namespace = %self.namespace, id = %self.choice.id, %fault,
-                version = %previous.descriptor().version, "roll back to the strategy before");
-            loaded.component = previous;
-            self.problem = format!("the new file faulted and was rolled back: {fault}");
-        } else {
+        if !self.roll_back(&format!("the new file faulted and was rolled back: {fault}"), |_| true) {
             self.problem = fault.to_string();
             let standing = self.judge.on_fault(now).as_str();
             tracing::warn!(namespace = %self.namespace, id = %self.choice.id, %fault, standing, "run strategy");
         }
         self.publish();
+    }
+
+    /// Both ends change together: where a new file was rolled back, it is on both.
+    fn on_left_for(&mut self, theirs: &StrategyId) {
+        if self.roll_back(
+            "the new file was rolled back, for it was on the other end",
+            |previous| id_of(previous) == *theirs,
+        ) {
+            self.publish();
+        }
+    }
+
+    /// Goes back to what the new file replaced, if that was a short while ago and is what is `wanted`.
+    fn roll_back(&mut self, problem: &str, wanted: impl Fn(&Component) -> bool) -> bool {
+        let now = self.now();
+        let Some(loaded) = self.loaded.as_mut().filter(|it| now < it.since + EARLY_MS) else {
+            return false;
+        };
+        let Some(previous) = loaded.previous.take_if(|previous| wanted(previous)) else {
+            return false;
+        };
+        tracing::warn!(namespace = %self.namespace, id = %self.choice.id, problem,
+            version = %previous.descriptor().version, "roll back to the strategy before");
+        loaded.component = previous;
+        self.problem = problem.to_owned();
+        self.running = None;
+        true
     }
 
     fn publish(&self) {
@@ -370,6 +401,11 @@ impl Actor {
         let unloaded = self.choice.id != "default" && self.loaded.is_none();
         let next = StrategyState {
             running: id_of(component),
+            offered: id_of(
+                self.loaded
+                    .as_ref()
+                    .map_or(&self.shared.default, |loaded| &loaded.component),
+            ),
             configured: self.choice.id.clone(),
             run: match self.judge.standing() {
                 _ if unloaded => StrategyRun::Quarantined,

@@ -4,7 +4,8 @@ use super::*;
 use cvp_core::types::strategy::chain_sync::View;
 
 fn strategies(root: &Path) -> Strategies {
-    Strategies::new(&root.join("cache"), &root.join("plugins")).unwrap()
+    let strategies = Strategies::new(&root.join("cache"), &root.join("plugins")).unwrap();
+    strategies.record_into(&root.join("traces"))
 }
 
 fn choice(id: &str, settings: &str) -> StrategyChoice {
@@ -26,10 +27,10 @@ fn view() -> View {
 #[tokio::test]
 async fn the_embedded_default_fetches_and_its_calls_are_counted() {
     let root = tempfile::tempdir().unwrap();
-    let strategies = strategies(root.path()).record_into(root.path());
+    let strategies = strategies(root.path());
     let namespace = Namespace::new("global").unwrap();
     let handle = strategies
-        .start(&namespace, Role::Receiver, &choice("default", ""))
+        .start(&namespace, Role::Receiver, &choice("default", ""), 1 << 20)
         .unwrap();
     // Not opened by the caller: the actor opens it with the view at hand.
     let actions = handle.handle(vec![Event::Progress(view())]).await.unwrap();
@@ -37,8 +38,12 @@ async fn the_embedded_default_fetches_and_its_calls_are_counted() {
     assert_eq!(handle.state().spelling(), "running");
     assert_eq!(handle.cost().calls, 1);
     assert!(handle.cost().nanos > 0);
-    let trace = std::fs::read(root.path().join("global-receiver-1.trace")).unwrap();
-    let (_, calls) = cvp_core::strategy::trace::read(&trace).unwrap();
+    let trace = std::fs::read(root.path().join("traces/global/000001-receiver.trace")).unwrap();
+    let (opening, calls) = cvp_core::strategy::trace::read(&trace).unwrap();
+    assert_eq!(
+        (opening.id.as_str(), opening.sha256),
+        ("default", strategies.embedded().sha256)
+    );
     assert_eq!(calls[0].answer, Ok(actions));
 }
 
@@ -47,13 +52,14 @@ async fn a_missing_plugin_leaves_the_namespace_on_the_default() {
     let root = tempfile::tempdir().unwrap();
     let namespace = Namespace::new("global").unwrap();
     let handle = strategies(root.path())
-        .start(&namespace, Role::Receiver, &choice("absent", ""))
+        .start(&namespace, Role::Receiver, &choice("absent", ""), 0)
         .unwrap();
     assert_eq!(handle.state().spelling(), "quarantined");
     assert_eq!(handle.state().running.id, "default");
     assert!(handle.state().problem.contains("plugin.toml"), "{:?}", handle.state());
     let actions = handle.handle(vec![Event::Tick(view())]).await.unwrap();
     assert!(matches!(actions[..], [Action::Fetch(_)]), "{actions:?}");
+    assert!(!root.path().join("traces").exists(), "nothing is recorded unasked");
 }
 
 #[test]
