@@ -55,7 +55,10 @@ fn wait_listed(node: &Node, what: &str, condition: impl Fn(&Value) -> bool) -> R
 
 #[test]
 fn a_plugin_is_one_namespaces_choice() -> Result<()> {
-    let setup = Setup { namespaces: &["ns1"] };
+    let setup = Setup {
+        namespaces: &["ns1"],
+        ..Setup::default()
+    };
     let pair = pair_with(&setup, "ns1", "pause")?;
     let rpc = pair.provider.rpc();
     let paused = |status: &Value| {

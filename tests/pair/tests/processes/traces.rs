@@ -79,7 +79,10 @@ fn replay(file: &Path, component: &Component, seen: &mut Seen) -> Result<Opening
 
 #[test]
 fn what_nodes_record_replays_to_the_same_actions() -> Result<()> {
-    let mut pair = Pair::init(&Setup { namespaces: &["ns1"] })?;
+    let mut pair = Pair::init(&Setup {
+        namespaces: &["ns1"],
+        ..Setup::default()
+    })?;
     for node in [&pair.provider, &pair.receiver] {
         for namespace in ["global", "ns1"] {
             edit(node.root(), namespace, |strategy| strategy["trace"] = value("8mb"))?;
