@@ -17,7 +17,17 @@ pids=()
 say()  { printf '\n\033[1m== %s\033[0m\n' "$*"; }
 note() { printf '   %s\n' "$*"; }
 run()  { printf '   $ %s\n' "$(shown "$@")"; "$@" 2>&1 | sed 's/^/     /'; }
-shown() { local text="$*"; text=${text//$cvp/cvp}; text=${text//$dir\//}; text=${text//$here\//examples/}; printf '%s' "$text"; }
+# The command as it could be typed in the demonstration's directory.
+shown() {
+  local word text=
+  for word in "$@"; do
+    [[ $word != *" "* ]] || word="\"$word\""
+    text+="${text:+ }$word"
+  done
+  text=${text//$cvp/cvp}
+  text=${text//$dir\//}
+  printf '%s' "${text//$here\//examples/}"
+}
 fail() { printf 'Error: %s; the logs are in %s\n' "$*" "$dir" >&2; exit 1; }
 
 stop_all() {
@@ -80,7 +90,8 @@ sdk load --url "$rpc_node1" --out "$dir/receipts.jsonl" --seconds 30 >"$dir/load
 load=$!
 sleep 3
 printf '   $ kill -9 %s\n' "$pid_node1"
-kill -9 "$pid_node1"
+{ kill -9 "$pid_node1"; wait "$pid_node1"; } 2>/dev/null || true
+pids=("$pid_cvp")
 wait "$load" || true
 note "the load: $(tail -n 1 "$dir/load.out")"
 "$cvp" --root "$dir/cvp" status | sed 's/^/     /' || true

@@ -86,7 +86,7 @@ fn summary(answer: &UpgradeView, dry_run: bool) -> String {
     let mut text = format!("this node serves as {} ({})", serving.hostname, heights.join(", "));
     if let (Some(probes), Some(rest)) = (answer.probe_milliseconds, answer.milliseconds) {
         text.push_str(&format!(
-            "\nnetwork probes {probes:.0} ms, then {rest:.0} ms to the first new block"
+            "\nnetwork probes {probes:.1} ms, then {rest:.1} ms to the first new block"
         ));
     }
     text
@@ -123,7 +123,7 @@ mod tests {
         let text = summary(&answer, false);
         assert_eq!(
             text.lines().last(),
-            Some("network probes 3 ms, then 42 ms to the first new block")
+            Some("network probes 3.2 ms, then 41.7 ms to the first new block")
         );
         answer.checks.clear();
         assert!(summary(&answer, true).starts_with("an upgrade was interrupted"));
