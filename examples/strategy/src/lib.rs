@@ -1,14 +1,15 @@
 //! A third party's chain-sync strategy that only says pause: proof that the host has no span logic of its own.
 //!
 //! With the setting `mode` it misbehaves instead, so that one component serves every test of the limits: `loop`, `trap`, `allocate`,
-//! `nonsense` (a fetch that cannot be), `many` (too many actions), `large` (an oversize store), `fault`, `open-loop` (in the constructor).
+//! `silent` (neither fetches nor pauses), `nonsense` (a fetch that cannot be), `many` (too many actions), `large` (an oversize store), `fault`, `open-loop` (in the constructor).
 
 use cvp_sdk::chain_sync::{Action, ChainSync, Event, Fetch, KIND};
 use cvp_sdk::settings::Settings;
 use cvp_sdk::{ACTIONS_MAX, Descriptor, Fault, Problem, Role, STORE_BYTES_MAX};
 
-const MODES: [&str; 9] = [
+const MODES: [&str; 10] = [
     "pause",
+    "silent",
     "loop",
     "trap",
     "allocate",
@@ -88,6 +89,7 @@ impl ChainSync for Pauser {
                     hoard.push(std::hint::black_box(vec![1_u8; 1 << 20]));
                 }
             }
+            "silent" => Ok(Vec::new()),
             "nonsense" => Ok(vec![Action::Fetch(Fetch {
                 first: u64::MAX,
                 last: 0,

@@ -1,7 +1,7 @@
 //! Small durable files: one helper for every one of them.
 //!
 //! Owns the frame of a binary control file (magic, version, length, digest), the atomic replacement of a file (temporary file, fsync,
-//! rename, fsync of the directory), the exchange of two directories and the lock file of a root. Does not know what the files mean:
+//! rename, fsync of the directory) and the lock file of a root. Does not know what the files mean:
 //! a missing file is `None` here, and whether that is an error is the caller's decision.
 
 use std::fs::{File, OpenOptions};
@@ -9,7 +9,7 @@ use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
+use rustix::fs::{FlockOperation, flock};
 
 /// Largest payload of a control file, bytes: they hold identities, bindings and staged changes, never chain data.
 pub const PAYLOAD_BYTES_MAX: usize = 16 << 20;
@@ -164,14 +164,6 @@ pub fn create_directories(path: &Path) -> Result<(), DurableError> {
     }
 }
 
-/// Exchanges two directories in one step, durably: after a crash both names hold one complete tree each.
-pub fn exchange_directories(left: &Path, right: &Path) -> Result<(), DurableError> {
-    renameat_with(CWD, left, CWD, right, RenameFlags::EXCHANGE)
-        .map_err(|errno| disk("exchange directory", left)(errno.into()))?;
-    sync_directory(&parent_of(left))?;
-    sync_directory(&parent_of(right))
-}
-
 /// Directory of `path`; `.` for a bare name.
 fn parent_of(path: &Path) -> PathBuf {
     match path.parent() {
@@ -294,15 +286,5 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"7\n");
         drop(looking);
         LockFile::acquire(&path).unwrap();
-    }
-
-    #[test]
-    fn directories_are_exchanged_whole() {
-        let dir = tempfile::tempdir().unwrap();
-        let (a, b) = (dir.path().join("a"), dir.path().join("b"));
-        create_directories(&a.join("x")).unwrap();
-        create_directories(&b.join("y/z")).unwrap();
-        exchange_directories(&a, &b).unwrap();
-        assert!(a.join("y/z").is_dir() && b.join("x").is_dir());
     }
 }

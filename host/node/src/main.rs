@@ -2,9 +2,6 @@
 //!
 //! The rooms, top first; a room imports only rooms below it (telemetry is imported by all).
 
-// Rooms land one by one; what the next one will call is not dead.
-#![allow(dead_code, unused_imports)]
-
 mod commands;
 mod bench;
 mod assembly;

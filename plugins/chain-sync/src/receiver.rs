@@ -50,7 +50,7 @@ impl Receiver {
             }
             Event::Progress(view) | Event::Tick(view) => self.on_view(options, &view, actions),
             Event::Stall { view, millis } => self.on_stall(options, &view, millis, actions),
-            // The host refused something: it is asked for again in a second, from a fresh view, not at once.
+            // An action that the host does not know was none that the stream hangs on.
             Event::Fault(_) | Event::Message(_) | Event::Other(..) => {}
         }
     }

@@ -149,7 +149,7 @@ pub enum Event {
     Tick(View),
     /// The other half's `send`.
     Message(Vec<u8>),
-    /// The host refused an action of the last call.
+    /// The host does not know an action of the last call. (A call it knows and refuses ends the instance.)
     Fault(Fault),
     /// An event of a later release: to be ignored.
     Other(String, Vec<u8>),

@@ -116,6 +116,7 @@ impl World {
             }
             Action::NoticeTaken { address, claim } => self.check_notice_taken(&address, &claim),
             Action::Attached { .. } => self.check_attached(node),
+            Action::StrategyFault { ns, .. } => self.reopen_strategy(node, &ns),
             Action::Acknowledged { .. }
             | Action::UseDefault { .. }
             | Action::StrategyLeft { .. }
@@ -155,10 +156,16 @@ impl World {
         self.random.range(0, most)
     }
 
+    fn reopen_strategy(&mut self, node: usize, ns: &Namespace) {
+        let role = self.nodes[node].role;
+        if let Some(store) = self.nodes[node].store(ns) {
+            store.strategy = open_strategy(role, ns).ok();
+        }
+    }
+
     fn advise(&mut self, node: usize, ns: &Namespace, events: Vec<chain_sync::Event>) {
         let lost = self.now < self.nodes[node].advice_lost_until;
         let faulty = lost && self.random.chance(50);
-        let role = self.nodes[node].role;
         let epoch = self.nodes[node].epoch;
         let Some(store) = self.nodes[node].store(ns) else {
             return;
@@ -173,7 +180,7 @@ impl World {
             result = Ok(nonsense());
         }
         if result.is_err() {
-            store.strategy = open_strategy(role, ns).ok();
+            self.reopen_strategy(node, ns);
         }
         let delay = if lost {
             self.random.range(0, 3_000)

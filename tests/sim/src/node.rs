@@ -209,6 +209,7 @@ impl Node {
                 heartbeat_misses: 5,
                 window_bytes_max: WINDOW_BYTES,
                 max_rate: 0,
+                dial_pause_ms_max: 2_000,
             },
             seed: random.draw(),
         }));

@@ -506,7 +506,7 @@ impl World {
             return;
         };
         let trace = self.trace.then(|| format!("{event:?}"));
-        let ready = pair.step(now, event);
+        let ready = pair.step(now * 1000, event);
         if let Some(event) = trace.filter(|event| event != "Tick" || !ready.now.is_empty()) {
             println!("{now} {} {event:.300} => {:.900}", name, format!("{:?}", ready.now));
         }

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use toml::Table;
 
 use super::keys::Keys;
+use super::log::{ModuleLevels, SYSTEM_MODULES, read_modules};
 use crate::types::{Hostname, Namespace};
 
 /// Which end of the pair a node is (`cvp.node_type`).
@@ -55,12 +56,19 @@ pub struct CvpKeys {
     pub heartbeat_ms: u64,
     /// `cvp.heartbeat_misses`: so many silent heartbeats end a session.
     pub heartbeat_misses: u32,
-    /// `cvp.strong_timeout`, milliseconds.
-    pub strong_timeout_ms: u64,
     /// `cvp.max_rate`, bytes a second; 0 is none.
     pub max_rate: u64,
-    /// `cvp.retain_bytes`, bytes a namespace.
-    pub retain_bytes: u64,
+}
+
+/// `log.*`: what the log's files and modules are at the next start.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DynamicLog {
+    /// `log.dump_interval`: a new file begins after it, milliseconds.
+    pub dump_interval_ms: u64,
+    /// `log.max_log_size`: a new file begins beyond it, bytes.
+    pub file_bytes_max: u64,
+    /// `log.module.*`.
+    pub modules: ModuleLevels,
 }
 
 /// One `[[namespace]]`.
@@ -89,6 +97,8 @@ pub struct Dynamic {
     pub namespaces: Vec<NamespaceEntry>,
     /// `cvp.*`.
     pub cvp: CvpKeys,
+    /// `log.*`.
+    pub log: DynamicLog,
 }
 
 impl Dynamic {
@@ -106,6 +116,11 @@ impl Dynamic {
             self_addresses: keys.texts("p2p.ip.self.addrs"),
             namespaces: read_namespaces(keys),
             cvp: read_cvp(keys),
+            log: DynamicLog {
+                dump_interval_ms: keys.duration_ms("log.dump_interval", 86_400_000, 60_000, 31_536_000_000),
+                file_bytes_max: keys.bytes("log.max_log_size", 200 << 20, 64 << 10, 1 << 40),
+                modules: read_modules(keys, &SYSTEM_MODULES),
+            },
         }
     }
 }
@@ -187,15 +202,19 @@ fn read_cvp(keys: &mut Keys) -> CvpKeys {
             ),
         }
     }
+    let strong_timeout_ms = keys.duration_ms("cvp.strong_timeout", 5_000, 100, 600_000);
+    let why = "no change waits for the standby yet";
+    keys.remark_when(strong_timeout_ms != 5_000, "cvp.strong_timeout", why);
+    let retain_bytes = keys.bytes("cvp.retain_bytes", 8 << 30, 0, 1 << 50);
+    let why = "the whole log is kept, however long the standby is away";
+    keys.remark_when(retain_bytes != 8 << 30, "cvp.retain_bytes", why);
     CvpKeys {
         enable: keys.flag("cvp.enable", false),
         node_type,
         remote,
         heartbeat_ms: keys.duration_ms("cvp.heartbeat", 500, 10, 60_000),
         heartbeat_misses: keys.number("cvp.heartbeat_misses", 5, 2, 1_000) as u32,
-        strong_timeout_ms: keys.duration_ms("cvp.strong_timeout", 5_000, 100, 600_000),
         max_rate: keys.bytes("cvp.max_rate", 0, 0, 1 << 50),
-        retain_bytes: keys.bytes("cvp.retain_bytes", 8 << 30, 0, 1 << 50),
     }
 }
 

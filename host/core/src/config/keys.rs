@@ -36,6 +36,7 @@ pub(super) struct Keys {
     table: Table,
     taken: BTreeSet<String>,
     problems: Vec<Problem>,
+    remarks: Vec<Problem>,
 }
 
 impl Keys {
@@ -46,6 +47,7 @@ impl Keys {
             table: Table::new(),
             taken: BTreeSet::new(),
             problems: Vec::new(),
+            remarks: Vec::new(),
         };
         match text.parse::<Table>() {
             Ok(table) => keys.table = table,
@@ -69,9 +71,31 @@ impl Keys {
         });
     }
 
+    /// Names a key that has no effect here, and why.
+    pub(super) fn remark(&mut self, key: &str, why: &str) {
+        self.remarks.push(Problem {
+            file: self.file.clone(),
+            key: key.to_owned(),
+            what: "has no effect in this release".to_owned(),
+            help: why.to_owned(),
+        });
+    }
+
+    /// As [`Keys::remark`], for a key that means something only with a value beside its default.
+    pub(super) fn remark_when(&mut self, asked: bool, key: &str, why: &str) {
+        if asked {
+            self.remark(key, why);
+        }
+    }
+
     /// The raw value of a dotted key.
     pub(super) fn raw(&mut self, key: &str) -> Option<Value> {
         self.taken.insert(key.to_owned());
+        self.peek(key)
+    }
+
+    /// The same, without taking it.
+    pub(super) fn peek(&self, key: &str) -> Option<Value> {
         let mut parts = key.split('.');
         let mut value = self.table.get(parts.next()?)?;
         for part in parts {
@@ -192,17 +216,17 @@ impl Keys {
         }
     }
 
-    /// Problems found, and one warning for each key that nothing took.
+    /// Problems found, and a warning for each key without effect: those remarked, and those that nothing took.
     pub(super) fn finish(self) -> (Vec<Problem>, Vec<Problem>) {
         let mut left = Vec::new();
         untaken(&self.table, "", &self.taken, &mut left);
-        let warnings = left.into_iter().map(|key| Problem {
+        let untaken = left.into_iter().map(|key| Problem {
             file: self.file.clone(),
             key,
             what: "this key has no effect in this node".to_owned(),
             help: "it is kept as it is".to_owned(),
         });
-        (self.problems, warnings.collect())
+        (self.problems, self.remarks.into_iter().chain(untaken).collect())
     }
 }
 

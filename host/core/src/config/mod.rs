@@ -1,11 +1,13 @@
 //! Typed TOML of a node's root: one struct a file, an edit is text in and text out with comments kept.
 //!
 //! Owns the keys we honour, their defaults, their checks and the messages about them. Does not own the disk: the texts come in by
-//! name. Unknown keys are kept and reported as warnings; a key that asks for a protection we do not have stops the start.
+//! name. Unknown keys are kept and reported as warnings, and so is a known key with a value that this release does not act on; a key that
+//! asks for a protection we do not have stops the start.
 
 mod dynamic;
 mod edit;
 mod keys;
+mod log;
 mod ns_dynamic;
 mod ns_genesis;
 mod ns_static;
@@ -13,10 +15,11 @@ mod system;
 mod tree;
 mod units;
 
-pub use dynamic::{CvpKeys, Dynamic, NamespaceEntry, PairRole, Remote};
+pub use dynamic::{CvpKeys, Dynamic, DynamicLog, NamespaceEntry, PairRole, Remote};
 pub use edit::{EditError, Value, edit, get, set_namespace_start};
 pub use keys::Problem;
-pub use ns_dynamic::{Algorithm, NsDynamic, NsNode};
+pub use log::{LogLevel, ModuleLevels, NAMESPACE_MODULES, SYSTEM_MODULES};
+pub use ns_dynamic::NsDynamic;
 pub use ns_genesis::{DEVELOPMENT_MARK, GenesisNode, NsGenesis};
 pub use ns_static::{FlowControl, IndexSwitch, NsStatic, StrategyChoice};
 pub use system::{HttpKeys, LogKeys, MetricsKeys, P2pKeys, System};

@@ -4,29 +4,12 @@ use toml::Table;
 
 use super::dynamic::fallback_hostname;
 use super::keys::Keys;
+use super::log::{ModuleLevels, NAMESPACE_MODULES, read_modules};
 use crate::types::{Hostname, NodeRole};
-
-/// `consensus.algo`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Algorithm {
-    /// One node makes the blocks.
-    Solo,
-}
-
-/// One `[[nodes]]`.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct NsNode {
-    /// `hostname`.
-    pub hostname: Hostname,
-    /// `score`.
-    pub score: u64,
-}
 
 /// The keys of `ns_dynamic.toml` that we honour.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NsDynamic {
-    /// `consensus.algo`.
-    pub algorithm: Algorithm,
     /// `consensus.pool.batch_size`: transactions a block.
     pub batch_size: usize,
     /// `consensus.pool.pool_size`: transactions waiting.
@@ -37,8 +20,8 @@ pub struct NsDynamic {
     pub hostname: Hostname,
     /// `self.type`.
     pub role: NodeRole,
-    /// `[[nodes]]`: the VPs.
-    pub nodes: Vec<NsNode>,
+    /// `log.module.*`.
+    pub log_modules: ModuleLevels,
 }
 
 impl NsDynamic {
@@ -68,47 +51,94 @@ impl NsDynamic {
             keys.problem("self.hostname", error.to_string(), help);
             fallback_hostname()
         });
+        check_nodes(keys);
+        for (key, why) in [
+            ("self.new", "a node joins no running chain yet"),
+            ("self.trustNodes", "a chain has one node that makes blocks"),
+        ] {
+            let asked = keys.flag(key, false);
+            keys.remark_when(asked, key, why);
+        }
+        for key in ["log.dump_interval", "log.max_log_size"] {
+            let set = keys.raw(key).is_some();
+            keys.remark_when(set, key, "one log serves all namespaces: set it in dynamic.toml");
+        }
         Self {
-            algorithm: Algorithm::Solo,
             batch_size: keys.number("consensus.pool.batch_size", 500, 1, 100_000) as usize,
             pool_size: keys.number("consensus.pool.pool_size", 50_000, 1, 10_000_000) as usize,
             n: keys.number("self.n", 1, 0, 10_000),
             hostname,
             role,
-            nodes: read_nodes(keys),
+            log_modules: read_modules(keys, &NAMESPACE_MODULES),
         }
     }
 }
 
-fn read_nodes(keys: &mut Keys) -> Vec<NsNode> {
-    let mut out: Vec<NsNode> = Vec::new();
+/// `[[nodes]]`: the VPs. With SOLO there is nobody to connect to, so that the list is checked and no more.
+fn check_nodes(keys: &mut Keys) {
+    let mut known: Vec<Hostname> = Vec::new();
     for table in keys.tables("nodes") {
-        match read_node(&table) {
-            Ok(node) if out.iter().any(|known| known.hostname == node.hostname) => {
-                let what = format!("{} stands there twice", node.hostname);
+        match check_node(&table) {
+            Ok(hostname) if known.contains(&hostname) => {
+                let what = format!("{hostname} stands there twice");
                 keys.problem("nodes.hostname", what, "remove one of them");
             }
-            Ok(node) => out.push(node),
+            Ok(hostname) => known.push(hostname),
             Err(what) => keys.problem("nodes", what, "write hostname = \"node1\" and score = 10"),
         }
     }
-    out
 }
 
-fn read_node(table: &Table) -> Result<NsNode, String> {
+fn check_node(table: &Table) -> Result<Hostname, String> {
     let name = table
         .get("hostname")
         .and_then(|v| v.as_str())
         .ok_or("an entry has no hostname")?;
-    let score = match table.get("score") {
-        None => 10,
-        Some(score) => score
-            .as_integer()
-            .and_then(|s| u64::try_from(s).ok())
-            .ok_or_else(|| format!("score {score} is not a whole number"))?,
-    };
-    Ok(NsNode {
-        hostname: Hostname::new(name).map_err(|error| error.to_string())?,
-        score,
-    })
+    if let Some(score) = table
+        .get("score")
+        .filter(|score| score.as_integer().is_none_or(|s| s < 0))
+    {
+        return Err(format!("score {score} is not a whole number"));
+    }
+    Hostname::new(name).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> (NsDynamic, usize, Vec<String>) {
+        let mut keys = Keys::parse("global/ns_dynamic.toml", text);
+        let read = NsDynamic::read(&mut keys);
+        let (problems, remarks) = keys.finish();
+        (
+            read,
+            problems.len(),
+            remarks.into_iter().map(|remark| remark.key).collect(),
+        )
+    }
+
+    #[test]
+    fn bad_nodes_are_problems() {
+        for bad in [
+            "[[nodes]]\nscore = 1",
+            "[[nodes]]\nhostname = \"a b\"",
+            "[[nodes]]\nhostname = \"node1\"\nscore = -1",
+            "[[nodes]]\nhostname = \"node1\"\n[[nodes]]\nhostname = \"node1\"",
+            "[consensus]\nalgo = \"RBFT\"",
+        ] {
+            assert_eq!(read(bad).1, 1, "{bad}");
+        }
+        assert_eq!(read("[[nodes]]\nhostname = \"node1\"\nscore = 10").1, 0);
+    }
+
+    #[test]
+    fn what_is_asked_for_and_not_done_is_named() {
+        let quiet = read("[self]\nnew = false\ntrustNodes = false\n[log.module]\nconsensus = \"INFO\"");
+        assert_eq!((quiet.1, quiet.2.len(), quiet.0.log_modules.len()), (0, 0, 1));
+        let (_, problems, remarks) =
+            read("[self]\nnew = true\n[log]\nmax_log_size = \"1gb\"\n[log.module]\nhvm = \"INFO\"");
+        assert_eq!(problems, 0);
+        assert_eq!(remarks, ["self.new", "log.max_log_size", "log.module.hvm"]);
+    }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use toml::Value;
 
 use super::keys::Keys;
+use crate::types::strategy::chain_sync;
 
 /// Which strategy of a kind a namespace runs (`strategy.<kind>`).
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -40,8 +41,6 @@ pub struct FlowControl {
 pub struct IndexSwitch {
     /// `enable`.
     pub enable: bool,
-    /// `dbType`.
-    pub db_type: String,
 }
 
 /// The keys of `ns_static.toml` that we honour.
@@ -51,8 +50,6 @@ pub struct NsStatic {
     pub solo_batch_ms: u64,
     /// `consensus.pool.tolerance_time`: a pending transaction is dropped after it, milliseconds.
     pub pool_tolerance_ms: u64,
-    /// `encryption.root.ca`, relative to `namespaces/<ns>`.
-    pub root_ca_dir: String,
     /// `encryption.ecert.ecert`, relative to `namespaces/<ns>`.
     pub ecert_dir: String,
     /// `duplicate.tx_active_time`: how old a transaction may be, milliseconds.
@@ -63,12 +60,6 @@ pub struct NsStatic {
     pub flow_control: FlowControl,
     /// `database.indexdb.layer1`.
     pub index: IndexSwitch,
-    /// `cvp.backup.path`, relative to `namespaces/<ns>`.
-    pub backup_path: String,
-    /// `sync.backfill`: fetch history behind a snapshot.
-    pub backfill: bool,
-    /// `ledger.keep_blocks`; 0 keeps all.
-    pub keep_blocks: u64,
     /// `strategy.<kind>`.
     pub strategies: BTreeMap<String, StrategyChoice>,
     /// `strategy.trace`: bytes of strategies' traces kept; 0 records none.
@@ -81,10 +72,24 @@ impl NsStatic {
         keys.refuse_when("encryption.TEE.DataEncrypt", "encryption by a TEE");
         keys.refuse_when("auth.enable", "interface permissions");
         keys.refuse_when("send.args.extra.check.enable", "the check of extra data");
+        refuse_encryption(keys);
+        remark_unused(keys);
+        let index = keys.flag("database.indexdb.layer1.enable", false);
+        let why = "the data index is not kept yet";
+        keys.remark_when(index, "database.indexdb.layer1.enable", why);
+        keys.text("database.indexdb.layer1.dbType", "mongodb");
+        let solo_batch_ms = keys.duration_ms("consensus.solo.timeout.batch", 500, 1, 600_000);
+        let pool_tolerance_ms = keys.duration_ms("consensus.pool.tolerance_time", 300_000, 1_000, 86_400_000);
+        if pool_tolerance_ms <= solo_batch_ms {
+            keys.problem(
+                "consensus.pool.tolerance_time",
+                "is not longer than consensus.solo.timeout.batch: no transaction would live to see its block",
+                "make it longer",
+            );
+        }
         Self {
-            solo_batch_ms: keys.duration_ms("consensus.solo.timeout.batch", 500, 1, 600_000),
-            pool_tolerance_ms: keys.duration_ms("consensus.pool.tolerance_time", 300_000, 1_000, 86_400_000),
-            root_ca_dir: keys.text("encryption.root.ca", "certs/CA"),
+            solo_batch_ms,
+            pool_tolerance_ms,
             ecert_dir: keys.text("encryption.ecert.ecert", "certs/certs"),
             tx_active_ms: keys.duration_ms("duplicate.tx_active_time", 86_400_000, 1_000, 31_536_000_000),
             tx_drift_ms: keys.duration_ms("duplicate.tx_drift_time", 300_000, 0, 86_400_000),
@@ -93,13 +98,7 @@ impl NsStatic {
                 capacity: keys.number("rpc.qps.flowCtrl.capacity", 100, 1, 1_000_000),
                 limit: keys.number("rpc.qps.flowCtrl.limit", 2_000, 1, 10_000_000),
             },
-            index: IndexSwitch {
-                enable: keys.flag("database.indexdb.layer1.enable", false),
-                db_type: keys.text("database.indexdb.layer1.dbType", "mongodb"),
-            },
-            backup_path: keys.text("cvp.backup.path", "data/cvp"),
-            backfill: keys.flag("sync.backfill", true),
-            keep_blocks: keys.number("ledger.keep_blocks", 0, 0, i64::MAX as u64),
+            index: IndexSwitch { enable: index },
             strategies: read_strategies(keys),
             trace_bytes: keys.bytes(TRACE, 0, 0, 1 << 40),
         }
@@ -113,6 +112,37 @@ impl NsStatic {
 
 /// Stands beside the kinds, and is none.
 const TRACE: &str = "strategy.trace";
+
+/// Encryption of a database at rest, under each database's own table.
+fn refuse_encryption(keys: &mut Keys) {
+    let Some(Value::Table(databases)) = keys.peek("database") else {
+        return;
+    };
+    for name in databases.keys() {
+        keys.refuse_when(&format!("database.{name}.encrypt"), "encryption of its files");
+    }
+}
+
+/// Keys of later releases: checked now, and named when they ask for something.
+fn remark_unused(keys: &mut Keys) {
+    let root_ca = keys.text("encryption.root.ca", "certs/CA");
+    let why = "certificates of clients and nodes are not checked against it";
+    keys.remark_when(root_ca != "certs/CA", "encryption.root.ca", why);
+    let backup = keys.raw("cvp.backup.path").is_some();
+    keys.remark_when(
+        backup,
+        "cvp.backup.path",
+        "the copy is the namespace's own data directory",
+    );
+    let backfill = keys.flag("sync.backfill", true);
+    keys.remark_when(
+        !backfill,
+        "sync.backfill",
+        "no copy begins from a snapshot yet: all history is fetched",
+    );
+    let keep = keys.number("ledger.keep_blocks", 0, 0, i64::MAX as u64);
+    keys.remark_when(keep != 0, "ledger.keep_blocks", "all history is kept");
+}
 
 fn read_strategies(keys: &mut Keys) -> BTreeMap<String, StrategyChoice> {
     let mut out = BTreeMap::new();
@@ -129,6 +159,9 @@ fn read_strategies(keys: &mut Keys) -> BTreeMap<String, StrategyChoice> {
     };
     for (kind, value) in kinds.into_iter().filter(|(kind, _)| kind != "trace") {
         match read_strategy(&value) {
+            Ok(_) if kind != chain_sync::KIND => {
+                keys.remark(&format!("strategy.{kind}"), "there is no such kind of strategy yet");
+            }
             Ok(choice) => {
                 out.insert(kind, choice);
             }
@@ -200,9 +233,38 @@ mod tests {
             "[encryption.check]\nenableT = true",
             "[encryption.TEE]\nDataEncrypt = true",
             "[auth]\nenable = true",
+            "[database.state]\nencrypt = true",
         ] {
             assert_eq!(read(bad).1.len(), 1, "{bad}");
         }
         assert!(read("[encryption.check]\nenableT = false").1.is_empty());
+        assert!(read("[database.state]\nencrypt = false").1.is_empty());
+    }
+
+    #[test]
+    fn a_pool_that_gives_up_before_its_block_is_due_is_a_problem() {
+        let text = "[consensus.pool]\ntolerance_time = \"2s\"\n[consensus.solo.timeout]\nbatch = \"3s\"";
+        assert_eq!(read(text).1[0].key, "consensus.pool.tolerance_time");
+    }
+
+    #[test]
+    fn what_is_asked_for_and_not_done_is_named() {
+        for (text, key) in [
+            ("[encryption.root]\nca = \"elsewhere\"", "encryption.root.ca"),
+            ("[cvp.backup]\npath = \"data/cvp\"", "cvp.backup.path"),
+            ("[sync]\nbackfill = false", "sync.backfill"),
+            ("[ledger]\nkeep_blocks = 7", "ledger.keep_blocks"),
+            (
+                "[database.indexdb.layer1]\nenable = true",
+                "database.indexdb.layer1.enable",
+            ),
+            ("[strategy.mq-sync]\nid = \"mine\"", "strategy.mq-sync"),
+        ] {
+            let mut keys = Keys::parse("global/ns_static.toml", text);
+            NsStatic::read(&mut keys);
+            let (problems, remarks) = keys.finish();
+            let named: Vec<String> = remarks.into_iter().map(|remark| remark.key).collect();
+            assert!(problems.is_empty() && named == [key], "{text}: {problems:?} {named:?}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! `system.toml`: what belongs to the whole node and is fixed while it runs.
 
 use super::keys::Keys;
+use super::log::{LogLevel, read_level};
 
 /// The keys of `system.toml` that we honour.
 #[derive(Clone, PartialEq, Debug)]
@@ -22,8 +23,8 @@ pub struct LogKeys {
     pub dump_file: bool,
     /// `log.log_dir`, relative to the root.
     pub log_dir: String,
-    /// `log.log_level`: DEBUG, INFO, NOTICE, WARNING, ERROR or CRITICAL.
-    pub log_level: String,
+    /// `log.log_level`.
+    pub log_level: LogLevel,
 }
 
 /// `http.*`.
@@ -33,14 +34,8 @@ pub struct HttpKeys {
     pub address: String,
     /// `http.allowedOrigins`.
     pub allowed_origins: Vec<String>,
-    /// `http.security`: HTTPS, with the three files below.
+    /// `http.security`: HTTPS.
     pub security: bool,
-    /// `http.tlsCA`, relative to the root.
-    pub tls_ca: String,
-    /// `http.tlsCert`, relative to the root.
-    pub tls_cert: String,
-    /// `http.tlsCertPriv`, relative to the root.
-    pub tls_cert_priv: String,
     /// `http.request.max_content_length`, bytes.
     pub body_bytes_max: u64,
     /// `http.request.read_timeout`, milliseconds.
@@ -77,25 +72,16 @@ pub struct MetricsKeys {
     pub port: u16,
 }
 
-/// Log levels as the platform names them.
-const LEVELS: [&str; 6] = ["DEBUG", "INFO", "NOTICE", "WARNING", "ERROR", "CRITICAL"];
+/// Longest time a client gets to send a request's body: one that is slower holds a connection for nothing.
+const READ_TIMEOUT_MS_MAX: u64 = 30_000;
 
 impl System {
     pub(super) fn read(keys: &mut Keys) -> Self {
-        let log_level = keys.text("log.log_level", "NOTICE").to_ascii_uppercase();
-        if !LEVELS.contains(&log_level.as_str()) {
-            let levels = LEVELS.join(", ");
-            keys.problem(
-                "log.log_level",
-                format!("{log_level:?} is no log level"),
-                format!("write one of {levels}"),
-            );
-        }
         let system = Self {
             log: LogKeys {
                 dump_file: keys.flag("log.dump_file", true),
                 log_dir: keys.text("log.log_dir", "./logs"),
-                log_level,
+                log_level: read_level(keys, "log.log_level", LogLevel::Notice),
             },
             http: read_http(keys),
             p2p: read_p2p(keys),
@@ -104,6 +90,9 @@ impl System {
                 port: keys.port("metrics.port", 9001),
             },
         };
+        // A label.
+        keys.text("title", "");
+        keys.refuse_when("audit.level", "an audit trail");
         keys.refuse_when("audit.file.encrypt", "encrypted audit files");
         keys.refuse_when("auth.enable", "interface permissions");
         check_address(keys, "http.address", &system.http.address);
@@ -120,15 +109,22 @@ impl System {
 }
 
 fn read_http(keys: &mut Keys) -> HttpKeys {
+    // The files of http.security, which stops the start: without it they mean nothing.
+    for key in ["http.tlsCA", "http.tlsCert", "http.tlsCertPriv"] {
+        keys.text(key, "");
+    }
+    let read_timeout_ms = keys.duration_ms("http.request.read_timeout", READ_TIMEOUT_MS_MAX, 100, 86_400_000);
+    keys.remark_when(
+        read_timeout_ms > READ_TIMEOUT_MS_MAX,
+        "http.request.read_timeout",
+        "a client gets 30s at most to send a request",
+    );
     HttpKeys {
         address: keys.text("http.address", "127.0.0.1"),
         allowed_origins: keys.texts("http.allowedOrigins"),
         security: keys.flag("http.security", false),
-        tls_ca: keys.text("http.tlsCA", "./tls/tlsca.ca"),
-        tls_cert: keys.text("http.tlsCert", "./tls/tls_peer.cert"),
-        tls_cert_priv: keys.text("http.tlsCertPriv", "./tls/tls_peer.priv"),
         body_bytes_max: keys.bytes("http.request.max_content_length", 100 << 10, 1 << 10, 64 << 20),
-        read_timeout_ms: keys.duration_ms("http.request.read_timeout", 1_000_000, 100, 86_400_000),
+        read_timeout_ms: read_timeout_ms.min(READ_TIMEOUT_MS_MAX),
     }
 }
 
@@ -152,5 +148,42 @@ fn check_address(keys: &mut Keys, key: &str, address: &str) {
             format!("{address:?} is not an IP address"),
             "write an address of this machine such as \"127.0.0.1\", or \"0.0.0.0\" for all",
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> (System, usize, Vec<String>) {
+        let mut keys = Keys::parse("system.toml", text);
+        let system = System::read(&mut keys);
+        let (problems, remarks) = keys.finish();
+        (
+            system,
+            problems.len(),
+            remarks.into_iter().map(|remark| remark.key).collect(),
+        )
+    }
+
+    #[test]
+    fn a_protection_that_we_lack_stops_the_start() {
+        for bad in [
+            "[audit]\nlevel = \"metadata\"",
+            "[audit.file]\nencrypt = true",
+            "[auth]\nenable = true",
+        ] {
+            assert_eq!(read(bad).1, 1, "{bad}");
+        }
+        assert_eq!(read("[audit]\nlevel = \"none\"").1, 0);
+    }
+
+    #[test]
+    fn a_client_never_gets_longer_than_the_longest_time() {
+        let (system, problems, remarks) = read("[http.request]\nread_timeout = \"1000s\"");
+        assert_eq!((system.http.read_timeout_ms, problems), (30_000, 0));
+        assert_eq!(remarks, ["http.request.read_timeout"]);
+        let (system, _, remarks) = read("[http.request]\nread_timeout = \"2s\"\n[http]\ntlsCA = \"x\"");
+        assert_eq!((system.http.read_timeout_ms, remarks.len()), (2_000, 0));
     }
 }

@@ -164,3 +164,55 @@ impl TreeReader<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The configuration that `cvp init` starts from.
+    fn defaults() -> BTreeMap<String, String> {
+        [
+            ("system.toml", include_str!("../../../../configuration/system.toml")),
+            ("dynamic.toml", include_str!("../../../../configuration/dynamic.toml")),
+            (
+                "global/ns_static.toml",
+                include_str!("../../../../configuration/global/ns_static.toml"),
+            ),
+            (
+                "global/ns_dynamic.toml",
+                include_str!("../../../../configuration/global/ns_dynamic.toml"),
+            ),
+            (
+                "global/ns_genesis.toml",
+                include_str!("../../../../configuration/global/ns_genesis.toml"),
+            ),
+        ]
+        .map(|(file, text)| (file.to_owned(), text.to_owned()))
+        .into()
+    }
+
+    #[test]
+    fn our_defaults_load_and_hold_nothing_without_effect() {
+        let loaded = load(&defaults()).unwrap();
+        assert_eq!(loaded.warnings, []);
+    }
+
+    #[test]
+    fn what_our_comments_offer_loads_as_well() {
+        let mut files = defaults();
+        for text in files.values_mut() {
+            *text = text
+                .replace("# [log.module]\n# ", "[log.module]\n")
+                .replace("# [strategy.chain-sync]\n# id", "[strategy.chain-sync]\nid")
+                .replace("# tlsServerHostOverride", "tlsServerHostOverride");
+        }
+        let loaded = load(&files).unwrap();
+        assert_eq!(loaded.warnings, []);
+        let config = loaded.config;
+        assert!(config.dynamic.log.modules.contains_key("cvp"));
+        let ns = &config.namespaces[&Namespace::new("global").unwrap()];
+        assert!(ns.dynamic.log_modules.contains_key("execmgr"));
+        assert_eq!(ns.fixed.strategy("chain-sync").id, "my-strategy");
+        assert!(config.system.p2p.tls_server_host_override.is_some());
+    }
+}

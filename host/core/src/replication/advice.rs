@@ -1,15 +1,16 @@
-//! What strategies are told, and the check of everything they say. Events carry whole views and are coalesced: one call a batch or change
-//! of state, never one a record. A bad action costs a fault event and a count, nothing else.
+//! What strategies are told, and what becomes of what they say. Events carry whole views and are coalesced: one call a batch or change of
+//! state, never one a record. A call that does not pass the check (`scrutiny`) costs its instance what a trap costs; the stream goes on.
 
 use crate::frame::{Frame, Kind};
 use crate::session::StrategyId;
 use crate::types::strategy::chain_sync::{Action as Advice, Event as Told, Fetch, View};
 use crate::types::strategy::{self, Fault, Role};
-use crate::types::{Height, Millis, Refusal, Writer};
+use crate::types::{Millis, Refusal, Writer};
 
 use super::api::{Action, ControlFile, StrategyRun};
-use super::lane::{Lane, STALL_MS};
+use super::lane::{Calling, Lane, STALL_MS};
 use super::pair::Pair;
+use super::scrutiny::Ground;
 
 /// Least time between two calls that only tell of progress.
 const PROGRESS_MS: Millis = 10;
@@ -82,6 +83,9 @@ impl Pair {
         if lane.peer.is_none() || lane.halt.is_some() || lane.store.is_some() || advisor.calling.is_some() {
             return;
         }
+        if self.now < advisor.quiet_until {
+            return;
+        }
         let tick = self.now.saturating_sub(advisor.ticked_at) >= TICK_MS;
         let progress = advisor.owes_progress && self.now.saturating_sub(advisor.called_at) >= PROGRESS_MS;
         let waiting = !advisor.messages.is_empty() || !advisor.answers.is_empty();
@@ -95,6 +99,7 @@ impl Pair {
         let Some(lane) = self.lanes.get(index) else { return };
         let view = self.view(lane);
         let advisor = &lane.advisor;
+        let stall = advisor.owes_stall && !advisor.owes_opened;
         let mut events = Vec::new();
         if advisor.owes_opened {
             events.push(Told::Opened {
@@ -118,7 +123,11 @@ impl Pair {
         events.extend(advisor.messages.drain(..).map(Told::Message));
         events.extend(advisor.answers.drain(..).map(Told::Fault));
         (advisor.owes_opened, advisor.owes_progress, advisor.owes_stall) = (false, false, false);
-        advisor.calling = Some((self.now, told));
+        advisor.calling = Some(Calling {
+            since: self.now,
+            told,
+            stall,
+        });
         advisor.called_at = self.now;
         if tick {
             advisor.ticked_at = self.now;
@@ -131,141 +140,103 @@ impl Pair {
 
     /// A strategy answered.
     pub(super) fn on_strategy(&mut self, index: usize, result: Result<Vec<Advice>, Fault>) {
+        let (now, role) = (self.now, self.setup.role);
+        let window_bytes_max = self.setup.limits.window_bytes_max;
         let Some(lane) = self.lanes.get_mut(index) else { return };
-        let told = lane.advisor.calling.take().map_or(lane.local.height, |(_, told)| told);
-        let actions = match result {
-            Ok(actions) => actions,
-            Err(_) => {
-                // The host's actor restarts it, or runs the default; either way it knows nothing yet.
-                lane.advisor.faults += 1;
-                lane.advisor.owes_opened = lane.peer.is_some();
-                lane.advisor.ticked_at = self.now;
-                return;
-            }
+        let call = lane.advisor.calling.take();
+        let Ok(actions) = result else {
+            // The host's actor has dealt with the instance.
+            lane.advisor.on_fault(lane.peer.is_some(), now);
+            return;
         };
         if lane.peer.is_none() {
             return;
         }
-        if actions.len() > strategy::ACTIONS_MAX {
-            let text = format!("{} actions, at most {} a call", actions.len(), strategy::ACTIONS_MAX);
-            return self.answer(index, Fault::new("too-many-actions", text));
+        let ground = Ground {
+            role,
+            told: call.map_or(lane.local.height, |call| call.told),
+            next: lane.intake.next(),
+            window_bytes_max,
+        };
+        if let Err(fault) = ground.check(&actions) {
+            return self.refuse_advice(index, fault);
         }
         for action in actions {
-            if let Err(fault) = self.take_advice(index, told, action) {
-                self.answer(index, fault);
-            }
+            self.take_advice(index, action);
         }
-    }
-
-    fn answer(&mut self, index: usize, fault: Fault) {
         let Some(lane) = self.lanes.get_mut(index) else { return };
-        lane.advisor.refused_actions += 1;
-        lane.advisor.faults += 1;
-        if lane.advisor.answers.len() < KEPT_MAX {
-            lane.advisor.answers.push(fault);
+        if call.is_some_and(|call| call.stall) && lane.is_left_alone(role) {
+            let text = "blocks are owed, and it says neither fetch, pause nor refuse";
+            return self.refuse_advice(index, Fault::new("no-advice", text));
         }
+        lane.advisor.fault_streak = 0;
     }
 
-    fn take_advice(&mut self, index: usize, told: Height, action: Advice) -> Result<(), Fault> {
-        let role = self.setup.role;
-        let only = |wanted: Role, what: &str| {
-            if role == wanted {
-                Ok(())
-            } else {
-                Err(Fault::new("wrong-role", format!("{what} is the {}'s", wanted.as_str())))
-            }
-        };
+    /// A call that cannot be carried out: its instance is spent, as after a trap. Whoever comes next is opened.
+    fn refuse_advice(&mut self, index: usize, fault: Fault) {
+        let now = self.now;
+        let Some(lane) = self.lanes.get_mut(index) else { return };
+        lane.advisor.refused += 1;
+        lane.advisor.on_fault(lane.peer.is_some(), now);
+        let ns = lane.setup.namespace.clone();
+        self.out.push(Action::StrategyFault { ns, fault });
+    }
+
+    /// Does what was checked.
+    fn take_advice(&mut self, index: usize, action: Advice) {
         match action {
-            Advice::Fetch(fetch) => {
-                only(Role::Receiver, "fetch")?;
-                self.advise_fetch(index, told, fetch)
-            }
-            Advice::Window(bytes) => {
-                only(Role::Receiver, "window")?;
-                self.advise_window(index, bytes)
-            }
-            Advice::Pause(reason) => {
-                only(Role::Receiver, "pause")?;
-                let reason = text("pause", reason)?;
-                self.advise_pause(index, reason);
-                Ok(())
-            }
-            Advice::Bootstrap(height) => {
-                only(Role::Receiver, "bootstrap")?;
-                Err(Fault::new("no-snapshot", format!("no snapshot at {height} is offered")))
-            }
-            Advice::VerifyEvery(0) => Err(Fault::new("bad-depth", "verify every 0 records")),
-            // The host checks every record and, once a run, the state: never less than any advice asks.
-            Advice::VerifyEvery(_) => Ok(()),
-            Advice::Throttle(rate) => {
-                only(Role::Provider, "throttle")?;
-                self.advise_rate(index, rate);
-                Ok(())
-            }
-            Advice::Refuse(reason) => {
-                let refusal = Refusal::new("strategy-refused", text("refuse", reason)?, "");
-                self.halt(index, refusal, true);
-                Ok(())
-            }
+            Advice::Fetch(fetch) => self.advise_fetch(index, fetch),
+            Advice::Window(bytes) => self.advise_window(index, bytes),
+            Advice::Pause(reason) => self.advise_pause(index, reason),
+            Advice::Throttle(rate) => self.advise_rate(index, rate),
+            Advice::Refuse(reason) => self.halt(index, Refusal::new("strategy-refused", reason, ""), true),
             Advice::Store(bytes) => self.advise_store(index, bytes),
             Advice::Send(bytes) => self.advise_send(index, bytes),
-            Advice::Log(level, line) => {
+            Advice::Log(level, text) => {
                 let ns = self.lanes.get(index).map(|lane| lane.setup.namespace.clone());
-                self.out.push(Action::Log {
-                    level,
-                    ns,
-                    text: text("log", line)?,
-                });
-                Ok(())
+                self.out.push(Action::Log { level, ns, text });
             }
-            Advice::Metric(name, value) => self.advise_metric(index, name, value),
-            Advice::Other(name, _) => Err(Fault::new("unknown-action", name.chars().take(64).collect::<String>())),
+            Advice::Metric(name, value) => {
+                if let Some(lane) = self.lanes.get(index) {
+                    let ns = lane.setup.namespace.clone();
+                    self.out.push(Action::Metric { ns, name, value });
+                }
+            }
+            // The host checks every record and, once a run, the state: never less than any advice asks. A bootstrap does not pass the
+            // check while no snapshot is offered.
+            Advice::VerifyEvery(_) | Advice::Bootstrap(_) => {}
+            Advice::Other(name, _) => self.answer_unknown(index, &name),
         }
     }
 
-    fn advise_fetch(&mut self, index: usize, told: Height, mut fetch: Fetch) -> Result<(), Fault> {
+    /// An action of a later contract: it is told so, and goes on.
+    fn answer_unknown(&mut self, index: usize, name: &str) {
+        let Some(lane) = self.lanes.get_mut(index) else { return };
+        lane.advisor.refused += 1;
+        if lane.advisor.answers.len() < KEPT_MAX {
+            let name: String = name.chars().take(64).collect();
+            lane.advisor.answers.push(Fault::new("unknown-action", name));
+        }
+    }
+
+    fn advise_fetch(&mut self, index: usize, mut fetch: Fetch) {
         let window = self.setup.limits.window_bytes_max;
-        let Some(lane) = self.lanes.get_mut(index) else {
-            return Ok(());
-        };
+        let Some(lane) = self.lanes.get_mut(index) else { return };
         if lane.halt.is_some() || lane.store.is_some() {
-            return Ok(());
-        }
-        // The view may be older than the log by now: everything from what it told to what is appended means "go on".
-        let most = lane.intake.next();
-        if fetch.first <= told || fetch.first > most {
-            return Err(Fault::new(
-                "fetch-out-of-range",
-                format!("from {}; {} to {most} allowed", fetch.first, told + 1),
-            ));
-        }
-        if fetch.last < fetch.first || fetch.bytes_in_flight == 0 {
-            let text = format!("last {} and {} bytes in flight", fetch.last, fetch.bytes_in_flight);
-            return Err(Fault::new("fetch-out-of-range", text));
+            return;
         }
         fetch.bytes_in_flight = fetch.bytes_in_flight.min(window);
         lane.advisor.paused = None;
         lane.moved_at = self.now;
         lane.intake.want(fetch);
-        Ok(())
     }
 
-    fn advise_window(&mut self, index: usize, bytes: u64) -> Result<(), Fault> {
-        let window = self.setup.limits.window_bytes_max;
-        if bytes == 0 || bytes > window {
-            return Err(Fault::new(
-                "window-out-of-range",
-                format!("{bytes}; 1 to {window} allowed"),
-            ));
-        }
-        let Some(lane) = self.lanes.get_mut(index) else {
-            return Ok(());
-        };
+    fn advise_window(&mut self, index: usize, bytes: u64) {
+        let Some(lane) = self.lanes.get_mut(index) else { return };
         if let Some((stream, fetch)) = lane.intake.set_window(bytes) {
             let frame = fetch_frame(lane, stream, fetch);
             self.send_session(frame);
         }
-        Ok(())
     }
 
     fn advise_pause(&mut self, index: usize, reason: String) {
@@ -288,14 +259,9 @@ impl Pair {
         });
     }
 
-    fn advise_store(&mut self, index: usize, bytes: Vec<u8>) -> Result<(), Fault> {
-        if bytes.len() > strategy::STORE_BYTES_MAX {
-            return Err(Fault::new("store-too-long", format!("{} bytes", bytes.len())));
-        }
+    fn advise_store(&mut self, index: usize, bytes: Vec<u8>) {
         let token = self.next_token();
-        let Some(lane) = self.lanes.get_mut(index) else {
-            return Ok(());
-        };
+        let Some(lane) = self.lanes.get_mut(index) else { return };
         lane.advisor.stored.clone_from(&bytes);
         let what = ControlFile::Stored {
             ns: lane.setup.namespace.clone(),
@@ -303,38 +269,15 @@ impl Pair {
             bytes,
         };
         self.out.push(Action::Persist { token, what });
-        Ok(())
     }
 
-    fn advise_send(&mut self, index: usize, bytes: Vec<u8>) -> Result<(), Fault> {
-        if bytes.len() > strategy::SEND_BYTES_MAX {
-            return Err(Fault::new("message-too-long", format!("{} bytes", bytes.len())));
-        }
-        let Some(lane) = self.lanes.get(index) else {
-            return Ok(());
-        };
+    fn advise_send(&mut self, index: usize, bytes: Vec<u8>) {
+        let Some(lane) = self.lanes.get(index) else { return };
         let mut out = Writer::with_capacity(bytes.len() + 32);
         out.text(strategy::chain_sync::KIND);
         out.raw(&bytes);
         let frame = Frame::of(Kind::StrategyMessage, lane.tag, 0, out.into_bytes().into());
         self.send_session(frame);
-        Ok(())
-    }
-
-    fn advise_metric(&mut self, index: usize, name: String, value: i64) -> Result<(), Fault> {
-        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
-        if name.is_empty() || name.len() > 64 || !name.bytes().all(plain) {
-            return Err(Fault::new("bad-name", "a gauge is named with a-z, 0-9 and _"));
-        }
-        let Some(lane) = self.lanes.get(index) else {
-            return Ok(());
-        };
-        self.out.push(Action::Metric {
-            ns: lane.setup.namespace.clone(),
-            name,
-            value,
-        });
-        Ok(())
     }
 
     /// The other half's message.
@@ -361,7 +304,7 @@ impl Pair {
         let changed = lane.advisor.ours != id
             || (lane.advisor.run == StrategyRun::Quarantined) != (run == StrategyRun::Quarantined);
         lane.advisor.run = run;
-        lane.advisor.faults = lane.advisor.faults.max(faults);
+        lane.advisor.hear_faults(faults);
         lane.advisor.ours = id;
         if changed || restarted {
             lane.advisor.owes_opened = lane.peer.is_some();
@@ -432,13 +375,6 @@ impl Pair {
             lane.advisor.owes_stall = true;
         }
     }
-}
-
-fn text(what: &str, text: String) -> Result<String, Fault> {
-    if text.len() > strategy::TEXT_BYTES_MAX {
-        return Err(Fault::new("text-too-long", format!("{what} of {} bytes", text.len())));
-    }
-    Ok(text)
 }
 
 /// The frame that asks for a stream, or changes the credit of the one under this number.

@@ -84,6 +84,8 @@ pub struct Limits {
     pub window_bytes_max: u64,
     /// `cvp.max_rate`, bytes a second; 0: none.
     pub max_rate: u64,
+    /// `p2p.retrytime`: longest pause between two dials, milliseconds.
+    pub dial_pause_ms_max: Millis,
 }
 
 impl Default for Limits {
@@ -93,6 +95,7 @@ impl Default for Limits {
             heartbeat_misses: 5,
             window_bytes_max: 64 << 20,
             max_rate: 0,
+            dial_pause_ms_max: 3_000,
         }
     }
 }
@@ -372,6 +375,14 @@ pub enum Action {
         ns: Namespace,
         /// What to tell it.
         events: Vec<chain_sync::Event>,
+    },
+    /// The last answer was refused: the instance that gave it faulted, with all that a trap brings (the default at once, restarts,
+    /// quarantine). Comes before the next [`Action::Strategy`], which begins with `opened`.
+    StrategyFault {
+        /// Namespace.
+        ns: Namespace,
+        /// What was refused.
+        fault: Fault,
     },
     /// Run the embedded default instead of the configured strategy (the two ends differ), or the configured one again.
     UseDefault {

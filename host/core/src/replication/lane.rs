@@ -30,6 +30,19 @@ pub(super) struct Halt {
     pub until: Millis,
 }
 
+/// A call of a strategy that is under way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Calling {
+    pub since: Millis,
+    /// The durable height its views told.
+    pub told: Height,
+    /// Whether it was told of a stream that stands still.
+    pub stall: bool,
+}
+
+/// The pause before the next call when faults follow each other: the first is followed at once, so that the default takes over at once.
+const FAULT_PAUSE_MS: Millis = 100;
+
 /// What the strategy is owed and what it owes.
 #[derive(Clone, Debug)]
 pub(super) struct Advisor {
@@ -38,11 +51,18 @@ pub(super) struct Advisor {
     pub theirs_quarantined: bool,
     pub defaulted: bool,
     pub run: StrategyRun,
+    /// Calls that failed or were refused, since the start or the last reset.
     pub faults: u64,
-    pub refused_actions: u64,
+    /// As the host's actor said last.
+    faults_heard: u64,
+    /// Faults without a good call between them.
+    pub fault_streak: u32,
+    /// No call before this time.
+    pub quiet_until: Millis,
+    /// Calls and actions that were refused.
+    pub refused: u64,
     pub stored: Vec<u8>,
-    /// The call under way: since when, and the durable height its views told.
-    pub calling: Option<(Millis, Height)>,
+    pub calling: Option<Calling>,
     pub owes_opened: bool,
     pub owes_progress: bool,
     pub owes_stall: bool,
@@ -54,6 +74,29 @@ pub(super) struct Advisor {
     pub paused: Option<String>,
     /// Bytes a second that a provider's strategy asked for; 0: no limit.
     pub rate: u64,
+}
+
+impl Advisor {
+    /// The instance is gone; the next one knows nothing yet.
+    pub fn on_fault(&mut self, streams: bool, now: Millis) {
+        self.faults += 1;
+        if self.fault_streak > 0 {
+            self.quiet_until = now + FAULT_PAUSE_MS;
+        }
+        self.fault_streak += 1;
+        self.owes_opened = streams;
+        self.ticked_at = now;
+    }
+
+    /// The host's actor counts too; fewer than before means that the operator forgave them.
+    pub fn hear_faults(&mut self, faults: u64) {
+        self.faults = if faults < self.faults_heard {
+            faults
+        } else {
+            self.faults.max(faults)
+        };
+        self.faults_heard = faults;
+    }
 }
 
 /// One namespace.
@@ -113,7 +156,10 @@ impl Lane {
                 defaulted: false,
                 run: StrategyRun::Running,
                 faults: 0,
-                refused_actions: 0,
+                faults_heard: 0,
+                fault_streak: 0,
+                quiet_until: 0,
+                refused: 0,
                 stored,
                 calling: None,
                 owes_opened: false,
@@ -218,6 +264,18 @@ impl Lane {
         } else {
             0
         }
+    }
+
+    /// Blocks are owed, nothing stands in their way, and nobody asked for them: the strategy has nothing to say.
+    pub fn is_left_alone(&self, role: Role) -> bool {
+        role == Role::Receiver
+            && self.owed(role)
+            && self.intake.fetch().is_none()
+            && self.advisor.paused.is_none()
+            && self.halt.is_none()
+            && self.store.is_none()
+            // Else the answer belongs to an earlier session or instance.
+            && !self.advisor.owes_opened
     }
 
     /// Latches and unlatches `live`.

@@ -10,6 +10,7 @@ mod attach;
 mod place;
 mod stream;
 mod advice;
+mod scrutiny;
 mod lane;
 mod sender;
 mod intake;
@@ -25,3 +26,6 @@ pub use api::{
 pub use ingest::{NotIngested, ingest};
 pub use pair::Pair;
 pub use status::{NamespaceStatus, PairStatus, PeerStatus, Phase, StrategyStatus};
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,7 @@ use crate::session::{
     Lineage, LookUp,
 };
 use crate::types::strategy::Role;
-use crate::types::{Hostname, Millis, Namespace, NodeId, Refusal, Writer};
+use crate::types::{Hostname, Micros, Millis, Namespace, NodeId, Refusal, Writer};
 
 use super::api::{Action, ConnId, ControlFile, DialPurpose, Event, Limits, PeerTls, Ready, Setup, Token};
 use super::lane::Lane;
@@ -25,11 +25,8 @@ pub(super) const LINKS_MAX: usize = 16;
 /// A session that lived so long was a good one: the next dial does not wait.
 const GOOD_SESSION_MS: Millis = 5_000;
 
-/// Pauses between dials of the provider.
-const DIAL_RANGE: BackoffRange = BackoffRange {
-    first_ms: 100,
-    last_ms: 2_000,
-};
+/// The first pause between dials of the provider.
+const DIAL_PAUSE_MS: Millis = 100;
 
 /// What a link is at.
 #[derive(Debug)]
@@ -96,6 +93,7 @@ pub struct Pair {
     pub(super) setup: Setup,
     pub(super) out: Vec<Action>,
     pub(super) now: Millis,
+    pub(super) now_micros: Micros,
     pub(super) started: bool,
     pub(super) links: BTreeMap<ConnId, Link>,
     pub(super) lanes: Vec<Lane>,
@@ -122,12 +120,17 @@ impl Pair {
             .iter()
             .map(|namespace| Lane::new(namespace.clone(), 0))
             .collect();
+        let pauses = BackoffRange {
+            first_ms: DIAL_PAUSE_MS.min(setup.limits.dial_pause_ms_max),
+            last_ms: setup.limits.dial_pause_ms_max,
+        };
         Self {
             place: Place::new(&setup),
-            backoff: Backoff::new(DIAL_RANGE, setup.seed),
+            backoff: Backoff::new(pauses, setup.seed),
             setup,
             out: Vec::new(),
             now: 0,
+            now_micros: 0,
             started: false,
             links: BTreeMap::new(),
             lanes,
@@ -146,8 +149,9 @@ impl Pair {
 
     /// The one door: what happened goes in with the time, what to do comes out. What must wait for a control file or a disk is kept
     /// inside until the event that says so: it cannot leave before.
-    pub fn step(&mut self, now: Millis, event: Event) -> Ready {
-        self.now = self.now.max(now);
+    pub fn step(&mut self, now: Micros, event: Event) -> Ready {
+        self.now_micros = self.now_micros.max(now);
+        self.now = self.now_micros / 1000;
         if !self.started {
             self.start();
         }

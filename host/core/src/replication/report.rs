@@ -87,7 +87,7 @@ impl Pair {
         if let Some(age) = over(lane.intake.disk_since().or(lane.sender.reading_since()), DISK_MS) {
             add("disk-stalled", format!("the disk has not answered for {age} ms"));
         }
-        if let Some(age) = over(lane.advisor.calling.map(|(since, _)| since), CALL_MS) {
+        if let Some(age) = over(lane.advisor.calling.map(|call| call.since), CALL_MS) {
             add(
                 "strategy-stalled",
                 format!("the strategy has not answered for {age} ms"),
@@ -265,11 +265,13 @@ impl Pair {
             lag_blocks: self.lag_blocks(lane),
             lag_bytes: lane.lag_bytes(self.setup.role),
             lag_ms: lane.marks.age(now),
+            ack_micros: lane.sender.ack_micros(),
             strategies: vec![StrategyStatus {
                 id: advisor.ours.clone(),
                 run: advisor.run,
                 defaulted: advisor.defaulted,
                 faults: advisor.faults,
+                refused: advisor.refused,
             }],
             overrides: Vec::new(),
             warnings,

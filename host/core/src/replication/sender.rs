@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 
 use crate::frame::RECORDS_PAYLOAD_BYTES_TARGET;
-use crate::types::{Digest, Height, Millis, Position};
+use crate::types::{Digest, Height, Micros, Millis, Position};
 
 /// Why an acknowledgement is refused.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -32,6 +32,14 @@ pub(super) struct Wanted {
     pub bytes_max: usize,
 }
 
+/// A run that was sent and is not acknowledged.
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    last: Position,
+    bytes: u64,
+    at: Micros,
+}
+
 /// One stream's window.
 #[derive(Clone, Debug)]
 pub(super) struct Sender {
@@ -40,10 +48,11 @@ pub(super) struct Sender {
     next: Height,
     last: Height,
     credit: u64,
-    sent: VecDeque<(Position, u64)>,
+    sent: VecDeque<Sent>,
     sent_bytes: u64,
     reading_since: Option<Millis>,
     acked: Position,
+    ack_micros: Option<Micros>,
     rate: u64,
     allowed_at: Millis,
 }
@@ -61,6 +70,7 @@ impl Sender {
             sent_bytes: 0,
             reading_since: None,
             acked,
+            ack_micros: None,
             rate: 0,
             allowed_at: 0,
         }
@@ -69,6 +79,11 @@ impl Sender {
     /// What the receiver holds durably.
     pub fn acked(&self) -> Position {
         self.acked
+    }
+
+    /// Time from the sending of a run to its durable acknowledgement, smoothed over the last eight or so; none before the first.
+    pub fn ack_micros(&self) -> Option<Micros> {
+        self.ack_micros
     }
 
     /// Number of the stream that is served.
@@ -126,11 +141,8 @@ impl Sender {
             ));
         }
         // What was sent from here on never reached the receiver's log: it will not be acknowledged.
-        while let Some((position, bytes)) = self.sent.back().copied()
-            && position.height >= first
-        {
-            self.sent.pop_back();
-            self.sent_bytes -= bytes;
+        while let Some(sent) = self.sent.pop_back_if(|sent| sent.last.height >= first) {
+            self.sent_bytes -= sent.bytes;
         }
         (self.stream, self.open, self.next) = (stream, true, first);
         #[cfg(feature = "planted-faults")]
@@ -141,7 +153,7 @@ impl Sender {
     }
 
     /// What the receiver holds durably now; true when it moved.
-    pub fn on_ack(&mut self, position: Position) -> Result<bool, BadAck> {
+    pub fn on_ack(&mut self, position: Position, now: Micros) -> Result<bool, BadAck> {
         #[cfg(feature = "planted-faults")]
         if crate::planted::active(crate::planted::Fault::StaleAckAccepted) && position.height < self.acked.height {
             self.acked = position;
@@ -157,22 +169,21 @@ impl Sender {
                 })
             };
         }
-        let Some((sent, _)) = self.sent.iter().find(|(sent, _)| sent.height == position.height) else {
+        let Some(sent) = self.sent.iter().find(|sent| sent.last.height == position.height) else {
             return Err(BadAck::NotSent {
                 height: position.height,
             });
         };
-        if sent.hash != position.hash {
+        if sent.last.hash != position.hash {
             return Err(BadAck::Diverged {
-                ours: *sent,
+                ours: sent.last,
                 theirs: position.hash,
             });
         }
-        while let Some((sent, bytes)) = self.sent.front().copied()
-            && sent.height <= position.height
-        {
-            self.sent.pop_front();
-            self.sent_bytes -= bytes;
+        while let Some(sent) = self.sent.pop_front_if(|sent| sent.last.height <= position.height) {
+            self.sent_bytes -= sent.bytes;
+            let took = now.saturating_sub(sent.at);
+            self.ack_micros = Some(self.ack_micros.map_or(took, |mean| (mean * 7 + took) / 8));
         }
         self.acked = position;
         Ok(true)
@@ -203,27 +214,27 @@ impl Sender {
     }
 
     /// The read is done and its frame queued; true if it was one of this stream.
-    pub fn on_read_done(&mut self, stream: u32, first: Height, last: Position, bytes: u64, now: Millis) -> bool {
+    pub fn on_read_done(&mut self, stream: u32, first: Height, last: Position, bytes: u64, now: Micros) -> bool {
         self.reading_since = None;
         if stream != self.stream || !self.open || first != self.next || last.height < first {
             return false;
         }
         self.next = last.height + 1;
-        self.sent.push_back((last, bytes));
+        self.sent.push_back(Sent { last, bytes, at: now });
         self.sent_bytes += bytes;
         if let Some(pause) = bytes.saturating_mul(1000).checked_div(self.rate) {
-            self.allowed_at = self.allowed_at.max(now).saturating_add(pause);
+            self.allowed_at = self.allowed_at.max(now / 1000).saturating_add(pause);
         }
         true
     }
 
     /// What must hold.
     pub fn invariants(&self) -> Result<(), String> {
-        let sum: u64 = self.sent.iter().map(|(_, bytes)| bytes).sum();
+        let sum: u64 = self.sent.iter().map(|sent| sent.bytes).sum();
         if sum != self.sent_bytes {
             return Err(format!("{} bytes under way, {sum} in the list", self.sent_bytes));
         }
-        let heights = self.sent.iter().map(|(position, _)| position.height);
+        let heights = self.sent.iter().map(|sent| sent.last.height);
         if !heights.clone().is_sorted_by(|a, b| a < b) || heights.clone().any(|height| height <= self.acked.height) {
             return Err("the list of runs under way is not above the acknowledged height".into());
         }
@@ -262,7 +273,7 @@ mod tests {
         send(&mut sender, 12, 60);
         send(&mut sender, 13, 60);
         assert_eq!(sender.wanted(0, 1000), None);
-        assert_eq!(sender.on_ack(at(12)), Ok(true));
+        assert_eq!(sender.on_ack(at(12), 0), Ok(true));
         assert_eq!(
             sender.wanted(0, 1000),
             Some(Wanted {
@@ -280,15 +291,15 @@ mod tests {
         let mut sender = Sender::new(at(10));
         sender.on_fetch(1, 11, u64::MAX, 1000).unwrap();
         send(&mut sender, 15, 60);
-        assert_eq!(sender.on_ack(at(9)), Err(BadAck::NotSent { height: 9 }));
-        assert_eq!(sender.on_ack(at(12)), Err(BadAck::NotSent { height: 12 }));
-        assert_eq!(sender.on_ack(at(16)), Err(BadAck::NotSent { height: 16 }));
+        assert_eq!(sender.on_ack(at(9), 0), Err(BadAck::NotSent { height: 9 }));
+        assert_eq!(sender.on_ack(at(12), 0), Err(BadAck::NotSent { height: 12 }));
+        assert_eq!(sender.on_ack(at(16), 0), Err(BadAck::NotSent { height: 16 }));
         let other = Position {
             height: 15,
             hash: Digest::ZERO,
         };
-        assert!(matches!(sender.on_ack(other), Err(BadAck::Diverged { .. })));
-        assert_eq!(sender.on_ack(at(15)), Ok(true));
+        assert!(matches!(sender.on_ack(other, 0), Err(BadAck::Diverged { .. })));
+        assert_eq!(sender.on_ack(at(15), 0), Ok(true));
     }
 
     #[test]
@@ -302,6 +313,27 @@ mod tests {
         assert!(sender.on_fetch(3, 11, u64::MAX, 1000).is_err());
         assert!(sender.on_fetch(1, 6, u64::MAX, 1000).is_err());
         sender.invariants().unwrap();
+    }
+
+    #[test]
+    fn the_time_to_an_ack_is_measured_a_run_and_smoothed() {
+        let mut sender = Sender::new(at(0));
+        sender.on_fetch(1, 1, u64::MAX, 1 << 20).unwrap();
+        assert_eq!(sender.ack_micros(), None);
+        for (last, sent_at) in [(1, 1_000), (2, 1_400)] {
+            sender.begin_read(0);
+            assert!(sender.on_read_done(1, last, at(last), 10, sent_at));
+        }
+        assert_eq!(sender.on_ack(at(1), 1_800), Ok(true));
+        assert_eq!(sender.ack_micros(), Some(800));
+        assert_eq!(sender.on_ack(at(2), 3_000), Ok(true));
+        assert_eq!(sender.ack_micros(), Some((7 * 800 + 1_600) / 8));
+        assert_eq!(
+            sender.on_ack(at(2), 9_000),
+            Ok(false),
+            "a repeated ack measures nothing"
+        );
+        assert_eq!(sender.ack_micros(), Some(900));
     }
 
     #[test]

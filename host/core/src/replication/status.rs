@@ -2,7 +2,7 @@
 
 use crate::session::StrategyId;
 use crate::types::strategy::Role;
-use crate::types::{Height, Hostname, Incarnation, Millis, Namespace, NodeId, NodeRole, Refusal};
+use crate::types::{Height, Hostname, Incarnation, Micros, Millis, Namespace, NodeId, NodeRole, Refusal};
 
 use super::api::StrategyRun;
 
@@ -60,8 +60,10 @@ pub struct StrategyStatus {
     pub run: StrategyRun,
     /// Whether the embedded default runs because the two ends differ.
     pub defaulted: bool,
-    /// Faults of the instance, and actions of it that were refused.
+    /// Calls that failed or were refused, since the start or the last reset.
     pub faults: u64,
+    /// Calls refused for what they said, and single actions that this release does not know.
+    pub refused: u64,
 }
 
 /// One namespace.
@@ -83,6 +85,8 @@ pub struct NamespaceStatus {
     pub lag_bytes: u64,
     /// Age of the oldest block that is not at the receiver, milliseconds.
     pub lag_ms: Millis,
+    /// Provider: time from sending a run to its durable acknowledgement, microseconds, smoothed; none before the session's first.
+    pub ack_micros: Option<Micros>,
     /// Strategies.
     pub strategies: Vec<StrategyStatus>,
     /// Local keys that replace the provider's.

@@ -138,11 +138,11 @@ impl Pair {
 
     fn on_ack(&mut self, index: usize, payload: &[u8]) -> Result<(), Refusal> {
         let durable = read_position(&mut Reader::new(payload)).map_err(|error| refuse::malformed("an ack", &error))?;
-        let (now, role) = (self.now, self.setup.role);
+        let (now, now_micros, role) = (self.now, self.now_micros, self.setup.role);
         let Some(lane) = self.lanes.get_mut(index) else {
             return Ok(());
         };
-        match lane.sender.on_ack(durable) {
+        match lane.sender.on_ack(durable, now_micros) {
             Ok(false) => {}
             Ok(true) => {
                 lane.hear_peer(role, durable, now);
@@ -319,7 +319,7 @@ impl Pair {
         if self.session.as_ref().is_none_or(|session| session.conn != conn) {
             return;
         }
-        let now = self.now;
+        let now = self.now_micros;
         let Some(lane) = self.lanes.get_mut(index) else { return };
         if lane.sender.on_read_done(stream, first, last, bytes, now) {
             lane.count_records((last.height + 1).saturating_sub(first), bytes);

@@ -18,5 +18,8 @@ pub type Height = u64;
 /// Nanoseconds since the Unix epoch (wall clock, as blocks carry it).
 pub type UnixNanos = u64;
 
-/// Monotonic time of the host in milliseconds since an arbitrary start: what every `step`, `tick` and judge of core takes.
+/// Monotonic time of the host in milliseconds since an arbitrary start: what every judge of core takes.
 pub type Millis = u64;
+
+/// The same clock in microseconds: what the machine of the pair takes, for it measures round trips.
+pub type Micros = u64;

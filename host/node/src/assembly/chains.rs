@@ -101,15 +101,15 @@ fn genesis_record(namespace: &Namespace, ns: &NsConfig) -> Result<Bytes, Failure
 
 fn chain_options(namespace: &Namespace, ns: &NsConfig) -> ChainOptions {
     ChainOptions {
-        namespace: namespace.clone(),
-        role: ns.dynamic.role,
         order: OrderOptions {
             pool_size: ns.dynamic.pool_size,
             batch_size: ns.dynamic.batch_size,
             batch_timeout: Duration::from_millis(ns.fixed.solo_batch_ms),
+            tolerance: Duration::from_millis(ns.fixed.pool_tolerance_ms),
         },
         active_time: Duration::from_millis(ns.fixed.tx_active_ms),
         drift_time: Duration::from_millis(ns.fixed.tx_drift_ms),
+        ..ChainOptions::new(namespace.clone(), ns.dynamic.role)
     }
 }
 

@@ -25,7 +25,7 @@ use crate::promotion;
 use crate::replication::strategies::Strategies;
 use crate::replication::{ControlFiles, Options, Remotes, Replication};
 use crate::rpc::Rpc;
-use crate::telemetry::{self, Level, LogOptions};
+use crate::telemetry::{self, LogLevels, LogOptions, RollAt};
 
 /// Threads that hang in the disk hold the stop no longer.
 const TASKS_END_MAX: Duration = Duration::from_secs(1);
@@ -70,11 +70,23 @@ pub fn run(root: &Root, on_ready: impl FnOnce(&Ready)) -> Result<(), Failure> {
 }
 
 fn start_logs(root: &Root, config: &NodeConfig) -> Result<telemetry::LogGuard, Failure> {
-    let log = &config.system.log;
+    let (log, rolling) = (&config.system.log, &config.dynamic.log);
+    let namespaces = config.namespaces.iter();
     let options = LogOptions {
-        level: log.log_level.parse::<Level>().unwrap_or(Level::Notice),
-        modules: Vec::new(),
-        directory: log.dump_file.then(|| root.resolve(&log.log_dir)),
+        levels: LogLevels {
+            default: log.log_level,
+            system: rolling.modules.clone(),
+            namespaces: namespaces
+                .map(|(name, ns)| (name.to_string(), ns.dynamic.log_modules.clone()))
+                .collect(),
+        },
+        files: log.dump_file.then(|| {
+            let at = RollAt {
+                age: Duration::from_millis(rolling.dump_interval_ms),
+                bytes: rolling.file_bytes_max,
+            };
+            (root.resolve(&log.log_dir), at)
+        }),
     };
     telemetry::start_logs(&options)
         .map_err(|error| Failure::failed("no-logs", error.to_string(), "check the directory and its permissions"))
@@ -209,7 +221,7 @@ async fn serve_clients(node: &Arc<Node>) -> Result<(), Failure> {
     if config.role() == PairRole::Provider && fenced.is_some() {
         return Ok(());
     }
-    node.rpc.set_facts(ports::facts(&config));
+    node.describe_to_clients(&config);
     let server = ports::serve_http(&config, Arc::clone(&node.rpc)).await?;
     node.ready.lock().jsonrpc = Some(ports::reachable(server.address()));
     *node.http.lock().await = Some(server);

@@ -119,6 +119,12 @@ impl Node {
         }
     }
 
+    /// What JSON-RPC says of the node, and how much it takes: at the start and after a change of role.
+    pub(super) fn describe_to_clients(&self, config: &NodeConfig) {
+        self.rpc.set_facts(ports::facts(config));
+        self.rpc.set_flow_control(&ports::flow_control(config));
+    }
+
     /// Closes the JSON-RPC port; requests under way are finished.
     pub(super) async fn close_http(&self) {
         if let Some(server) = self.http.lock().await.take() {
@@ -153,10 +159,10 @@ impl Node {
             peer: status.as_ref().and_then(|(status, _)| status.peer.as_ref()?.not_after),
         };
         let mut view = match status {
-            Some((status, now)) => view::of_pair(&status, now, &ready, &config),
-            None => view::without_pair(&self.chains, &ready, &config),
+            Some((status, now)) => view::of_pair(&status, now, &config),
+            None => view::without_pair(&self.chains, &config),
         };
-        view::add_local(&mut view, &self.chains, &config);
+        view::add_local(&mut view, &self.chains, &ready, &config);
         certificates::add(&mut view, ends, SystemTime::now());
         view
     }
@@ -206,7 +212,7 @@ impl Hooks for NodeHooks {
     }
 
     fn serve(&self, _plan: &Plan) -> Result<(), Refusal> {
-        self.0.rpc.set_facts(ports::facts(&self.0.config()));
+        self.0.describe_to_clients(&self.0.config());
         Ok(())
     }
 

@@ -1,10 +1,12 @@
 //! The ports and files that a node serves with: JSON-RPC, the pair's port, its TLS set.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cvp_core::config::{NodeConfig, PairRole};
+use cvp_core::config::{FlowControl, NodeConfig, NsConfig, PairRole};
+use cvp_core::types::Namespace;
 use tokio::sync::mpsc;
 
 use crate::config::Root;
@@ -63,7 +65,7 @@ pub(super) async fn serve_http(config: &NodeConfig, rpc: Arc<Rpc>) -> Result<Rpc
     let defaults = HttpOptions::default();
     let options = HttpOptions {
         body_bytes_max: http.body_bytes_max as usize,
-        body_time: defaults.body_time.min(Duration::from_millis(http.read_timeout_ms)),
+        body_time: Duration::from_millis(http.read_timeout_ms),
         allowed_origins: http.allowed_origins.clone(),
         ..defaults
     };
@@ -79,7 +81,12 @@ pub(super) async fn serve_http(config: &NodeConfig, rpc: Arc<Rpc>) -> Result<Rpc
 
 /// What JSON-RPC says of the node.
 pub(super) fn facts(config: &NodeConfig) -> NodeFacts {
-    let address = config.dynamic.self_addresses.first();
+    // "<domain> <ip:port>": how our own domain reaches this node, else whichever comes first.
+    let addresses = &config.dynamic.self_addresses;
+    let own = addresses
+        .iter()
+        .find(|a| a.split_whitespace().next() == Some(&config.dynamic.domain));
+    let address = own.or(addresses.first());
     let ip = address.and_then(|a| a.split_whitespace().last()?.rsplit_once(':'));
     NodeFacts {
         hostname: config.dynamic.hostname.clone(),
@@ -87,6 +94,12 @@ pub(super) fn facts(config: &NodeConfig) -> NodeFacts {
         p2p_port: config.dynamic.p2p_port,
         receiver: config.role() == PairRole::Receiver,
     }
+}
+
+/// How many calls each namespace takes.
+pub(super) fn flow_control(config: &NodeConfig) -> BTreeMap<Namespace, FlowControl> {
+    let of = |(name, ns): (&Namespace, &NsConfig)| (name.clone(), ns.fixed.flow_control.clone());
+    config.namespaces.iter().map(of).collect()
 }
 
 /// An address that a client on this machine can use: "every network" becomes loopback.

@@ -95,7 +95,7 @@ fn table(out: &mut String, namespaces: &[NamespaceView]) {
         rows.push([
             n.name.clone(),
             n.role.clone(),
-            n.phase.as_str().to_owned(),
+            n.phase.clone(),
             n.tip.to_string(),
             n.durable.to_string(),
             lag,
@@ -119,15 +119,12 @@ fn table(out: &mut String, namespaces: &[NamespaceView]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ipc::{PeerView, Phase, ReasonView};
+    use crate::ipc::{PeerView, ReasonView};
 
     fn view() -> StatusView {
         StatusView {
-            normal: false,
             role: "receiver".to_owned(),
             hostname: "cvp".to_owned(),
-            node_id: None,
-            incarnation: None,
             enabled: true,
             peer: Some(PeerView {
                 hostname: "node1".to_owned(),
@@ -136,25 +133,18 @@ mod tests {
                 tls: true,
             }),
             reasons: vec![ReasonView::new("receiver-silent", "no message for 3 s")],
-            warnings: Vec::new(),
             namespaces: vec![NamespaceView {
                 name: "global".to_owned(),
                 role: "cvp".to_owned(),
-                phase: Phase::CatchUp,
+                phase: "catch-up".to_owned(),
                 tip: 120,
                 durable: 7,
                 lag_blocks: 113,
-                lag_bytes: 0,
                 lag_seconds: 1.5,
-                history_from: 0,
-                strategies: Vec::new(),
-                overrides: Vec::new(),
                 warnings: vec![ReasonView::new("development-genesis", "public keys")],
+                ..NamespaceView::default()
             }],
-            jsonrpc: None,
-            p2p: None,
-            metrics: None,
-            version: String::new(),
+            ..StatusView::default()
         }
     }
 

@@ -1,16 +1,17 @@
 //! Drives core's pool and SOLO order for one namespace: transactions go in from any thread, the maker's thread waits for batches.
 //!
 //! Owns the lock, the wake-up and the clock; what is due when, and what is a duplicate, is core's decision. Bounded by the pool's limits.
+//! Nobody reads a ledger under the lock.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use cvp_core::chain::{Rejected, Transaction, code};
 use cvp_core::consensus::{Pool, PoolLimits, Solo, SoloOptions};
-use cvp_core::ledger::Ledger;
 use cvp_core::types::{Digest, Millis};
 use parking_lot::{Condvar, Mutex};
-use tracing::error;
+use tracing::warn;
 
 /// Transactions of one block, at most, whatever their number: keeps a record far below its bound. Bytes.
 const BATCH_BYTES_MAX: usize = 8 << 20;
@@ -26,6 +27,8 @@ pub struct OrderOptions {
     pub batch_size: usize,
     /// Longest a transaction waits for company (`consensus.solo.timeout.batch`).
     pub batch_timeout: Duration,
+    /// A transaction that no block took for so long is given up (`consensus.pool.tolerance_time`).
+    pub tolerance: Duration,
 }
 
 impl Default for OrderOptions {
@@ -35,6 +38,7 @@ impl Default for OrderOptions {
             pool_size: 50_000,
             batch_size: 500,
             batch_timeout: Duration::from_millis(500),
+            tolerance: Duration::from_secs(300),
         }
     }
 }
@@ -61,6 +65,8 @@ pub struct Order {
     started: Instant,
     state: Mutex<State>,
     wake: Condvar,
+    /// Counts [`Order::forget`]. Changes under the lock only; read without it too.
+    forgets: AtomicU64,
 }
 
 impl Order {
@@ -71,6 +77,7 @@ impl Order {
             started: Instant::now(),
             state: Mutex::new(State::new(options, false)),
             wake: Condvar::new(),
+            forgets: AtomicU64::new(0),
         }
     }
 
@@ -107,39 +114,37 @@ impl Order {
         self.len() >= self.options.pool_size
     }
 
-    /// Takes a checked transaction in unless pool or ledger know it.
+    /// Takes a checked transaction in unless the pool knows it, or `in_ledger` does.
     ///
-    /// Both are asked under one lock, and [`Order::forget`] comes after the append: so a transaction is in the pool or in the ledger at
-    /// every instant, and no duplicate slips between the two.
+    /// [`Order::forget`] comes after the append, so a transaction is in the pool or in the ledger at every instant. The ledger is asked
+    /// first, without the lock, since it may read a disk; when the pool forgot something meanwhile, that may have been this transaction on
+    /// its way into the ledger, and the ledger is asked again. Each repetition means that a block was made, so it ends.
     ///
     /// # Errors
-    /// -32007 for a duplicate, -32006 for a full pool, -32024 when no blocks are made, -32000 when the ledger fails.
-    pub fn admit(&self, ledger: &dyn Ledger, transaction: Transaction) -> Result<(), Rejected> {
-        let now = self.now();
-        let mut state = self.state.lock();
+    /// -32007 for a duplicate, -32006 for a full pool, -32024 when no blocks are made, and whatever `in_ledger` says.
+    pub fn admit(
+        &self,
+        transaction: Transaction,
+        in_ledger: impl Fn(&Transaction) -> Result<bool, Rejected>,
+    ) -> Result<(), Rejected> {
+        let mut state = loop {
+            let before = self.forgets.load(Ordering::Acquire);
+            if in_ledger(&transaction)? {
+                return Err(Rejected::new(code::DUPLICATE, "repeated tx"));
+            }
+            let state = self.state.lock();
+            if self.forgets.load(Ordering::Acquire) == before {
+                break state;
+            }
+        };
         if !state.open {
             return Err(Rejected::new(
                 -32024,
                 "consensus status is abnormal: this node makes no blocks now",
             ));
         }
-        let known = ledger
-            .find_transaction(&transaction.hash)
-            .map(|place| place.is_some())
-            .and_then(|by_hash| {
-                if by_hash {
-                    Ok(true)
-                } else {
-                    ledger.knows_text(&transaction.text)
-                }
-            })
-            .map_err(|error| {
-                error!(%error, "the duplicate check failed in the ledger");
-                Rejected::new(-32000, "the ledger of this node failed; see its log")
-            })?;
-        if known {
-            return Err(Rejected::new(code::DUPLICATE, "repeated tx"));
-        }
+        let now = self.now();
+        state.give_up(now, self.options.tolerance);
         state.pool.admit(transaction)?;
         state.arrivals.push_back(now);
         let waiting = state.pool.waiting();
@@ -157,6 +162,7 @@ impl Order {
                 return None;
             }
             let now = self.now();
+            state.give_up(now, self.options.tolerance);
             let waiting = state.pool.waiting();
             state.solo.step(now, waiting);
             if let Some(count) = state.solo.ready(now) {
@@ -183,6 +189,7 @@ impl Order {
     /// Drops transactions that are in the ledger now; answers how many wait.
     pub fn forget(&self, made: &[([u8; 32], Digest)]) -> usize {
         let mut state = self.state.lock();
+        self.forgets.fetch_add(1, Ordering::Release);
         state.pool.forget(made.iter().map(|(hash, text)| (hash, text)));
         state.pool.waiting()
     }
@@ -204,6 +211,23 @@ impl State {
         }
     }
 
+    /// Drops what has waited longer than it may: its sender learns it by asking for the receipt, and may send it again.
+    fn give_up(&mut self, now: Millis, tolerance: Duration) {
+        let tolerance = u64::try_from(tolerance.as_millis()).unwrap_or(u64::MAX);
+        let late = |at: &&Millis| now.saturating_sub(**at) >= tolerance;
+        let count = self.arrivals.iter().take_while(late).count();
+        if count == 0 {
+            return;
+        }
+        self.arrivals.drain(..count);
+        let dropped = self.pool.take(count, usize::MAX);
+        self.pool.forget(dropped.iter().map(|it| (&it.hash, &it.text)));
+        warn!(
+            count,
+            "give up transactions that no block took within consensus.pool.tolerance_time"
+        );
+    }
+
     /// Takes the arrivals of the first `count` out; answers how long they waited on average.
     fn arrived(&mut self, count: usize, now: Millis) -> u64 {
         let sum: u64 = self
@@ -212,5 +236,105 @@ impl State {
             .map(|at| now.saturating_sub(at))
             .sum();
         sum / count.max(1) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+    use std::sync::mpsc;
+
+    use cvp_core::chain::sign::{Signer, Transfer};
+    use cvp_core::chain::{Request, verify};
+
+    use super::*;
+
+    fn transaction(nonce: u64) -> Transaction {
+        let json = Signer::ec([7; 32]).unwrap().transfer(&Transfer {
+            to: [9; 20],
+            value: 1,
+            extra: "",
+            timestamp: 1,
+            nonce,
+        });
+        verify(&Request::from_json(&json).unwrap(), "3.0").unwrap()
+    }
+
+    fn order(change: impl FnOnce(&mut OrderOptions)) -> Order {
+        let mut options = OrderOptions {
+            batch_size: 1,
+            ..OrderOptions::default()
+        };
+        change(&mut options);
+        let order = Order::new(&options);
+        order.open();
+        order
+    }
+
+    #[test]
+    fn a_transaction_that_goes_from_pool_to_ledger_during_the_look_up_is_still_a_duplicate() {
+        let order = order(|_| ());
+        let appended = AtomicBool::new(false);
+        let once = transaction(1);
+        order.admit(once.clone(), |_| Ok(false)).unwrap();
+        let (asked, begun) = mpsc::channel();
+        let (go_on, made) = mpsc::channel();
+        std::thread::scope(|scope| {
+            let again = scope.spawn(|| {
+                let (asked, made) = (asked, made);
+                order.admit(once.clone(), |_| {
+                    let known = appended.load(Ordering::SeqCst);
+                    if !known {
+                        asked.send(()).unwrap();
+                        made.recv().unwrap();
+                    }
+                    Ok(known)
+                })
+            });
+            begun.recv().unwrap();
+            // The ledger has said that it does not know it; now the block is made.
+            let batch = order.next_batch().unwrap();
+            appended.store(true, Ordering::SeqCst);
+            order.forget(&[(batch.transactions[0].hash, batch.transactions[0].text)]);
+            go_on.send(()).unwrap();
+            assert_eq!(again.join().unwrap().unwrap_err().code, code::DUPLICATE);
+        });
+        assert_eq!(order.len(), 0);
+    }
+
+    #[test]
+    fn a_look_up_that_takes_long_holds_up_neither_other_clients_nor_the_maker() {
+        let order = order(|_| ());
+        let (asked, begun) = mpsc::channel();
+        let (go_on, answer) = mpsc::channel();
+        std::thread::scope(|scope| {
+            let slow = scope.spawn(|| {
+                let (asked, answer) = (asked, answer);
+                order.admit(transaction(1), |_| {
+                    asked.send(()).unwrap();
+                    answer.recv().unwrap();
+                    Ok(false)
+                })
+            });
+            begun.recv().unwrap();
+            order.admit(transaction(2), |_| Ok(false)).unwrap();
+            assert_eq!(order.next_batch().unwrap().transactions[0].nonce, 2);
+            go_on.send(()).unwrap();
+            slow.join().unwrap().unwrap();
+        });
+        assert_eq!(order.next_batch().unwrap().transactions[0].nonce, 1);
+    }
+
+    #[test]
+    fn what_waited_too_long_is_given_up_and_may_come_again() {
+        let order = order(|options| {
+            options.batch_size = 10;
+            options.tolerance = Duration::ZERO;
+        });
+        order.admit(transaction(1), |_| Ok(false)).unwrap();
+        order.admit(transaction(2), |_| Ok(false)).unwrap();
+        assert_eq!(order.len(), 1, "the first was given up when the second came");
+        order.admit(transaction(1), |_| Ok(false)).unwrap();
+        assert_eq!(order.len(), 1);
     }
 }

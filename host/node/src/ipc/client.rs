@@ -70,8 +70,3 @@ impl Connection {
         )
     }
 }
-
-/// One request over a connection of its own.
-pub fn call(root: &Path, socket: &Path, request: &Request, on_progress: impl FnMut(Value)) -> Result<Value, Failure> {
-    Connection::open(root, socket)?.call(request, on_progress)
-}

@@ -12,7 +12,7 @@ mod status;
 mod wire;
 
 pub use crate::failure::{Exit, Failure};
-pub use client::{Connection, call};
-pub use request::{Allowed, Request};
+pub use client::Connection;
+pub use request::Request;
 pub use server::{Operator, Progress, Server};
-pub use status::{IncarnationView, NamespaceView, PeerView, Phase, ReasonView, StatusView, StrategyView};
+pub use status::{NamespaceView, PeerView, ReasonView, StatusView};

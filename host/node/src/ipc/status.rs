@@ -1,9 +1,16 @@
 //! The one status view: what `cvp status` shows and monitoring reads. Members may be added, never changed.
+//!
+//! What the pair's machine says comes in by one conversion, [`StatusView::of`]; the rest (addresses, history, chains that stopped) is added
+//! by assembly, which knows it.
 
+use std::time::{Duration, SystemTime};
+
+use cvp_core::replication::{NamespaceStatus, PairStatus, PeerStatus, StrategyRun, StrategyStatus};
+use cvp_core::types::{Incarnation, Millis, Refusal};
 use serde::{Deserialize, Serialize};
 
 /// State of a node as its operator sees it.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct StatusView {
     /// Proven, not hoped: a fresh message of the peer, hashes that match, nothing stalled.
     pub normal: bool,
@@ -26,6 +33,9 @@ pub struct StatusView {
     pub warnings: Vec<ReasonView>,
     /// Every namespace of the node.
     pub namespaces: Vec<NamespaceView>,
+    /// Commits of this process that waited for the link's side of the node; must stay 0.
+    #[serde(default)]
+    pub commits_waited_on_link: u64,
     /// Address on which JSON-RPC is served; absent when the port is closed.
     #[serde(default)]
     pub jsonrpc: Option<String>,
@@ -71,54 +81,15 @@ pub struct ReasonView {
     pub message: String,
 }
 
-impl ReasonView {
-    /// A reason.
-    pub fn new(code: &str, message: impl Into<String>) -> Self {
-        Self {
-            code: code.to_owned(),
-            message: message.into(),
-        }
-    }
-}
-
-/// How far a namespace's copy is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Phase {
-    /// No session.
-    Detached,
-    /// A session is being agreed.
-    Handshake,
-    /// A snapshot is being copied.
-    Bootstrap,
-    /// The copy is behind.
-    CatchUp,
-    /// The copy follows block by block.
-    Live,
-}
-
-impl Phase {
-    /// As the view spells it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Phase::Detached => "detached",
-            Phase::Handshake => "handshake",
-            Phase::Bootstrap => "bootstrap",
-            Phase::CatchUp => "catch-up",
-            Phase::Live => "live",
-        }
-    }
-}
-
 /// One namespace.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct NamespaceView {
     /// Its name.
     pub name: String,
     /// `vp`, `nvp` or `cvp`.
     pub role: String,
-    /// How far the copy is.
-    pub phase: Phase,
+    /// How far the copy is: `detached`, `handshake`, `bootstrap`, `catch-up` or `live`.
+    pub phase: String,
     /// The provider's durable height.
     pub tip: u64,
     /// The receiver's durable height.
@@ -129,6 +100,9 @@ pub struct NamespaceView {
     pub lag_bytes: u64,
     /// Age of the oldest block that the receiver lacks, seconds.
     pub lag_seconds: f64,
+    /// Provider: from sending a run of blocks to its durable acknowledgement, microseconds, smoothed; null before the session's first.
+    #[serde(default)]
+    pub ack_micros: Option<u64>,
     /// Lowest height of the history kept here.
     #[serde(default)]
     pub history_from: u64,
@@ -149,10 +123,134 @@ pub struct StrategyView {
     pub id: String,
     /// Version of the component.
     pub version: String,
-    /// `running`, `restarting`, `quarantined`.
+    /// `running`, `restarting`, `quarantined`, or `default` when both ends were sent back to the embedded one.
     pub state: String,
-    /// Faults since the start of the node.
+    /// Calls that failed or were refused, since the start of the node or the last reset.
     pub faults: u64,
+    /// Of these, the refused ones, and single actions that this release does not know.
+    #[serde(default)]
+    pub refused: u64,
+}
+
+impl StatusView {
+    /// What the pair's machine says; `now` is its clock.
+    pub fn of(status: &PairStatus, now: Millis) -> Self {
+        Self {
+            normal: status.normal,
+            role: status.role.as_str().to_owned(),
+            hostname: status.hostname.to_string(),
+            node_id: Some(status.node_id.to_string()),
+            incarnation: status.incarnation.map(IncarnationView::from),
+            enabled: status.enabled,
+            peer: status.peer.as_ref().map(|peer| PeerView::of(peer, now)),
+            reasons: status.reasons.iter().map(ReasonView::from).collect(),
+            warnings: status
+                .warnings
+                .iter()
+                .map(|text| ReasonView::of_warning(text))
+                .collect(),
+            namespaces: status.namespaces.iter().map(NamespaceView::from).collect(),
+            ..Self::default()
+        }
+    }
+}
+
+impl From<Incarnation> for IncarnationView {
+    fn from(incarnation: Incarnation) -> Self {
+        Self {
+            number: incarnation.number,
+            id: hex::encode(incarnation.id),
+        }
+    }
+}
+
+impl PeerView {
+    fn of(peer: &PeerStatus, now: Millis) -> Self {
+        Self {
+            hostname: peer.hostname.to_string(),
+            address: peer.address.clone(),
+            since: Some(wall_clock(now.saturating_sub(peer.since))),
+            tls: peer.tls,
+        }
+    }
+}
+
+/// The second that was `ago` milliseconds ago, RFC 3339.
+fn wall_clock(ago: Millis) -> String {
+    let then = SystemTime::now()
+        .checked_sub(Duration::from_millis(ago))
+        .unwrap_or(SystemTime::UNIX_EPOCH);
+    humantime::format_rfc3339_seconds(then).to_string()
+}
+
+impl ReasonView {
+    /// A reason.
+    pub fn new(code: &str, message: impl Into<String>) -> Self {
+        Self {
+            code: code.to_owned(),
+            message: message.into(),
+        }
+    }
+
+    /// The machine's warnings are texts that begin with their code when they have one: `code: text`.
+    fn of_warning(text: &str) -> Self {
+        match text.split_once(": ") {
+            Some((code, rest)) if !code.contains(' ') => Self::new(code, rest),
+            _ => Self::new("warning", text),
+        }
+    }
+}
+
+impl From<&Refusal> for ReasonView {
+    fn from(refusal: &Refusal) -> Self {
+        if refusal.hint.is_empty() {
+            return Self::new(&refusal.code, refusal.text.clone());
+        }
+        Self::new(&refusal.code, format!("{}; {}", refusal.text, refusal.hint))
+    }
+}
+
+impl From<&NamespaceStatus> for NamespaceView {
+    fn from(status: &NamespaceStatus) -> Self {
+        Self {
+            name: status.name.to_string(),
+            role: status.role.as_str().to_owned(),
+            phase: status.phase.as_str().to_owned(),
+            tip: status.tip,
+            durable: status.durable,
+            lag_blocks: status.lag_blocks,
+            lag_bytes: status.lag_bytes,
+            lag_seconds: status.lag_ms as f64 / 1_000.0,
+            ack_micros: status.ack_micros,
+            history_from: 0,
+            strategies: status.strategies.iter().map(StrategyView::from).collect(),
+            overrides: status.overrides.clone(),
+            warnings: status
+                .warnings
+                .iter()
+                .map(|text| ReasonView::of_warning(text))
+                .collect(),
+        }
+    }
+}
+
+impl From<&StrategyStatus> for StrategyView {
+    fn from(status: &StrategyStatus) -> Self {
+        let state = match status.run {
+            StrategyRun::Running if status.defaulted => "default",
+            StrategyRun::Running => "running",
+            StrategyRun::Restarting => "restarting",
+            StrategyRun::Quarantined => "quarantined",
+        };
+        Self {
+            kind: status.id.kind.clone(),
+            id: status.id.id.clone(),
+            version: status.id.version.clone(),
+            state: state.to_owned(),
+            faults: status.faults,
+            refused: status.refused,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -167,7 +265,7 @@ mod tests {
             "namespaces":[{"name":"global","role":"vp","phase":"catch-up","tip":120,"durable":120,"lag_blocks":0,"lag_bytes":0,"lag_seconds":0.0,
             "strategies":[{"kind":"chain-sync","id":"default","version":"1.0.0","state":"running","faults":0}],"overrides":[],"warnings":[]}]}"#;
         let view: StatusView = serde_json::from_str(documented).unwrap();
-        assert_eq!(view.namespaces[0].phase, Phase::CatchUp);
+        assert_eq!(view.namespaces[0].phase, "catch-up");
         let written = serde_json::to_value(&view).unwrap();
         let wanted: serde_json::Value = serde_json::from_str(documented).unwrap();
         for (name, value) in wanted.as_object().unwrap() {
@@ -176,7 +274,16 @@ mod tests {
             }
         }
         for (name, value) in wanted["namespaces"][0].as_object().unwrap() {
-            assert_eq!(&written["namespaces"][0][name], value, "{name}");
+            if name != "strategies" {
+                assert_eq!(&written["namespaces"][0][name], value, "{name}");
+            }
         }
+        let strategy = |from: &serde_json::Value| from["namespaces"][0]["strategies"][0].clone();
+        for (name, value) in strategy(&wanted).as_object().unwrap() {
+            assert_eq!(&strategy(&written)[name], value, "{name}");
+        }
+        // Added since.
+        assert_eq!(written["commits_waited_on_link"], 0);
+        assert!(written["namespaces"][0]["ack_micros"].is_null());
     }
 }

@@ -16,7 +16,7 @@ mod tests;
 
 use std::net::SocketAddr;
 
-pub use dial::{HANDSHAKE_MS_MAX, SharedTls, dial};
+pub use dial::{SharedTls, dial};
 pub use error::LinkError;
 pub use frames::{Connection, FrameSender, LinkEvent};
 pub use listen::{Accepted, Listener};

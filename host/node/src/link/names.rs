@@ -20,13 +20,6 @@ pub struct CertificateNames {
     pub not_after: i64,
 }
 
-impl CertificateNames {
-    /// Whether the certificate carries `name`.
-    pub fn carries(&self, name: &str) -> bool {
-        self.names.iter().any(|own| own.eq_ignore_ascii_case(name))
-    }
-}
-
 /// Reads the names of a certificate; what is wrong with it otherwise.
 pub(super) fn names_of(certificate: &CertificateDer<'_>) -> Result<CertificateNames, String> {
     let (_, parsed) = X509Certificate::from_der(certificate).map_err(|error| error.to_string())?;

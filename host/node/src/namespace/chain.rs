@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use cvp_core::chain::{Rejected, Request, Window, admission};
+use cvp_core::chain::{Rejected, Request, Transaction, Window, admission};
 use cvp_core::ledger::{Ledger, LedgerError, Tips};
 use cvp_core::record::Delta;
 use cvp_core::types::{Height, Hostname, Incarnation, Namespace, NodeRole, Position, Refusal, UnixNanos};
@@ -178,11 +178,6 @@ impl Chain {
         self.shared.state.subscribe()
     }
 
-    /// Transactions waiting for a block.
-    pub fn pending(&self) -> usize {
-        self.shared.order.len()
-    }
-
     /// Checks a transaction as a client sent it and puts it into the pool; answers its hash. The signature is checked on a verifier
     /// thread. Waits for nothing else: neither a block nor the disk's writes.
     ///
@@ -213,9 +208,22 @@ impl Chain {
         self.must_make()?;
         self.shared
             .order
-            .admit(self.shared.ledger.as_ref(), transaction)
+            .admit(transaction, |it| self.in_ledger(it))
             .map_err(refused)?;
         Ok(hash)
+    }
+
+    /// Whether the chain holds it, by hash or by signed text.
+    fn in_ledger(&self, transaction: &Transaction) -> Result<bool, Rejected> {
+        let ledger = &self.shared.ledger;
+        let known = match ledger.find_transaction(&transaction.hash) {
+            Ok(None) => ledger.knows_text(&transaction.text),
+            found => found.map(|place| place.is_some()),
+        };
+        known.map_err(|error| {
+            error!(namespace = %self.namespace(), %error, "the duplicate check failed in the ledger");
+            Rejected::new(-32000, "the ledger of this node failed; see its log")
+        })
     }
 
     fn must_make(&self) -> Result<(), SubmitError> {

@@ -45,14 +45,4 @@ impl ChainSet {
         });
         before.get(&name).cloned()
     }
-
-    /// Takes a chain out; the caller closes it.
-    pub fn remove(&self, name: &str) -> Option<Arc<Chain>> {
-        let before = self.0.rcu(|chains| {
-            let mut chains = Chains::clone(chains);
-            chains.remove(name);
-            chains
-        });
-        before.get(name).cloned()
-    }
 }

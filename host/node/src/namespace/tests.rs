@@ -125,7 +125,6 @@ async fn a_transfer_becomes_a_block_and_times_never_decrease() {
         assert!(height == 0 || header.valid > 0, "no empty blocks");
         before = header.time;
     }
-    assert_eq!(fixture.chain.pending(), 0);
     fixture.chain.close();
     assert_eq!(fixture.chain.state(), ChainState::Stopped);
 }
@@ -141,6 +140,22 @@ async fn a_repeated_transaction_is_refused_in_the_pool_and_in_the_ledger() {
     }
     fixture.applied(1).await;
     assert_eq!(fixture.chain.submit(&transfer).await.unwrap_err().code, -32007);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn signatures_are_verified_and_transactions_admitted_while_the_maker_stands_still() {
+    let fixture = Fixture::maker();
+    fixture.send(&fixture.rich, 1, "").await;
+    fixture.ledger.set_full(true);
+    let height = fixture.chain.tips().applied.height;
+    for nonce in 0..20 {
+        let transfer = fixture.transfer(&fixture.rich, 1, &format!("{nonce}"));
+        let admitted = tokio::time::timeout(WAIT, fixture.chain.submit(&transfer)).await;
+        admitted.expect("admitted without a block").unwrap();
+    }
+    assert_eq!(fixture.chain.tips().applied.height, height);
+    fixture.ledger.set_full(false);
+    fixture.applied(height + 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,7 @@
 //! The journal's file: made once, full of zeros, then written in place with one fdatasync an entry.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 

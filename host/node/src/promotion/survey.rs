@@ -4,13 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use cvp_core::config;
+use cvp_core::config::{self, NodeConfig};
 use cvp_core::promotion::{
     KeyState, NamespaceView, Plan, PortState, PortView, PreflightView, StrategyView, TlsNameView, configuration_edits,
 };
 use cvp_core::replication::PairStatus;
 use cvp_core::session::Binding;
-use cvp_core::types::{Hostname, Namespace, NodeRole, Refusal};
+use cvp_core::types::{Namespace, NodeRole, Refusal};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::probe::probe_target;
@@ -77,6 +77,7 @@ pub(super) async fn survey(ground: &Arc<Ground>, flags: Flags) -> Result<Surveye
         probes,
         namespaces: namespaces(
             ground,
+            loaded.as_ref().ok().map(|loaded| &loaded.config),
             binding.as_ref(),
             &section,
             status.as_ref().map(|(status, _)| status),
@@ -113,6 +114,7 @@ pub(super) fn provider_role(section: &[(String, String)], namespace: &Namespace)
 
 fn namespaces(
     ground: &Ground,
+    config: Option<&NodeConfig>,
     binding: Option<&Binding>,
     section: &[(String, String)],
     status: Option<&PairStatus>,
@@ -157,13 +159,19 @@ fn namespaces(
                     .map(|ns| ns.tip)
                     .filter(|_| status.is_some_and(|s| s.last_heard.is_some())),
                 history_from,
-                keys: keys(&ground.root.namespace(&name).join("certs/certs")),
+                keys: keys(&ground.root.namespace(&name).join(certificates_of(config, &name))),
                 provider_strategies: theirs,
                 own_strategies: running,
                 name,
             }
         })
         .collect()
+}
+
+/// `encryption.ecert.ecert`; the default where the configuration cannot be read.
+fn certificates_of<'a>(config: Option<&'a NodeConfig>, name: &Namespace) -> &'a str {
+    let ns = config.and_then(|config| config.namespaces.get(name));
+    ns.map_or("certs/certs", |ns| &ns.fixed.ecert_dir)
 }
 
 /// Whether `key.priv` and the node certificate in `directory` belong together: the certificate of that key is among the files there.

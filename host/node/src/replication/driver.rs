@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use cvp_core::frame::Side;
 use cvp_core::replication::{Action, ConnId, DialPurpose, Event, Pair, PairStatus, Setup};
 use cvp_core::types::strategy::{Fault, Level, Role, chain_sync};
-use cvp_core::types::{Millis, Namespace, Refusal};
+use cvp_core::types::{Micros, Millis, Namespace, Refusal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -96,8 +96,12 @@ impl Driver {
         }
     }
 
+    fn micros(&self) -> Micros {
+        u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
     fn now(&self) -> Millis {
-        u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
+        self.micros() / 1000
     }
 
     /// The loop; ends with [`Command::Shutdown`] or when every handle is gone.
@@ -139,6 +143,8 @@ impl Driver {
                 }
                 Err(error) => tracing::error!(namespace = %ns, %error, "start replication threads"),
             }
+            let failure = super::follow_failure(Arc::clone(&chain), self.epoch, self.inbound.clone());
+            self.followers.push(tokio::spawn(failure));
             if self.role == Role::Provider {
                 self.followers.push(tokio::spawn(super::follow_tips(
                     chain,
@@ -205,8 +211,7 @@ impl Driver {
                 self.pending.clear();
                 return;
             }
-            let now = self.now();
-            let ready = self.pair.step(now, event);
+            let ready = self.pair.step(self.micros(), event);
             if let Err(broken) = self.pair.invariants() {
                 tracing::error!(invariant = %broken, "an invariant of the pair does not hold: its links are ended");
                 let ended: Vec<ConnId> = self.links.keys().copied().collect();
@@ -263,6 +268,7 @@ impl Driver {
             }
             Action::LookUp { conn, wanted } => self.look_up(conn, wanted),
             Action::Strategy { ns, events } => self.ask_strategy(ns, events),
+            Action::StrategyFault { ns, fault } => self.order_strategy(&ns, |handle| handle.refuse(fault)),
             Action::UseDefault { ns, embedded, .. } => self.order_strategy(&ns, |handle| handle.use_default(embedded)),
             Action::StrategyLeft { ns, theirs } => self.order_strategy(&ns, |handle| handle.left_for(theirs)),
             Action::Persist { token, what } => {

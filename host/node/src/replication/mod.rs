@@ -23,7 +23,7 @@ use cvp_core::types::{Millis, Namespace, Refusal};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::link::{Accepted, SharedTls};
-use crate::namespace::{Chain, ChainSet};
+use crate::namespace::{Chain, ChainSet, ChainState};
 use driver::{Command, Driver, INBOUND_MAX, Inbound};
 
 pub use dialer::Remotes;
@@ -163,6 +163,19 @@ async fn follow_tips(chain: Arc<Chain>, epoch: u64, inbound: mpsc::Sender<Inboun
             return;
         }
     }
+}
+
+/// Tells the machine when a chain fails, so that the other end hears of it too.
+async fn follow_failure(chain: Arc<Chain>, epoch: u64, inbound: mpsc::Sender<Inbound>) {
+    let mut states = chain.watch_state();
+    let failed = states.wait_for(|state| matches!(state, ChainState::Failed(_)));
+    let Ok(ChainState::Failed(refusal)) = failed.await.map(|state| state.clone()) else {
+        return;
+    };
+    let ns = chain.namespace().clone();
+    let _ = inbound
+        .send(Inbound::Core(epoch, Event::StoreFailed { ns, refusal }))
+        .await;
 }
 
 /// Tells the machine each change of a strategy's instance.

@@ -64,6 +64,7 @@ impl SetupSource<'_> {
                 heartbeat_ms: dynamic.cvp.heartbeat_ms,
                 heartbeat_misses: dynamic.cvp.heartbeat_misses,
                 max_rate: dynamic.cvp.max_rate,
+                dial_pause_ms_max: self.config.system.p2p.retry_ms,
                 ..Limits::default()
             },
             seed: rand::random(),

@@ -177,6 +177,11 @@ impl StrategyHandle {
         }
     }
 
+    /// The last answer was refused by core: the instance that gave it faulted, as by a trap.
+    pub fn refuse(&self, fault: Fault) -> Result<(), Fault> {
+        self.order(Command::Refuse(fault))
+    }
+
     /// Runs the embedded default whatever is configured (the two ends differ), or the configured one again.
     pub fn use_default(&self, embedded: bool) -> Result<(), Fault> {
         self.order(Command::UseDefault(embedded))

@@ -22,6 +22,7 @@ const FIRST: Incarnation = Incarnation { number: 1, id: [5; 16] };
 
 struct End {
     chain: Arc<Chain>,
+    ledger: Arc<MemoryLedger>,
     replication: Replication,
     address: String,
     _listener: Listener,
@@ -35,11 +36,13 @@ fn hostname(role: Role) -> Hostname {
 async fn end(role: Role, remotes: Vec<Remote>) -> End {
     let dir = tempfile::tempdir().unwrap();
     let ns = Namespace::new("global").unwrap();
-    let ledger: Arc<dyn Ledger> =
-        Arc::new(MemoryLedger::open(&ns, genesis(&ns, &Genesis::default()).unwrap()).unwrap());
+    let ledger = Arc::new(MemoryLedger::open(&ns, genesis(&ns, &Genesis::default()).unwrap()).unwrap());
     let provider = role == Role::Provider;
     let node_role = if provider { NodeRole::Vp } else { NodeRole::Cvp };
-    let (options, store) = (ChainOptions::new(ns.clone(), node_role), Arc::clone(&ledger));
+    let (options, store) = (
+        ChainOptions::new(ns.clone(), node_role),
+        Arc::clone(&ledger) as Arc<dyn Ledger>,
+    );
     let chain = Chain::open(options, store, Verifier::start(1).unwrap()).unwrap();
     let chains = ChainSet::new();
     chains.insert(Arc::clone(&chain));
@@ -100,6 +103,7 @@ async fn end(role: Role, remotes: Vec<Remote>) -> End {
     .unwrap();
     End {
         chain,
+        ledger,
         replication,
         address: listener.address().to_string(),
         _listener: listener,
@@ -143,6 +147,40 @@ async fn a_receiver_copies_its_provider_and_both_are_normal() {
         receiver.replication.quiesce().await;
         receiver.replication.shutdown().await;
         assert!(receiver.replication.status().await.is_none());
+    };
+    tokio::time::timeout(DEADLINE, story).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chain_that_fails_is_told_to_the_other_end() {
+    let provider = end(Role::Provider, Vec::new()).await;
+    let remote = Remote {
+        hostname: hostname(Role::Provider),
+        address: provider.address.clone(),
+    };
+    let receiver = end(Role::Receiver, vec![remote]).await;
+    let story = async {
+        let mut ticks = tokio::time::interval(Duration::from_millis(20));
+        while receiver.replication.status().await.unwrap().0.peer.is_none() {
+            ticks.tick().await;
+        }
+        provider.ledger.fail_next_sync();
+        let chain = Arc::clone(&provider.chain);
+        // Its take-over block is the first thing to be synced.
+        let making = move || {
+            let before = Incarnation { number: 0, id: [0; 16] };
+            let delta = Delta(takeover_delta(before, FIRST, 0));
+            chain.begin_making(hostname(Role::Provider), FIRST, Some(delta))
+        };
+        assert!(tokio::task::spawn_blocking(making).await.unwrap().is_err());
+        provider.chain.synced();
+        loop {
+            let (status, _) = receiver.replication.status().await.unwrap();
+            if status.reasons.iter().any(|reason| reason.code == "disk-failed") {
+                return;
+            }
+            ticks.tick().await;
+        }
     };
     tokio::time::timeout(DEADLINE, story).await.unwrap();
 }

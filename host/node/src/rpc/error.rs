@@ -26,22 +26,18 @@ pub const BAD_PARAMS: i64 = -32602;
 pub const INTERNAL: i64 = -32000;
 /// What was asked for does not exist.
 pub const NOT_FOUND: i64 = -32001;
-/// Too many transactions wait.
-pub const BUSY: i64 = -32006;
 /// No account of that address.
 pub const NO_ACCOUNT: i64 = -32009;
 /// No namespace of that name runs here.
 pub const NO_NAMESPACE: i64 = -32010;
 /// The chain has no block beside genesis.
 pub const NO_BLOCK: i64 = -32011;
-/// The platform gave the method up.
-pub const DEPRECATED: i64 = -32021;
 /// No chain id was set.
 pub const DID: i64 = -32022;
 /// A CVP does not answer this method.
 pub const CVP_CLOSED: i64 = -32023;
-/// This node makes no blocks now.
-pub const CONSENSUS_ABNORMAL: i64 = -32024;
+/// More calls than the namespace takes.
+pub const QPS_LIMIT: i64 = -32026;
 /// The client was too slow to send its request.
 pub const HTTP_TIMEOUT: i64 = -32096;
 

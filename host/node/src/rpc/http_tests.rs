@@ -2,16 +2,21 @@
 
 use std::time::Duration;
 
+use cvp_core::config::FlowControl;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::{HttpOptions, NodeFacts, Rpc, RpcServer};
 use crate::namespace::ChainSet;
-use crate::namespace::tests::{Fixture, hostname};
+use crate::namespace::tests::{Fixture, hostname, namespace};
 
 const WAIT: Duration = Duration::from_secs(20);
 
 async fn server(options: HttpOptions) -> (RpcServer, Fixture) {
+    limited_server(options, None).await
+}
+
+async fn limited_server(options: HttpOptions, limit: Option<FlowControl>) -> (RpcServer, Fixture) {
     let fixture = Fixture::maker();
     let chains = ChainSet::new();
     chains.insert(std::sync::Arc::clone(&fixture.chain));
@@ -22,6 +27,7 @@ async fn server(options: HttpOptions) -> (RpcServer, Fixture) {
         receiver: false,
     };
     let rpc = Rpc::new(chains, facts);
+    rpc.set_flow_control(&limit.map(|limit| (namespace(), limit)).into_iter().collect());
     let server = RpcServer::start("127.0.0.1:0".parse().unwrap(), options, rpc)
         .await
         .unwrap();
@@ -94,6 +100,31 @@ async fn what_is_no_request_is_refused_with_its_code() {
             .await
             .contains(r#""result":"0x0""#)
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_over_the_limit_are_refused_one_by_one_and_the_connection_lives() {
+    let limit = FlowControl {
+        enable: true,
+        capacity: 2,
+        limit: 1,
+    };
+    let (server, _fixture) = limited_server(HttpOptions::default(), Some(limit)).await;
+    // One body, so that the calls come together whatever the machine does.
+    let call = r#"{"method":"tx_getGasPrice"}"#;
+    let batch = format!("[{}]", vec![call; 100].join(","));
+    let answer = exchange(&server, &post(&batch)).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let (passed, refused) = (
+        answer.matches(r#""result":0"#).count(),
+        answer.matches(r#""code":-32026"#).count(),
+    );
+    assert!(
+        passed >= 2 && refused > 0 && passed + refused == 100,
+        "{passed} {refused}"
+    );
+    let elsewhere = exchange(&server, &post(r#"{"namespace":"ns9","method":"tx_getGasPrice"}"#)).await;
+    assert!(elsewhere.contains(r#""code":-32010"#), "{elsewhere}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

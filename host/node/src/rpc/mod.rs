@@ -8,6 +8,7 @@ mod allowed;
 mod body;
 mod envelope;
 mod error;
+mod flow;
 mod page;
 mod params;
 mod server;
@@ -29,12 +30,14 @@ mod http_tests;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use cvp_core::types::Hostname;
+use cvp_core::config::FlowControl;
+use cvp_core::types::{Hostname, Namespace};
 use tokio::sync::Semaphore;
 use tracing::error;
 
@@ -43,6 +46,7 @@ pub use server::{HttpOptions, RpcServer};
 
 use self::envelope::{Body, Call, Outcome, Unreadable, render};
 use self::error::RpcError;
+use self::flow::Buckets;
 use self::params::Params;
 use self::view::ChainView;
 use crate::namespace::{Chain, ChainSet, ChainState};
@@ -68,6 +72,7 @@ pub struct NodeFacts {
 pub struct Rpc {
     chains: ChainSet,
     facts: ArcSwap<NodeFacts>,
+    buckets: Buckets,
     queries: Arc<Semaphore>,
 }
 
@@ -102,6 +107,7 @@ impl Rpc {
         Arc::new(Self {
             chains,
             facts: ArcSwap::from_pointee(facts),
+            buckets: Buckets::default(),
             queries: Arc::new(Semaphore::new(QUERIES_MAX)),
         })
     }
@@ -109,6 +115,11 @@ impl Rpc {
     /// The node became something else (an upgrade): calls that begin from now on see it.
     pub fn set_facts(&self, facts: NodeFacts) {
         self.facts.store(Arc::new(facts));
+    }
+
+    /// Limits of the namespaces, from now on; before, and for those left out, there is none.
+    pub fn set_flow_control(&self, keys: &BTreeMap<Namespace, FlowControl>) {
+        self.buckets.set(keys);
     }
 
     /// Answers one body: a request or an array of them. Never fails and never panics.
@@ -167,6 +178,7 @@ impl Rpc {
             .chains
             .get(&call.namespace)
             .ok_or_else(|| RpcError::namespace(&call.namespace))?;
+        self.buckets.take(&call.namespace)?;
         let context = Context { chain, facts };
         let params = Params::new(call.params);
         if send::is_send(&call.method) {

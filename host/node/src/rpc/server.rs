@@ -42,7 +42,7 @@ pub struct HttpOptions {
     pub body_bytes_max: usize,
     /// Time for a request's headers; also how long an idle connection is kept.
     pub header_time: Duration,
-    /// Time for a request's body (`http.request.read_timeout` bounds it from above).
+    /// Time for a request's body (`http.request.read_timeout`).
     pub body_time: Duration,
     /// Connections at once; more wait in the system's backlog.
     pub connections_max: usize,

@@ -1,11 +1,15 @@
 //! The names of all metrics of the rooms of the block path and the RPC, in one place, so that a dashboard can rely on them.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
 use cvp_core::types::{Height, Namespace};
 
 /// Publishing a commit had to wait for a reader of the tips (the link's side of the node); must stay 0.
 pub const COMMITS_WAITED_ON_LINK: &str = "commits_waited_on_link";
+/// The same, for the status: the registry of the page is not read back.
+static WAITED_ON_LINK: AtomicU64 = AtomicU64::new(0);
 const BLOCKS_MADE: &str = "blocks_made";
 const TRANSACTIONS: &str = "transactions_committed";
 const COMMIT_SECONDS: &str = "commit_seconds";
@@ -44,7 +48,13 @@ pub fn describe() {
 
 /// A commit had to wait on the link's side.
 pub fn commit_waited_on_link() {
+    WAITED_ON_LINK.fetch_add(1, Ordering::Relaxed);
     counter!(COMMITS_WAITED_ON_LINK).increment(1);
+}
+
+/// How many did since the start of the process.
+pub fn commits_waited_on_link() -> u64 {
+    WAITED_ON_LINK.load(Ordering::Relaxed)
 }
 
 /// A block was made and appended.

@@ -1,4 +1,4 @@
-//! Log lines: to stderr, and to a file a day under `logs/` through a bounded queue that drops lines rather than block a block maker.
+//! Log lines: to stderr, and to files under `logs/` through a bounded queue that drops lines rather than block a block maker.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,30 +8,25 @@ use time::macros::format_description;
 use time::{OffsetDateTime, UtcOffset};
 use tracing::{Event, Subscriber};
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
-use tracing_appender::rolling::{RollingFileAppender, Rotation};
-use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use super::Level;
+use super::filter::{self, LogLevels};
+use super::rolling::{RollAt, RollingFile};
 
 /// Lines waiting for the file writer, at most; about 2 MiB. Beyond it lines are dropped.
 const QUEUED_LINES_MAX: usize = 16_384;
-/// Days of log files kept.
-const FILES_MAX: usize = 30;
 
 /// Where log lines go and which.
 #[derive(Debug, Clone)]
 pub struct LogOptions {
-    /// Level of every module without one of its own (`log.log_level`).
-    pub level: Level,
-    /// (module path prefix such as `cvp::rpc`, level).
-    pub modules: Vec<(String, Level)>,
-    /// Directory of the daily files (`log.log_dir`); None: no files (`log.dump_file = false`).
-    pub directory: Option<PathBuf>,
+    /// Which pass.
+    pub levels: LogLevels,
+    /// Directory of the files (`log.log_dir`) and when a new one begins; None: no files (`log.dump_file = false`).
+    pub files: Option<(PathBuf, RollAt)>,
 }
 
 /// Flushes and closes the log file when dropped; lives as long as the process logs.
@@ -43,13 +38,13 @@ pub struct LogGuard {
 /// Logging that could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum LogsError {
-    /// The directory or the day's file cannot be written.
+    /// The directory or the file cannot be written.
     #[error("cannot write log files under {directory}: {source}")]
     Directory {
         /// As configured.
         directory: PathBuf,
         /// What the system said.
-        source: tracing_appender::rolling::InitError,
+        source: std::io::Error,
     },
     /// Logging was set up before in this process.
     #[error("logging is already set up")]
@@ -61,30 +56,18 @@ pub enum LogsError {
 /// # Errors
 /// The log directory cannot be written, or logging was set up before.
 pub fn start_logs(options: &LogOptions) -> Result<LogGuard, LogsError> {
-    let targets = Targets::new().with_default(options.level.filter()).with_targets(
-        options
-            .modules
-            .iter()
-            .map(|(module, level)| (module.clone(), level.filter())),
-    );
-    let (file_layer, guard) = match &options.directory {
+    let (file_layer, guard) = match &options.files {
         None => (None, None),
-        Some(directory) => {
-            let appender = RollingFileAppender::builder()
-                .rotation(Rotation::DAILY)
-                .filename_prefix("cvp")
-                .filename_suffix("log")
-                .max_log_files(FILES_MAX)
-                .build(directory)
-                .map_err(|source| LogsError::Directory {
-                    directory: directory.clone(),
-                    source,
-                })?;
+        Some((directory, at)) => {
+            let file = RollingFile::open(directory, *at).map_err(|source| LogsError::Directory {
+                directory: directory.clone(),
+                source,
+            })?;
             let (writer, guard) = NonBlockingBuilder::default()
                 .buffered_lines_limit(QUEUED_LINES_MAX)
                 .lossy(true)
                 .thread_name("cvp-log")
-                .finish(appender);
+                .finish(file);
             let layer = tracing_subscriber::fmt::layer()
                 .event_format(PlatformLine)
                 .with_ansi(false)
@@ -93,7 +76,7 @@ pub fn start_logs(options: &LogOptions) -> Result<LogGuard, LogsError> {
         }
     };
     tracing_subscriber::registry()
-        .with(targets)
+        .with(options.levels.clone())
         .with(
             tracing_subscriber::fmt::layer()
                 .event_format(PlatformLine)
@@ -124,7 +107,7 @@ where
         write!(
             writer,
             "{stamp} {} {} ",
-            Level::word(metadata.level()),
+            filter::word(metadata.level()),
             metadata.target()
         )?;
         context.field_format().format_fields(writer.by_ref(), event)?;
@@ -133,7 +116,7 @@ where
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::io::Write;
     use std::sync::Arc;
 
@@ -141,8 +124,15 @@ mod tests {
 
     use super::*;
 
+    /// Keeps what is written.
     #[derive(Clone, Default)]
-    struct Sink(Arc<Mutex<Vec<u8>>>);
+    pub struct Sink(Arc<Mutex<Vec<u8>>>);
+
+    impl Sink {
+        pub fn text(&self) -> String {
+            String::from_utf8(self.0.lock().clone()).unwrap()
+        }
+    }
 
     impl Write for Sink {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -164,7 +154,7 @@ mod tests {
             .with_writer(move || writer.clone());
         let subscriber = tracing_subscriber::registry().with(layer);
         tracing::subscriber::with_default(subscriber, || tracing::info!(height = 7, "made block"));
-        let text = String::from_utf8(sink.0.lock().clone()).unwrap();
+        let text = sink.text();
         let expected = format!(" NOTICE {} made block height=7\n", module_path!());
         assert!(text.contains(&expected), "{text}");
         assert_eq!(text.as_bytes()[10], b'T');

@@ -37,6 +37,8 @@ fn a_stopped_receiver_never_delays_the_producer() -> Result<()> {
         rpc.height()? > before,
         "no block was made while the receiver was stopped"
     );
+    let counted = &pair.provider.status()?["commits_waited_on_link"];
+    ensure!(*counted == 0, "commits_waited_on_link in status: {counted}");
     let metrics = status["metrics"].as_str().context("status names no metrics address")?;
     let page = Rpc::page(&format!("http://{metrics}/metrics"))?;
     let counter = page.lines().find(|line| line.starts_with("commits_waited_on_link"));
@@ -48,6 +50,10 @@ fn a_stopped_receiver_never_delays_the_producer() -> Result<()> {
     pair.receiver.thaw()?;
     pair.provider.wait_normal()?;
     pair.wait_durable("global", rpc.height()?)?;
+    pair.provider
+        .wait_status("acknowledgements are measured again", Duration::from_secs(10), |s| {
+            s["namespaces"][0]["ack_micros"].as_u64() > Some(0) && s["commits_waited_on_link"] == 0
+        })?;
     let hash = signer::send(&rpc, signer::transfer(&signer, 1, ""))?;
     signer::settled(&rpc, &hash)?;
     Ok(())

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use cvp_pair::pair::{Pair, Setup, durable};
 use cvp_pair::signer::{ec, send_many};
+use cvp_pair::wait;
 use serde_json::Value;
 
 /// The third-party example, built once a test run as its author would build it.
@@ -92,7 +93,7 @@ fn pair_with(component: &Path, mode: &str) -> Result<Pair> {
 #[test]
 fn a_broken_strategy_leaves_the_stream_to_the_default() -> Result<()> {
     let component = example()?;
-    for mode in ["loop", "trap", "allocate"] {
+    for mode in ["loop", "trap", "allocate", "silent"] {
         let pair = pair_with(&component, mode)?;
         send_many(&pair.provider.rpc(), &ec()?, 5)?;
         pair.wait_durable("global", pair.provider.rpc().height()?)
@@ -103,6 +104,26 @@ fn a_broken_strategy_leaves_the_stream_to_the_default() -> Result<()> {
             "mode {mode}: no fault was counted: {status}"
         );
     }
+    Ok(())
+}
+
+#[test]
+fn a_strategy_that_answers_nonsense_is_quarantined_and_blocks_flow_on() -> Result<()> {
+    let component = example()?;
+    let pair = pair_with(&component, "nonsense")?;
+    let signer = ec()?;
+    send_many(&pair.provider.rpc(), &signer, 5)?;
+    pair.wait_durable("global", pair.provider.rpc().height()?)?;
+    // Every restart brings the same nonsense: one end's third fault within a minute is the last, and the other follows it to the default.
+    wait::until("the strategy is in quarantine", Duration::from_secs(30), || {
+        let both = [pair.receiver.status()?, pair.provider.status()?];
+        let named = |state: &str| both.iter().filter(|s| strategy(s)["state"] == state).count();
+        let refused = both.iter().any(|s| strategy(s)["refused"].as_u64() >= Some(3));
+        let done = refused && named("quarantined") > 0 && named("quarantined") + named("default") == 2;
+        Ok(if done { Ok(()) } else { Err(format!("{both:?}")) })
+    })?;
+    send_many(&pair.provider.rpc(), &signer, 5)?;
+    pair.wait_durable("global", pair.provider.rpc().height()?)?;
     Ok(())
 }
 

@@ -33,6 +33,7 @@ pub enum Command {
         events: Vec<Event>,
         reply: oneshot::Sender<Result<Vec<Action>, Fault>>,
     },
+    Refuse(Fault),
     UseDefault(bool),
     LeftFor(StrategyId),
     Reset,
@@ -124,6 +125,7 @@ impl Actor {
                     // A caller that went away does not need its answer.
                     let _ = reply.send(answer);
                 }
+                Ok(Command::Refuse(fault)) => self.on_refused(&fault),
                 Ok(Command::UseDefault(embedded)) => {
                     self.forced_default = embedded;
                     self.publish();
@@ -346,6 +348,13 @@ impl Actor {
             Err(error) => tracing::warn!(namespace = %self.namespace, %error, "write a strategy's trace"),
         }
         running.trace = None;
+    }
+
+    /// The instance that answered last is the one that is kept; one that was replaced since is gone already.
+    fn on_refused(&mut self, fault: &Fault) {
+        if let Some(answered) = self.running.take() {
+            self.on_fault(answered.embedded, fault);
+        }
     }
 
     fn on_fault(&mut self, embedded: bool, fault: &Fault) {

@@ -48,6 +48,22 @@ async fn the_embedded_default_fetches_and_its_calls_are_counted() {
 }
 
 #[tokio::test]
+async fn an_instance_whose_answer_was_refused_is_gone() {
+    let root = tempfile::tempdir().unwrap();
+    let namespace = Namespace::new("global").unwrap();
+    let handle = strategies(root.path())
+        .start(&namespace, Role::Receiver, &choice("default", ""))
+        .unwrap();
+    let refused = || Fault::new("window-out-of-range", "0");
+    // Nobody has answered yet: there is nobody to blame.
+    handle.refuse(refused()).unwrap();
+    handle.handle(vec![Event::Tick(view())]).await.unwrap();
+    handle.refuse(refused()).unwrap();
+    let fault = handle.handle(vec![Event::Tick(view())]).await.unwrap_err();
+    assert_eq!(fault.code, "restarting", "the default has nobody to take its place");
+}
+
+#[tokio::test]
 async fn a_missing_plugin_leaves_the_namespace_on_the_default() {
     let root = tempfile::tempdir().unwrap();
     let namespace = Namespace::new("global").unwrap();

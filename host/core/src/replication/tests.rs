@@ -1,0 +1,377 @@
+//! Two machines back to back: their frames cross at once, their stores hold numbers, and the tests answer for the strategies.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::*;
+use crate::session::{Identity, Lineage, StrategyId};
+use crate::types::strategy::chain_sync::{Action as Advice, Event as Told, Fetch, KIND};
+use crate::types::strategy::{Fault, Role};
+use crate::types::{Digest, Height, Hostname, Incarnation, Millis, Namespace, NodeId, NodeRole, Position};
+
+const CONN: ConnId = 1;
+
+type Answer = Result<Vec<Advice>, Fault>;
+
+fn namespace() -> Namespace {
+    Namespace::new("global").unwrap()
+}
+
+fn at(height: Height) -> Position {
+    Position {
+        height,
+        hash: Digest::of(&height.to_le_bytes()),
+    }
+}
+
+fn setup(role: Role) -> Setup {
+    let provider = role == Role::Provider;
+    let first = Incarnation { number: 1, id: [1; 16] };
+    Setup {
+        role,
+        hostname: Hostname::new(if provider { "node1" } else { "cvp" }).unwrap(),
+        identity: Identity {
+            node_id: NodeId([1 + u8::from(provider); 16]),
+            lineage: if provider {
+                Lineage::begin(first)
+            } else {
+                Lineage::default()
+            },
+        },
+        binding: None,
+        fenced: None,
+        last_receiver: None,
+        program: "test".into(),
+        enabled: true,
+        tls: true,
+        listen: ":1".into(),
+        self_section: Vec::new(),
+        namespaces: vec![NamespaceSetup {
+            namespace: namespace(),
+            role: if provider { NodeRole::Vp } else { NodeRole::Cvp },
+            genesis: at(0).hash,
+            durable: at(0),
+            applied: 0,
+            history_from: 0,
+            chain_sync: StrategySetup {
+                id: StrategyId {
+                    kind: KIND.into(),
+                    id: "mine".into(),
+                    version: "1".into(),
+                    sha256: [0; 32],
+                },
+                stored: Vec::new(),
+            },
+        }],
+        ask: Vec::new(),
+        notify: Vec::new(),
+        limits: Limits::default(),
+        seed: 1,
+    }
+}
+
+/// Both ends. The receiver's strategy is the closure; the provider's says nothing.
+struct Ends<S> {
+    pairs: [Pair; 2],
+    now: Millis,
+    queue: VecDeque<(usize, Event)>,
+    tip: Height,
+    strategy: S,
+    /// What the receiver's strategy was told, a list a call.
+    told: Vec<Vec<Told>>,
+    faults: Vec<Fault>,
+}
+
+const PROVIDER: usize = 0;
+const RECEIVER: usize = 1;
+
+impl<S: FnMut(&[Told]) -> Answer> Ends<S> {
+    /// A session streams; both are at genesis.
+    fn attached(strategy: S) -> Self {
+        let mut ends = Self {
+            pairs: [Pair::new(setup(Role::Provider)), Pair::new(setup(Role::Receiver))],
+            now: 0,
+            queue: VecDeque::new(),
+            tip: 0,
+            strategy,
+            told: Vec::new(),
+            faults: Vec::new(),
+        };
+        ends.run(0);
+        assert!(ends.status(RECEIVER).peer.is_some(), "{:?}", ends.status(RECEIVER));
+        ends
+    }
+
+    fn status(&self, end: usize) -> PairStatus {
+        self.pairs[end].status(self.now)
+    }
+
+    fn strategy_status(&self) -> StrategyStatus {
+        self.status(RECEIVER).namespaces[0].strategies[0].clone()
+    }
+
+    /// The provider's chain is `height` long from now on.
+    fn grow(&mut self, height: Height) {
+        self.tip = height;
+        let event = Event::LocalTip {
+            ns: namespace(),
+            durable: at(height),
+            applied: height,
+        };
+        self.queue.push_back((PROVIDER, event));
+    }
+
+    /// Time passes for both in ticks of 50 ms, and everything that follows from it.
+    fn run(&mut self, millis: Millis) {
+        let until = self.now + millis;
+        loop {
+            self.queue.extend([(PROVIDER, Event::Tick), (RECEIVER, Event::Tick)]);
+            let mut steps = 0;
+            while let Some((end, event)) = self.queue.pop_front() {
+                steps += 1;
+                assert!(steps < 1_000, "the machines spin at {} ms", self.now);
+                let ready = self.pairs[end].step(self.now * 1000, event);
+                self.pairs[end].invariants().unwrap();
+                for action in ready.now {
+                    self.act(end, action);
+                }
+            }
+            if self.now >= until {
+                return;
+            }
+            self.now += 50;
+        }
+    }
+
+    fn act(&mut self, end: usize, action: Action) {
+        let other = 1 - end;
+        let ns = namespace();
+        let mut answer = |event| self.queue.push_back((end, event));
+        match action {
+            Action::Dial { purpose } => {
+                let peer = PeerTls {
+                    address: "10.0.0.1:1".into(),
+                    tls: true,
+                    dialled: Some("node1".into()),
+                    warning: None,
+                };
+                let accepted = PeerTls {
+                    dialled: None,
+                    ..peer.clone()
+                };
+                answer(Event::Dialed {
+                    conn: CONN,
+                    purpose,
+                    peer,
+                });
+                let event = Event::Accepted {
+                    conn: CONN,
+                    peer: accepted,
+                };
+                self.queue.push_front((other, event));
+            }
+            Action::Send { conn, frame } => self.queue.push_back((other, Event::Frame { conn, frame })),
+            Action::Close { conn, refusal } => panic!("end {end} closed link {conn}: {refusal:?}"),
+            Action::LookUp { conn, wanted } => {
+                let found = wanted.into_iter().map(|(ns, height)| (ns, Some(at(height).hash)));
+                answer(Event::Found {
+                    conn,
+                    found: found.collect(),
+                });
+            }
+            Action::Persist { token, .. } => answer(Event::Persisted(token)),
+            Action::Read {
+                conn,
+                stream,
+                first,
+                last,
+                ..
+            } => {
+                let run = Bytes::from(last.to_le_bytes().to_vec());
+                let bytes = run.len() as u64;
+                let last = at(last);
+                answer(Event::ReadDone {
+                    conn,
+                    ns,
+                    stream,
+                    first,
+                    last,
+                    bytes,
+                });
+                let tag = crate::frame::NamespaceTag::of(&namespace());
+                let frame = crate::frame::Frame::of(crate::frame::Kind::Records, tag, stream, run);
+                self.queue.push_back((other, Event::Frame { conn, frame }));
+            }
+            Action::Ingest { bytes, .. } => {
+                let last = u64::from_le_bytes(bytes.as_ref().try_into().unwrap());
+                answer(Event::Ingested {
+                    ns,
+                    tip: at(last),
+                    bytes: 8,
+                    micros: 1,
+                });
+            }
+            Action::Sync { .. } => {
+                // The harness appends at once, so the tip is what was appended last.
+                let durable = at(self.tip);
+                answer(Event::Synced {
+                    ns,
+                    durable,
+                    applied: durable.height,
+                    micros: 1,
+                });
+            }
+            Action::Strategy { events, .. } if end == PROVIDER => {
+                drop(events);
+                answer(Event::Strategy {
+                    ns,
+                    result: Ok(Vec::new()),
+                });
+            }
+            Action::Strategy { events, .. } => {
+                let result = (self.strategy)(&events);
+                self.queue.push_back((end, Event::Strategy { ns, result }));
+                self.told.push(events);
+            }
+            Action::StrategyFault { fault, .. } => {
+                assert_eq!(end, RECEIVER);
+                self.faults.push(fault);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn view_of(event: &Told) -> Option<&crate::types::strategy::chain_sync::View> {
+    match event {
+        Told::Opened { view, .. } | Told::Progress(view) | Told::Tick(view) | Told::Stall { view, .. } => Some(view),
+        _ => None,
+    }
+}
+
+/// The live tail from the view's height on, unless it is under way.
+fn fetch_all(events: &[Told]) -> Answer {
+    let fetch = |view: &crate::types::strategy::chain_sync::View| {
+        Advice::Fetch(Fetch {
+            first: view.local.height + 1,
+            last: u64::MAX,
+            bytes_in_flight: 1000,
+        })
+    };
+    let views = events.iter().filter_map(view_of).filter(|view| view.fetch.is_none());
+    Ok(views.map(fetch).take(1).collect())
+}
+
+fn is_opened(events: &[Told]) -> bool {
+    matches!(events.first(), Some(Told::Opened { .. }))
+}
+
+#[test]
+fn blocks_flow_and_the_time_to_their_ack_is_measured() {
+    let mut ends = Ends::attached(fetch_all);
+    assert_eq!(ends.status(PROVIDER).namespaces[0].ack_micros, None);
+    ends.grow(9);
+    ends.run(100);
+    let status = ends.status(PROVIDER);
+    assert_eq!(status.namespaces[0].durable, 9, "{status:?}");
+    assert!(status.namespaces[0].ack_micros.is_some(), "{status:?}");
+    assert_eq!(ends.status(RECEIVER).namespaces[0].ack_micros, None);
+    assert_eq!(ends.faults, []);
+}
+
+#[test]
+fn a_refused_call_ends_its_instance_and_the_next_one_is_opened_at_once() {
+    // The host puts the embedded default in the place of an instance that faulted: the second answer is its.
+    let mut calls = 0;
+    let mut ends = Ends::attached(|events: &[Told]| {
+        calls += 1;
+        if calls == 1 {
+            let wide = Advice::Window(u64::MAX);
+            return fetch_all(events).map(|mut said| {
+                said.push(wide);
+                said
+            });
+        }
+        fetch_all(events)
+    });
+    assert_eq!(ends.faults.len(), 1);
+    assert_eq!(ends.faults[0].code, "window-out-of-range");
+    assert!(is_opened(&ends.told[1]), "{:?}", ends.told[1]);
+    let Some(view) = view_of(&ends.told[1][0]) else {
+        panic!("no view")
+    };
+    assert_eq!(view.fetch, None, "the good action of a refused call was taken");
+    assert_eq!(ends.now, 0, "at once");
+    ends.grow(3);
+    ends.run(100);
+    assert_eq!(ends.status(RECEIVER).namespaces[0].durable, 3);
+    let status = ends.strategy_status();
+    assert_eq!((status.faults, status.refused), (1, 1));
+}
+
+#[test]
+fn faults_that_follow_each_other_do_not_spin() {
+    for trap in [true, false] {
+        let mut ends = Ends::attached(|_: &[Told]| {
+            if trap {
+                return Err(Fault::new("trap", "always"));
+            }
+            Ok(vec![Advice::Window(0)])
+        });
+        ends.run(1_000);
+        let calls = ends.told.len();
+        assert!((8..=13).contains(&calls), "{calls} calls in a second");
+        assert_eq!(ends.strategy_status().faults, calls as u64);
+        assert_eq!(ends.faults.len(), if trap { 0 } else { calls });
+    }
+}
+
+#[test]
+fn to_pause_is_no_fault_and_stops_the_stream() {
+    let mut ends = Ends::attached(|events: &[Told]| {
+        let opened = is_opened(events);
+        Ok(opened.then(|| Advice::Pause("not now".into())).into_iter().collect())
+    });
+    ends.grow(5);
+    ends.run(20_000);
+    assert_eq!(ends.faults, []);
+    let status = ends.status(RECEIVER);
+    assert_eq!(status.namespaces[0].durable, 0);
+    assert!(
+        status.reasons.iter().any(|reason| reason.code == "stream-paused"),
+        "{status:?}"
+    );
+}
+
+#[test]
+fn who_says_nothing_while_blocks_are_owed_is_at_fault() {
+    let mut ends = Ends::attached(|_: &[Told]| Ok(Vec::new()));
+    ends.run(10_000);
+    assert_eq!(ends.faults, [], "nothing is owed");
+    ends.grow(5);
+    ends.run(3_000);
+    assert_eq!(ends.faults.first().map(|fault| fault.code.as_str()), Some("no-advice"));
+}
+
+#[test]
+fn an_action_of_a_later_contract_is_answered_and_held_against_nobody() {
+    let mut ends = Ends::attached(|events: &[Told]| {
+        let mut said = fetch_all(events)?;
+        if is_opened(events) {
+            said.push(Advice::Other("teleport".into(), Vec::new()));
+        }
+        Ok(said)
+    });
+    ends.grow(2);
+    ends.run(100);
+    assert_eq!(ends.faults, []);
+    assert_eq!(ends.status(RECEIVER).namespaces[0].durable, 2);
+    let answered = ends.told.iter().flatten().find_map(|event| match event {
+        Told::Fault(fault) => Some(fault.code.as_str()),
+        _ => None,
+    });
+    assert_eq!(answered, Some("unknown-action"));
+    let status = ends.strategy_status();
+    assert_eq!((status.faults, status.refused), (0, 1));
+}

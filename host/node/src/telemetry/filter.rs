@@ -1,0 +1,259 @@
+//! Which log lines pass: a level a module, and a namespace's own level where a line names its namespace.
+//!
+//! The platform's modules are names of ours: each stands for rooms of this node. The most particular level decides: that of the line's
+//! namespace, else that of the node, else the level of the whole log.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use cvp_core::config::{LogLevel, ModuleLevels};
+use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
+use tracing::subscriber::Interest;
+use tracing::{Event, Metadata, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::Context;
+
+/// The rooms behind each module of `dynamic.toml`.
+const SYSTEM: [(&str, &[&str]); 7] = [
+    ("main", &["cvp::assembly", "cvp::commands", "cvp::ipc"]),
+    ("metrics", &["cvp::telemetry"]),
+    ("jsonrpc", &["cvp::rpc"]),
+    ("nsmgr", &["cvp::namespace", "cvp::consensus"]),
+    ("hypernet", &["cvp::link"]),
+    ("config", &["cvp::config"]),
+    ("cvp", &["cvp::replication", "cvp::promotion", "cvp_strategy"]),
+];
+
+/// The rooms behind each module of `ns_dynamic.toml`; the longer path decides.
+const NAMESPACE: [(&str, &[&str]); 6] = [
+    ("consensus", &["cvp::consensus"]),
+    ("execmgr", &["cvp::namespace::maker", "cvp::namespace::committer"]),
+    ("namespace", &["cvp::namespace"]),
+    ("syncmgr", &["cvp::replication"]),
+    ("db", &["cvp_ledger"]),
+    ("api", &["cvp::rpc"]),
+];
+
+/// NOTICE, the platform's default, is our `info!`: what an operator wants to see. INFO is our `debug!`, DEBUG our `trace!`; tracing has
+/// nothing above an error.
+pub(super) fn filter_of(level: LogLevel) -> LevelFilter {
+    match level {
+        LogLevel::Debug => LevelFilter::TRACE,
+        LogLevel::Info => LevelFilter::DEBUG,
+        LogLevel::Notice => LevelFilter::INFO,
+        LogLevel::Warning => LevelFilter::WARN,
+        LogLevel::Error | LogLevel::Critical => LevelFilter::ERROR,
+    }
+}
+
+/// The word a line of tracing's `level` is printed with.
+pub(super) fn word(level: &tracing::Level) -> &'static str {
+    match *level {
+        tracing::Level::TRACE => "DEBUG",
+        tracing::Level::DEBUG => "INFO",
+        tracing::Level::INFO => "NOTICE",
+        tracing::Level::WARN => "WARNING",
+        tracing::Level::ERROR => "ERROR",
+    }
+}
+
+/// The levels of a node's log.
+#[derive(Debug, Clone)]
+pub struct LogLevels {
+    /// `log.log_level`.
+    pub default: LogLevel,
+    /// `log.module.*` of `dynamic.toml`.
+    pub system: ModuleLevels,
+    /// `log.module.*` of each namespace's `ns_dynamic.toml`; every namespace that runs is in it.
+    pub namespaces: BTreeMap<String, ModuleLevels>,
+}
+
+impl LogLevels {
+    fn level(&self, target: &str, namespace: Option<&str>) -> LogLevel {
+        let own = |levels: &ModuleLevels| levels.get(module_of(&NAMESPACE, target)?).copied();
+        if let Some(level) = namespace.and_then(|name| own(self.namespaces.get(name)?)) {
+            return level;
+        }
+        match module_of(&SYSTEM, target) {
+            Some(module) => self.system.get(module).copied().unwrap_or(self.default),
+            // Only namespaces have this module, and the line does not say whose it is: the most talkative of them decides.
+            None => {
+                let levels = self.namespaces.values();
+                levels
+                    .map(|it| own(it).unwrap_or(self.default))
+                    .min()
+                    .unwrap_or(self.default)
+            }
+        }
+    }
+
+    /// The quietest and the most talkative level that a line of this target can have.
+    fn range(&self, target: &str) -> (LevelFilter, LevelFilter) {
+        let names = self.namespaces.keys().map(|name| self.level(target, Some(name)));
+        let levels = || names.clone().chain([self.level(target, None)]).map(filter_of);
+        let quiet = levels().min().unwrap_or(LevelFilter::OFF);
+        (quiet, levels().max().unwrap_or(LevelFilter::OFF))
+    }
+}
+
+/// The module with the longest path that `target` is at or below.
+fn module_of(modules: &[(&'static str, &[&str])], target: &str) -> Option<&'static str> {
+    let below = |path: &str| {
+        let rest = target.strip_prefix(path);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+    };
+    let paths = modules
+        .iter()
+        .flat_map(|(name, paths)| paths.iter().map(move |path| (*name, *path)));
+    paths
+        .filter(|(_, path)| below(path))
+        .max_by_key(|(_, path)| path.len())
+        .map(|(name, _)| name)
+}
+
+/// The value of an event's field `namespace`; empty when it has none.
+#[derive(Default)]
+struct NamespaceField(String);
+
+impl Visit for NamespaceField {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "namespace" {
+            self.0 = value.to_owned();
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == "namespace" {
+            self.0 = format!("{value:?}");
+        }
+    }
+}
+
+impl<S: Subscriber> Layer<S> for LogLevels {
+    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
+        let (quiet, talkative) = self.range(metadata.target());
+        if *metadata.level() > talkative {
+            Interest::never()
+        } else if *metadata.level() <= quiet {
+            Interest::always()
+        } else {
+            Interest::sometimes()
+        }
+    }
+
+    fn enabled(&self, metadata: &Metadata<'_>, _context: Context<'_, S>) -> bool {
+        *metadata.level() <= self.range(metadata.target()).1
+    }
+
+    fn event_enabled(&self, event: &Event<'_>, _context: Context<'_, S>) -> bool {
+        let metadata = event.metadata();
+        if *metadata.level() <= self.range(metadata.target()).0 {
+            return true;
+        }
+        let mut field = NamespaceField::default();
+        event.record(&mut field);
+        let namespace = Some(field.0.as_str()).filter(|name| !name.is_empty());
+        *metadata.level() <= filter_of(self.level(metadata.target(), namespace))
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        let modules = self
+            .namespaces
+            .values()
+            .chain([&self.system])
+            .flat_map(|levels| levels.values());
+        modules.copied().chain([self.default]).map(filter_of).max()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cvp_core::config::{NAMESPACE_MODULES, SYSTEM_MODULES};
+    use tracing_subscriber::layer::SubscriberExt as _;
+
+    use super::super::logs::tests::Sink;
+    use super::*;
+
+    fn levels(entries: &[(&str, LogLevel)]) -> ModuleLevels {
+        entries
+            .iter()
+            .map(|(name, level)| ((*name).to_owned(), *level))
+            .collect()
+    }
+
+    fn node() -> LogLevels {
+        LogLevels {
+            default: LogLevel::Notice,
+            system: levels(&[("cvp", LogLevel::Error), ("jsonrpc", LogLevel::Debug)]),
+            namespaces: BTreeMap::from([
+                (
+                    "global".to_owned(),
+                    levels(&[("execmgr", LogLevel::Info), ("db", LogLevel::Error)]),
+                ),
+                ("ns1".to_owned(), levels(&[("syncmgr", LogLevel::Info)])),
+            ]),
+        }
+    }
+
+    #[test]
+    fn every_module_that_is_configured_has_rooms() {
+        assert_eq!(SYSTEM.map(|(name, _)| name), SYSTEM_MODULES);
+        assert_eq!(NAMESPACE.map(|(name, _)| name), NAMESPACE_MODULES);
+    }
+
+    #[test]
+    fn the_most_particular_level_decides() {
+        let node = node();
+        for (target, namespace, wanted) in [
+            ("cvp::assembly::life", None, LogLevel::Notice),
+            ("cvp::rpc::server", None, LogLevel::Debug),
+            ("cvp::replication::driver", None, LogLevel::Error),
+            ("cvp::replication::driver", Some("ns1"), LogLevel::Info),
+            ("cvp::replication::driver", Some("global"), LogLevel::Error),
+            ("cvp::namespace::maker", Some("global"), LogLevel::Info),
+            ("cvp::namespace::chain", Some("global"), LogLevel::Notice),
+            ("cvp::namespace::maker", Some("unknown"), LogLevel::Notice),
+            // Whose file it is nobody says: ns1 has no level of its own for it.
+            ("cvp_ledger::log", None, LogLevel::Notice),
+            ("cvp_ledger::log", Some("global"), LogLevel::Error),
+            ("cvp::replicationist", None, LogLevel::Notice),
+            ("hyper::proto", None, LogLevel::Notice),
+        ] {
+            assert_eq!(node.level(target, namespace), wanted, "{target} {namespace:?}");
+        }
+    }
+
+    #[test]
+    fn lines_of_one_namespace_pass_and_those_of_another_do_not() {
+        let sink = Sink::default();
+        let writer = sink.clone();
+        let lines = tracing_subscriber::fmt::layer()
+            .with_ansi(false)
+            .with_writer(move || writer.clone());
+        let subscriber = tracing_subscriber::registry().with(node()).with(lines);
+        tracing::subscriber::with_default(subscriber, || {
+            for namespace in ["global", "ns1"] {
+                tracing::debug!(target: "cvp::namespace::maker", %namespace, "made block");
+                tracing::warn!(target: "cvp::replication::driver", namespace, "link");
+            }
+            tracing::warn!(target: "cvp::replication::driver", namespace = "", "nobody's");
+            tracing::trace!(target: "cvp::rpc", "everything");
+            tracing::debug!(target: "cvp::assembly", "too quiet");
+        });
+        let text = sink.text();
+        let passed: Vec<(bool, &str)> = [
+            (true, "made block namespace=global"),
+            (false, "made block namespace=ns1"),
+            (false, "link namespace=\"global\""),
+            (true, "link namespace=\"ns1\""),
+            (false, "nobody's"),
+            (true, "everything"),
+            (false, "too quiet"),
+        ]
+        .into_iter()
+        .filter(|(wanted, line)| text.contains(line) != *wanted)
+        .collect();
+        assert!(passed.is_empty(), "{passed:?} in\n{text}");
+    }
+}
