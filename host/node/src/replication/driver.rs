@@ -261,6 +261,12 @@ impl Driver {
                 let queued = self.workers.get(&ns).map_or_else(|| Err(no_worker(&ns)), Worker::sync);
                 self.store_failed(ns, queued);
             }
+            Action::Probe { ns } => {
+                // A queue that is full answers no probe: the machine asks again.
+                if let Some(Err(refusal)) = self.workers.get(&ns).map(|worker| worker.queue(Job::Probe)) {
+                    tracing::debug!(namespace = %ns, "probe the store: {refusal}");
+                }
+            }
             Action::LookUp { conn, wanted } => self.look_up(conn, wanted),
             Action::Strategy { ns, events } => self.ask_strategy(ns, events),
             Action::UseDefault { ns, embedded, .. } => self.order_strategy(&ns, |handle| handle.use_default(embedded)),
