@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use super::dialer::{Dialled, describe, dial_for};
 use super::strategies::StrategyHandle;
 use super::worker::{Job, Worker};
+use super::writer::Write;
 use super::{Environment, Standing, StrategyHandles};
 use crate::link::{Accepted, Connection, Link, LinkEvent};
 use crate::namespace::ChainSet;
@@ -272,14 +273,9 @@ impl Driver {
             Action::UseDefault { ns, embedded, .. } => self.order_strategy(&ns, |handle| handle.use_default(embedded)),
             Action::StrategyLeft { ns, theirs } => self.order_strategy(&ns, |handle| handle.left_for(theirs)),
             Action::Persist { token, what } => {
-                let (files, answers, epoch) = (self.environment.files.clone(), self.inbound.clone(), self.epoch);
-                self.environment.writer.run(move || {
-                    let event = match files.write_control(&what) {
-                        Ok(()) => Event::Persisted(token),
-                        Err(error) => Event::PersistFailed(token, error.refusal()),
-                    };
-                    let _ = answers.blocking_send(Inbound::Core(epoch, event));
-                });
+                if let Err(refusal) = self.environment.writer.push(self.epoch, Write::File(token, what)) {
+                    self.pending.push_back(Event::PersistFailed(token, refusal));
+                }
             }
             Action::AllowMaking => {
                 self.standing.send_modify(|standing| standing.may_make = true);
@@ -292,12 +288,9 @@ impl Driver {
                 tracing::info!(%address, fenced = claim.fenced, "the predecessor has heard the take-over notice");
             }
             Action::Attached { self_section, .. } => {
-                let files = self.environment.files.clone();
-                self.environment.writer.run(move || {
-                    if let Err(error) = files.write_provider_self(&self_section) {
-                        tracing::error!(%error, "write the provider's [self]");
-                    }
-                });
+                if let Err(refusal) = self.environment.writer.push(self.epoch, Write::Provider(self_section)) {
+                    tracing::error!("write the provider's [self]: {refusal}");
+                }
             }
             Action::Acknowledged { ns, durable } => {
                 if let Some(chain) = self.environment.chains.get(ns.as_str()) {
