@@ -6,6 +6,7 @@
 mod dialer;
 mod driver;
 mod files;
+mod links;
 mod setup;
 pub mod strategies;
 mod worker;
