@@ -347,6 +347,11 @@ impl Log {
         Ok(())
     }
 
+    /// Whether one more segment would fit and leave the reserve.
+    pub(crate) fn room(&self) -> Result<(), LedgerError> {
+        check_room(&self.directory, self.segment_bytes, self.reserve_bytes)
+    }
+
     /// The file to fsync so that all that was appended is durable: what lies in older segments is already.
     pub(crate) fn take_dirty(&mut self) -> Option<(Arc<File>, PathBuf)> {
         let newest = self.segments.last().filter(|_| self.dirty);

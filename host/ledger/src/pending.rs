@@ -6,6 +6,8 @@ use cvp_core::ledger::{LedgerError, Place};
 use cvp_core::record::{Accumulator, BadPart, BadRecord, Span};
 use cvp_core::types::{Digest, Height, Position};
 
+use crate::databases::Change;
+
 /// One span's changes.
 pub(crate) struct PendingSpan {
     pub(crate) last: Position,
@@ -60,6 +62,14 @@ impl PendingSpan {
             index,
             log_bytes: span.bytes().len() as u64,
         })
+    }
+
+    /// What the databases are given of it.
+    pub(crate) fn change(&self) -> Change<'_> {
+        Change {
+            state: &self.state,
+            index: &self.index,
+        }
     }
 }
 

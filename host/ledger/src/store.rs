@@ -259,13 +259,7 @@ impl Store {
             inner.pending.up_to(inner.tips.durable.height, APPLY_SPANS_MAX)
         };
         let Some(last) = spans.last() else { return Ok(false) };
-        let changes: Vec<Change<'_>> = spans
-            .iter()
-            .map(|s| Change {
-                state: &s.state,
-                index: &s.index,
-            })
-            .collect();
+        let changes: Vec<Change<'_>> = spans.iter().map(|span| span.change()).collect();
         let marker = Marker {
             position: last.last,
             accumulator: last.accumulator.clone(),
@@ -347,6 +341,12 @@ impl Ledger for Store {
             self.apply()?;
         }
         Ok(position)
+    }
+
+    fn room(&self) -> Result<(), LedgerError> {
+        let inner = self.inner.read();
+        Self::sound(&inner)?;
+        inner.log.room()
     }
 
     fn sync(&self) -> Result<Position, LedgerError> {

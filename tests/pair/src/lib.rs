@@ -4,6 +4,7 @@
 
 pub mod node;
 pub mod pair;
+pub mod peer;
 pub mod plugins;
 pub mod rpc;
 pub mod signer;

@@ -67,6 +67,8 @@ pub struct Node {
     p2p: String,
     /// Extra environment of the next start (crash points).
     pub environment: Vec<(String, String)>,
+    /// Where the next start's stderr goes in place of the log that [`Node::log`] reads.
+    pub stderr: Option<Stdio>,
 }
 
 impl Node {
@@ -78,6 +80,7 @@ impl Node {
             jsonrpc: String::new(),
             p2p: String::new(),
             environment: Vec::new(),
+            stderr: None,
         }
     }
 
@@ -137,6 +140,7 @@ impl Node {
             .create(true)
             .append(true)
             .open(self.log_path())?;
+        let stderr = self.stderr.take().unwrap_or_else(|| log.into());
         let mut process = Command::new(binary()?)
             .arg("--root")
             .arg(&self.root)
@@ -144,7 +148,7 @@ impl Node {
             .envs(self.environment.iter().map(|(k, v)| (k, v)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(log)
+            .stderr(stderr)
             .spawn()?;
         let stdout = process.stdout.take().context("no stdout")?;
         let (send, receive) = mpsc::channel();

@@ -133,15 +133,15 @@ impl World {
             return;
         }
         let index = self.random.range(0, 1) as usize;
-        let store = &self.nodes[node].stores[index];
-        if self.random.chance(50) {
-            store.ledger.fail_next_sync();
-        } else {
-            store.ledger.set_full(true);
-        }
-        self.counts.disk_failures += 1;
-        // The operator sees it, and restarts the node.
         let (delay, epoch) = (self.random.range(500, 4_000), self.nodes[node].epoch);
+        let store = &mut self.nodes[node].stores[index];
+        self.counts.disk_failures += 1;
+        if self.random.chance(50) {
+            store.full_until = self.now + delay;
+            return store.ledger.set_full(true);
+        }
+        store.ledger.fail_next_sync();
+        // The operator sees it, and restarts the node.
         self.later(delay, Ev::Crash { node, epoch });
         self.later(delay + 50, Ev::Restart { node });
     }

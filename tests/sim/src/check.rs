@@ -26,6 +26,7 @@ pub struct Counts {
     pub partitions: u64,
     pub freezes: u64,
     pub disk_failures: u64,
+    pub recovered: u64,
     pub tampered: u64,
     pub rejected: u64,
     pub intruders: u64,
@@ -43,7 +44,7 @@ impl Counts {
     }
 
     /// Each count with its name.
-    pub fn fields(&mut self) -> [(&'static str, &mut u64); 15] {
+    pub fn fields(&mut self) -> [(&'static str, &mut u64); 16] {
         [
             ("blocks", &mut self.blocks),
             ("crashes", &mut self.crashes),
@@ -55,6 +56,7 @@ impl Counts {
             ("partitions", &mut self.partitions),
             ("freezes", &mut self.freezes),
             ("disk failures", &mut self.disk_failures),
+            ("stores recovered", &mut self.recovered),
             ("tampered runs", &mut self.tampered),
             ("rejected runs", &mut self.rejected),
             ("intruders", &mut self.intruders),

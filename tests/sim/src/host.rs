@@ -92,6 +92,7 @@ impl World {
                     },
                 );
             }
+            Action::Probe { ns } => self.probe(node, ns),
             Action::Strategy { ns, events } => self.advise(node, &ns, events),
             Action::Persist { token, what } => {
                 self.nodes[node].pending.insert(token, what.clone());
@@ -197,6 +198,23 @@ impl World {
         );
     }
 
+    /// Room on a full disk is seen when its time has come.
+    fn probe(&mut self, node: usize, ns: Namespace) {
+        let (now, epoch) = (self.now, self.nodes[node].epoch);
+        let Some(store) = self.nodes[node].store(&ns) else {
+            return;
+        };
+        if now >= store.full_until {
+            store.ledger.set_full(false);
+        }
+        if store.ledger.room().is_ok() {
+            let appended = store.ledger.tips().appended;
+            self.counts.recovered += 1;
+            let event = Event::StoreRecovered { ns, appended };
+            self.later(1, Ev::Host { node, epoch, event });
+        }
+    }
+
     pub fn ingest(&mut self, node: usize, ns: &Namespace, parent: Position, bytes: Bytes) {
         let size = bytes.len() as u64;
         let Some(store) = self.nodes[node].store(ns) else {
@@ -220,7 +238,7 @@ impl World {
                 }
             }
             Err(NotIngested::Store(refusal)) => {
-                store.broken = true;
+                store.broken = refusal.code != "disk-full";
                 Event::StoreFailed {
                     ns: ns.clone(),
                     refusal,

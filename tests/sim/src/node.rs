@@ -41,6 +41,8 @@ pub struct Store {
     /// (time, durable height), to know what was durable some time ago.
     pub history: Vec<(Millis, u64)>,
     pub broken: bool,
+    /// A full disk has room again from here on.
+    pub full_until: Millis,
 }
 
 /// A machine.
@@ -89,6 +91,7 @@ impl Node {
                     committing: false,
                     history: vec![(0, 0)],
                     broken: false,
+                    full_until: 0,
                 })
             })
             .collect::<Result<_, String>>()?;

@@ -529,6 +529,7 @@ impl World {
         self.crash(C);
         for node in &mut self.nodes {
             (node.slow_until, node.advice_lost_until) = (0, 0);
+            node.stores.iter_mut().for_each(|store| store.full_until = 0);
         }
         for node in [A, B, D] {
             if self.nodes[node]

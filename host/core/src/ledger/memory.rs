@@ -102,7 +102,7 @@ impl MemoryLedger {
         self.lock().fail_next_sync = true;
     }
 
-    /// While set, `append` answers `Full`.
+    /// While set, `append` and `room` answer `Full`.
     pub fn set_full(&self, full: bool) {
         self.lock().full = full;
     }
@@ -162,6 +162,17 @@ fn mix(seed: u64) -> u64 {
 }
 
 impl Inner {
+    fn room(&self, bytes_wanted: u64) -> Result<(), LedgerError> {
+        if !self.full {
+            return Ok(());
+        }
+        Err(LedgerError::Full {
+            path: "memory".into(),
+            bytes_free: 0,
+            bytes_wanted,
+        })
+    }
+
     fn empty(tip: ChainTip) -> Self {
         Self {
             records: Vec::new(),
@@ -326,16 +337,13 @@ impl Ledger for MemoryLedger {
     fn append(&self, span: Span) -> Result<Position, LedgerError> {
         let mut inner = self.working()?;
         check_follows(&span, inner.appended(), &inner.tip)?;
-        if inner.full {
-            let bytes_wanted = span.bytes().len() as u64;
-            return Err(LedgerError::Full {
-                path: "memory".into(),
-                bytes_free: 0,
-                bytes_wanted,
-            });
-        }
+        inner.room(span.bytes().len() as u64)?;
         inner.take(&span)?;
         Ok(inner.appended())
+    }
+
+    fn room(&self) -> Result<(), LedgerError> {
+        self.working()?.room(1)
     }
 
     fn sync(&self) -> Result<Position, LedgerError> {

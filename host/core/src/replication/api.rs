@@ -233,10 +233,12 @@ pub enum Event {
         /// Why.
         refusal: Refusal,
     },
-    /// The store works again (room on a full disk).
+    /// The store works again (room on a full disk): answers [`Action::Probe`], after everything that was under way.
     StoreRecovered {
         /// Namespace.
         ns: Namespace,
+        /// Where its log ends.
+        appended: Position,
     },
     /// Provider: an [`Action::Read`] was carried out and queued on the link as one records frame.
     ReadDone {
@@ -369,6 +371,11 @@ pub enum Action {
         /// Namespace.
         ns: Namespace,
     },
+    /// Look whether a store that failed for want of room takes work again; answer with `StoreRecovered` when it does, else not at all.
+    Probe {
+        /// Namespace.
+        ns: Namespace,
+    },
     /// Call the strategy; answer with `Strategy`. At most one a namespace is under way.
     Strategy {
         /// Namespace.
@@ -400,7 +407,7 @@ pub enum Action {
         /// What the other end has.
         theirs: StrategyId,
     },
-    /// Write a control file; answer with `Persisted`.
+    /// Write a control file; answer with `Persisted`. What a strategy stored may give way, unanswered, to what it stores later.
     Persist {
         /// Its number.
         token: Token,

@@ -6,7 +6,7 @@ use crate::session::{
     Agreement, Binding, ExpectHello, ExpectReply, ExpectVerdict, Hello, Judge, LastReceiver, Own, OwnNamespace, Stop,
     refuse,
 };
-use crate::types::strategy::{Level, Role};
+use crate::types::strategy::Role;
 use crate::types::{Digest, Namespace, Reader, Refusal};
 
 use super::api::{Action, ConnId, ControlFile, DialPurpose, PeerTls};
@@ -215,12 +215,6 @@ impl Pair {
             .links
             .get(&conn)
             .is_some_and(|link| link.purpose == Some(DialPurpose::Session));
-        let ns = None;
-        self.out.push(Action::Log {
-            level: Level::Warn,
-            ns,
-            text: format!("refused: {refusal}"),
-        });
         self.close(conn, Some(refusal), true);
         if dialled {
             self.back_off();

@@ -177,6 +177,13 @@ impl Intake {
         self.syncing = None;
     }
 
+    /// The store works again, and its log ends at `appended`: what was under way when it stopped may have been written.
+    pub fn on_store_recovered(&mut self, appended: Position) {
+        if appended.height > self.appended.height {
+            self.appended = appended;
+        }
+    }
+
     /// True when an fsync should begin; it then counts as begun.
     pub fn begin_sync(&mut self, now: Millis) -> bool {
         if self.syncing.is_some() || self.appended == self.durable {

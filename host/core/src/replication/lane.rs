@@ -23,6 +23,9 @@ pub(super) const BEHIND_MS: Millis = 2_000;
 /// First and longest pause after a stream was halted for what its records or its strategy are.
 const HALT_MS: (Millis, Millis) = (2_000, 60_000);
 
+/// Failures of a store that pass by themselves: no room on the disk, too much waiting for it, records that are not there yet.
+const PASSING: [&str; 3] = ["disk-full", "worker-overrun", "history-missing"];
+
 /// Why a stream stands still, and until when.
 #[derive(Clone, Debug)]
 pub(super) struct Halt {
@@ -117,6 +120,8 @@ pub(super) struct Lane {
     pub marks: Marks,
     pub moved_at: Millis,
     pub store: Option<Refusal>,
+    /// When a store that takes no more for now is looked at again.
+    pub probe_at: Millis,
     pub halt: Option<Halt>,
     pub halts: u32,
     pub sender: Sender,
@@ -145,6 +150,7 @@ impl Lane {
             marks: Marks::default(),
             moved_at: now,
             store: None,
+            probe_at: 0,
             halt: None,
             halts: 0,
             sender: Sender::new(setup.durable),
@@ -276,6 +282,12 @@ impl Lane {
             && self.store.is_none()
             // Else the answer belongs to an earlier session or instance.
             && !self.advisor.owes_opened
+    }
+
+    /// Whether the store makes durable what it holds: it works, or lacks room alone.
+    pub fn may_sync(&self) -> bool {
+        let passing = |failed: &Refusal| PASSING.contains(&failed.code.as_ref());
+        self.store.as_ref().is_none_or(passing)
     }
 
     /// Latches and unlatches `live`.

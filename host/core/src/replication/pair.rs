@@ -208,7 +208,7 @@ impl Pair {
                 self.each(&ns, |it, lane| it.on_synced(lane, durable, applied, micros));
             }
             Event::StoreFailed { ns, refusal } => self.each(&ns, |it, lane| it.on_store_failed(lane, refusal)),
-            Event::StoreRecovered { ns } => self.each(&ns, |it, lane| it.on_store_recovered(lane)),
+            Event::StoreRecovered { ns, appended } => self.each(&ns, |it, lane| it.on_store_recovered(lane, appended)),
             Event::ReadDone {
                 conn,
                 ns,
@@ -272,7 +272,7 @@ impl Pair {
         }
         // The hello names durable tips, and the stream begins right above them: nothing may be under way.
         let mut quiet = true;
-        for lane in self.lanes.iter_mut().filter(|lane| lane.store.is_none()) {
+        for lane in self.lanes.iter_mut().filter(|lane| lane.may_sync()) {
             if lane.intake.begin_sync(self.now) {
                 self.out.push(Action::Sync {
                     ns: lane.setup.namespace.clone(),

@@ -122,6 +122,12 @@ impl Sender {
         self.open = false;
     }
 
+    /// The read under way will not be answered.
+    pub fn on_store_failed(&mut self) {
+        self.stop();
+        self.reading_since = None;
+    }
+
     /// The receiver's wish. A number already served changes credit and end alone.
     ///
     /// # Errors

@@ -4,13 +4,16 @@ use crate::frame::{Frame, Kind};
 use crate::session::hello::{read_position, write_position};
 use crate::session::{Beat, Heartbeat, Mood, refuse};
 use crate::types::strategy::{Level, Role};
-use crate::types::{Height, Malformed, Position, Reader, Refusal, Writer};
+use crate::types::{Height, Malformed, Millis, Position, Reader, Refusal, Writer};
 
 use super::advice::{fetch_frame, halt_frame};
 use super::api::{Action, ConnId};
 use super::lane::Halt;
 use super::pair::Pair;
 use super::sender::BadAck;
+
+/// How often a store whose failure may pass is looked at again.
+const PROBE_MS: Millis = 1_000;
 
 impl Pair {
     pub(super) fn on_session_frame(&mut self, frame: Frame) {
@@ -25,10 +28,9 @@ impl Pair {
             }
             (Kind::Heartbeat, _) => self.on_heartbeat(&frame.payload),
             (kind, _) => {
-                let Some(index) = self.lane_of(frame.namespace) else {
-                    return self.refuse(conn, refuse::unexpected("namespace in a frame"));
-                };
-                match (kind, role) {
+                let index = self.lane_of(frame.namespace);
+                let unknown = || refuse::unexpected(&format!("namespace in a frame {kind:?}"));
+                index.ok_or_else(unknown).and_then(|index| match (kind, role) {
                     (Kind::Records, Role::Receiver) => self.on_records(index, frame),
                     (Kind::Fetch, Role::Provider) => self.on_fetch(index, &frame),
                     (Kind::Ack, Role::Provider) => self.on_ack(index, &frame.payload),
@@ -42,16 +44,10 @@ impl Pair {
                         Ok(())
                     }
                     (kind, _) => Err(refuse::unexpected(&format!("frame {kind:?} in a session"))),
-                }
+                })
             }
         };
         if let Err(refusal) = done {
-            self.remember(refusal.clone());
-            self.out.push(Action::Log {
-                level: Level::Warn,
-                ns: None,
-                text: format!("session closed: {refusal}"),
-            });
             self.close(conn, Some(refusal.clone()), true);
             self.remember(refusal);
         }
@@ -289,8 +285,9 @@ impl Pair {
         let Some(lane) = self.lanes.get_mut(index) else { return };
         let ns = Some(lane.setup.namespace.clone());
         lane.store = Some(refusal.clone());
+        lane.probe_at = self.now + PROBE_MS;
         lane.intake.on_store_failed();
-        lane.sender.stop();
+        lane.sender.on_store_failed();
         let frame = halt_frame(lane, &refusal);
         self.send_session(frame);
         self.out.push(Action::Log {
@@ -300,11 +297,41 @@ impl Pair {
         });
     }
 
-    pub(super) fn on_store_recovered(&mut self, index: usize) {
+    /// The store takes work again; `appended` is where its log ends, whatever was under way when it stopped.
+    pub(super) fn on_store_recovered(&mut self, index: usize, appended: Position) {
         let Some(lane) = self.lanes.get_mut(index) else { return };
-        lane.store = None;
+        if lane.store.take().is_none() {
+            return;
+        }
         lane.moved_at = self.now;
         lane.advisor.owes_opened = lane.peer.is_some();
+        if self.setup.role == Role::Receiver {
+            lane.intake.on_store_recovered(appended);
+        }
+        let ns = Some(lane.setup.namespace.clone());
+        self.out.push(Action::Log {
+            level: Level::Info,
+            ns,
+            text: "the store takes work again".into(),
+        });
+    }
+
+    /// A store that failed for want of room is looked at again now and then, and what it holds is made durable meanwhile; one whose disk
+    /// failed takes no more work at all.
+    fn probe_store(&mut self, index: usize) {
+        let now = self.now;
+        let Some(lane) = self.lanes.get_mut(index) else { return };
+        if !lane.may_sync() {
+            return;
+        }
+        let ns = lane.setup.namespace.clone();
+        if self.setup.role == Role::Receiver && lane.intake.begin_sync(now) {
+            self.out.push(Action::Sync { ns: ns.clone() });
+        }
+        if now >= lane.probe_at {
+            lane.probe_at = now + PROBE_MS;
+            self.out.push(Action::Probe { ns });
+        }
     }
 
     pub(super) fn on_read_done(
@@ -372,7 +399,7 @@ impl Pair {
             lane.advisor.owes_opened = lane.peer.is_some();
         }
         if lane.store.is_some() {
-            return;
+            return self.probe_store(index);
         }
         let ns = lane.setup.namespace.clone();
         match role {

@@ -70,10 +70,10 @@ mod tests {
         for durable in [10, 12, 12, 15] {
             times.committed(durable);
         }
-        assert_eq!(blocks(&times.take(11)), []);
+        assert_eq!(blocks(&times.take(11)), [0_u64; 0]);
         assert_eq!(blocks(&times.take(14)), [2]);
         assert_eq!(blocks(&times.take(15)), [3]);
-        assert_eq!(blocks(&times.take(15)), []);
+        assert_eq!(blocks(&times.take(15)), [0_u64; 0]);
     }
 
     #[test]

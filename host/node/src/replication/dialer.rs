@@ -1,10 +1,11 @@
 //! Dials for the machine: a session at every address of `cvp.remote` at once, a question or a notice at one.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use cvp_core::config::Remote;
 use cvp_core::replication::{DialPurpose, PeerTls};
-use cvp_core::types::{Hostname, Refusal};
+use cvp_core::types::{Hostname, Millis, Refusal};
 use tokio::task::JoinSet;
 
 use crate::link::{Link, LinkError, Peer, Proof, SharedTls, dial};
@@ -12,11 +13,49 @@ use crate::link::{Link, LinkError, Peer, Proof, SharedTls, dial};
 /// Reads `cvp.remote` afresh; an unreadable file is the refusal.
 pub type Remotes = Arc<dyn Fn() -> Result<Vec<Remote>, Refusal> + Send + Sync>;
 
-/// A link that connected, and the name it was dialled by.
-pub(super) type Dialled = Result<(Link, Hostname), Refusal>;
+/// A link that connected, and what it was dialled by.
+pub(super) type Dialled = Result<(Link, Remote), Refusal>;
 
-/// Dials for `purpose`. `known` names the hosts behind addresses that are not in `cvp.remote` (any more).
-pub(super) async fn dial_for(purpose: DialPurpose, remotes: Remotes, known: Vec<Remote>, tls: SharedTls) -> Dialled {
+/// How long a node that said no is dialled after the others.
+const SHUN_MS: Millis = 60_000;
+/// What a node that is not the right one says, or what is said of it.
+const SHUNNED_CODES: [&str; 6] = [
+    "fenced",
+    "not-provider",
+    "other-provider",
+    "lower-incarnation",
+    "forked",
+    "wrong-name",
+];
+
+/// Addresses of nodes that are not the right one. An old provider answers faster than the node that took its place; it must not shadow it.
+#[derive(Default)]
+pub(super) struct Shunned(HashMap<String, Millis>);
+
+impl Shunned {
+    /// A session at `address` was refused with `code`.
+    pub(super) fn note(&mut self, address: &str, code: &str, now: Millis) {
+        if SHUNNED_CODES.contains(&code) {
+            self.0.insert(address.to_owned(), now);
+        }
+    }
+
+    /// Those that are dialled last now.
+    pub(super) fn addresses(&mut self, now: Millis) -> Vec<String> {
+        self.0.retain(|_, at| now < *at + SHUN_MS);
+        self.0.keys().cloned().collect()
+    }
+}
+
+/// Dials for `purpose`. `known` names the hosts behind addresses that are not in `cvp.remote` (any more); a session goes to those that
+/// are `shunned` only when no other connects.
+pub(super) async fn dial_for(
+    purpose: DialPurpose,
+    remotes: Remotes,
+    known: Vec<Remote>,
+    shunned: &[String],
+    tls: SharedTls,
+) -> Dialled {
     let targets = match &purpose {
         DialPurpose::Session => remotes()?,
         DialPurpose::Question { address } | DialPurpose::Notice { address } => {
@@ -36,7 +75,16 @@ pub(super) async fn dial_for(purpose: DialPurpose, remotes: Remotes, known: Vec<
         let hint = "write \"<hostname> <ip:port>\" of the provider into cvp.remote of dynamic.toml";
         return Err(Refusal::new("unreachable", "cvp.remote names nobody", hint));
     }
-    first_of(targets, tls).await
+    let (last, first): (Vec<Remote>, Vec<Remote>) = targets
+        .into_iter()
+        .partition(|remote| shunned.contains(&remote.address));
+    if first.is_empty() || last.is_empty() {
+        return first_of([first, last].concat(), tls).await;
+    }
+    match first_of(first, tls.clone()).await {
+        Ok(linked) => Ok(linked),
+        Err(_) => first_of(last, tls).await,
+    }
 }
 
 async fn first_of(targets: Vec<Remote>, tls: SharedTls) -> Dialled {
@@ -51,7 +99,7 @@ async fn first_of(targets: Vec<Remote>, tls: SharedTls) -> Dialled {
     let mut worst: Option<Refusal> = None;
     while let Some(done) = dials.join_next().await {
         match done {
-            Ok((remote, Ok(link))) => return Ok((link, remote.hostname)),
+            Ok((remote, Ok(link))) => return Ok((link, remote)),
             Ok((remote, Err(error))) => {
                 let refusal = refusal_of(&remote, &error);
                 // A refused certificate says more than an address where nobody listens.
@@ -97,5 +145,42 @@ pub(super) fn describe(peer: &Peer, dialled: Option<&Hostname>) -> PeerTls {
             "the TLS certificate proves membership only: its name is the shared one of p2p.tlsServerHostOverride"
                 .to_owned()
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::link::Listener;
+
+    #[tokio::test]
+    async fn a_node_that_said_no_is_dialled_when_no_other_connects() {
+        let (send, mut accepted) = mpsc::channel(8);
+        let old = Listener::bind("127.0.0.1:0", None, send.clone()).await.unwrap();
+        let new = Listener::bind("127.0.0.1:0", None, send).await.unwrap();
+        tokio::spawn(async move { while accepted.recv().await.is_some() {} });
+        let [old_at, new_at] = [&old, &new].map(|listener| listener.address().to_string());
+        let entries: Vec<Remote> = [&old_at, &new_at]
+            .map(|address| format!("node1 {address}").parse().unwrap())
+            .to_vec();
+        let remotes: Remotes = Arc::new(move || Ok(entries.clone()));
+        let mut shunned = Shunned::default();
+        shunned.note(&old_at, "fenced", 0);
+        shunned.note(&new_at, "busy", 0);
+        let dial = |shunned: Vec<String>| {
+            let remotes = Arc::clone(&remotes);
+            async move { dial_for(DialPurpose::Session, remotes, Vec::new(), &shunned, None).await }
+        };
+        // Whichever answers first, ten times over.
+        for _ in 0..10 {
+            let (_, remote) = dial(shunned.addresses(1)).await.unwrap();
+            assert_eq!(remote.address, new_at);
+        }
+        drop(new);
+        let (_, remote) = dial(shunned.addresses(1)).await.unwrap();
+        assert_eq!(remote.address, old_at);
+        assert!(shunned.addresses(SHUN_MS).is_empty());
     }
 }

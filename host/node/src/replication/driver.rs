@@ -7,6 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use cvp_core::config::Remote;
 use cvp_core::frame::Side;
 use cvp_core::replication::{Action, ConnId, DialPurpose, Event, Pair, PairStatus, Setup};
 use cvp_core::types::strategy::{Fault, Level, Role, chain_sync};
@@ -15,18 +16,18 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::dialer::{Dialled, describe, dial_for};
+use super::links::Links;
 use super::strategies::StrategyHandle;
 use super::worker::{Job, Worker};
+use super::writer::Write;
 use super::{Environment, Standing, StrategyHandles};
-use crate::link::{Accepted, Connection, Link, LinkEvent};
+use crate::link::{Accepted, Link, LinkEvent};
 use crate::namespace::ChainSet;
 
 /// How often the machine hears of time alone.
 const TICK_MS: u64 = 50;
 /// What may wait for the machine; beyond it links stop being read.
 pub(super) const INBOUND_MAX: usize = 256;
-/// A refused stranger's reason is logged again after this time.
-const REPEAT_LOG_MS: Millis = 10_000;
 
 /// What reaches the task.
 pub(super) enum Inbound {
@@ -57,14 +58,12 @@ pub(super) struct Driver {
     epoch: u64,
     environment: Environment,
     begun: Instant,
-    links: HashMap<ConnId, Connection>,
-    next_conn: ConnId,
+    links: Links,
     workers: HashMap<Namespace, Worker>,
     strategies: StrategyHandles,
     followers: Vec<JoinHandle<()>>,
     inbound: mpsc::Sender<Inbound>,
     standing: watch::Sender<Standing>,
-    last_refused: Option<(String, Millis)>,
     /// Events that doing an action gave; they go in before anything else.
     pending: VecDeque<Event>,
 }
@@ -84,14 +83,12 @@ impl Driver {
             epoch: 1,
             environment,
             begun: Instant::now(),
-            links: HashMap::new(),
-            next_conn: 1,
+            links: Links::default(),
             workers: HashMap::new(),
             strategies,
             followers: Vec::new(),
             inbound,
             standing,
-            last_refused: None,
             pending: VecDeque::new(),
         }
     }
@@ -114,7 +111,7 @@ impl Driver {
                 arrived = inbound.recv() => match arrived {
                     None => return,
                     Some(Inbound::Command(Command::Shutdown(done))) => {
-                        self.end_links();
+                        self.links.close_all();
                         let _ = done.send(());
                         return;
                     }
@@ -125,7 +122,10 @@ impl Driver {
                 },
                 Some((from, link)) = accepted.recv() => match link {
                     Ok(link) => self.on_accepted(link),
-                    Err(error) => self.log_refused(from.ip().to_string(), &error.refusal()),
+                    Err(error) => {
+                        let now = self.now();
+                        self.links.log_refused(&from.ip().to_string(), &error.refusal(), now);
+                    }
                 },
                 _ = ticks.tick() => self.feed(Event::Tick),
             }
@@ -173,7 +173,7 @@ impl Driver {
             Command::Quiesce(done) => {
                 self.running = false;
                 self.epoch += 1;
-                self.end_links();
+                self.links.close_all();
                 self.followers.drain(..).for_each(|task| task.abort());
                 self.pending.clear();
                 // What a worker has begun may still append: the caller waits for its end, this task does not.
@@ -186,7 +186,7 @@ impl Driver {
             Command::Become(setup, strategies, done) => {
                 self.strategies = strategies;
                 self.epoch += 1;
-                self.end_links();
+                self.links.close_all();
                 self.followers.drain(..).for_each(|task| task.abort());
                 self.role = setup.role;
                 self.pair = Pair::new(*setup);
@@ -199,10 +199,6 @@ impl Driver {
         }
     }
 
-    fn end_links(&mut self) {
-        self.links.drain().for_each(|(_, link)| link.close());
-    }
-
     /// Feeds one event and everything that doing the answers brings at once.
     fn feed(&mut self, event: Event) {
         self.pending.push_back(event);
@@ -211,15 +207,15 @@ impl Driver {
                 self.pending.clear();
                 return;
             }
+            if let Event::Closed { conn, reason } = &event {
+                self.links.ended(*conn, reason.as_ref(), self.now());
+            }
             let ready = self.pair.step(self.micros(), event);
             if let Err(broken) = self.pair.invariants() {
                 tracing::error!(invariant = %broken, "an invariant of the pair does not hold: its links are ended");
-                let ended: Vec<ConnId> = self.links.keys().copied().collect();
-                for conn in ended {
-                    self.lose(
-                        conn,
-                        Some(Refusal::new("invariant", broken.clone(), "please report this")),
-                    );
+                for conn in self.links.numbers() {
+                    let reason = Some(Refusal::new("invariant", broken.clone(), "please report this"));
+                    self.pending.push_back(Event::Closed { conn, reason });
                 }
                 continue;
             }
@@ -232,11 +228,16 @@ impl Driver {
     fn act(&mut self, action: Action) {
         match action {
             Action::Send { conn, frame } => {
-                if let Some(Err(error)) = self.links.get(&conn).map(|link| link.send(frame)) {
-                    self.lose(conn, Some(error.refusal()));
+                if let Err(error) = self.links.send(conn, frame) {
+                    let reason = Some(error.refusal());
+                    self.pending.push_back(Event::Closed { conn, reason });
                 }
             }
-            Action::Close { conn, refusal } => self.close(conn, refusal),
+            Action::Close { conn, refusal } => {
+                if self.links.close(conn, refusal.as_ref(), self.now()) {
+                    self.pending.push_back(Event::Closed { conn, reason: None });
+                }
+            }
             Action::Dial { purpose } => self.dial(purpose),
             Action::Read {
                 conn,
@@ -246,9 +247,7 @@ impl Driver {
                 last,
                 bytes_max,
             } => {
-                let Some(link) = self.links.get(&conn).map(Connection::sender) else {
-                    return;
-                };
+                let Some(link) = self.links.sender(conn) else { return };
                 self.queue(
                     &ns,
                     Job::Read {
@@ -266,20 +265,21 @@ impl Driver {
                 let queued = self.workers.get(&ns).map_or_else(|| Err(no_worker(&ns)), Worker::sync);
                 self.store_failed(ns, queued);
             }
+            Action::Probe { ns } => {
+                // A queue that is full answers no probe: the machine asks again.
+                if let Some(Err(refusal)) = self.workers.get(&ns).map(|worker| worker.queue(Job::Probe)) {
+                    tracing::debug!(namespace = %ns, "probe the store: {refusal}");
+                }
+            }
             Action::LookUp { conn, wanted } => self.look_up(conn, wanted),
             Action::Strategy { ns, events } => self.ask_strategy(ns, events),
             Action::StrategyFault { ns, fault } => self.order_strategy(&ns, |handle| handle.refuse(fault)),
             Action::UseDefault { ns, embedded, .. } => self.order_strategy(&ns, |handle| handle.use_default(embedded)),
             Action::StrategyLeft { ns, theirs } => self.order_strategy(&ns, |handle| handle.left_for(theirs)),
             Action::Persist { token, what } => {
-                let (files, answers, epoch) = (self.environment.files.clone(), self.inbound.clone(), self.epoch);
-                self.environment.writer.run(move || {
-                    let event = match files.write_control(&what) {
-                        Ok(()) => Event::Persisted(token),
-                        Err(error) => Event::PersistFailed(token, error.refusal()),
-                    };
-                    let _ = answers.blocking_send(Inbound::Core(epoch, event));
-                });
+                if let Err(refusal) = self.environment.writer.push(self.epoch, Write::File(token, what)) {
+                    self.pending.push_back(Event::PersistFailed(token, refusal));
+                }
             }
             Action::AllowMaking => {
                 self.standing.send_modify(|standing| standing.may_make = true);
@@ -292,12 +292,9 @@ impl Driver {
                 tracing::info!(%address, fenced = claim.fenced, "the predecessor has heard the take-over notice");
             }
             Action::Attached { self_section, .. } => {
-                let files = self.environment.files.clone();
-                self.environment.writer.run(move || {
-                    if let Err(error) = files.write_provider_self(&self_section) {
-                        tracing::error!(%error, "write the provider's [self]");
-                    }
-                });
+                if let Err(refusal) = self.environment.writer.push(self.epoch, Write::Provider(self_section)) {
+                    tracing::error!("write the provider's [self]: {refusal}");
+                }
             }
             Action::Acknowledged { ns, durable } => {
                 if let Some(chain) = self.environment.chains.get(ns.as_str()) {
@@ -361,34 +358,35 @@ impl Driver {
         });
     }
 
-    fn dial(&self, purpose: DialPurpose) {
+    fn dial(&mut self, purpose: DialPurpose) {
         let (remotes, known, tls) = (
             self.environment.remotes.clone(),
             self.environment.known.clone(),
             self.environment.tls.clone(),
         );
+        let shunned = self.links.shunned.addresses(self.now());
         let (answers, epoch) = (self.inbound.clone(), self.epoch);
         tokio::spawn(async move {
-            let linked = dial_for(purpose.clone(), remotes, known, tls).await;
+            let linked = dial_for(purpose.clone(), remotes, known, &shunned, tls).await;
             let _ = answers.send(Inbound::Linked(epoch, purpose, linked)).await;
         });
     }
 
     fn on_dialled(&mut self, purpose: DialPurpose, linked: Dialled) {
         match linked {
-            Ok((link, hostname)) => {
-                let peer = describe(&link.peer, Some(&hostname));
-                let side = if purpose == DialPurpose::Session {
-                    Side::Receiver
+            Ok((link, remote)) => {
+                let peer = describe(&link.peer, Some(&remote.hostname));
+                let conn = if purpose == DialPurpose::Session {
+                    self.open(link, Side::Receiver, Some(remote))
                 } else {
-                    Side::Provider
+                    self.open(link, Side::Provider, None)
                 };
-                let conn = self.open(link, side);
                 self.feed(Event::Dialed { conn, purpose, peer });
             }
             Err(refusal) => {
                 if refusal.code != "unreachable" {
-                    self.log_refused("dial".into(), &refusal);
+                    let now = self.now();
+                    self.links.log_refused("dial", &refusal, now);
                 }
                 self.feed(Event::DialFailed { purpose, refusal });
             }
@@ -400,15 +398,13 @@ impl Driver {
             return;
         }
         let peer = describe(&link.peer, None);
-        let conn = self.open(link, Side::Provider);
+        let conn = self.open(link, Side::Provider, None);
         self.feed(Event::Accepted { conn, peer });
     }
 
-    fn open(&mut self, link: Link, side: Side) -> ConnId {
-        let conn = self.next_conn;
-        self.next_conn += 1;
+    fn open(&mut self, link: Link, side: Side, remote: Option<Remote>) -> ConnId {
         let (answers, epoch) = (self.inbound.clone(), self.epoch);
-        let connection = Connection::open(link, side, move |event| {
+        self.links.open(link, side, remote, move |conn, event| {
             let answers = answers.clone();
             async move {
                 let event = match event {
@@ -420,25 +416,7 @@ impl Driver {
                 };
                 let _ = answers.send(Inbound::Core(epoch, event)).await;
             }
-        });
-        self.links.insert(conn, connection);
-        conn
-    }
-
-    fn close(&mut self, conn: ConnId, refusal: Option<Refusal>) {
-        if let Some(link) = self.links.remove(&conn) {
-            if let Some(refusal) = &refusal {
-                tracing::warn!(peer = %link.peer.address, code = %refusal.code, "link ended: {refusal}");
-            }
-            link.close();
-            self.pending.push_back(Event::Closed { conn, reason: None });
-        }
-    }
-
-    fn lose(&mut self, conn: ConnId, reason: Option<Refusal>) {
-        if self.links.remove(&conn).is_some() {
-            self.pending.push_back(Event::Closed { conn, reason });
-        }
+        })
     }
 
     /// Makes no more blocks, at once; the closing of the port is the assembly's, which watches the standing.
@@ -456,18 +434,6 @@ impl Driver {
         for chain in self.environment.chains.all() {
             let refusal = refusal.clone();
             tokio::task::spawn_blocking(move || chain.fence(refusal));
-        }
-    }
-
-    fn log_refused(&mut self, who: String, refusal: &Refusal) {
-        let (text, now) = (format!("{who} {}", refusal.code), self.now());
-        let repeated = self
-            .last_refused
-            .as_ref()
-            .is_some_and(|(last, at)| *last == text && now < at + REPEAT_LOG_MS);
-        if !repeated {
-            tracing::warn!(from = %who, code = %refusal.code, "link refused: {refusal}");
-            self.last_refused = Some((text, now));
         }
     }
 }

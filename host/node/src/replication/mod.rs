@@ -6,16 +6,17 @@
 mod dialer;
 mod driver;
 mod files;
+mod links;
 mod setup;
 pub mod strategies;
 mod worker;
+mod writer;
 
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::thread;
 
 use cvp_core::config::Remote;
 use cvp_core::replication::{Event, PairStatus, Setup};
@@ -30,9 +31,7 @@ pub use dialer::Remotes;
 pub use files::{ControlFiles, FileError};
 pub use setup::SetupSource;
 use strategies::StrategyHandle;
-
-/// Files that may wait to be written; the machine has a few under way at most.
-const WRITES_MAX: usize = 64;
+use writer::FileWriter;
 
 /// The strategy of each namespace.
 pub type StrategyHandles = HashMap<Namespace, StrategyHandle>;
@@ -43,7 +42,6 @@ struct Environment {
     tls: SharedTls,
     remotes: Remotes,
     known: Vec<Remote>,
-    files: ControlFiles,
     writer: FileWriter,
 }
 
@@ -96,8 +94,7 @@ impl Replication {
             tls: options.tls,
             remotes: options.remotes,
             known: options.known,
-            files: options.files,
-            writer: FileWriter::start()?,
+            writer: FileWriter::start(options.files, inbound.clone())?,
         };
         let driver = Driver::new(
             options.setup,
@@ -191,27 +188,6 @@ async fn follow_strategy(ns: Namespace, handle: StrategyHandle, epoch: u64, inbo
         };
         if inbound.send(Inbound::Core(epoch, event)).await.is_err() || changes.changed().await.is_err() {
             return;
-        }
-    }
-}
-
-/// The one thread that writes control files, in the order asked for.
-struct FileWriter(mpsc::Sender<Box<dyn FnOnce() + Send>>);
-
-impl FileWriter {
-    fn start() -> std::io::Result<FileWriter> {
-        let (send, mut jobs) = mpsc::channel::<Box<dyn FnOnce() + Send>>(WRITES_MAX);
-        thread::Builder::new().name("control-files".into()).spawn(move || {
-            while let Some(job) = jobs.blocking_recv() {
-                job();
-            }
-        })?;
-        Ok(FileWriter(send))
-    }
-
-    fn run(&self, job: impl FnOnce() + Send + 'static) {
-        if self.0.try_send(Box::new(job)).is_err() {
-            tracing::error!("too many control files wait for the disk");
         }
     }
 }

@@ -9,7 +9,7 @@ use cvp_core::record::Delta;
 use cvp_core::replication::{Limits, NamespaceSetup, StrategySetup};
 use cvp_core::session::{Identity, Lineage};
 use cvp_core::types::strategy::Role;
-use cvp_core::types::{Hostname, Incarnation, NodeId, NodeRole};
+use cvp_core::types::{Hostname, Incarnation, NodeId, NodeRole, Position};
 
 use super::strategies::Strategies;
 use super::*;
@@ -21,8 +21,8 @@ const DEADLINE: Duration = Duration::from_secs(20);
 const FIRST: Incarnation = Incarnation { number: 1, id: [5; 16] };
 
 struct End {
-    chain: Arc<Chain>,
     ledger: Arc<MemoryLedger>,
+    chain: Arc<Chain>,
     replication: Replication,
     address: String,
     _listener: Listener,
@@ -39,11 +39,8 @@ async fn end(role: Role, remotes: Vec<Remote>) -> End {
     let ledger = Arc::new(MemoryLedger::open(&ns, genesis(&ns, &Genesis::default()).unwrap()).unwrap());
     let provider = role == Role::Provider;
     let node_role = if provider { NodeRole::Vp } else { NodeRole::Cvp };
-    let (options, store) = (
-        ChainOptions::new(ns.clone(), node_role),
-        Arc::clone(&ledger) as Arc<dyn Ledger>,
-    );
-    let chain = Chain::open(options, store, Verifier::start(1).unwrap()).unwrap();
+    let options = ChainOptions::new(ns.clone(), node_role);
+    let chain = Chain::open(options, Arc::clone(&ledger) as _, Verifier::start(1).unwrap()).unwrap();
     let chains = ChainSet::new();
     chains.insert(Arc::clone(&chain));
     let strategies = Strategies::new(&dir.path().join("cache"), &dir.path().join("plugins")).unwrap();
@@ -102,8 +99,8 @@ async fn end(role: Role, remotes: Vec<Remote>) -> End {
     })
     .unwrap();
     End {
-        chain,
         ledger,
+        chain,
         replication,
         address: listener.address().to_string(),
         _listener: listener,
@@ -111,38 +108,49 @@ async fn end(role: Role, remotes: Vec<Remote>) -> End {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_receiver_copies_its_provider_and_both_are_normal() {
-    let provider = end(Role::Provider, Vec::new()).await;
+/// A receiver of `provider`.
+async fn receiver_of(provider: &End) -> End {
     let remote = Remote {
         hostname: hostname(Role::Provider),
         address: provider.address.clone(),
     };
-    let receiver = end(Role::Receiver, vec![remote]).await;
+    end(Role::Receiver, vec![remote]).await
+}
+
+/// The provider's first block, made once its pair allows it.
+async fn first_block(provider: &End) -> Position {
+    let mut standing = provider.replication.watch_standing();
+    standing.wait_for(|standing| standing.may_make).await.unwrap();
+    let chain = Arc::clone(&provider.chain);
+    let before = Incarnation { number: 0, id: [0; 16] };
+    let delta = Delta(takeover_delta(before, FIRST, 0));
+    let making = move || {
+        chain
+            .begin_making(hostname(Role::Provider), FIRST, Some(delta))
+            .unwrap()
+    };
+    tokio::task::spawn_blocking(making).await.unwrap()
+}
+
+/// Waits until the status of `end` satisfies `condition`.
+async fn wait_status(end: &End, condition: impl Fn(&PairStatus) -> bool) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(20));
+    while !condition(&end.replication.status().await.unwrap().0) {
+        ticks.tick().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_copies_its_provider_and_both_are_normal() {
+    let provider = end(Role::Provider, Vec::new()).await;
     let story = async {
-        provider
-            .replication
-            .watch_standing()
-            .wait_for(|standing| standing.may_make)
-            .await
-            .unwrap();
-        let chain = Arc::clone(&provider.chain);
-        let before = Incarnation { number: 0, id: [0; 16] };
-        let delta = Delta(takeover_delta(before, FIRST, 0));
-        let making = move || {
-            chain
-                .begin_making(hostname(Role::Provider), FIRST, Some(delta))
-                .unwrap()
-        };
-        let made = tokio::task::spawn_blocking(making).await.unwrap();
+        let receiver = receiver_of(&provider).await;
+        let made = first_block(&provider).await;
         let mut tips = receiver.chain.watch_tips();
         let copied = tips.wait_for(|tips| tips.applied.height == 1).await.unwrap().applied;
         assert_eq!(copied, made);
-        let mut ticks = tokio::time::interval(Duration::from_millis(20));
         for end in [&provider, &receiver] {
-            while !end.replication.status().await.unwrap().0.normal {
-                ticks.tick().await;
-            }
+            wait_status(end, |status| status.normal).await;
         }
         receiver.replication.quiesce().await;
         receiver.replication.shutdown().await;
@@ -181,6 +189,26 @@ async fn a_chain_that_fails_is_told_to_the_other_end() {
             }
             ticks.tick().await;
         }
+    };
+    tokio::time::timeout(DEADLINE, story).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_stopped_for_want_of_room_goes_on_by_itself() {
+    let provider = end(Role::Provider, Vec::new()).await;
+    let story = async {
+        let receiver = receiver_of(&provider).await;
+        receiver.ledger.set_full(true);
+        let made = first_block(&provider).await;
+        let code = |code: &'static str| move |status: &PairStatus| status.reasons.iter().any(|r| r.code == code);
+        for end in [&receiver, &provider] {
+            wait_status(end, code("disk-full")).await;
+        }
+        receiver.ledger.set_full(false);
+        for end in [&provider, &receiver] {
+            wait_status(end, |status| status.normal).await;
+        }
+        assert_eq!(receiver.ledger.tips().durable, made);
     };
     tokio::time::timeout(DEADLINE, story).await.unwrap();
 }

@@ -22,6 +22,8 @@ const JOBS_MAX: usize = 4096;
 
 /// What a worker does.
 pub(super) enum Job {
+    /// Say whether the ledger has room again.
+    Probe,
     Ingest {
         parent: Position,
         bytes: Bytes,
@@ -85,34 +87,50 @@ impl Worker {
         }
     }
 
-    /// Queues a job; the refusal says that the machine asked for more than the bounds allow.
+    /// Queues a job.
+    ///
+    /// # Errors
+    /// More waits than the bounds allow, which passes; or the thread has ended, which does not.
     pub(super) fn queue(&self, job: Job) -> Result<(), Refusal> {
-        self.jobs.try_send(job).map_err(|_| overrun("records"))
+        self.jobs.try_send(job).map_err(|error| not_queued("records", &error))
     }
 
-    /// Queues a sync.
+    /// Queues a sync; errors as of [`Worker::queue`].
     pub(super) fn sync(&self) -> Result<(), Refusal> {
-        self.syncs.try_send(()).map_err(|_| overrun("syncs"))
+        self.syncs.try_send(()).map_err(|error| not_queued("syncs", &error))
     }
 }
 
-fn overrun(what: &str) -> Refusal {
-    Refusal::new(
-        "worker-overrun",
-        format!("too many {what} wait for the disk"),
-        "look at the log for the thread that ended",
-    )
+fn not_queued<T>(what: &str, error: &mpsc::error::TrySendError<T>) -> Refusal {
+    match error {
+        mpsc::error::TrySendError::Full(_) => Refusal::new(
+            "worker-overrun",
+            format!("too many {what} wait for the disk"),
+            "look at the disk's load; the copy goes on by itself",
+        ),
+        mpsc::error::TrySendError::Closed(_) => Refusal::new(
+            "not-running",
+            "a replication thread has ended",
+            "see the log of this node, and start it again",
+        ),
+    }
 }
 
 fn micros(begun: Instant) -> u64 {
     u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
 
-/// `None`: the link of a read has ended, and nobody waits for the answer.
+/// `None`: the link of a read has ended, and nobody waits for the answer; or the ledger has no room still.
 fn run(chain: &Chain, digest: &Digest, job: Job) -> Option<Event> {
     let ns = chain.namespace().clone();
     let begun = Instant::now();
     Some(match job {
+        // In the queue like the others: what was under way when the store stopped is over by now.
+        Job::Probe => {
+            chain.ledger().room().ok()?;
+            let appended = chain.ledger().tips().appended;
+            Event::StoreRecovered { ns, appended }
+        }
         Job::Ingest { parent, bytes } => {
             let length = bytes.len() as u64;
             match ingest(chain.ledger().as_ref(), digest, parent, bytes) {

@@ -161,6 +161,50 @@ async fn slow_clients_are_ended_and_the_others_served() {
     read_to_end(header).await;
 }
 
+/// A body that asks `count` times for a block of two megabytes.
+async fn large_batch(fixture: &Fixture, count: usize) -> String {
+    fixture.send(&fixture.rich, 0, &"x".repeat(2 << 20)).await;
+    let call = r#"{"method":"block_getBlockByNumber","params":["latest",false],"id":1}"#;
+    format!("[{}]", vec![call; count].join(","))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_body_cannot_ask_for_more_than_its_budget() {
+    let (server, fixture) = server(HttpOptions::default()).await;
+    let answer = exchange(&server, &post(&large_batch(&fixture, 1_000).await)).await;
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(body.len() < (17 << 20), "{} bytes", body.len());
+    let answers: Vec<serde_json::Value> = serde_json::from_str(body).unwrap();
+    let good = answers.iter().take_while(|answer| answer["code"] == 0).count();
+    assert!((1..=8).contains(&good), "{good} of {}", answers.len());
+    for answer in &answers[good..] {
+        assert_eq!((&answer["code"], &answer["id"]), (&(-32600).into(), &1.into()));
+        assert!(answer["message"].as_str().unwrap().contains("over 16777216 bytes"));
+    }
+    assert_eq!(answers.len(), 1_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_does_not_read_is_ended() {
+    let options = HttpOptions {
+        write_time: Duration::from_millis(200),
+        connections_max: 1,
+        ..HttpOptions::default()
+    };
+    let (server, fixture) = server(options).await;
+    let request = post(&large_batch(&fixture, 8).await);
+    let mut deaf = connect(&server).await;
+    deaf.write_all(request.as_bytes()).await.unwrap();
+    // The only place is free again once the deaf client is cut.
+    let next = exchange(&server, &post(r#"{"method":"tx_getGasPrice"}"#)).await;
+    assert!(next.contains(r#""result":0"#), "{next}");
+    let mut taken = Vec::new();
+    let _ = tokio::time::timeout(WAIT, deaf.read_to_end(&mut taken))
+        .await
+        .expect("ended");
+    assert!(taken.len() < (14 << 20), "{} bytes were taken", taken.len());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn cors_answers_origins_on_the_list_only() {
     let options = HttpOptions {

@@ -5,6 +5,7 @@
 //! [`allowed`] lists. A panic in a method is an answer with code -32000, never a dropped connection.
 
 mod allowed;
+mod batch;
 mod body;
 mod envelope;
 mod error;
@@ -13,6 +14,7 @@ mod page;
 mod params;
 mod server;
 mod shape;
+mod socket;
 mod view;
 
 mod account;
@@ -38,6 +40,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use cvp_core::config::FlowControl;
 use cvp_core::types::{Hostname, Namespace};
+use serde_json::value::RawValue;
 use tokio::sync::Semaphore;
 use tracing::error;
 
@@ -125,19 +128,12 @@ impl Rpc {
     /// Answers one body: a request or an array of them. Never fails and never panics.
     pub async fn answer(self: &Arc<Self>, body: Bytes) -> String {
         match envelope::parse(&body) {
-            Body::One(call) => self.answer_one(call).await,
-            Body::Many(calls) => {
-                let mut answers = Vec::with_capacity(calls.len());
-                for running in calls.into_iter().map(|call| self.begin(call)).collect::<Vec<_>>() {
-                    answers.push(running.finish().await);
-                }
-                format!("[{}]", answers.join(","))
+            Body::One(call) => {
+                let (namespace, id, outcome) = self.begin(call).finish().await;
+                render(namespace.as_deref(), id.as_deref(), &outcome)
             }
+            Body::Many(calls) => batch::answer(self, calls).await,
         }
-    }
-
-    async fn answer_one(self: &Arc<Self>, call: Result<Call, Unreadable>) -> String {
-        self.begin(call).finish().await
     }
 
     /// Starts a call on a task of its own, so that a panic in it is caught and a batch runs side by side.
@@ -218,16 +214,26 @@ fn panicked(join: &tokio::task::JoinError) -> RpcError {
 /// A call under way and what its answer needs.
 struct Running {
     namespace: Option<String>,
-    id: Option<Box<serde_json::value::RawValue>>,
+    id: Option<Box<RawValue>>,
     task: Result<tokio::task::JoinHandle<Outcome>, RpcError>,
 }
 
 impl Running {
-    async fn finish(self) -> String {
+    /// A call that is not begun.
+    fn refused(call: Call, error: RpcError) -> Self {
+        Self {
+            namespace: Some(call.namespace),
+            id: call.id,
+            task: Err(error),
+        }
+    }
+
+    /// Namespace and id as the answer repeats them, and the outcome.
+    async fn finish(self) -> (Option<String>, Option<Box<RawValue>>, Outcome) {
         let outcome = match self.task {
             Ok(task) => task.await.unwrap_or_else(|join| Err(panicked(&join))),
             Err(error) => Err(error),
         };
-        render(self.namespace.as_deref(), self.id.as_deref(), &outcome)
+        (self.namespace, self.id, outcome)
     }
 }

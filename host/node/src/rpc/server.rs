@@ -1,4 +1,5 @@
-//! The HTTP side: accepts a bounded number of connections, reads bodies in bounded time and size, hands them to [`Rpc`].
+//! The HTTP side: accepts a bounded number of connections, reads bodies in bounded time and size, hands them to [`Rpc`], and gives a client
+//! up that does not read its answer.
 //!
 //! Any path, any method, any content type; answers are JSON with status 200, but 413 for a body over the cap. Owns the listening
 //! socket: [`RpcServer::close`] gives the port back.
@@ -24,6 +25,7 @@ use super::Rpc;
 use super::body::{self, BodyError};
 use super::envelope::render;
 use super::error::{BAD_REQUEST, HTTP_TIMEOUT, RpcError};
+use super::socket::Socket;
 use crate::telemetry::counters::ConnectionGauge;
 
 /// Requests under way get this long to finish when the server closes.
@@ -44,6 +46,8 @@ pub struct HttpOptions {
     pub header_time: Duration,
     /// Time for a request's body (`http.request.read_timeout`).
     pub body_time: Duration,
+    /// Time in which a client must take some of its answer.
+    pub write_time: Duration,
     /// Connections at once; more wait in the system's backlog.
     pub connections_max: usize,
     /// `http.allowedOrigins`; `*` allows all.
@@ -56,6 +60,7 @@ impl Default for HttpOptions {
             body_bytes_max: 100 << 10,
             header_time: Duration::from_secs(60),
             body_time: Duration::from_secs(30),
+            write_time: Duration::from_secs(30),
             connections_max: 1024,
             allowed_origins: vec!["*".to_owned()],
         }
@@ -124,7 +129,7 @@ async fn accept(listener: TcpListener, served: Arc<Served>, mut closed: watch::R
         };
         match (slot, accepted) {
             (Ok(slot), Ok((stream, peer))) => {
-                let serve = serve(stream, router.clone(), served.options.header_time, closed.clone());
+                let serve = serve(stream, router.clone(), &served.options, closed.clone());
                 open.spawn(async move {
                     let _gauge = ConnectionGauge::open();
                     if let Err(error) = serve.await {
@@ -147,26 +152,29 @@ async fn accept(listener: TcpListener, served: Arc<Served>, mut closed: watch::R
     }
 }
 
-async fn serve(
+fn serve(
     stream: TcpStream,
     router: Router,
-    header_time: Duration,
+    options: &HttpOptions,
     mut closed: watch::Receiver<bool>,
-) -> Result<(), hyper::Error> {
+) -> impl Future<Output = Result<(), hyper::Error>> + use<> {
     // Small answers must not wait for the peer's delayed acknowledgement; a socket that refuses is as good without.
     let _ = stream.set_nodelay(true);
+    let socket = Socket::new(stream, options.write_time);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(header_time)
+        .header_read_timeout(options.header_time)
         .max_headers(HEADERS_MAX)
         .max_buf_size(CONNECTION_BUFFER_BYTES)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    let mut connection = std::pin::pin!(connection);
-    tokio::select! {
-        ended = connection.as_mut() => return ended,
-        _ = closed.wait_for(|closed| *closed) => connection.as_mut().graceful_shutdown(),
+        .serve_connection(TokioIo::new(socket), TowerToHyperService::new(router));
+    async move {
+        let mut connection = std::pin::pin!(connection);
+        tokio::select! {
+            ended = connection.as_mut() => return ended,
+            _ = closed.wait_for(|closed| *closed) => connection.as_mut().graceful_shutdown(),
+        }
+        connection.await
     }
-    connection.await
 }
 
 async fn answer(State(served): State<Arc<Served>>, request: Request<Body>) -> Result<Response<Body>, Infallible> {

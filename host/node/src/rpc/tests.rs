@@ -401,5 +401,6 @@ async fn a_panic_in_a_method_is_an_answer() {
         id: None,
         task: Ok(tokio::spawn(async { panic!("planted") })),
     };
-    assert!(running.finish().await.contains(r#""code":-32000"#));
+    let (_, _, outcome) = running.finish().await;
+    assert_eq!(outcome.unwrap_err().code, -32000);
 }

@@ -1,13 +1,15 @@
-//! Log lines: to stderr, and to files under `logs/` through a bounded queue that drops lines rather than block a block maker.
+//! Log lines: to stderr, and to files under `logs/`, each through a bounded queue that drops lines rather than block a block maker: a
+//! full disk or a pipe that nobody reads costs lines, no more.
 
 use std::fmt;
+use std::io::Write;
 use std::path::PathBuf;
 
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 use time::{OffsetDateTime, UtcOffset};
 use tracing::{Event, Subscriber};
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -17,7 +19,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use super::filter::{self, LogLevels};
 use super::rolling::{RollAt, RollingFile};
 
-/// Lines waiting for the file writer, at most; about 2 MiB. Beyond it lines are dropped.
+/// Lines waiting for a writer, at most; about 2 MiB. Beyond it lines are dropped.
 const QUEUED_LINES_MAX: usize = 16_384;
 
 /// Where log lines go and which.
@@ -29,9 +31,10 @@ pub struct LogOptions {
     pub files: Option<(PathBuf, RollAt)>,
 }
 
-/// Flushes and closes the log file when dropped; lives as long as the process logs.
+/// Writes out what waits when dropped, a second at most; lives as long as the process logs.
 #[must_use]
 pub struct LogGuard {
+    _stderr: WorkerGuard,
     _file: Option<WorkerGuard>,
 }
 
@@ -63,11 +66,7 @@ pub fn start_logs(options: &LogOptions) -> Result<LogGuard, LogsError> {
                 directory: directory.clone(),
                 source,
             })?;
-            let (writer, guard) = NonBlockingBuilder::default()
-                .buffered_lines_limit(QUEUED_LINES_MAX)
-                .lossy(true)
-                .thread_name("cvp-log")
-                .finish(file);
+            let (writer, guard) = queue("cvp-log", file);
             let layer = tracing_subscriber::fmt::layer()
                 .event_format(PlatformLine)
                 .with_ansi(false)
@@ -75,18 +74,31 @@ pub fn start_logs(options: &LogOptions) -> Result<LogGuard, LogsError> {
             (Some(layer), Some(guard))
         }
     };
+    let (stderr, stderr_guard) = queue("cvp-stderr", std::io::stderr());
     tracing_subscriber::registry()
         .with(options.levels.clone())
         .with(
             tracing_subscriber::fmt::layer()
                 .event_format(PlatformLine)
                 .with_ansi(false)
-                .with_writer(std::io::stderr),
+                .with_writer(stderr),
         )
         .with(file_layer)
         .try_init()
         .map_err(|_| LogsError::Twice)?;
-    Ok(LogGuard { _file: guard })
+    Ok(LogGuard {
+        _stderr: stderr_guard,
+        _file: guard,
+    })
+}
+
+/// A thread of its own that writes lines to `to`, and the queue before it.
+fn queue(thread: &str, to: impl Write + Send + 'static) -> (NonBlocking, WorkerGuard) {
+    NonBlockingBuilder::default()
+        .buffered_lines_limit(QUEUED_LINES_MAX)
+        .lossy(true)
+        .thread_name(thread)
+        .finish(to)
 }
 
 /// One line: `2006-01-02T15:04:05.000 NOTICE cvp::module message field=value`.
@@ -117,7 +129,6 @@ where
 
 #[cfg(test)]
 pub(super) mod tests {
-    use std::io::Write;
     use std::sync::Arc;
 
     use parking_lot::Mutex;

@@ -1,4 +1,5 @@
-//! Peers that send garbage, giant lengths or nothing, on the peer port and on the JSON-RPC port: cut off, and nobody else notices.
+//! Peers that send garbage, giant lengths or nothing, on the peer port and on the JSON-RPC port, and a log that nobody reads: cut off, and
+//! nobody else notices.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -121,4 +122,31 @@ fn malformed_requests_get_the_documented_code() -> Result<()> {
     );
     ensure!(!pair.provider.log().contains("panicked"));
     Ok(())
+}
+
+/// A pipe that takes no byte more, and its other end.
+fn full_pipe() -> Result<(std::io::PipeReader, std::io::PipeWriter)> {
+    use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+    let (reader, mut writer) = std::io::pipe()?;
+    let flags = fcntl_getfl(&writer)?;
+    fcntl_setfl(&writer, flags | OFlags::NONBLOCK)?;
+    for step in [4096, 1] {
+        while writer.write(&vec![b'.'; step]).is_ok() {}
+    }
+    // The node gets it as a shell's pipe would be.
+    fcntl_setfl(&writer, flags)?;
+    Ok((reader, writer))
+}
+
+#[test]
+fn a_log_that_nobody_reads_does_not_stop_the_node() -> Result<()> {
+    let mut pair = Pair::init(&Setup::default())?;
+    let (_unread, pipe) = full_pipe()?;
+    pair.provider.stderr = Some(pipe.into());
+    pair.provider.start()?;
+    send_many(&pair.provider.rpc(), &ec()?, 5)?;
+    pair.receiver.start()?;
+    pair.provider.wait_normal()?;
+    pair.wait_durable("global", pair.provider.rpc().height()?)?;
+    pair.provider.stop()
 }

@@ -3,6 +3,8 @@
 mod commands;
 mod crashes;
 mod hostile;
+mod hostile_provider;
+mod hostile_standby;
 mod isolation;
 mod malleated;
 mod operator;
