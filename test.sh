@@ -22,7 +22,10 @@ if command -v cargo-deny >/dev/null; then
 fi
 if command -v cargo-component >/dev/null; then
   step "The strategies with cargo component"
-  (cd examples/strategy && cargo component build --release --target-dir "$CARGO_TARGET_DIR/component")
+  cargo component build --release --locked -p cvp-example-strategy -p cvp-chain-sync --target-dir "$CARGO_TARGET_DIR/component"
+  for name in cvp_example_strategy cvp_chain_sync; do
+    "$CARGO_TARGET_DIR/release/cvp" plugin check "$CARGO_TARGET_DIR/component/wasm32-wasip1/release/$name.wasm"
+  done
 fi
 
 # The simulator switches on core's planted faults: it is never built together with the node.

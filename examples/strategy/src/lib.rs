@@ -1,7 +1,8 @@
 //! A third party's chain-sync strategy that only says pause: proof that the host has no span logic of its own.
 //!
 //! With the setting `mode` it misbehaves instead, so that one component serves every test of the limits: `loop`, `trap`, `allocate`,
-//! `silent` (neither fetches nor pauses), `nonsense` (a fetch that cannot be), `many` (too many actions), `large` (an oversize store), `fault`, `open-loop` (in the constructor).
+//! `silent` (neither fetches nor pauses), `nonsense` (a fetch that cannot be), `many` (too many actions), `large` (an oversize store),
+//! `fault`, `open-loop` (already when it is opened).
 
 use cvp_sdk::chain_sync::{Action, ChainSync, Event, Fetch, KIND};
 use cvp_sdk::settings::Settings;

@@ -123,7 +123,7 @@ impl Component {
             Ok(world) => world,
             Err(e) => return Err(fault_of(&store, &e)),
         };
-        let answer = world.cvp_chain_sync_chain_sync().strategy().call_constructor(
+        let answer = world.cvp_chain_sync_chain_sync().strategy().call_open(
             &mut store,
             convert::lower_role(role),
             namespace,

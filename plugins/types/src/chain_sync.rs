@@ -57,7 +57,7 @@ pub struct View {
     pub local: Position,
     /// Durable tip of the other end, as last heard; none while no session streams.
     pub peer: Option<Position>,
-    /// Oldest height whose record the provider still holds (0: all history).
+    /// Oldest height whose record the provider held when the session began (0: all history).
     pub history_from: Height,
     /// The fetch the host is carrying out; none when paused, done or not begun.
     pub fetch: Option<Fetch>,
@@ -85,7 +85,7 @@ pub struct View {
     pub idle_millis: u64,
     /// Milliseconds the write or fsync now under way on the receiver's disk has taken so far; 0 when none is.
     pub disk_wait_millis: u64,
-    /// Round trip of the link's heartbeat, microseconds (0: not measured).
+    /// The lowest round trip of the session's heartbeats, microseconds: what the link takes while it is not full (0: not measured yet).
     pub round_trip_micros: u64,
     /// The operator's `cvp.max_rate`, bytes a second; 0: no limit.
     pub max_rate: u64,

@@ -54,7 +54,7 @@ impl Pair {
             now: self.now,
             local: position(lane.local),
             peer: lane.peer.map(position),
-            history_from: lane.setup.history_from,
+            history_from: lane.history_from,
             fetch,
             next,
             in_flight_bytes: in_flight,
@@ -71,6 +71,10 @@ impl Pair {
                 .intake
                 .disk_since()
                 .map_or(0, |since| self.now.saturating_sub(since)),
+            round_trip_micros: self
+                .session
+                .as_ref()
+                .map_or(0, |session| session.round_trip.lowest_micros()),
             max_rate: self.setup.limits.max_rate,
             ..View::new(role, lane.setup.namespace.as_str())
         }

@@ -3,8 +3,8 @@
 
 use crate::frame::{Frame, Kind};
 use crate::session::{
-    Agreement, Binding, ExpectHello, ExpectReply, ExpectVerdict, Hello, Judge, LastReceiver, Own, OwnNamespace, Stop,
-    refuse,
+    Agreement, Binding, ExpectHello, ExpectReply, ExpectVerdict, Hello, Judge, LastReceiver, Own, OwnNamespace,
+    RoundTrip, Stop, refuse,
 };
 use crate::types::strategy::Role;
 use crate::types::{Digest, Namespace, Reader, Refusal};
@@ -385,7 +385,7 @@ impl Pair {
             let Some(lane) = self.lanes.iter_mut().find(|lane| lane.tag == agreed.tag) else {
                 continue;
             };
-            lane.attach(self.setup.role, agreed.start, agreed.provider_tip, self.now);
+            lane.attach(self.setup.role, agreed, self.now);
             lane.advisor.theirs = agreed
                 .their_strategies
                 .iter()
@@ -403,8 +403,7 @@ impl Pair {
             since: self.now,
             judge: Judge::new(limits.heartbeat_ms, limits.heartbeat_misses, self.now),
             beat_at: self.now,
-            beats_sent: 0,
-            beats_heard: 0,
+            round_trip: RoundTrip::default(),
             peer_reasons: Vec::new(),
         });
         for index in 0..self.lanes.len() {

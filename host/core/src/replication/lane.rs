@@ -1,7 +1,7 @@
 //! One namespace of the pair: both ends' tips, its stream, its strategy, what is wrong with it.
 
 use crate::frame::NamespaceTag;
-use crate::session::StrategyId;
+use crate::session::{AgreedNamespace, StrategyId};
 use crate::types::strategy::chain_sync::Batch;
 use crate::types::strategy::{Fault, Role};
 use crate::types::{Height, Millis, Position, Refusal};
@@ -114,6 +114,8 @@ pub(super) struct Lane {
     pub peer: Option<Position>,
     /// The same, as last heard ever.
     pub peer_seen: Option<Position>,
+    /// Oldest height that the provider of this session still holds.
+    pub history_from: Height,
     /// Height the receiver must reach before the stream counts as live.
     pub target: Height,
     pub live: bool,
@@ -145,6 +147,7 @@ impl Lane {
             applied: setup.applied,
             peer: None,
             peer_seen: None,
+            history_from: 0,
             target: Height::MAX,
             live: false,
             marks: Marks::default(),
@@ -188,7 +191,9 @@ impl Lane {
     }
 
     /// A session streams from here on.
-    pub fn attach(&mut self, role: Role, start: Position, provider_tip: Position, now: Millis) {
+    pub fn attach(&mut self, role: Role, agreed: &AgreedNamespace, now: Millis) {
+        let (start, provider_tip) = (agreed.start, agreed.provider_tip);
+        self.history_from = agreed.history_from;
         self.sender = Sender::new(start);
         self.intake.attach();
         self.acked = start.height;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use crate::frame::{Frame, Kind, NamespaceTag};
 use crate::session::{
     Agreement, Backoff, BackoffRange, Binding, Confirmed, ExpectHello, ExpectReply, ExpectVerdict, Hello, Judge,
-    Lineage, LookUp,
+    Lineage, LookUp, RoundTrip,
 };
 use crate::types::strategy::Role;
 use crate::types::{Hostname, Micros, Millis, Namespace, NodeId, Refusal, Writer};
@@ -73,8 +73,7 @@ pub(super) struct Session {
     pub since: Millis,
     pub judge: Judge,
     pub beat_at: Millis,
-    pub beats_sent: u64,
-    pub beats_heard: u64,
+    pub round_trip: RoundTrip,
     pub peer_reasons: Vec<Refusal>,
     pub warning: Option<String>,
     pub not_after: Option<i64>,

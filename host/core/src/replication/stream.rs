@@ -58,7 +58,7 @@ impl Pair {
         let Some(session) = &mut self.session else {
             return Ok(());
         };
-        session.beats_heard = beat.sequence;
+        session.round_trip.on_beat(beat.sequence, beat.echo, self.now * 1000);
         session.peer_reasons = beat.reasons;
         for beat in beat.beats {
             let Some(index) = self.lane_of(beat.namespace) else {
@@ -367,8 +367,7 @@ impl Pair {
             return;
         }
         session.beat_at = self.now + heartbeat_ms;
-        session.beats_sent += 1;
-        let (sequence, heard) = (session.beats_sent, session.beats_heard);
+        let (sequence, echo) = session.round_trip.beat(self.now * 1000);
         let beats = self
             .lanes
             .iter()
@@ -381,7 +380,7 @@ impl Pair {
         let reasons = self.own_reasons(self.now);
         let beat = Heartbeat {
             sequence,
-            heard,
+            echo,
             beats,
             reasons,
         };

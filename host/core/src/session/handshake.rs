@@ -237,6 +237,8 @@ pub struct AgreedNamespace {
     pub start: Position,
     /// The provider's durable tip then.
     pub provider_tip: Position,
+    /// Oldest height that the provider keeps.
+    pub history_from: Height,
     /// The provider's role.
     pub provider_role: NodeRole,
     /// The strategies the other end would run; where they differ, both run the embedded default.
@@ -394,6 +396,7 @@ impl LookUp {
                 tag: NamespaceTag::of(&own_ns.namespace),
                 start: offer.tip,
                 provider_tip: own_ns.tip,
+                history_from: own_ns.history_from,
                 provider_role: own_ns.role,
                 their_strategies: offer.strategies.clone(),
             });
@@ -491,6 +494,7 @@ impl ExpectReply {
                 tag: NamespaceTag::of(&own_ns.namespace),
                 start: own_ns.tip,
                 provider_tip: offer.tip,
+                history_from: offer.history_from,
                 provider_role: offer.role,
                 their_strategies: offer.strategies.clone(),
             });

@@ -3,8 +3,8 @@
 use crate::frame::NamespaceTag;
 use crate::types::{Height, Malformed, Position, Reader, Refusal, Writer};
 
-use super::NAMESPACES_MAX;
 use super::hello::{read_position, write_position};
+use super::{Echo, NAMESPACES_MAX};
 
 /// Most reasons a heartbeat carries.
 pub const REASONS_MAX: usize = 16;
@@ -25,8 +25,8 @@ pub struct Beat {
 pub struct Heartbeat {
     /// Counts up within a session.
     pub sequence: u64,
-    /// The last sequence heard from the other end: measures the round trip.
-    pub heard: u64,
+    /// What it says of the other end's: measures the round trip.
+    pub echo: Echo,
     /// Each namespace of the session.
     pub beats: Vec<Beat>,
     /// Why the sender is not well, if it is not.
@@ -38,7 +38,8 @@ impl Heartbeat {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Writer::with_capacity(32 + self.beats.len() * 56);
         out.u64(self.sequence);
-        out.u64(self.heard);
+        out.u64(self.echo.heard);
+        out.u64(self.echo.held_micros);
         out.u32(self.beats.len() as u32);
         for beat in &self.beats {
             out.u64(beat.namespace.0);
@@ -54,7 +55,11 @@ impl Heartbeat {
     /// Reads a payload; bytes behind the last known field are ignored.
     pub fn decode(bytes: &[u8]) -> Result<Heartbeat, Malformed> {
         let mut input = Reader::new(bytes);
-        let (sequence, heard) = (input.u64()?, input.u64()?);
+        let sequence = input.u64()?;
+        let echo = Echo {
+            heard: input.u64()?,
+            held_micros: input.u64()?,
+        };
         let count = input.count(NAMESPACES_MAX, 56)?;
         let beats = (0..count)
             .map(|_| {
@@ -71,7 +76,7 @@ impl Heartbeat {
             .collect::<Result<_, _>>()?;
         Ok(Heartbeat {
             sequence,
-            heard,
+            echo,
             beats,
             reasons,
         })

@@ -13,6 +13,7 @@ mod identity;
 mod judge;
 mod lineage;
 pub(crate) mod refuse;
+mod round_trip;
 
 pub use backoff::{Backoff, BackoffRange};
 pub use claim::{Claim, Fenced, Verdict as ClaimVerdict, judge_claim};
@@ -24,3 +25,4 @@ pub use hello::{Hello, NAMESPACES_MAX, NamespaceOffer, PROTOCOL, SessionKind, St
 pub use identity::{Binding, BoundNamespace, Identity, LastReceiver};
 pub use judge::{Judge, Mood};
 pub use lineage::{Lineage, LineageFork, Reign, Standing, Start};
+pub use round_trip::{Echo, RoundTrip};

@@ -41,9 +41,9 @@ impl<S: ChainSync> wit::Guest for Component<S> {
 }
 
 impl<S: ChainSync> wit::GuestStrategy for Instance<S> {
-    fn new(role: shared::Role, namespace: String, settings: String) -> Result<Self, shared::Fault> {
+    fn open(role: shared::Role, namespace: String, settings: String) -> Result<wit::Strategy, shared::Fault> {
         let strategy = S::open(lift_role(role), &namespace, &settings).map_err(lower_fault)?;
-        Ok(Instance(RefCell::new(strategy)))
+        Ok(wit::Strategy::new(Instance(RefCell::new(strategy))))
     }
 
     fn handle(&self, events: Vec<wit::Event>) -> Result<Vec<wit::Action>, shared::Fault> {

@@ -27,6 +27,8 @@ struct Seen {
     calls: usize,
     views: usize,
     fetches: usize,
+    /// Views of a provider, and of a receiver, that tell a round trip.
+    measured: [usize; 2],
     roles: Vec<(String, Role)>,
 }
 
@@ -69,10 +71,16 @@ fn replay(file: &Path, component: &Component, seen: &mut Seen) -> Result<Opening
         seen.fetches += 1;
     }
     seen.calls += calls.len();
-    let views = calls.iter().flat_map(|call| &call.events);
-    seen.views += views
-        .filter(|event| !matches!(event, Event::Message(_) | Event::Fault(_)))
-        .count();
+    for event in calls.iter().flat_map(|call| &call.events) {
+        let view = match event {
+            Event::Opened { view, .. } | Event::Progress(view) | Event::Stall { view, .. } | Event::Tick(view) => view,
+            Event::Message(_) | Event::Fault(_) | Event::Other(..) => continue,
+        };
+        ensure!(view.history_from == 0, "all history is kept: {view:?}");
+        seen.views += 1;
+        let measured = view.round_trip_micros > 0;
+        seen.measured[usize::from(opening.role == Role::Receiver)] += usize::from(measured);
+    }
     seen.roles.push((opening.namespace.clone(), opening.role));
     Ok(opening)
 }
@@ -128,6 +136,11 @@ fn what_nodes_record_replays_to_the_same_actions() -> Result<()> {
         seen.roles.len() >= 6,
         "an instance each, and two of the receiver killed: {:?}",
         seen.roles
+    );
+    ensure!(
+        seen.measured.iter().all(|views| *views > 3),
+        "{:?} views tell a round trip",
+        seen.measured
     );
     ensure!(
         seen.fetches >= 4 && seen.calls > 40 && seen.views > 40,
