@@ -155,6 +155,7 @@ impl<S: FnMut(&[Told]) -> Answer> Ends<S> {
                     tls: true,
                     dialled: Some("node1".into()),
                     warning: None,
+                    not_after: None,
                 };
                 let accepted = PeerTls {
                     dialled: None,

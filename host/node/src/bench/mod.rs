@@ -21,7 +21,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, ensure};
 
 pub use plot::plot;
-pub use report::{Line, Report};
+pub use report::Report;
 
 /// What can be measured.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]

@@ -55,11 +55,6 @@ impl Series {
         let median = self.median();
         if median > 0.0 { (most - least) / median } else { 0.0 }
     }
-
-    /// The largest.
-    pub fn max(&self) -> f64 {
-        self.0.iter().copied().fold(0.0, f64::max)
-    }
 }
 
 /// The `quantile` (0 to 1) of samples in any order; 0 of none.

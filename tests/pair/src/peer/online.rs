@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use cvp_core::frame::{Frame, Kind, NamespaceTag};
 use cvp_core::record::parse;
-use cvp_core::session::{Beat, Heartbeat, Hello};
+use cvp_core::session::{Beat, Echo, Heartbeat, Hello};
 use cvp_core::types::{Digest, Namespace, Position, Reader, Refusal};
 
 use super::bad;
@@ -182,7 +182,7 @@ impl<'a> Online<'a> {
         }
         let beat = Heartbeat {
             sequence: self.beats,
-            heard: 0,
+            echo: Echo::default(),
             beats,
             reasons: Vec::new(),
         };

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use cvp_core::frame::{Frame, Kind, NamespaceTag};
 use cvp_core::record::{parse, record_length};
-use cvp_core::session::{Beat, Heartbeat, Hello, Lineage, PROTOCOL, SessionKind};
+use cvp_core::session::{Beat, Echo, Heartbeat, Hello, Lineage, PROTOCOL, SessionKind};
 use cvp_core::types::{Hostname, Namespace, NodeId, NodeRole, Position, Reader, Refusal, Writer};
 
 use super::wire::{Heard, TlsSet, Wire};
@@ -117,7 +117,7 @@ impl Standby {
             let beats = self.tips.iter();
             let beat = Heartbeat {
                 sequence: self.beats,
-                heard: 0,
+                echo: Echo::default(),
                 beats: beats
                     .map(|(namespace, tip)| Beat {
                         namespace: NamespaceTag::of(namespace),

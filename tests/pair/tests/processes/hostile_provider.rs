@@ -84,7 +84,10 @@ fn shows_nothing(receiver: &Node, namespace: &Namespace) -> Result<()> {
 
 #[test]
 fn a_flipped_bit_in_any_part_is_refused_and_the_other_namespace_goes_on() -> Result<()> {
-    let mut pair = Pair::init(&Setup { namespaces: &["ns1"] })?;
+    let mut pair = Pair::init(&Setup {
+        namespaces: &["ns1"],
+        ..Setup::default()
+    })?;
     let (own, other) = (Namespace::new("ns1")?, Namespace::new("global")?);
     let guise = recorded(&mut pair, &own, &other)?;
     let set = TlsSet::of(pair.provider.root())?;

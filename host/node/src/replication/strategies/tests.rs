@@ -52,7 +52,7 @@ async fn an_instance_whose_answer_was_refused_is_gone() {
     let root = tempfile::tempdir().unwrap();
     let namespace = Namespace::new("global").unwrap();
     let handle = strategies(root.path())
-        .start(&namespace, Role::Receiver, &choice("default", ""))
+        .start(&namespace, Role::Receiver, &choice("default", ""), 0)
         .unwrap();
     let refused = || Fault::new("window-out-of-range", "0");
     // Nobody has answered yet: there is nobody to blame.
