@@ -27,23 +27,20 @@ pub fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Failure> {
         allow_missing_keys: arguments.allow_missing_keys,
         target_is_down: arguments.target_is_down,
     };
-    let mut shown = 0;
+    let mut shown = Vec::new();
     let answer = context.call(&request, |line: Value| {
-        if !context.json {
-            shown += 1;
-            if let Ok(line) = serde_json::from_value::<UpgradeLine>(line) {
-                print_line(&line.to_string());
-            }
+        if let (false, Ok(line)) = (context.json, serde_json::from_value::<UpgradeLine>(line)) {
+            print_line(&line.to_string());
+            shown.push(line);
         }
     })?;
     let answer: UpgradeView = decode(answer)?;
     if context.json {
         context.print(&answer, |_| String::new());
     } else {
-        // Progress lines may have been dropped on the way; then the whole is shown.
-        if shown < answer.checks.len() + answer.steps.len() {
-            answer.lines().for_each(|line| print_line(&line.to_string()));
-        }
+        // A dry run tells nothing on the way, and lines of progress may be dropped.
+        let missed = answer.lines().filter(|line| !shown.contains(line));
+        missed.for_each(|line| print_line(&line.to_string()));
         print_line(&summary(&answer, arguments.dry_run));
     }
     Ok(exit(&answer, arguments.dry_run))

@@ -130,7 +130,7 @@ impl Ground {
         let (file, journal) = JournalFile::open(&self.files.path(JOURNAL)).map_err(failure)?;
         if next_step(&journal).is_some() {
             if flags.dry_run {
-                return Ok(planned(&[], &plan::rehearse_rest(&journal), &*progress));
+                return Ok(planned(&[], &plan::rehearse_rest(&journal)));
             }
             return self.finish(Beginning::default(), file, journal, progress).await;
         }
@@ -138,11 +138,11 @@ impl Ground {
         let rehearsal = plan::rehearse(&journal, &surveyed.plan);
         let mut checks = preflight(&surveyed.view);
         checks.push(rehearsal.check);
+        if flags.dry_run {
+            return Ok(planned(&checks, &rehearsal.steps));
+        }
         for check in &checks {
             progress(UpgradeLine::Check(CheckView::from(check)));
-        }
-        if flags.dry_run {
-            return Ok(planned(&checks, &rehearsal.steps, &*progress));
         }
         if !allowed(&checks) {
             return Ok(UpgradeView::refusal(&checks));
@@ -257,13 +257,9 @@ impl Ground {
 }
 
 /// The answer of a dry run: the steps that would follow, none of them done.
-fn planned(checks: &[Check], steps: &[StepReport], progress: &Tell) -> UpgradeView {
-    let steps: Vec<StepView> = steps.iter().map(StepView::planned).collect();
-    for step in &steps {
-        progress(UpgradeLine::Step(step.clone()));
-    }
+fn planned(checks: &[Check], steps: &[StepReport]) -> UpgradeView {
     UpgradeView {
-        steps,
+        steps: steps.iter().map(StepView::planned).collect(),
         ..UpgradeView::refusal(checks)
     }
 }

@@ -64,6 +64,16 @@ fn the_standby_takes_over_and_a_fresh_one_attaches() -> Result<()> {
         steps(&report) == all_in("planned"),
         "a dry run lists the steps: {report}"
     );
+    let text = pair.receiver.command(&["upgrade", "--dry-run"])?;
+    let text = String::from_utf8_lossy(&text.stdout).into_owned();
+    let listed = |id: &str| {
+        text.lines()
+            .filter(|line| line.split_whitespace().nth(1) == Some(id))
+            .count()
+    };
+    for id in STEPS.iter().chain(&["target-unreachable", "plan"]) {
+        ensure!(listed(id) == 1, "{id} stands there {} times: {text}", listed(id));
+    }
     ensure!(
         report.get("milliseconds").is_none() && report.get("serving").is_none(),
         "a dry run measured something: {report}"
