@@ -11,7 +11,7 @@ pub const SCHEMA: &str = r#"{"type":"object","additionalProperties":false,"prope
 "window_millis":{"type":"integer","default":250,"description":"work of the receiver's disk that the window should hold"},
 "backlog_bytes_max":{"type":"integer","default":134217728,"description":"pause when more bytes than this wait for the disk"},
 "disk_wait_millis_max":{"type":"integer","default":2000,"description":"pause when one write or fsync takes longer"},
-"verify_every":{"type":"integer","default":0,"description":"records between checks of the state; 0: once a span"},
+"verify_every":{"type":"integer","default":0,"description":"records between checks of the state; 0: once a run, whatever comes in it"},
 "max_rate":{"type":"integer","default":0,"description":"bytes a second the provider sends; 0: no limit"}}}"#;
 
 /// What can be set, checked.
@@ -29,7 +29,7 @@ pub struct Options {
     pub backlog_bytes_max: u64,
     /// Pause when one write or fsync takes longer, milliseconds.
     pub disk_wait_millis_max: u64,
-    /// Records between checks of the state commitment; 0: once a span.
+    /// Records between checks of the state commitment; 0: once a run, whatever comes in it.
     pub verify_every: u64,
     /// Bytes a second the provider sends; 0: no limit.
     pub max_rate: u64,

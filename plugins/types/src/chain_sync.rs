@@ -166,7 +166,7 @@ pub enum Action {
     Pause(String),
     /// Receiver: begin from the snapshot at this height instead of old history.
     Bootstrap(Height),
-    /// Receiver: check the state commitment at least every so many records (the host checks once a span anyway).
+    /// Receiver: check the state commitment at least every so many records. It is checked once a run, so runs get no longer than that.
     VerifyEvery(u64),
     /// Provider: send at most so many bytes a second; 0: no limit. The host's own `cvp.max_rate` stays the ceiling.
     Throttle(u64),

@@ -32,7 +32,7 @@ fn position(position: crate::types::Position) -> strategy::Position {
 }
 
 impl Pair {
-    fn view(&self, lane: &Lane) -> View {
+    pub(super) fn view(&self, lane: &Lane) -> View {
         let role = self.setup.role;
         let (tip, durable) = lane.heights(role);
         let window = self.setup.limits.window_bytes_max;
@@ -99,6 +99,7 @@ impl Pair {
         if advisor.owes_opened {
             // What an instance before it advised is forgotten with it.
             self.advise_rate(index, 0);
+            self.advise_depth(index, 0);
         }
         let Some(lane) = self.lanes.get(index) else { return };
         let view = self.view(lane);
@@ -206,9 +207,9 @@ impl Pair {
                     self.out.push(Action::Metric { ns, name, value });
                 }
             }
-            // The host checks every record and, once a run, the state: never less than any advice asks. A bootstrap does not pass the
-            // check while no snapshot is offered.
-            Advice::VerifyEvery(_) | Advice::Bootstrap(_) => {}
+            Advice::VerifyEvery(records) => self.advise_depth(index, records),
+            // It does not pass the check while no snapshot is offered.
+            Advice::Bootstrap(_) => {}
             Advice::Other(name, _) => self.answer_unknown(index, &name),
         }
     }
@@ -261,6 +262,19 @@ impl Pair {
             (0, rate) | (rate, 0) => rate,
             (rate, ceiling) => rate.min(ceiling),
         });
+    }
+
+    /// The state is checked once a run, so the provider is asked for runs that are no longer.
+    fn advise_depth(&mut self, index: usize, records: u64) {
+        let Some(lane) = self.lanes.get_mut(index) else { return };
+        if lane.advisor.verify_every == records {
+            return;
+        }
+        lane.advisor.verify_every = records;
+        if let Some((stream, fetch)) = lane.intake.stream() {
+            let frame = fetch_frame(lane, stream, fetch);
+            self.send_session(frame);
+        }
     }
 
     fn advise_store(&mut self, index: usize, bytes: Vec<u8>) {
@@ -381,12 +395,13 @@ impl Pair {
     }
 }
 
-/// The frame that asks for a stream, or changes the credit of the one under this number.
+/// The frame that asks for a stream, or changes end, credit and runs of the one under this number.
 pub(super) fn fetch_frame(lane: &Lane, stream: u32, fetch: Fetch) -> Frame {
-    let mut out = Writer::with_capacity(24);
+    let mut out = Writer::with_capacity(32);
     out.u64(fetch.first);
     out.u64(fetch.last);
     out.u64(fetch.bytes_in_flight);
+    out.u64(lane.advisor.verify_every);
     Frame::of(Kind::Fetch, lane.tag, stream, out.into_bytes().into())
 }
 

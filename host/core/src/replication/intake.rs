@@ -90,6 +90,12 @@ impl Intake {
         Some((self.stream, *fetch))
     }
 
+    /// The stream that is open, unless another is about to take its place.
+    pub fn stream(&self) -> Option<(u32, Fetch)> {
+        let fetch = self.fetch.filter(|_| self.waiting.is_none())?;
+        Some((self.stream, fetch))
+    }
+
     /// The fetch to send now, under a new number, if one waits and its first height is known.
     pub fn open_stream(&mut self) -> Option<(u32, Fetch)> {
         if self.ingesting.is_some() {

@@ -77,6 +77,8 @@ pub(super) struct Advisor {
     pub paused: Option<String>,
     /// Bytes a second that a provider's strategy asked for; 0: no limit.
     pub rate: u64,
+    /// Records between two checks of the state that a receiver's strategy asked for; 0: whatever comes in one run.
+    pub verify_every: u64,
 }
 
 impl Advisor {
@@ -181,6 +183,7 @@ impl Lane {
                 answers: Vec::new(),
                 paused: None,
                 rate: 0,
+                verify_every: 0,
             },
             batch: None,
             batches: 0,

@@ -51,14 +51,17 @@ impl Ground {
                 self.only(Role::Receiver, "bootstrap")?;
                 Err(Fault::new("no-snapshot", format!("no snapshot at {height} is offered")))
             }
-            Advice::VerifyEvery(0) => Err(Fault::new("bad-depth", "verify every 0 records")),
+            Advice::VerifyEvery(records) => {
+                self.only(Role::Receiver, "verify-every")?;
+                depth(*records)
+            }
             Advice::Throttle(_) => self.only(Role::Provider, "throttle"),
             Advice::Refuse(reason) => text("refuse", reason),
             Advice::Store(bytes) => size("store-too-long", bytes, strategy::STORE_BYTES_MAX),
             Advice::Send(bytes) => size("message-too-long", bytes, strategy::SEND_BYTES_MAX),
             Advice::Log(_, line) => text("log", line),
             Advice::Metric(name, _) => gauge(name),
-            Advice::VerifyEvery(_) | Advice::Other(..) => Ok(()),
+            Advice::Other(..) => Ok(()),
         }
     }
 
@@ -89,6 +92,13 @@ impl Ground {
         }
         Ok(())
     }
+}
+
+fn depth(records: u64) -> Result<(), Fault> {
+    if records == 0 {
+        return Err(Fault::new("bad-depth", "verify every 0 records"));
+    }
+    Ok(())
 }
 
 fn text(what: &str, text: &str) -> Result<(), Fault> {
@@ -193,6 +203,7 @@ mod tests {
             Advice::Window(1),
             Advice::Pause(String::new()),
             Advice::Bootstrap(1),
+            Advice::VerifyEvery(1),
         ] {
             assert_eq!(refused(&ground, action), "wrong-role");
         }

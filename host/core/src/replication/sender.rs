@@ -48,6 +48,7 @@ pub(super) struct Sender {
     next: Height,
     last: Height,
     credit: u64,
+    run_records: u64,
     sent: VecDeque<Sent>,
     sent_bytes: u64,
     reading_since: Option<Millis>,
@@ -66,6 +67,7 @@ impl Sender {
             next: acked.height + 1,
             last: 0,
             credit: 0,
+            run_records: 0,
             sent: VecDeque::new(),
             sent_bytes: 0,
             reading_since: None,
@@ -128,15 +130,21 @@ impl Sender {
         self.reading_since = None;
     }
 
-    /// The receiver's wish. A number already served changes credit and end alone.
+    /// The receiver's wish. A number already served changes end, credit and `run_records` (records of a run at most; 0: no bound) alone.
     ///
     /// # Errors
     /// It begins where the receiver cannot be.
-    pub fn on_fetch(&mut self, stream: u32, first: Height, last: Height, credit: u64) -> Result<(), String> {
+    pub fn on_fetch(
+        &mut self,
+        stream: u32,
+        (first, last): (Height, Height),
+        credit: u64,
+        run_records: u64,
+    ) -> Result<(), String> {
         if stream < self.stream {
             return Err(format!("fetch {stream} after {}", self.stream));
         }
-        (self.last, self.credit) = (last, credit);
+        (self.last, self.credit, self.run_records) = (last, credit, run_records);
         if stream == self.stream && self.open {
             return Ok(());
         }
@@ -197,7 +205,10 @@ impl Sender {
 
     /// What to read next, if anything may be sent: never above `durable`.
     pub fn wanted(&self, now: Millis, durable: Height) -> Option<Wanted> {
-        let last = self.last.min(durable);
+        let mut last = self.last.min(durable);
+        if let Some(more) = self.run_records.checked_sub(1) {
+            last = last.min(self.next.saturating_add(more));
+        }
         let mut room = self.credit.saturating_sub(self.sent_bytes);
         #[cfg(feature = "planted-faults")]
         if crate::planted::active(crate::planted::Fault::CreditIgnored) {
@@ -275,7 +286,7 @@ mod tests {
     fn credit_bounds_what_is_under_way_and_acks_return_it() {
         let mut sender = Sender::new(at(10));
         assert_eq!(sender.wanted(0, 1000), None);
-        sender.on_fetch(1, 11, u64::MAX, 100).unwrap();
+        sender.on_fetch(1, (11, u64::MAX), 100, 0).unwrap();
         send(&mut sender, 12, 60);
         send(&mut sender, 13, 60);
         assert_eq!(sender.wanted(0, 1000), None);
@@ -295,7 +306,7 @@ mod tests {
     #[test]
     fn acks_of_nothing_sent_or_of_another_hash_are_refused() {
         let mut sender = Sender::new(at(10));
-        sender.on_fetch(1, 11, u64::MAX, 1000).unwrap();
+        sender.on_fetch(1, (11, u64::MAX), 1000, 0).unwrap();
         send(&mut sender, 15, 60);
         assert_eq!(sender.on_ack(at(9), 0), Err(BadAck::NotSent { height: 9 }));
         assert_eq!(sender.on_ack(at(12), 0), Err(BadAck::NotSent { height: 12 }));
@@ -311,20 +322,20 @@ mod tests {
     #[test]
     fn a_new_fetch_starts_over_where_the_receiver_is() {
         let mut sender = Sender::new(at(0));
-        sender.on_fetch(1, 1, u64::MAX, 1000).unwrap();
+        sender.on_fetch(1, (1, u64::MAX), 1000, 0).unwrap();
         send(&mut sender, 5, 100);
         send(&mut sender, 9, 100);
-        sender.on_fetch(2, 6, u64::MAX, 1000).unwrap();
+        sender.on_fetch(2, (6, u64::MAX), 1000, 0).unwrap();
         assert_eq!((sender.next(), sender.sent_bytes()), (6, 100));
-        assert!(sender.on_fetch(3, 11, u64::MAX, 1000).is_err());
-        assert!(sender.on_fetch(1, 6, u64::MAX, 1000).is_err());
+        assert!(sender.on_fetch(3, (11, u64::MAX), 1000, 0).is_err());
+        assert!(sender.on_fetch(1, (6, u64::MAX), 1000, 0).is_err());
         sender.invariants().unwrap();
     }
 
     #[test]
     fn the_time_to_an_ack_is_measured_a_run_and_smoothed() {
         let mut sender = Sender::new(at(0));
-        sender.on_fetch(1, 1, u64::MAX, 1 << 20).unwrap();
+        sender.on_fetch(1, (1, u64::MAX), 1 << 20, 0).unwrap();
         assert_eq!(sender.ack_micros(), None);
         for (last, sent_at) in [(1, 1_000), (2, 1_400)] {
             sender.begin_read(0);
@@ -343,10 +354,22 @@ mod tests {
     }
 
     #[test]
+    fn runs_are_no_longer_than_the_receiver_verifies() {
+        let mut sender = Sender::new(at(0));
+        sender.on_fetch(1, (1, u64::MAX), 1000, 3).unwrap();
+        assert_eq!(sender.wanted(0, 10).map(|wanted| wanted.last), Some(3));
+        assert_eq!(sender.wanted(0, 2).map(|wanted| wanted.last), Some(2));
+        sender.on_fetch(1, (1, u64::MAX), 1000, u64::MAX).unwrap();
+        assert_eq!(sender.wanted(0, 10).map(|wanted| wanted.last), Some(10));
+        sender.on_fetch(1, (1, 9), 1000, 0).unwrap();
+        assert_eq!(sender.wanted(0, 10).map(|wanted| wanted.last), Some(9));
+    }
+
+    #[test]
     fn a_rate_spreads_the_reads() {
         let mut sender = Sender::new(at(0));
         sender.set_rate(1000);
-        sender.on_fetch(1, 1, u64::MAX, 1 << 20).unwrap();
+        sender.on_fetch(1, (1, u64::MAX), 1 << 20, 0).unwrap();
         send(&mut sender, 1, 500);
         assert_eq!(sender.wanted(499, 1000), None);
         assert!(sender.wanted(500, 1000).is_some());

@@ -58,7 +58,7 @@ impl Pair {
         let Some(session) = &mut self.session else {
             return Ok(());
         };
-        session.round_trip.on_beat(beat.sequence, beat.echo, self.now * 1000);
+        session.round_trip.on_beat(beat.sequence, beat.echo, self.now_micros);
         session.peer_reasons = beat.reasons;
         for beat in beat.beats {
             let Some(index) = self.lane_of(beat.namespace) else {
@@ -118,14 +118,14 @@ impl Pair {
 
     fn on_fetch(&mut self, index: usize, frame: &Frame) -> Result<(), Refusal> {
         let mut input = Reader::new(&frame.payload);
-        let mut read = || -> Result<_, Malformed> { Ok((input.u64()?, input.u64()?, input.u64()?)) };
-        let (first, last, credit) = read().map_err(|error| refuse::malformed("a fetch", &error))?;
+        let mut read = || -> Result<_, Malformed> { Ok(((input.u64()?, input.u64()?), input.u64()?, input.u64()?)) };
+        let (span, credit, run_records) = read().map_err(|error| refuse::malformed("a fetch", &error))?;
         let window = self.setup.limits.window_bytes_max;
         let Some(lane) = self.lanes.get_mut(index) else {
             return Ok(());
         };
         lane.sender
-            .on_fetch(frame.stream, first, last, credit.min(window))
+            .on_fetch(frame.stream, span, credit.min(window), run_records)
             .map_err(|text| Refusal::new("protocol", text, "a defect of the standby: report it with both logs"))?;
         lane.halt = None;
         lane.moved_at = self.now;
@@ -367,7 +367,7 @@ impl Pair {
             return;
         }
         session.beat_at = self.now + heartbeat_ms;
-        let (sequence, echo) = session.round_trip.beat(self.now * 1000);
+        let (sequence, echo) = session.round_trip.beat(self.now_micros);
         let beats = self
             .lanes
             .iter()

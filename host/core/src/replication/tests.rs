@@ -1,5 +1,7 @@
 //! Two machines back to back: their frames cross at once, their stores hold numbers, and the tests answer for the strategies.
 
+mod strategies;
+
 use std::collections::VecDeque;
 
 use bytes::Bytes;
@@ -22,6 +24,15 @@ fn at(height: Height) -> Position {
     Position {
         height,
         hash: Digest::of(&height.to_le_bytes()),
+    }
+}
+
+fn strategy(version: &str) -> StrategyId {
+    StrategyId {
+        kind: KIND.into(),
+        id: "mine".into(),
+        version: version.into(),
+        sha256: [0; 32],
     }
 }
 
@@ -55,12 +66,7 @@ fn setup(role: Role) -> Setup {
             applied: 0,
             history_from: 0,
             chain_sync: StrategySetup {
-                id: StrategyId {
-                    kind: KIND.into(),
-                    id: "mine".into(),
-                    version: "1".into(),
-                    sha256: [0; 32],
-                },
+                id: strategy("1"),
                 stored: Vec::new(),
             },
         }],
@@ -77,30 +83,58 @@ struct Ends<S> {
     now: Millis,
     queue: VecDeque<(usize, Event)>,
     tip: Height,
+    appended: Height,
+    /// Records of each run that the receiver took.
+    runs: Vec<u64>,
     strategy: S,
     /// What the receiver's strategy was told, a list a call.
     told: Vec<Vec<Told>>,
     faults: Vec<Fault>,
+    /// What each end's host was told last of the embedded default.
+    defaulted: [bool; 2],
+    /// What each end's host was told of the other end's change.
+    left_for: [Option<StrategyId>; 2],
 }
 
 const PROVIDER: usize = 0;
 const RECEIVER: usize = 1;
 
 impl<S: FnMut(&[Told]) -> Answer> Ends<S> {
-    /// A session streams; both are at genesis.
-    fn attached(strategy: S) -> Self {
-        let mut ends = Self {
-            pairs: [Pair::new(setup(Role::Provider)), Pair::new(setup(Role::Receiver))],
+    /// Both are at genesis, and have not met.
+    fn apart(setups: [Setup; 2], strategy: S) -> Self {
+        Self {
+            pairs: setups.map(Pair::new),
             now: 0,
             queue: VecDeque::new(),
             tip: 0,
+            appended: 0,
+            runs: Vec::new(),
             strategy,
             told: Vec::new(),
             faults: Vec::new(),
-        };
+            defaulted: [false; 2],
+            left_for: [None, None],
+        }
+    }
+
+    /// A session streams; both are at genesis.
+    fn attached(strategy: S) -> Self {
+        let mut ends = Self::apart([setup(Role::Provider), setup(Role::Receiver)], strategy);
         ends.run(0);
         assert!(ends.status(RECEIVER).peer.is_some(), "{:?}", ends.status(RECEIVER));
         ends
+    }
+
+    /// The host of `end` says what it offers to run, and how that is.
+    fn offer(&mut self, end: usize, version: &str, run: StrategyRun) {
+        let event = Event::StrategyState {
+            ns: namespace(),
+            id: strategy(version),
+            run,
+            faults: 0,
+        };
+        self.queue.push_back((end, event));
+        self.run(0);
     }
 
     fn status(&self, end: usize) -> PairStatus {
@@ -206,6 +240,8 @@ impl<S: FnMut(&[Told]) -> Answer> Ends<S> {
             }
             Action::Ingest { bytes, .. } => {
                 let last = u64::from_le_bytes(bytes.as_ref().try_into().unwrap());
+                self.runs.push(last - self.appended);
+                self.appended = last;
                 answer(Event::Ingested {
                     ns,
                     tip: at(last),
@@ -214,8 +250,7 @@ impl<S: FnMut(&[Told]) -> Answer> Ends<S> {
                 });
             }
             Action::Sync { .. } => {
-                // The harness appends at once, so the tip is what was appended last.
-                let durable = at(self.tip);
+                let durable = at(self.appended);
                 answer(Event::Synced {
                     ns,
                     durable,
@@ -239,6 +274,8 @@ impl<S: FnMut(&[Told]) -> Answer> Ends<S> {
                 assert_eq!(end, RECEIVER);
                 self.faults.push(fault);
             }
+            Action::UseDefault { embedded, .. } => self.defaulted[end] = embedded,
+            Action::StrategyLeft { theirs, .. } => self.left_for[end] = Some(theirs),
             _ => {}
         }
     }

@@ -5,6 +5,8 @@
 
 use std::collections::VecDeque;
 
+use crate::types::Micros;
+
 /// Beats whose time of sending is kept: more than a session lives through without an answer.
 const KEPT_MAX: usize = 64;
 
@@ -14,48 +16,45 @@ pub struct Echo {
     /// Sequence of the last one heard; 0: none.
     pub heard: u64,
     /// How long ago that was, microseconds.
-    pub held_micros: u64,
+    pub held_micros: Micros,
 }
 
 /// The beats of one session.
 #[derive(Clone, Debug, Default)]
 pub struct RoundTrip {
     sent: u64,
-    sent_at: VecDeque<(u64, u64)>,
-    heard: Option<(u64, u64)>,
-    lowest_micros: Option<u64>,
+    sent_at: VecDeque<(u64, Micros)>,
+    heard: Option<(u64, Micros)>,
+    lowest_micros: Option<Micros>,
 }
 
 impl RoundTrip {
     /// A beat goes out: its sequence, and what it says of the other end's.
-    pub fn beat(&mut self, now_micros: u64) -> (u64, Echo) {
+    pub fn beat(&mut self, now: Micros) -> (u64, Echo) {
         self.sent += 1;
         if self.sent_at.len() >= KEPT_MAX {
             self.sent_at.pop_front();
         }
-        self.sent_at.push_back((self.sent, now_micros));
+        self.sent_at.push_back((self.sent, now));
         let echo = self.heard.map_or_else(Echo::default, |(heard, at)| Echo {
             heard,
-            held_micros: now_micros.saturating_sub(at),
+            held_micros: now.saturating_sub(at),
         });
         (self.sent, echo)
     }
 
     /// A beat came in.
-    pub fn on_beat(&mut self, sequence: u64, echo: Echo, now_micros: u64) {
-        self.heard = Some((sequence, now_micros));
+    pub fn on_beat(&mut self, sequence: u64, echo: Echo, now: Micros) {
+        self.heard = Some((sequence, now));
         let sent_at = self.sent_at.iter().find(|(sent, _)| *sent == echo.heard);
         let Some((_, sent_at)) = sent_at else { return };
         // Not even a peer that says it held the beat for longer than it was away makes the trip a free one.
-        let took = now_micros
-            .saturating_sub(*sent_at)
-            .saturating_sub(echo.held_micros)
-            .max(1);
+        let took = now.saturating_sub(*sent_at).saturating_sub(echo.held_micros).max(1);
         self.lowest_micros = Some(self.lowest_micros.map_or(took, |lowest| lowest.min(took)));
     }
 
     /// The lowest round trip of the session, microseconds; 0: not measured yet.
-    pub fn lowest_micros(&self) -> u64 {
+    pub fn lowest_micros(&self) -> Micros {
         self.lowest_micros.unwrap_or(0)
     }
 }
@@ -102,7 +101,7 @@ mod tests {
         assert_eq!(ours.lowest_micros(), 0);
         let held = Echo {
             heard: sequence,
-            held_micros: u64::MAX,
+            held_micros: Micros::MAX,
         };
         ours.on_beat(2, held, 5_000);
         assert_eq!(ours.lowest_micros(), 1);

@@ -95,6 +95,8 @@ impl Standby {
         out.u64(first);
         out.u64(u64::MAX);
         out.u64(credit);
+        // Runs of any length.
+        out.u64(0);
         let tag = NamespaceTag::of(namespace);
         self.wire
             .send(&Frame::of(Kind::Fetch, tag, stream, out.into_bytes().into()))

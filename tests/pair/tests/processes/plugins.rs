@@ -155,6 +155,10 @@ fn a_reset_ends_the_quarantine() -> Result<()> {
             wait_listed(provider, "the other end goes back as well", runs("0.1.0"))?;
         }
     }
+    ensure!(
+        !receiver.log().contains("roll back"),
+        "a reset brings nothing to go back to"
+    );
     // One that has no fault may be reset as well; one that nobody runs may not.
     let reset = provider.command(&["plugin", "reset", "pauser"])?;
     ensure!(

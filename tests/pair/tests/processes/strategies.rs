@@ -1,80 +1,14 @@
 //! Strategies that misbehave cost their namespace a restart, never the stream; one that only says pause stops it.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use cvp_pair::pair::{Pair, Setup, durable};
+use cvp_pair::plugins::{choose, example, install};
 use cvp_pair::signer::{ec, send_many};
 use cvp_pair::wait;
 use serde_json::Value;
-
-/// The third-party example, built once a test run as its author would build it.
-fn example() -> Result<PathBuf> {
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/strategy/Cargo.toml");
-    let test = std::env::current_exe()?;
-    let target = test
-        .ancestors()
-        .find(|path| path.file_name().is_some_and(|name| name == "release"))
-        .and_then(Path::parent)
-        .context("no target directory")?
-        .join("strategies");
-    let output = Command::new(env!("CARGO"))
-        .args([
-            "build",
-            "--release",
-            "--locked",
-            "--target",
-            "wasm32-wasip2",
-            "--manifest-path",
-        ])
-        .arg(&manifest)
-        .arg("--target-dir")
-        .arg(&target)
-        .env_remove("RUSTFLAGS")
-        .output()?;
-    if !output.status.success() {
-        bail!(
-            "the example strategy does not build: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-    }
-    std::fs::read_dir(target.join("wasm32-wasip2/release"))?
-        .filter_map(Result::ok)
-        .map(|entry| entry.path())
-        .find(|path| path.extension().is_some_and(|e| e == "wasm"))
-        .context("no component was built")
-}
-
-/// Puts the example in `root`'s plugin directory and chooses it for namespace `global` with `mode`.
-fn install(root: &Path, component: &Path, mode: &str) -> Result<()> {
-    let directory = root.join("plugins/pauser");
-    std::fs::create_dir_all(&directory)?;
-    let bytes = std::fs::read(component)?;
-    std::fs::write(directory.join("plugin.wasm"), &bytes)?;
-    let template = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/strategy/plugin.toml");
-    let mut manifest: toml_edit::DocumentMut = std::fs::read_to_string(template)?.parse()?;
-    manifest["id"] = toml_edit::value("pauser");
-    manifest["sha256"] = toml_edit::value(sha256(&directory.join("plugin.wasm"))?);
-    std::fs::write(directory.join("plugin.toml"), manifest.to_string())?;
-    let file = root.join("configuration/global/ns_static.toml");
-    let mut text: toml_edit::DocumentMut = std::fs::read_to_string(&file)?.parse()?;
-    text["strategy"]["chain-sync"]["id"] = toml_edit::value("pauser");
-    text["strategy"]["chain-sync"]["settings"]["mode"] = toml_edit::value(mode);
-    std::fs::write(file, text.to_string())?;
-    Ok(())
-}
-
-fn sha256(file: &Path) -> Result<String> {
-    let output = Command::new("sha256sum").arg(file).output()?;
-    let text = String::from_utf8(output.stdout)?;
-    Ok(text
-        .split_whitespace()
-        .next()
-        .context("sha256sum printed nothing")?
-        .to_owned())
-}
 
 fn strategy(status: &Value) -> &Value {
     &status["namespaces"][0]["strategies"][0]
@@ -83,7 +17,8 @@ fn strategy(status: &Value) -> &Value {
 fn pair_with(component: &Path, mode: &str) -> Result<Pair> {
     let mut pair = Pair::init(&Setup::default())?;
     for node in [&pair.provider, &pair.receiver] {
-        install(node.root(), component, mode)?;
+        install(node.root(), component, "0.1.0")?;
+        choose(node.root(), "global", mode)?;
     }
     pair.provider.start()?;
     pair.receiver.start()?;
@@ -92,7 +27,7 @@ fn pair_with(component: &Path, mode: &str) -> Result<Pair> {
 
 #[test]
 fn a_broken_strategy_leaves_the_stream_to_the_default() -> Result<()> {
-    let component = example()?;
+    let component = example("")?;
     for mode in ["loop", "trap", "allocate", "silent"] {
         let pair = pair_with(&component, mode)?;
         send_many(&pair.provider.rpc(), &ec()?, 5)?;
@@ -109,7 +44,7 @@ fn a_broken_strategy_leaves_the_stream_to_the_default() -> Result<()> {
 
 #[test]
 fn a_strategy_that_answers_nonsense_is_quarantined_and_blocks_flow_on() -> Result<()> {
-    let component = example()?;
+    let component = example("")?;
     let pair = pair_with(&component, "nonsense")?;
     let signer = ec()?;
     send_many(&pair.provider.rpc(), &signer, 5)?;
@@ -129,7 +64,7 @@ fn a_strategy_that_answers_nonsense_is_quarantined_and_blocks_flow_on() -> Resul
 
 #[test]
 fn a_strategy_that_only_says_pause_stops_the_stream() -> Result<()> {
-    let component = example()?;
+    let component = example("")?;
     let pair = pair_with(&component, "pause")?;
     let status = pair
         .receiver

@@ -174,7 +174,10 @@ impl Actor {
         self.stamp = Stamp::of(&self.directory());
         match self.try_load() {
             Ok(component) => {
-                let previous = self.loaded.take().map(|old| old.component);
+                // After a reset it is the same file, and a quarantined one is none to go back to.
+                let worthy = self.judge.standing() != Standing::Quarantined;
+                let old = self.loaded.take().map(|old| old.component);
+                let previous = old.filter(|old| worthy && old.sha256() != component.sha256());
                 tracing::info!(namespace = %self.namespace, id = %self.choice.id,
                     version = %component.descriptor().version, "load strategy");
                 self.loaded = Some(Loaded {
