@@ -20,7 +20,8 @@ at_least() { [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1)" = "$2" ]; 
 # As the bindings' generator looks for it; libclang-cpp is another library, and does not do.
 has_libclang() {
   [ -z "${LIBCLANG_PATH:-}" ] || return 0
-  { ldconfig -p || /sbin/ldconfig -p; ls /usr/lib/llvm-*/lib; } 2>/dev/null | grep -qE '(^|[[:space:]])libclang(-[0-9.]+)?\.so'
+  # Reads to the end: under pipefail a grep that stops early fails the pipe.
+  { ldconfig -p || /sbin/ldconfig -p; ls /usr/lib/llvm-*/lib; } 2>/dev/null | grep -E '(^|[[:space:]])libclang(-[0-9.]+)?\.so' >/dev/null
 }
 
 # Rust of rustup, also beside an older one of Debian: its directory comes first in PATH once its `env` is read.
