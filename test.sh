@@ -30,7 +30,8 @@ fi
 
 # The simulator switches on core's planted faults: it is never built together with the node.
 step "Simulator: ${CVP_SIM_SEEDS:-500} fresh seeds, planted faults"
-cargo test --release --locked -p cvp-sim
+# --nocapture: a run that passes says what it reached, too, and which seed caught each fault.
+cargo test --release --locked -p cvp-sim -- --nocapture
 step "Unit and process tests"
 if command -v cargo-nextest >/dev/null; then
   cargo nextest run --release --locked --workspace --exclude cvp-sim --no-fail-fast

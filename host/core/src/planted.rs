@@ -14,8 +14,24 @@ pub enum Fault {
     LowerIncarnationAccepted,
     /// The sender's window is one record off: the first record of each fetch is left out.
     WindowOffByOne,
-    /// The receiver's disk keeps half of the last record, and recovery does not see it.
+    /// The promotion journal takes a torn entry for a whole one.
     PartialJournalWrite,
+    /// The promotion journal is written and not synced.
+    JournalNotSynced,
+    /// The journal says that a step is finished before its effect is durable.
+    StepRecordedFirst,
+    /// A start does not look into the promotion journal.
+    ResumeForgotten,
+    /// A resumed promotion takes the identity over as the provider had it, without the new incarnation.
+    IncarnationNotRaised,
+    /// A resumed promotion does not see that the take-over block is there, and makes another.
+    TakeoverRepeated,
+    /// A configuration file is written in place, not replaced as a whole.
+    ConfigurationInPlace,
+    /// The preflight does not ask whether the provider lives.
+    LiveTargetPassed,
+    /// A control file is written in place, and read without its checksum.
+    PartialControlFile,
     /// The provider takes a second standby while it serves one.
     SecondStandbyAccepted,
     /// Nobody compares the binding with the provider.

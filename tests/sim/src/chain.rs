@@ -1,149 +1,153 @@
-//! A chain for the simulator: a few accounts, transfers between them, records made by core's encoder; and records made wrong on purpose.
+//! A chain for the simulator: a few accounts, transfers between them, blocks made as the node makes them; and records made wrong on purpose.
 
 use bytes::Bytes;
-use cvp_core::chain::takeover_delta;
-use cvp_core::ledger::Ledger;
-use cvp_core::record::{Accumulator, Delta, Draft, Local, encode, namespace_digest, parse};
-use cvp_core::types::{Digest, Hostname, Incarnation, Malformed, Namespace, Position};
+use cvp_core::chain::{
+    self, Address, Below, BlockContext, Executed, Genesis, Kind, StateView, Transaction, execute_block, state,
+};
+use cvp_core::ledger::{Ledger, LedgerError};
+use cvp_core::record::{Delta, Draft, Local, Span, encode, namespace_digest, parse};
+use cvp_core::types::{Digest, Hostname, Incarnation, Malformed, Namespace};
 
 use crate::random::Random;
 
-pub const ACCOUNTS: u64 = 6;
-pub const BALANCE: u64 = 1000;
+const ACCOUNTS: u8 = 6;
+const BALANCE: u64 = 1000;
+/// What all accounts hold together, for ever.
+pub const SUM: u64 = ACCOUNTS as u64 * BALANCE;
 
-pub fn account(index: u64) -> Vec<u8> {
-    format!("account/{index}").into_bytes()
-}
+/// What local measurements say in a world where they take no time.
+const LOCAL: Local = Local {
+    write_time: 0,
+    average_time_ms: 0,
+};
 
-fn balance(value: Option<Vec<u8>>) -> u64 {
-    value
-        .and_then(|bytes| bytes.try_into().ok())
-        .map_or(0, u64::from_le_bytes)
+fn account(index: u8) -> Address {
+    Address([index + 1; 20])
 }
 
 /// Sum of all balances at the appended tip: constant along every chain.
 pub fn sum(ledger: &dyn Ledger) -> Result<u64, String> {
     (0..ACCOUNTS)
         .map(|index| {
-            Ok(balance(
-                ledger.state(&account(index)).map_err(|error| error.to_string())?,
-            ))
+            let value = ledger.state(&state::balance_key(account(index)));
+            let balance = state::balance(value.map_err(|error| error.to_string())?.as_deref());
+            u64::try_from(balance).map_err(|error| error.to_string())
         })
         .sum()
 }
 
-fn empty_draft(namespace: Digest, proposer: Hostname) -> Draft {
-    Draft {
-        namespace,
-        height: 0,
-        parent: Digest::ZERO,
-        time: 0,
-        incarnation: Incarnation { number: 0, id: [0; 16] },
-        proposer,
-        second_root: None,
-        valid: 0,
-        invalid: 0,
-        valid_total: 0,
-        invalid_total: 0,
-        transactions: Vec::new(),
-        receipts: Vec::new(),
-        delta: Delta::default(),
-        local: Local {
-            write_time: 0,
-            average_time_ms: 0,
-        },
-    }
-}
-
+/// Record 0: every account is funded alike.
 pub fn genesis(namespace: &Namespace) -> Result<Bytes, Malformed> {
-    let proposer = Hostname::new("genesis").map_err(|error| Malformed::new(error.to_string()))?;
-    let mut draft = empty_draft(namespace_digest(namespace), proposer);
-    let mut accumulator = Accumulator::new();
-    for index in 0..ACCOUNTS {
-        let (key, value) = (account(index), BALANCE.to_le_bytes().to_vec());
-        accumulator.add(&key, &value);
-        draft.delta.0.insert(key, Some(value));
-    }
-    encode(&draft, accumulator.digest())
+    let content = Genesis {
+        ca_mode: "None".into(),
+        alloc: (0..ACCOUNTS)
+            .map(|index| (account(index).0, BALANCE.to_string()))
+            .collect(),
+        ..Genesis::default()
+    };
+    chain::genesis(namespace, &content)
 }
 
-/// What a maker of blocks knows of its tip.
+/// The executor's eyes: state at the appended tip.
+struct TipState<'a>(&'a dyn Ledger);
+
+impl StateView for TipState<'_> {
+    type Error = LedgerError;
+
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, LedgerError> {
+        self.0.state(key)
+    }
+}
+
+/// A transfer of any amount up to all that one account had at first: some senders cannot pay.
+fn transfer(random: &mut Random) -> Transaction {
+    let mut hash = [0; 32];
+    hash[..16].copy_from_slice(&random.id());
+    hash[16..].copy_from_slice(&random.id());
+    let mut party = || account(random.range(0, u64::from(ACCOUNTS) - 1) as u8);
+    let (from, to) = (party(), party());
+    Transaction {
+        hash,
+        text: Digest::of(&hash),
+        from,
+        to: Some(to),
+        kind: Kind::Transfer,
+        value: random.range(1, BALANCE),
+        payload: Vec::new(),
+        timestamp: 0,
+        nonce: random.draw(),
+        opcode: 0,
+        extra: "e".repeat(random.range(0, 150) as usize),
+        extra_ids: String::new(),
+        version: "3.0".into(),
+        cname: String::new(),
+        gas_price: 0,
+        gas_limit: 0,
+        expiration: 0,
+        signature: vec![0],
+    }
+}
+
+/// Makes blocks where a ledger's chain ends.
 #[derive(Clone, Debug)]
 pub struct Maker {
-    pub namespace: Namespace,
-    pub hostname: Hostname,
-    pub incarnation: Incarnation,
-    tip: Position,
-    valid_total: u64,
-    tip_incarnation: Incarnation,
+    identity: chain::Maker,
+    below: Below,
 }
 
 impl Maker {
-    /// Goes on from a ledger whose records are all durable.
+    /// Goes on from a ledger whose records are all durable and applied.
     pub fn open(
         ledger: &dyn Ledger,
         namespace: &Namespace,
         hostname: &Hostname,
         incarnation: Incarnation,
     ) -> Result<Maker, String> {
-        let tip = ledger.tips().durable;
-        let run = ledger
-            .read(tip.height, tip.height, 1)
-            .map_err(|error| error.to_string())?;
-        let record = parse(&run.bytes).map_err(|error| error.to_string())?;
-        Ok(Maker {
-            namespace: namespace.clone(),
-            hostname: hostname.clone(),
+        let tip = ledger.tips().appended;
+        let bytes = ledger.record(tip.height).map_err(|error| error.to_string())?;
+        let bytes = bytes.ok_or_else(|| format!("record {} is not applied", tip.height))?;
+        let record = parse(&bytes).map_err(|error| error.to_string())?;
+        let below = Below::of(record.header(), tip);
+        let identity = chain::Maker {
+            namespace: namespace_digest(namespace),
+            proposer: hostname.clone(),
             incarnation,
-            tip,
-            valid_total: record.header().valid_total,
-            tip_incarnation: record.header().incarnation,
-        })
+        };
+        Ok(Maker { identity, below })
     }
 
-    /// The next block: a take-over block first if the incarnation is new, else a transfer.
-    pub fn block(&mut self, ledger: &dyn Ledger, now: u64, random: &mut Random) -> Result<(Bytes, Position), String> {
-        let mut draft = empty_draft(namespace_digest(&self.namespace), self.hostname.clone());
-        (draft.height, draft.parent) = (self.tip.height + 1, self.tip.hash);
-        (draft.time, draft.incarnation) = (now * 1_000_000, self.incarnation);
-        if self.tip_incarnation.number != 0 && self.tip_incarnation != self.incarnation {
-            draft
-                .delta
-                .0
-                .extend(takeover_delta(self.tip_incarnation, self.incarnation, self.tip.height));
-        } else {
-            let (from, to) = (random.range(0, ACCOUNTS - 1), random.range(0, ACCOUNTS - 1));
-            let state = |index| {
-                ledger
-                    .state(&account(index))
-                    .map(balance)
-                    .map_err(|error| error.to_string())
-            };
-            let (have, other) = (state(from)?, state(to)?);
-            let amount = random.range(0, have);
-            if from != to {
-                draft
-                    .delta
-                    .0
-                    .insert(account(from), Some((have - amount).to_le_bytes().to_vec()));
-                draft
-                    .delta
-                    .0
-                    .insert(account(to), Some((other + amount).to_le_bytes().to_vec()));
-            }
-            let mut transaction = [random.id(), random.id(), random.id(), random.id()].concat();
-            transaction.resize(64 + random.range(0, 400) as usize, 7);
-            (draft.valid, draft.transactions, draft.receipts) = (1, vec![transaction], vec![vec![0]]);
-        }
-        draft.valid_total = self.valid_total + u64::from(draft.valid);
+    /// The next block: a transfer. Answers the record; nothing is appended yet.
+    pub fn block(&mut self, ledger: &dyn Ledger, now: u64, random: &mut Random) -> Result<Span, String> {
+        let time = self.below.next_time(now * 1_000_000);
+        let context = BlockContext {
+            height: self.below.position.height + 1,
+            time,
+        };
+        let executed = execute_block(&TipState(ledger), &context, vec![transfer(random)]);
+        let executed: Executed = executed.map_err(|error| error.to_string())?;
+        self.encoded(ledger, chain::draft(&self.identity, &self.below, time, LOCAL, executed))
+    }
+
+    /// The empty first block after a promotion.
+    pub fn takeover(&mut self, ledger: &dyn Ledger, now: u64, delta: Delta) -> Result<Span, String> {
+        let time = self.below.next_time(now * 1_000_000);
+        let draft = chain::takeover_draft(&self.identity, &self.below, time, LOCAL, delta.0);
+        self.encoded(ledger, draft)
+    }
+
+    fn encoded(&mut self, ledger: &dyn Ledger, draft: Draft) -> Result<Span, String> {
         let state = ledger
             .commitment_after(&draft.delta)
             .map_err(|error| error.to_string())?;
         let bytes = encode(&draft, state).map_err(|error| error.to_string())?;
-        let record = parse(&bytes).map_err(|error| error.to_string())?;
-        let position = record.position();
-        (self.tip, self.valid_total, self.tip_incarnation) = (position, draft.valid_total, self.incarnation);
-        Ok((bytes, position))
+        let span = Span::of_own_record(bytes).map_err(|error| error.to_string())?;
+        self.below = Below {
+            position: span.last(),
+            time: draft.time,
+            valid_total: draft.valid_total,
+            invalid_total: draft.invalid_total,
+        };
+        Ok(span)
     }
 }
 
@@ -172,12 +176,23 @@ pub fn tamper(run: &Bytes, how: Tamper, random: &mut Random) -> Bytes {
 fn forge(run: &Bytes, how: Tamper, random: &mut Random) -> Option<Bytes> {
     let record = parse(run).ok()?;
     let header = record.header();
-    let mut draft = empty_draft(header.namespace, header.proposer.clone());
-    (draft.height, draft.parent, draft.time) = (header.height, header.parent, header.time);
-    (draft.incarnation, draft.valid, draft.invalid) = (header.incarnation, header.valid, header.invalid);
-    (draft.valid_total, draft.invalid_total) = (header.valid_total, header.invalid_total);
-    draft.transactions = record.transactions().ok()?.iter().map(<[u8]>::to_vec).collect();
-    draft.receipts = record.receipts().ok()?.iter().map(<[u8]>::to_vec).collect();
+    let mut draft = Draft {
+        namespace: header.namespace,
+        height: header.height,
+        parent: header.parent,
+        time: header.time,
+        incarnation: header.incarnation,
+        proposer: header.proposer.clone(),
+        second_root: None,
+        valid: header.valid,
+        invalid: header.invalid,
+        valid_total: header.valid_total,
+        invalid_total: header.invalid_total,
+        transactions: record.transactions().ok()?.iter().map(<[u8]>::to_vec).collect(),
+        receipts: record.receipts().ok()?.iter().map(<[u8]>::to_vec).collect(),
+        delta: Delta::default(),
+        local: LOCAL,
+    };
     for entry in record.delta().ok()?.iter() {
         let (key, value) = entry.ok()?;
         draft.delta.0.insert(key.to_vec(), value.map(<[u8]>::to_vec));

@@ -3,9 +3,7 @@
 use cvp_core::ledger::Ledger;
 use cvp_core::record::namespace_digest;
 use cvp_core::replication::{ConnId, ingest};
-use cvp_core::session::{Identity, Start};
 use cvp_core::types::strategy::Role;
-use cvp_core::types::{Hostname, Incarnation};
 
 use crate::chain::Tamper;
 use crate::world::{A, B, C, D, Ev, F, World};
@@ -14,13 +12,14 @@ impl World {
     pub fn chaos(&mut self) -> Result<(), String> {
         let node = self.victim();
         self.lure()?;
-        match self.random.range(0, 15) {
+        match self.random.range(0, 16) {
             0..=2 => self.crash_and_restart(node),
-            3 | 4 => {
+            3 => {
                 if let Some(conn) = self.any_conn() {
                     self.cut(conn);
                 }
             }
+            4 => self.congest(),
             5 => {
                 if let Some(conn) = self.any_conn() {
                     self.counts.half_open += 1;
@@ -29,16 +28,7 @@ impl World {
             }
             6 => self.partition(),
             7 => self.nodes[node].slow_until = self.now + self.random.range(500, 5_000),
-            8 => {
-                let length = self.random.range(500, 6_000);
-                // A stop is never made longer: what waits for its end keeps its order.
-                let already = self.nodes[node].frozen_until;
-                let until = if already > self.now { already } else { self.now + length };
-                self.counts.freezes += 1;
-                self.calm_since = self.calm_since.max(until);
-                self.nodes[node].frozen_until = until;
-                self.nodes[node].thawed = until;
-            }
+            8 => self.freeze(node),
             9 => {
                 let how = [Tamper::FlippedBit, Tamper::OtherParent, Tamper::OtherState];
                 self.tamper_next = Some(how[self.random.range(0, 2) as usize]);
@@ -81,13 +71,18 @@ impl World {
     /// The promoted node's standby, early in its copy, is pointed at the old provider, which has not heard yet.
     fn lure(&mut self) -> Result<(), String> {
         let early = self.nodes[D].stores.iter().all(|store| store.durable().height == 0);
-        if !self.promoted || !early || self.nodes[D].remote == A || self.nodes[D].binding()?.is_none() {
+        if !self.promoted || !early || self.is_lured() || self.nodes[D].binding()?.is_none() {
             return Ok(());
         }
-        self.nodes[D].remote = A;
+        self.nodes[D].point_at("node1 a:1")?;
         self.crash(D);
         self.later(50, Ev::Restart { node: D });
         Ok(())
+    }
+
+    fn is_lured(&self) -> bool {
+        let remote = self.nodes[D].remote().map(|remote| remote.address.as_str());
+        remote == Some("a:1")
     }
 
     fn victim(&mut self) -> usize {
@@ -113,6 +108,31 @@ impl World {
         self.crash(node);
         let delay = self.random.range(20, 4_000);
         self.later(delay, Ev::Restart { node });
+    }
+
+    /// A link gets slow and then breaks: what was sent on it comes late, perhaps after its successor's first frames.
+    fn congest(&mut self) {
+        let (length, delay) = (self.random.range(300, 2_000), self.random.range(50, 1_000));
+        let until = self.now + length;
+        let Some(conn) = self.any_conn() else { return };
+        if let Some(link) = self.conns.get_mut(&conn) {
+            link.congested_until = until;
+            self.counts.congested += 1;
+            self.calm_since = self.calm_since.max(until);
+            self.later(delay, Ev::Cut { conn });
+        }
+    }
+
+    /// A process stops for a while.
+    fn freeze(&mut self, node: usize) {
+        let length = self.random.range(500, 6_000);
+        // A stop is never made longer: what waits for its end keeps its order.
+        let already = self.nodes[node].frozen_until;
+        let until = if already > self.now { already } else { self.now + length };
+        self.counts.freezes += 1;
+        self.calm_since = self.calm_since.max(until);
+        self.nodes[node].frozen_until = until;
+        self.nodes[node].thawed = until;
     }
 
     fn partition(&mut self) {
@@ -152,67 +172,36 @@ impl World {
             self.crash(C);
             return Ok(());
         }
-        let running = if self.promoted { B } else { A };
-        self.nodes[C].remote = running;
+        let running = if self.promoted { "node1 b:1" } else { "node1 a:1" };
+        self.nodes[C].point_at(running)?;
         self.counts.intruders += 1;
         self.start(C)
     }
 
-    /// The provider dies or is cut off, and the standby takes its place. Once a run.
+    /// The provider dies, hangs or is cut off, and the operator promotes the standby, perhaps too early; or by mistake, beside a living
+    /// provider. Once a run a promotion begins; it may be tried more often.
     fn promotion(&mut self) -> Result<(), String> {
-        let Some(binding) = self.nodes[B].binding()? else {
+        let standby = &self.nodes[B];
+        let attached = standby.binding()?.is_some() && standby.pair.is_some();
+        if self.promoted || !attached || self.now < 4_000 {
             return Ok(());
+        }
+        match self.random.range(0, 9) {
+            0..=4 => {
+                self.crash(A);
+                let delay = self.random.range(500, 9_000);
+                self.later(delay, Ev::Restart { node: A });
+            }
+            5..=7 => self.partition(),
+            8 => self.freeze(A),
+            _ => {}
+        }
+        let (delay, target_is_down) = (self.random.range(0, 4_000), self.random.chance(50));
+        let upgrade = Ev::Upgrade {
+            node: B,
+            target_is_down,
         };
-        if self.promoted || self.nodes[B].role == Role::Provider || self.now < 4_000 || !self.nodes[B].is_up() {
-            return Ok(());
-        }
-        if self.random.chance(60) {
-            self.crash_and_restart(A);
-        } else {
-            self.partition();
-        }
-        self.crash(B);
-        self.promoted = true;
-        self.counts.promotions += 1;
-        let number = binding
-            .lineage
-            .current()
-            .map_or(1, |incarnation| incarnation.number + 1);
-        let incarnation = Incarnation {
-            number,
-            id: self.random.id(),
-        };
-        let starts = self.nodes[B]
-            .stores
-            .iter()
-            .map(|store| Start {
-                namespace: store.namespace.clone(),
-                first: store.durable().height + 1,
-                parent: store.durable().hash,
-            })
-            .collect();
-        let lineage = binding
-            .lineage
-            .extended(incarnation, starts)
-            .map_err(|error| error.to_string())?;
-        let node = &mut self.nodes[B];
-        node.role = Role::Provider;
-        node.hostname = Hostname::new("node1").map_err(|error| error.to_string())?;
-        node.disk.identity = Identity {
-            node_id: binding.node_id,
-            lineage,
-        }
-        .encode();
-        node.notify = vec!["a:1".into()];
-        self.note_survivors(B);
-        self.later(1, Ev::Restart { node: B });
-        if self.random.chance(40) {
-            self.island_until = self.chaos_until;
-            self.calm_since = self.calm_since.max(self.island_until);
-            self.nodes[D].slow_until = self.chaos_until;
-        }
-        let delay = self.random.range(10, 3_000);
-        self.later(delay, Ev::Restart { node: D });
+        self.later(delay, upgrade);
         Ok(())
     }
 }

@@ -9,7 +9,7 @@ use cvp_core::session::{Binding, Claim, Fenced};
 use cvp_core::types::strategy::Role;
 use cvp_core::types::{Digest, Millis, Namespace, Position, Reader, Refusal};
 
-use crate::chain::{self, ACCOUNTS, BALANCE};
+use crate::chain::{self, SUM};
 use crate::node::{HEARTBEAT_MS, WINDOW_BYTES};
 use crate::world::{A, B, C, D, Read, World};
 
@@ -21,8 +21,12 @@ pub struct Counts {
     pub torn_tails: u64,
     pub sessions: u64,
     pub promotions: u64,
+    pub promotion_crashes: u64,
+    pub promotions_resumed: u64,
+    pub upgrades_refused: u64,
     pub fences: u64,
     pub half_open: u64,
+    pub congested: u64,
     pub partitions: u64,
     pub freezes: u64,
     pub disk_failures: u64,
@@ -44,15 +48,19 @@ impl Counts {
     }
 
     /// Each count with its name.
-    pub fn fields(&mut self) -> [(&'static str, &mut u64); 16] {
+    pub fn fields(&mut self) -> [(&'static str, &mut u64); 20] {
         [
             ("blocks", &mut self.blocks),
             ("crashes", &mut self.crashes),
             ("torn tails", &mut self.torn_tails),
             ("sessions", &mut self.sessions),
             ("promotions", &mut self.promotions),
+            ("promotion crashes", &mut self.promotion_crashes),
+            ("promotions resumed", &mut self.promotions_resumed),
+            ("upgrades refused", &mut self.upgrades_refused),
             ("fences", &mut self.fences),
             ("half-open links", &mut self.half_open),
+            ("congested links", &mut self.congested),
             ("partitions", &mut self.partitions),
             ("freezes", &mut self.freezes),
             ("disk failures", &mut self.disk_failures),
@@ -229,7 +237,7 @@ impl World {
             return;
         };
         let sum = chain::sum(&store.ledger);
-        if sum.as_ref().is_ok_and(|sum| *sum != ACCOUNTS * BALANCE) {
+        if sum.as_ref().is_ok_and(|sum| *sum != SUM) {
             let name = self.name(node);
             self.fail(format!("{name}: balances of {ns} sum up to {sum:?}"));
         }
@@ -335,7 +343,7 @@ impl World {
             self.fail("a makes a block although its disk says fenced".into());
         }
         let started = self.nodes[A].started;
-        let calm = self.calm_since < started && self.nodes[B].is_up() && self.nodes[B].started < started;
+        let calm = self.calm_since < started && self.nodes[B].pair.is_some() && self.nodes[B].started < started;
         if calm && self.nodes[B].frozen_until < started && self.nodes[B].role == Role::Provider {
             self.fail(format!(
                 "a, started at {started}, makes a block although b took its place and could be asked"
@@ -441,9 +449,12 @@ impl World {
                 return Err(format!("{} is not normal: {:?}", self.name(node), status.reasons));
             }
         }
-        if self.promoted && self.nodes[A].disk.fenced.is_none() {
+        if !self.promoted {
+            return Ok(());
+        }
+        if self.nodes[A].disk.fenced.is_none() {
             return Err("a was never fenced".into());
         }
-        Ok(())
+        self.check_reigns(B)
     }
 }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use cvp_core::frame::{Frame, Kind, NamespaceTag};
 use cvp_core::ledger::Ledger;
 use cvp_core::planted::{self, Fault};
-use cvp_core::record::{Span, namespace_digest};
+use cvp_core::record::namespace_digest;
 use cvp_core::replication::{Action, ControlFile, DialPurpose, Event, NotIngested, ingest};
 use cvp_core::types::strategy::{Fault as Advice, Role, chain_sync};
 use cvp_core::types::{Millis, Namespace, Position};
@@ -12,6 +12,9 @@ use cvp_core::types::{Millis, Namespace, Position};
 use crate::chain::{self, Maker};
 use crate::node::open_strategy;
 use crate::world::{B, Ev, F, Read, World};
+
+/// How often a maker looks whether the promotion of its node is done.
+const PROMOTION_POLL_MS: Millis = 20;
 
 impl World {
     pub fn act(&mut self, node: usize, action: Action) {
@@ -128,9 +131,10 @@ impl World {
 
     fn dial(&mut self, node: usize, purpose: DialPurpose) {
         let epoch = self.nodes[node].epoch;
+        let remote = self.nodes[node].remote();
         let target = match &purpose {
             DialPurpose::Session if node == B && self.now < self.alias_until => Some(F),
-            DialPurpose::Session => Some(self.nodes[node].remote),
+            DialPurpose::Session => remote.and_then(|remote| self.node_at(&remote.address)),
             DialPurpose::Question { address } | DialPurpose::Notice { address } => self.node_at(address),
         };
         // A dial into a cut network hangs, one to a dead machine fails fast.
@@ -150,7 +154,7 @@ impl World {
         );
     }
 
-    fn disk_delay(&mut self, node: usize, most: Millis) -> Millis {
+    pub fn disk_delay(&mut self, node: usize, most: Millis) -> Millis {
         if self.now < self.nodes[node].slow_until {
             return self.random.range(200, 4_000);
         }
@@ -326,6 +330,11 @@ impl World {
         if !self.nodes[node].making || self.is_still() || node == F {
             return Ok(());
         }
+        if self.nodes[node].promotion.is_some() {
+            // The take-over block comes first.
+            self.later(PROMOTION_POLL_MS, Ev::Make { node, epoch });
+            return Ok(());
+        }
         self.check_may_make(node);
         let every = self.nodes[node].making_every;
         for index in 0..self.namespaces.len() {
@@ -355,8 +364,8 @@ impl World {
         let Some(maker) = store.maker.as_mut() else {
             return Ok(());
         };
-        let (bytes, position) = maker.block(&store.ledger, now, &mut self.random)?;
-        let span = Span::of_own_record(bytes).map_err(|error| error.to_string())?;
+        let span = maker.block(&store.ledger, now, &mut self.random)?;
+        let position = span.last();
         if store.ledger.append(span).is_err() {
             store.broken = true;
             return Ok(());
@@ -419,7 +428,7 @@ impl World {
 
     pub fn write(&mut self, node: usize, what: &ControlFile) {
         self.check_written(node, what);
-        self.nodes[node].write(what);
+        self.nodes[node].disk.write(what);
     }
 
     /// What survived a crash at a maker is durable, and may leave it.

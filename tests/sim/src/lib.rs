@@ -1,13 +1,18 @@
 //! The simulator: the pair's machines, memory ledgers and native strategies on a virtual network, disk and clock, driven by one seed.
 //!
-//! Everything random comes from the seed, so a seed replays bit for bit: `CVP_SIM_SEED=<seed> cargo nextest run --release -p cvp-sim seeds`.
-//! Owns the faults of the world and the checkers; decides nothing: what the nodes do is `cvp_core::replication`, as in the node.
+//! Everything random comes from the seed, so a seed replays bit for bit: `CVP_SIM_SEED=<seed> cargo test --release -p cvp-sim seeds`.
+//! Owns the faults of the world and the checkers; decides nothing: what the nodes do is `cvp_core::replication` and
+//! `cvp_core::promotion`, as in the node.
 
 mod random;
 mod chain;
+mod disk;
+mod configuration;
 mod node;
 mod world;
+mod network;
 mod host;
+mod promotion;
 mod chaos;
 mod check;
 

@@ -3,32 +3,30 @@
 use std::collections::BTreeMap;
 
 use cvp_chain_sync::Default as ChainSyncDefault;
-use cvp_core::ledger::MemoryLedger;
+use cvp_core::config::{NodeConfig, Remote, Value};
+use cvp_core::ledger::{Ledger, MemoryLedger};
 use cvp_core::planted::{self, Fault};
+use cvp_core::promotion::Journal;
 use cvp_core::replication::{ControlFile, Limits, NamespaceSetup, Pair, Setup, StrategySetup, Token};
 use cvp_core::session::{Binding, Fenced, Identity, LastReceiver, StrategyId};
 use cvp_core::strategy::{ChainSyncStrategy, Native};
 use cvp_core::types::strategy::Role;
-use cvp_core::types::{Hostname, Millis, Namespace, NodeRole, Position};
+use cvp_core::types::{Hostname, Malformed, Millis, Namespace, NodeId, NodeRole, Position};
 
-use crate::chain::{self, Maker};
+use crate::chain::Maker;
+use crate::configuration;
+use crate::disk::Disk;
+use crate::promotion::{Expected, Promotion};
 use crate::random::Random;
 
 /// Heartbeat of every node, milliseconds.
 pub const HEARTBEAT_MS: Millis = 500;
 
-/// Window of every node: small, so that credit matters with small records.
-pub const WINDOW_BYTES: u64 = 4096;
+/// Longest pause between two dials of a receiver.
+const DIAL_PAUSE_MS_MAX: Millis = 2_000;
 
-/// Control files as the disk holds them.
-#[derive(Clone, Debug, Default)]
-pub struct Disk {
-    pub identity: Vec<u8>,
-    pub binding: Option<Vec<u8>>,
-    pub last_receiver: Option<Vec<u8>>,
-    pub fenced: Option<Vec<u8>>,
-    pub stored: BTreeMap<Namespace, Vec<u8>>,
-}
+/// Window of every node: a few records, so that credit matters, and more than a maker makes in a round trip.
+pub const WINDOW_BYTES: u64 = 6 << 10;
 
 /// One namespace of a node.
 pub struct Store {
@@ -48,19 +46,26 @@ pub struct Store {
 /// A machine.
 pub struct Node {
     pub name: &'static str,
-    pub hostname: Hostname,
+    /// As its machine was last made: what the files said then.
     pub role: Role,
-    /// Where a receiver dials: index of a node.
-    pub remote: usize,
-    /// Addresses a promoted node tells, and a provider asks.
-    pub notify: Vec<String>,
-    pub ask: Vec<String>,
+    pub hostname: Hostname,
+    pub config: NodeConfig,
     pub disk: Disk,
     pub pending: BTreeMap<Token, ControlFile>,
     pub stores: Vec<Store>,
+    /// The machine; none while the process is down or in the middle of a promotion.
     pub pair: Option<Pair>,
-    /// Counts processes: what an older one asked for never reaches a newer one.
+    /// The promotion under way in this process.
+    pub promotion: Option<Promotion>,
+    /// Plans that were begun here, and where each must end.
+    pub expected: Vec<Expected>,
+    /// A promotion has ended here.
+    pub promoted: bool,
+    /// The highest standing its machine ever had: role, node-id, number of its incarnation.
+    pub standing: Option<(Role, NodeId, u64)>,
+    /// Counts machines: what an older one asked for never reaches a newer one.
     pub epoch: u64,
+    /// When its machine was made.
     pub started: Millis,
     pub making: bool,
     pub frozen_until: Millis,
@@ -71,18 +76,18 @@ pub struct Node {
 }
 
 impl Node {
+    /// A machine that was never started. `remote` is its `cvp.remote`; `geneses` holds record 0 of each namespace.
     pub fn new(
         name: &'static str,
-        hostname: &str,
-        role: Role,
-        namespaces: &[Namespace],
-        identity: Identity,
+        (hostname, role, remote): (&str, Role, &str),
+        geneses: &[(Namespace, bytes::Bytes)],
+        identity: &Identity,
     ) -> Result<Node, String> {
-        let stores = namespaces
+        let namespaces: Vec<Namespace> = geneses.iter().map(|(namespace, _)| namespace.clone()).collect();
+        let stores = geneses
             .iter()
-            .map(|namespace| {
-                let genesis = chain::genesis(namespace).map_err(|error| error.to_string())?;
-                let ledger = MemoryLedger::open(namespace, genesis).map_err(|error| error.to_string())?;
+            .map(|(namespace, genesis)| {
+                let ledger = MemoryLedger::open(namespace, genesis.clone()).map_err(|error| error.to_string())?;
                 Ok(Store {
                     namespace: namespace.clone(),
                     ledger,
@@ -95,20 +100,25 @@ impl Node {
                 })
             })
             .collect::<Result<_, String>>()?;
+        let files = configuration::files(hostname, role, &namespaces, remote);
+        let config = configuration::load(&files, false)?;
         Ok(Node {
             name,
-            hostname: Hostname::new(hostname).map_err(|error| error.to_string())?,
             role,
-            remote: 0,
-            notify: Vec::new(),
-            ask: Vec::new(),
+            hostname: config.dynamic.hostname.clone(),
+            config,
             disk: Disk {
                 identity: identity.encode(),
+                configuration: files,
                 ..Disk::default()
             },
             pending: BTreeMap::new(),
             stores,
             pair: None,
+            promotion: None,
+            expected: Vec::new(),
+            promoted: false,
+            standing: None,
             epoch: 0,
             started: 0,
             making: false,
@@ -120,8 +130,9 @@ impl Node {
         })
     }
 
+    /// Whether the process runs.
     pub fn is_up(&self) -> bool {
-        self.pair.is_some()
+        self.pair.is_some() || self.promotion.is_some()
     }
 
     pub fn identity(&self) -> Result<Identity, String> {
@@ -129,111 +140,145 @@ impl Node {
     }
 
     pub fn binding(&self) -> Result<Option<Binding>, String> {
-        let decode =
-            |bytes: &Vec<u8>| Binding::decode(bytes).map_err(|error| format!("{}: binding: {error}", self.name));
-        self.disk.binding.as_ref().map(decode).transpose()
+        self.decode("binding", &self.disk.binding, Binding::decode)
     }
 
-    /// The process starts from what the disk holds.
-    pub fn start(&mut self, now: Millis, random: &mut Random) -> Result<(), String> {
-        let named = |what: &str, error: cvp_core::types::Malformed| format!("{}: {what}: {error}", self.name);
-        let identity = self.identity()?;
-        let binding = if self.role == Role::Receiver {
-            self.binding()?
-        } else {
-            None
-        };
-        let fenced = self
-            .disk
-            .fenced
-            .as_deref()
-            .map(Fenced::decode)
-            .transpose()
-            .map_err(|e| named("fenced", e))?;
-        let last = self
-            .disk
-            .last_receiver
-            .as_deref()
-            .map(LastReceiver::decode)
-            .transpose()
-            .map_err(|e| named("last", e))?;
-        let namespaces = self
-            .stores
-            .iter()
-            .map(|store| NamespaceSetup {
-                namespace: store.namespace.clone(),
-                role: if self.role == Role::Provider {
-                    NodeRole::Vp
-                } else {
-                    NodeRole::Cvp
-                },
-                genesis: cvp_core::ledger::Ledger::genesis(&store.ledger).hash,
-                durable: cvp_core::ledger::Ledger::tips(&store.ledger).durable,
-                applied: cvp_core::ledger::Ledger::tips(&store.ledger).applied.height,
-                history_from: 0,
-                chain_sync: StrategySetup {
-                    id: StrategyId {
-                        kind: "chain-sync".into(),
-                        id: "default".into(),
-                        version: "1.0.0".into(),
-                        sha256: [1; 32],
-                    },
-                    stored: self.disk.stored.get(&store.namespace).cloned().unwrap_or_default(),
-                },
-            })
-            .collect();
+    fn decode<T>(
+        &self,
+        what: &str,
+        file: &Option<Vec<u8>>,
+        decode: fn(&[u8]) -> Result<T, Malformed>,
+    ) -> Result<Option<T>, String> {
+        let decoded = file.as_deref().map(decode).transpose();
+        decoded.map_err(|error| format!("{}: {what}: {error}", self.name))
+    }
+
+    pub fn journal(&self) -> Result<Journal, String> {
+        Journal::read(&self.disk.journal.read()).map_err(|error| format!("{}: {error}", self.name))
+    }
+
+    /// The first address of `cvp.remote`.
+    pub fn remote(&self) -> Option<&Remote> {
+        self.config.dynamic.cvp.remote.first()
+    }
+
+    /// The operator writes another `cvp.remote`.
+    pub fn point_at(&mut self, remote: &str) -> Result<(), String> {
+        let value = Value::Texts(vec![remote.to_owned()]);
+        let text = configuration::edited(&self.disk.configuration, "dynamic.toml", "cvp.remote", value)?;
+        self.disk.configuration.insert("dynamic.toml".into(), text);
+        self.config = configuration::load(&self.disk.configuration, false)?;
+        Ok(())
+    }
+
+    /// The process opens its stores, as a crash left them.
+    pub fn open_stores(&mut self) {
         for store in &mut self.stores {
             store.ledger.set_full(false);
-            if cvp_core::ledger::Ledger::sync(&store.ledger).is_err() {
+            if store.ledger.sync().is_err() {
                 store.ledger.crash(None);
             }
-            store.strategy = Some(open_strategy(self.role, &store.namespace)?);
             store.committing = false;
             store.broken = false;
             store.maker = None;
         }
-        self.pair = Some(Pair::new(Setup {
-            role: self.role,
-            hostname: self.hostname.clone(),
-            identity,
-            binding,
-            fenced,
-            last_receiver: last,
-            program: "sim".into(),
-            enabled: true,
-            tls: true,
-            listen: format!("{}:1", self.name),
-            self_section: Vec::new(),
-            namespaces,
-            ask: self.ask.clone(),
-            notify: self.notify.clone(),
-            limits: Limits {
-                heartbeat_ms: HEARTBEAT_MS,
-                heartbeat_misses: 5,
-                window_bytes_max: WINDOW_BYTES,
-                max_rate: 0,
-                dial_pause_ms_max: 2_000,
-            },
-            seed: random.draw(),
-        }));
+    }
+
+    /// A machine is made from what the files say.
+    pub fn make_pair(&mut self, now: Millis, random: &mut Random) -> Result<(), String> {
+        self.config = configuration::load(&self.disk.configuration, false)
+            .map_err(|problems| format!("{} finds two configurations mixed: {problems}", self.name))?;
+        self.role = configuration::role(&self.config);
+        self.hostname = self.config.dynamic.hostname.clone();
+        let setup = self.setup(random)?;
+        for store in &mut self.stores {
+            store.strategy = Some(open_strategy(self.role, &store.namespace)?);
+        }
+        self.pair = Some(Pair::new(setup));
         self.epoch += 1;
         (self.started, self.making) = (now, false);
         Ok(())
     }
 
+    fn setup(&self, random: &mut Random) -> Result<Setup, String> {
+        let provider = self.role == Role::Provider;
+        let remotes = self.config.dynamic.cvp.remote.iter();
+        let predecessor = self.journal()?.plan().map(|plan| plan.old_addresses.clone());
+        let addresses = predecessor.iter().flatten().filter_map(|entry| entry.parse().ok());
+        Ok(Setup {
+            role: self.role,
+            hostname: self.hostname.clone(),
+            identity: self.identity()?,
+            binding: if provider { None } else { self.binding()? },
+            fenced: if provider {
+                self.decode("fenced", &self.disk.fenced, Fenced::decode)?
+            } else {
+                None
+            },
+            last_receiver: if provider {
+                self.decode("last-receiver", &self.disk.last_receiver, LastReceiver::decode)?
+            } else {
+                None
+            },
+            program: "sim".into(),
+            enabled: self.config.dynamic.cvp.enable,
+            tls: self.config.system.p2p.enable_tls,
+            listen: format!("{}:1", self.name),
+            self_section: Vec::new(),
+            namespaces: self.stores.iter().map(|store| self.namespace_setup(store)).collect(),
+            ask: if provider {
+                remotes.map(|remote| remote.address.clone()).collect()
+            } else {
+                Vec::new()
+            },
+            notify: addresses.map(|remote: Remote| remote.address).collect(),
+            limits: Limits {
+                heartbeat_ms: self.config.dynamic.cvp.heartbeat_ms,
+                heartbeat_misses: self.config.dynamic.cvp.heartbeat_misses,
+                window_bytes_max: WINDOW_BYTES,
+                max_rate: self.config.dynamic.cvp.max_rate,
+                dial_pause_ms_max: DIAL_PAUSE_MS_MAX,
+            },
+            seed: random.draw(),
+        })
+    }
+
+    fn namespace_setup(&self, store: &Store) -> NamespaceSetup {
+        let configured = self.config.namespaces.get(&store.namespace);
+        NamespaceSetup {
+            namespace: store.namespace.clone(),
+            role: configured.map_or(NodeRole::Cvp, |ns| ns.dynamic.role),
+            genesis: store.ledger.genesis().hash,
+            durable: store.ledger.tips().durable,
+            applied: store.ledger.tips().applied.height,
+            history_from: 0,
+            chain_sync: StrategySetup {
+                id: StrategyId {
+                    kind: "chain-sync".into(),
+                    id: "default".into(),
+                    version: "1.0.0".into(),
+                    sha256: [1; 32],
+                },
+                stored: self.disk.stored.get(&store.namespace).cloned().unwrap_or_default(),
+            },
+        }
+    }
+
     /// The process dies with its memory; the disk keeps what was synced. Answers how many torn records were cut.
     pub fn crash(&mut self, random: &mut Random) -> u64 {
         self.pair = None;
+        self.promotion = None;
         self.epoch += 1;
         self.making = false;
         self.frozen_until = 0;
         for (_, what) in std::mem::take(&mut self.pending) {
-            if planted::active(Fault::PartialJournalWrite) {
-                self.write_partly(&what, random);
+            if planted::active(Fault::PartialControlFile) {
+                self.disk.write_partly(&what, random);
             } else if random.chance(50) {
-                self.write(&what);
+                self.disk.write(&what);
             }
         }
+        self.disk.journal.crash(random);
         let mut torn = 0;
         for store in &mut self.stores {
             let seed = random.chance(80).then(|| random.draw());
@@ -243,32 +288,6 @@ impl Node {
         torn
     }
 
-    /// A control file becomes durable, whole.
-    pub fn write(&mut self, what: &ControlFile) {
-        match what {
-            ControlFile::Binding(binding) => self.disk.binding = Some(binding.encode()),
-            ControlFile::LastReceiver(last) => self.disk.last_receiver = Some(last.encode()),
-            ControlFile::Fenced(fenced) => self.disk.fenced = Some(fenced.encode()),
-            ControlFile::Stored { ns, bytes, .. } => {
-                self.disk.stored.insert(ns.clone(), bytes.clone());
-            }
-        }
-    }
-
-    /// The planted fault: written in place, without temporary file and checksum.
-    fn write_partly(&mut self, what: &ControlFile, random: &mut Random) {
-        self.write(what);
-        let file = match what {
-            ControlFile::Binding(_) => self.disk.binding.as_mut(),
-            ControlFile::LastReceiver(_) => self.disk.last_receiver.as_mut(),
-            ControlFile::Fenced(_) => self.disk.fenced.as_mut(),
-            ControlFile::Stored { .. } => None,
-        };
-        if let Some(bytes) = file {
-            bytes.truncate(random.range(0, bytes.len() as u64) as usize);
-        }
-    }
-
     pub fn store(&mut self, ns: &Namespace) -> Option<&mut Store> {
         self.stores.iter_mut().find(|store| store.namespace == *ns)
     }
@@ -276,7 +295,7 @@ impl Node {
 
 impl Store {
     pub fn durable(&self) -> Position {
-        cvp_core::ledger::Ledger::tips(&self.ledger).durable
+        self.ledger.tips().durable
     }
 
     /// Durable height at a time, as far as it is remembered.

@@ -1,16 +1,17 @@
-//! Virtual time and the network: one queue of events, links that delay, lose, fall silent and reorder against each other.
+//! The world: machines in virtual time, one queue of what will happen, one loop over it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use cvp_core::frame::Frame;
 use cvp_core::ledger::Ledger;
-use cvp_core::replication::{ConnId, ControlFile, DialPurpose, Event, PeerTls, Token};
+use cvp_core::replication::{ConnId, ControlFile, DialPurpose, Event, Token};
 use cvp_core::session::{Identity, Lineage};
 use cvp_core::types::strategy::Role;
-use cvp_core::types::{Digest, Incarnation, Millis, Namespace, NodeId, Refusal};
+use cvp_core::types::{Digest, Incarnation, Millis, Namespace, NodeId};
 
-use crate::chain::Tamper;
+use crate::chain::{self, Tamper};
 use crate::check::{Counts, Wire};
+use crate::network::Conn;
 use crate::node::Node;
 use crate::random::Random;
 
@@ -85,8 +86,22 @@ pub enum Ev {
         to: usize,
         frame: Option<Frame>,
     },
+    /// A link breaks.
+    Cut {
+        conn: ConnId,
+    },
     Restart {
         node: usize,
+    },
+    /// The operator says `cvp upgrade`.
+    Upgrade {
+        node: usize,
+        target_is_down: bool,
+    },
+    /// The next step of a promotion.
+    Promote {
+        node: usize,
+        epoch: u64,
     },
     Crash {
         node: usize,
@@ -106,15 +121,6 @@ pub struct Read {
     pub bytes_max: usize,
 }
 
-/// A link: index 0 dialled, index 1 accepted.
-pub struct Conn {
-    pub ends: [(usize, u64); 2],
-    pub open: [bool; 2],
-    pub last_due: [Millis; 2],
-    /// Nothing passes any more, and nobody is told.
-    pub dark: bool,
-}
-
 pub struct World {
     pub seed: u64,
     pub now: Millis,
@@ -124,7 +130,7 @@ pub struct World {
     queue: BTreeMap<(Millis, u64), Ev>,
     order: u64,
     pub conns: BTreeMap<ConnId, Conn>,
-    conn_ids: ConnId,
+    pub conn_ids: ConnId,
     /// Nobody reaches anybody.
     pub partition_until: Millis,
     /// Since when no link or dial was disturbed.
@@ -136,6 +142,7 @@ pub struct World {
     pub tamper_next: Option<Tamper>,
     pub chaos_until: Millis,
     pub end: Millis,
+    /// B's promotion has begun: it cannot be taken back.
     pub promoted: bool,
     /// Every record that was ever durable at a maker.
     pub durable: BTreeSet<(usize, u64, Digest)>,
@@ -155,31 +162,30 @@ impl World {
             number: 1,
             id: random.id(),
         });
-        let make = |name, host, role, lineage: &Lineage, random: &mut Random| {
-            Node::new(
-                name,
-                host,
-                role,
-                &namespaces,
-                Identity {
-                    node_id: NodeId(random.id()),
-                    lineage: lineage.clone(),
-                },
-            )
-        };
+        let geneses = namespaces
+            .iter()
+            .map(|name| Ok((name.clone(), chain::genesis(name)?)))
+            .collect::<Result<Vec<_>, cvp_core::types::Malformed>>()
+            .map_err(|error| error.to_string())?;
         let none = Lineage::default();
-        let mut nodes = vec![
-            make("a", "node1", Role::Provider, &first, &mut random)?,
-            make("b", "cvp1", Role::Receiver, &none, &mut random)?,
-            make("c", "cvp2", Role::Receiver, &none, &mut random)?,
-            make("d", "cvp3", Role::Receiver, &none, &mut random)?,
-            make("f", "node1", Role::Provider, &first, &mut random)?,
+        let (provider, receiver) = (Role::Provider, Role::Receiver);
+        let machines = [
+            ("a", ("node1", provider, "cvp1 b:1"), &first),
+            ("b", ("cvp1", receiver, "node1 a:1"), &none),
+            ("c", ("cvp2", receiver, "node1 a:1"), &none),
+            ("d", ("cvp3", receiver, "node1 b:1"), &none),
+            ("f", ("node1", provider, ""), &first),
         ];
-        nodes[A].ask = vec!["b:1".into()];
-        for node in &mut nodes {
+        let mut nodes = Vec::new();
+        for (name, host, lineage) in machines {
+            let identity = Identity {
+                node_id: NodeId(random.id()),
+                lineage: lineage.clone(),
+            };
+            let mut node = Node::new(name, host, &geneses, &identity)?;
             node.making_every = random.range(20, 400);
+            nodes.push(node);
         }
-        nodes[D].remote = B;
         let chaos_until = random.range(CHAOS_MS.0, CHAOS_MS.1);
         let mut world = World {
             seed,
@@ -249,11 +255,23 @@ impl World {
         self.now + STILL_MS >= self.end
     }
 
+    /// A process starts: a promotion that a crash interrupted goes on before anything serves.
     pub fn start(&mut self, node: usize) -> Result<(), String> {
         if self.nodes[node].is_up() {
             return Ok(());
         }
-        self.nodes[node].start(self.now, &mut self.random)?;
+        self.nodes[node].open_stores();
+        if self.resume(node)? {
+            return Ok(());
+        }
+        self.attach(node)
+    }
+
+    /// A machine is made from the files, and runs.
+    pub fn attach(&mut self, node: usize) -> Result<(), String> {
+        self.nodes[node].make_pair(self.now, &mut self.random)?;
+        self.check_standing(node)?;
+        self.note_survivors(node);
         let epoch = self.nodes[node].epoch;
         self.step(node, Event::Tick);
         self.later(TICK_MS, Ev::Tick { node, epoch });
@@ -266,6 +284,7 @@ impl World {
             return;
         }
         self.counts.crashes += 1;
+        self.counts.promotion_crashes += u64::from(self.nodes[node].promotion.is_some());
         self.counts.torn_tails += self.nodes[node].crash(&mut self.random);
         self.note_survivors(node);
         self.wire.forget_node(node);
@@ -284,30 +303,7 @@ impl World {
         }
     }
 
-    /// A link breaks: each end hears of it after what was on its way, or without it.
-    pub fn cut(&mut self, conn: ConnId) {
-        for to in [0, 1] {
-            let delay = self.random.range(0, 200);
-            let due = self.conns.get(&conn).map_or(0, |link| link.last_due[to]);
-            let time = if self.random.chance(50) {
-                due.max(self.now) + 1
-            } else {
-                self.now + delay
-            };
-            self.at(time, Ev::Deliver { conn, to, frame: None });
-        }
-        self.darken(conn);
-    }
-
-    /// A link falls silent; what was on its way still comes.
-    pub fn darken(&mut self, conn: ConnId) {
-        self.calm_since = self.calm_since.max(self.now);
-        if let Some(link) = self.conns.get_mut(&conn) {
-            link.dark = true;
-        }
-    }
-
-    fn alive(&self, node: usize, epoch: u64) -> bool {
+    pub fn alive(&self, node: usize, epoch: u64) -> bool {
         self.nodes[node].is_up() && self.nodes[node].epoch == epoch
     }
 
@@ -321,6 +317,8 @@ impl World {
             | Ev::Ingest { node, .. }
             | Ev::Sync { node, .. }
             | Ev::Read { node, .. }
+            | Ev::Upgrade { node, .. }
+            | Ev::Promote { node, .. }
             | Ev::Written { node, .. } => *node,
             Ev::Deliver { conn, to, .. } => self.conns.get(conn)?.ends[*to].0,
             _ => return None,
@@ -340,7 +338,10 @@ impl World {
                 let pause = self.random.range(50, 1_500);
                 self.later(pause, Ev::Chaos);
             }
+            Ev::Cut { conn } if self.now < self.chaos_until => self.cut(conn),
             Ev::Restart { node } => self.start(node)?,
+            Ev::Upgrade { node, target_is_down } => self.upgrade(node, target_is_down)?,
+            Ev::Promote { node, epoch } if self.alive(node, epoch) => self.promote(node)?,
             Ev::Crash { node, epoch } if self.alive(node, epoch) => self.crash(node),
             Ev::Deliver { conn, to, frame } => self.deliver(conn, to, frame),
             Ev::Connect {
@@ -388,116 +389,6 @@ impl World {
         Ok(())
     }
 
-    pub fn node_at(&self, address: &str) -> Option<usize> {
-        let name = address.split(':').next()?;
-        self.nodes.iter().position(|node| node.name == name)
-    }
-
-    pub fn is_partitioned(&self) -> bool {
-        self.now < self.partition_until
-    }
-
-    fn connect(&mut self, node: usize, purpose: DialPurpose, target: Option<usize>) {
-        let reached = target.filter(|target| self.nodes[*target].is_up() && !self.is_partitioned() && *target != node);
-        let apart = |target: &usize| self.now < self.island_until && node.min(*target) == A && node.max(*target) == B;
-        let Some(target) = reached.filter(|target| !apart(target)) else {
-            let refusal = Refusal::new("unreachable", "no answer", "");
-            return self.step(node, Event::DialFailed { purpose, refusal });
-        };
-        self.conn_ids += 1;
-        let conn = self.conn_ids;
-        let ends = [(node, self.nodes[node].epoch), (target, self.nodes[target].epoch)];
-        self.conns.insert(
-            conn,
-            Conn {
-                ends,
-                open: [true, true],
-                last_due: [0, 0],
-                dark: false,
-            },
-        );
-        let peer = |address: &str, dialled: Option<String>| PeerTls {
-            address: format!("{address}:9"),
-            tls: true,
-            dialled,
-            warning: None,
-            not_after: None,
-        };
-        let (from, to) = (self.nodes[node].name, self.nodes[target].name);
-        let epoch = self.nodes[target].epoch;
-        let accepted = Event::Accepted {
-            conn,
-            peer: peer(from, None),
-        };
-        // The acceptor sees the link before any frame on it.
-        self.later(
-            0,
-            Ev::Host {
-                node: target,
-                epoch,
-                event: accepted,
-            },
-        );
-        let dialled = (purpose == DialPurpose::Session).then(|| "node1".to_owned());
-        self.step(
-            node,
-            Event::Dialed {
-                conn,
-                purpose,
-                peer: peer(to, dialled),
-            },
-        );
-    }
-
-    /// Sends a frame, or the end of the link, from one end.
-    pub fn send(&mut self, node: usize, conn: ConnId, frame: Option<Frame>) {
-        let partitioned = self.is_partitioned();
-        let delay = if self.random.chance(5) {
-            self.random.range(20, 400)
-        } else {
-            self.random.range(1, 15)
-        };
-        let Some(link) = self.conns.get_mut(&conn) else { return };
-        let Some(from) = link.ends.iter().position(|end| end.0 == node) else {
-            return;
-        };
-        if !link.open[from] {
-            return;
-        }
-        if frame.is_none() {
-            link.open[from] = false;
-        }
-        if link.dark || partitioned {
-            link.dark = true;
-            return;
-        }
-        let to = 1 - from;
-        let due = (self.now + delay).max(link.last_due[to]);
-        link.last_due[to] = due;
-        self.at(due, Ev::Deliver { conn, to, frame });
-    }
-
-    fn deliver(&mut self, conn: ConnId, to: usize, frame: Option<Frame>) {
-        let Some(link) = self.conns.get_mut(&conn) else { return };
-        let (node, epoch) = link.ends[to];
-        let event = match frame {
-            None => {
-                if !std::mem::take(&mut link.open[to]) {
-                    return;
-                }
-                Event::Closed { conn, reason: None }
-            }
-            Some(frame) => Event::Frame { conn, frame },
-        };
-        if !self.alive(node, epoch) {
-            return;
-        }
-        if let Event::Frame { frame, .. } = &event {
-            self.note_delivery(conn, node, frame);
-        }
-        self.step(node, event);
-    }
-
     /// One event into a node's machine, and everything it says.
     pub fn step(&mut self, node: usize, event: Event) {
         let now = self.now;
@@ -523,7 +414,7 @@ impl World {
         self.partition_until = 0;
         self.alias_until = 0;
         self.island_until = 0;
-        self.nodes[D].remote = B;
+        self.nodes[D].point_at("node1 b:1")?;
         self.tamper_next = None;
         self.calm_since = self.calm_since.max(self.now);
         self.crash(C);

@@ -2,16 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-/// Lines after which a file must be split (or stand in [`LONG_FILES`] with its reason).
+/// Lines after which a file must be split.
 const LINES_MAX: usize = 500;
-/// Files that are longer, and why.
-const LONG_FILES: [(&str, &str); 2] = [
-    (
-        "host/core/src/session/handshake.rs",
-        "the states of one handshake, both ends, on one screen after another",
-    ),
-    ("tests/sim/src/world.rs", "the simulated world: one loop over one queue"),
-];
 
 /// Rooms of `host/core`, top first: a room imports only rooms below it.
 const CORE_ROOMS: [&str; 11] = [
@@ -108,12 +100,8 @@ fn code(text: &str) -> &str {
 #[test]
 fn no_file_is_too_long() {
     for (file, text) in files("", "rs") {
-        let excused = LONG_FILES.iter().any(|(name, _)| *name == file);
         let lines = text.lines().count();
-        assert!(
-            lines <= LINES_MAX || excused,
-            "{file} has {lines} lines: split it by meaning"
-        );
+        assert!(lines <= LINES_MAX, "{file} has {lines} lines: split it by meaning");
     }
 }
 

@@ -5,6 +5,7 @@
 //! files and roles are changed by the node, through [`Sink`]: the dry run is this very code with [`DryRun`] in its place.
 
 mod edits;
+mod effects;
 mod journal;
 mod plan;
 mod preflight;
@@ -13,12 +14,13 @@ mod step;
 mod target;
 
 pub use edits::{ConfigEdit, configuration_edits};
+pub use effects::{promoted_identity, takeover_changes};
 pub use journal::{Append, Entry, JOURNAL_BYTES, Journal, JournalError};
 pub use plan::{Plan, PlannedNamespace};
 pub use preflight::{
     Check, KeyState, NamespaceView, PortState, PortView, PreflightView, StrategyView, TlsNameView, Verdict, allowed,
     preflight,
 };
-pub use run::{DryRun, Sink, StepReport, StepState, promote, resume};
+pub use run::{DryRun, Sink, StepReport, StepState, advance, begin, promote, resume};
 pub use step::{Step, next_step};
 pub use target::{PROBE_MS_MAX, ProbeAnswer, TargetProbe};

@@ -1,6 +1,7 @@
 //! What a promotion will do, fixed before its first effect, so that a resumed one does the same.
 
-use crate::types::{Hostname, Incarnation, Malformed, Namespace, NodeId, NodeRole, Position, Reader, Writer};
+use crate::session::Binding;
+use crate::types::{Hostname, Incarnation, Malformed, Namespace, NodeId, NodeRole, Position, Reader, Refusal, Writer};
 
 /// Most namespaces of one node.
 const NAMESPACES_MAX: usize = 1024;
@@ -40,6 +41,38 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// The plan of a receiver with this binding and these namespaces. `id` is drawn at random.
+    ///
+    /// # Errors
+    /// The provider never told its incarnation.
+    pub fn draft(
+        binding: &Binding,
+        own_hostname: Hostname,
+        old_addresses: Vec<String>,
+        namespaces: Vec<PlannedNamespace>,
+        id: [u8; 16],
+    ) -> Result<Plan, Refusal> {
+        let old = binding.lineage.current().ok_or_else(|| {
+            Refusal::new(
+                "no-incarnation",
+                "the provider never told its incarnation",
+                "let this node attach once more",
+            )
+        })?;
+        Ok(Plan {
+            node_id: binding.node_id,
+            hostname: binding.hostname.clone(),
+            own_hostname,
+            old,
+            new: Incarnation {
+                number: old.number + 1,
+                id,
+            },
+            old_addresses,
+            namespaces,
+        })
+    }
+
     /// Appends the journal form.
     pub(super) fn write(&self, out: &mut Writer) {
         out.node_id(&self.node_id);

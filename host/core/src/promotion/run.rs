@@ -10,7 +10,7 @@ pub trait Sink {
     /// Performs `step`, durably and idempotently. [`Step::Fence`] has no effect of its own: its journal entry is the effect; it is
     /// called all the same, for checks that belong right before it.
     fn perform(&mut self, step: Step, plan: &Plan) -> Result<(), Refusal>;
-    /// Writes `append` into the journal's file and makes it durable (one fdatasync).
+    /// Writes `append` into the journal's file and makes it durable (one fdatasync; [`Append::head`], if any, before it).
     fn record(&mut self, step: Step, append: &Append) -> Result<(), Refusal>;
     /// A step has ended; for progress output.
     fn report(&mut self, report: &StepReport);
@@ -61,15 +61,19 @@ pub struct StepReport {
     pub state: StepState,
 }
 
+impl StepReport {
+    /// Whether the promotion stopped here.
+    pub fn failed(&self) -> bool {
+        matches!(self.state, StepState::Failed(_))
+    }
+}
+
 /// Begins a promotion with `plan` and carries it through. Ends early with a `failed` report when a step cannot be performed; the
 /// journal then says where to go on ([`resume`]).
 pub fn promote(journal: &mut Journal, plan: Plan, sink: &mut dyn Sink) -> Vec<StepReport> {
-    let begun = sink
-        .perform(Step::Fence, &plan)
-        .and_then(|()| record(journal, Entry::Begin(plan), Step::Fence, sink));
-    let mut reports = Vec::new();
-    let go_on = begun.is_ok();
-    push(&mut reports, sink, Step::Fence, begun.err(), StepState::Done);
+    let begun = begin(journal, plan, sink);
+    let go_on = !begun.failed();
+    let mut reports = vec![begun];
     if go_on {
         run(journal, sink, StepState::Done, &mut reports);
     }
@@ -84,16 +88,35 @@ pub fn resume(journal: &mut Journal, sink: &mut dyn Sink) -> Vec<StepReport> {
 }
 
 fn run(journal: &mut Journal, sink: &mut dyn Sink, state: StepState, reports: &mut Vec<StepReport>) {
-    while let (Some(step), Some(plan)) = (next_step(journal), journal.plan().cloned()) {
-        let ended = sink
-            .perform(step, &plan)
-            .and_then(|()| record(journal, Entry::Finished(step), step, sink));
-        let failed = ended.is_err();
-        push(reports, sink, step, ended.err(), state.clone());
+    while let Some(report) = advance(journal, sink, state.clone()) {
+        let failed = report.failed();
+        reports.push(report);
         if failed {
             return;
         }
     }
+}
+
+/// The first step: the plan goes into the journal, and with it the promise to carry it out.
+pub fn begin(journal: &mut Journal, plan: Plan, sink: &mut dyn Sink) -> StepReport {
+    let begun = sink
+        .perform(Step::Fence, &plan)
+        .and_then(|()| record(journal, Entry::Begin(plan), Step::Fence, sink));
+    report(sink, Step::Fence, begun, StepState::Done)
+}
+
+/// Performs the next step and records it; `state` is how a step that was performed is called. `None` when nothing is under way.
+pub fn advance(journal: &mut Journal, sink: &mut dyn Sink, state: StepState) -> Option<StepReport> {
+    let (step, plan) = (next_step(journal)?, journal.plan()?.clone());
+    #[cfg(feature = "planted-faults")]
+    if crate::planted::active(crate::planted::Fault::StepRecordedFirst) {
+        let ended = record(journal, Entry::Finished(step), step, sink).and_then(|()| sink.perform(step, &plan));
+        return Some(report(sink, step, ended, state));
+    }
+    let ended = sink
+        .perform(step, &plan)
+        .and_then(|()| record(journal, Entry::Finished(step), step, sink));
+    Some(report(sink, step, ended, state))
 }
 
 fn record(journal: &mut Journal, entry: Entry, step: Step, sink: &mut dyn Sink) -> Result<(), Refusal> {
@@ -109,13 +132,13 @@ fn record(journal: &mut Journal, entry: Entry, step: Step, sink: &mut dyn Sink) 
     Ok(())
 }
 
-fn push(reports: &mut Vec<StepReport>, sink: &mut dyn Sink, step: Step, failed: Option<Refusal>, state: StepState) {
+fn report(sink: &mut dyn Sink, step: Step, ended: Result<(), Refusal>, state: StepState) -> StepReport {
     let report = StepReport {
         step,
-        state: failed.map_or(state, StepState::Failed),
+        state: ended.map_or_else(StepState::Failed, |()| state),
     };
     sink.report(&report);
-    reports.push(report);
+    report
 }
 
 #[cfg(test)]

@@ -32,6 +32,10 @@ pub struct TargetProbe {
 }
 
 pub(super) fn target_unreachable(view: &PreflightView) -> Check {
+    #[cfg(feature = "planted-faults")]
+    if crate::planted::active(crate::planted::Fault::LiveTargetPassed) {
+        return Check::pass(ID, "not asked");
+    }
     let alive_ms = 3 * view.heartbeat_ms;
     if let Some(ago) = view.last_heard_ms_ago.filter(|ago| *ago < alive_ms) {
         return Check::fail(

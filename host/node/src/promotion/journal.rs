@@ -1,4 +1,4 @@
-//! The journal's file: made once, full of zeros, then written in place with one fdatasync an entry.
+//! The journal's file: made once, full of zeros, then written in place with one fdatasync an entry; its magic goes ahead of the first.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
@@ -68,6 +68,10 @@ impl JournalFile {
             .file
             .as_ref()
             .ok_or_else(|| io::Error::other("the journal is not open"))?;
+        if let Some(head) = append.head() {
+            file.write_all_at(head, append.offset)?;
+            file.sync_data()?;
+        }
         file.write_all_at(&append.bytes, append.offset)?;
         file.sync_data()
     }

@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use cvp_core::promotion::{
-    Check, DryRun, Journal, Plan, PlannedNamespace, StepReport, StepState, Verdict, promote, resume,
+    Check, DryRun, Journal, Plan, PlannedNamespace, StepReport, StepState, Verdict, promote, promoted_identity, resume,
 };
-use cvp_core::session::{Binding, Lineage, Start};
-use cvp_core::types::{Incarnation, Refusal};
+use cvp_core::session::Binding;
+use cvp_core::types::Refusal;
 
 use super::{Ground, sink, survey};
 
@@ -66,22 +66,6 @@ pub(super) fn refused(refusal: &Refusal) -> Check {
     }
 }
 
-/// The provider's incarnations and the new one, which begins above what is durable here.
-pub(super) fn lineage_of(binding: &Binding, plan: &Plan) -> Result<Lineage, Refusal> {
-    let starts = plan.namespaces.iter().map(|ns| Start {
-        namespace: ns.name.clone(),
-        first: ns.durable.height + 1,
-        parent: ns.durable.hash,
-    });
-    binding.lineage.extended(plan.new, starts.collect()).map_err(|error| {
-        Refusal::new(
-            "lineage",
-            error.to_string(),
-            "this node has heard of a later incarnation: clear it",
-        )
-    })
-}
-
 impl Ground {
     /// [`Ground::plan`] on a thread that may wait for the disk.
     pub(super) async fn plan_off_thread(self: &Arc<Self>) -> Result<Plan, Refusal> {
@@ -106,20 +90,13 @@ impl Ground {
             chain.ledger().sync().map_err(|error| error.refusal())?;
         }
         let plan = self.draft(&binding)?;
-        lineage_of(&binding, &plan)?;
+        promoted_identity(&plan, None, Some(&binding))?;
         Ok(plan)
     }
 
     fn draft(&self, binding: &Binding) -> Result<Plan, Refusal> {
         let section = self.files.provider_self().map_err(|error| error.refusal())?;
         let section = section.unwrap_or_default();
-        let old = binding.lineage.current().ok_or_else(|| {
-            Refusal::new(
-                "no-incarnation",
-                "the provider never told its incarnation",
-                "let this node attach once more",
-            )
-        })?;
         let loaded = self.root.load().map_err(|failure| sink::refusal_of(&failure))?;
         let mut namespaces = Vec::new();
         for bound in &binding.namespaces {
@@ -137,28 +114,20 @@ impl Ground {
             });
         }
         let remotes = (self.remotes)()?;
-        Ok(Plan {
-            node_id: binding.node_id,
-            hostname: binding.hostname.clone(),
-            own_hostname: loaded.config.dynamic.hostname,
-            old,
-            new: Incarnation {
-                number: old.number + 1,
-                id: rand::random(),
-            },
-            old_addresses: remotes
-                .iter()
-                .map(|remote| format!("{} {}", remote.hostname, remote.address))
-                .collect(),
+        Plan::draft(
+            binding,
+            loaded.config.dynamic.hostname,
+            remotes.iter().map(ToString::to_string).collect(),
             namespaces,
-        })
+            rand::random(),
+        )
     }
 }
 
 #[cfg(test)]
 mod tests {
     use cvp_core::promotion::{Entry, Step, next_step};
-    use cvp_core::types::{Digest, Hostname, Namespace, NodeId, NodeRole, Position};
+    use cvp_core::types::{Digest, Hostname, Incarnation, Namespace, NodeId, NodeRole, Position};
 
     use super::*;
 

@@ -3,18 +3,19 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use cvp_core::chain::takeover_delta;
-use cvp_core::promotion::{Append, Plan, PlannedNamespace, Sink, Step, StepReport, configuration_edits};
-use cvp_core::record::{self, Delta};
-use cvp_core::session::Identity;
-use cvp_core::types::{NodeRole, Refusal};
+use bytes::Bytes;
+use cvp_core::ledger::LedgerError;
+use cvp_core::promotion::{
+    Append, Plan, PlannedNamespace, Sink, Step, StepReport, configuration_edits, promoted_identity, takeover_changes,
+};
+use cvp_core::record;
+use cvp_core::types::{Incarnation, NodeRole, Refusal};
 
 use super::journal::JournalFile;
-use super::plan::lineage_of;
 use super::points::CrashPoint;
 use super::{Ground, StepView, Tell, UpgradeLine};
 use crate::failure::Failure;
-use crate::namespace::{Chain, ChainError};
+use crate::namespace::Chain;
 use crate::replication::FileError;
 
 /// Does what the steps say.
@@ -63,25 +64,9 @@ impl NodeSink<'_> {
     fn identity(&self, plan: &Plan) -> Result<(), Refusal> {
         let files = &self.ground.files;
         let file = |error: FileError| error.refusal();
-        let done = files
-            .identity()
-            .map_err(file)?
-            .is_some_and(|own| own.lineage.current() == Some(plan.new));
-        if !done {
-            let binding = files.binding().map_err(file)?.ok_or_else(|| {
-                Refusal::new(
-                    "not-bound",
-                    "this node is bound to no provider",
-                    "see the check backup-complete",
-                )
-            })?;
-            let lineage = lineage_of(&binding, plan)?;
-            files
-                .write_identity(&Identity {
-                    node_id: plan.node_id,
-                    lineage,
-                })
-                .map_err(file)?;
+        let (own, binding) = (files.identity().map_err(file)?, files.binding().map_err(file)?);
+        if let Some(identity) = promoted_identity(plan, own.as_ref(), binding.as_ref())? {
+            files.write_identity(&identity).map_err(file)?;
         }
         files.remove_binding().map_err(file)
     }
@@ -102,28 +87,31 @@ impl NodeSink<'_> {
                 let text = format!("namespace {} is not open", namespace.name);
                 Refusal::new("not-running", text, "see the log of this node")
             })?;
-            take_over(&chain, plan, namespace).map_err(|error| error.refusal())?;
+            take_over(&chain, plan, namespace)?;
         }
         Ok(())
     }
 }
 
 /// Makes the take-over block, unless a run before a crash made it, and goes on making blocks.
-fn take_over(chain: &Arc<Chain>, plan: &Plan, namespace: &PlannedNamespace) -> Result<(), ChainError> {
+fn take_over(chain: &Arc<Chain>, plan: &Plan, namespace: &PlannedNamespace) -> Result<(), Refusal> {
     if matches!(chain.state(), crate::namespace::ChainState::Making { .. }) {
         return Ok(());
     }
-    let ledger = |source| ChainError::Ledger {
-        namespace: namespace.name.clone(),
-        source,
-    };
-    let below = namespace.durable.height;
-    let made = match chain.ledger().record(below + 1).map_err(ledger)? {
-        Some(bytes) => record::parse(&bytes).is_ok_and(|record| record.header().incarnation == plan.new),
-        None => false,
-    };
-    let delta = (!made).then(|| Delta(takeover_delta(plan.old, plan.new, below)));
-    chain.begin_making(plan.hostname.clone(), plan.new, delta).map(|_| ())
+    let ledger = |error: LedgerError| error.refusal();
+    let height = namespace.durable.height;
+    let below = chain.ledger().hash_at(height).map_err(ledger)?;
+    let above = chain.ledger().record(height + 1).map_err(ledger)?;
+    let above = above.map(|bytes| incarnation_of(&bytes)).transpose()?;
+    let changes = takeover_changes(plan, namespace, below, above)?;
+    let begun = chain.begin_making(plan.hostname.clone(), plan.new, changes);
+    begun.map(|_| ()).map_err(|error| error.refusal())
+}
+
+fn incarnation_of(record: &Bytes) -> Result<Incarnation, Refusal> {
+    let record = record::parse(record)
+        .map_err(|error| Refusal::new("bad-record", error.to_string(), "run `cvp verify` on this node"))?;
+    Ok(record.header().incarnation)
 }
 
 /// A failure of a command as a refusal of a step.

@@ -176,10 +176,13 @@ impl Driver {
                 self.links.close_all();
                 self.followers.drain(..).for_each(|task| task.abort());
                 self.pending.clear();
-                // What a worker has begun may still append: the caller waits for its end, this task does not.
+                // What a worker has begun may still append, and a binding on its way to the disk would come back after its removal: the
+                // caller waits for the end of both, this task does not.
                 let workers: Vec<Worker> = self.workers.drain().map(|(_, worker)| worker).collect();
+                let written = self.environment.writer.flushed();
                 tokio::task::spawn_blocking(move || {
                     workers.into_iter().for_each(Worker::end);
+                    let _ = written.blocking_recv();
                     let _ = done.send(());
                 });
             }

@@ -10,7 +10,7 @@ use std::thread::{Builder, JoinHandle};
 use cvp_core::replication::{ControlFile, Event, Token};
 use cvp_core::types::{Namespace, Refusal};
 use parking_lot::{Condvar, Mutex};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::driver::Inbound;
 use super::files::ControlFiles;
@@ -21,6 +21,8 @@ pub(super) enum Write {
     File(Token, ControlFile),
     /// The provider's `[self]`, as its handshake said.
     Provider(Vec<(String, String)>),
+    /// Nothing: whoever waits for it knows that the control writes before it are done.
+    Mark(oneshot::Sender<()>),
 }
 
 /// Where a later write takes an earlier one's place.
@@ -34,7 +36,7 @@ impl Write {
     fn place(&self) -> Option<Place> {
         match self {
             Write::File(_, ControlFile::Stored { ns, kind, .. }) => Some(Place::Stored(ns.clone(), kind)),
-            Write::File(..) => None,
+            Write::File(..) | Write::Mark(_) => None,
             Write::Provider(_) => Some(Place::Provider),
         }
     }
@@ -128,6 +130,14 @@ impl FileWriter {
         self.shared.wake.notify_one();
         Ok(())
     }
+
+    /// Answers when every control write asked for before was tried; with an error when the thread has ended.
+    pub(super) fn flushed(&self) -> oneshot::Receiver<()> {
+        let (done, flushed) = oneshot::channel();
+        // A thread that has ended writes nothing any more: the sender is dropped, and the wait is over.
+        let _ = self.push(0, Write::Mark(done));
+        flushed
+    }
 }
 
 impl Drop for FileWriter {
@@ -147,6 +157,10 @@ fn write(files: &ControlFiles, job: Write) -> Option<Event> {
             if let Err(error) = files.write_provider_self(&section) {
                 tracing::error!(%error, "write the provider's [self]");
             }
+            None
+        }
+        Write::Mark(done) => {
+            let _ = done.send(());
             None
         }
     }
@@ -180,7 +194,7 @@ mod tests {
     fn token(job: Option<Job>) -> Option<Token> {
         match job?.1 {
             Write::File(token, _) => Some(token),
-            Write::Provider(_) => None,
+            Write::Provider(_) | Write::Mark(_) => None,
         }
     }
 
@@ -211,6 +225,8 @@ mod tests {
                 writer.push(epoch, job).unwrap();
             }
         }
+        writer.flushed().blocking_recv().unwrap();
+        assert_eq!(files.last_receiver().unwrap().unwrap().address, "199");
         drop(writer);
         let mut persisted = Vec::new();
         while let Some(Inbound::Core(1, Event::Persisted(token))) = answered.blocking_recv() {
@@ -218,7 +234,6 @@ mod tests {
         }
         let control: Vec<Token> = persisted.iter().copied().filter(|token| *token < 10_000).collect();
         assert_eq!(control, (0..200).collect::<Vec<_>>());
-        assert_eq!(files.last_receiver().unwrap().unwrap().address, "199");
         assert_eq!(
             files.stored(&Namespace::new("global").unwrap(), "chain-sync").unwrap(),
             [199]

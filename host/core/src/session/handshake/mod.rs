@@ -1,0 +1,293 @@
+//! The states of the handshake, one type each: a check that is skipped does not compile, because the next state is made by the check.
+//! Here stand the checks that both ends make, with the same code, and the proof that all were made.
+//!
+//! Provider: [`ExpectHello`] -> [`LookUp`] (the host looks up its hashes at the receiver's tips) -> [`ExpectVerdict`] -> [`Agreement`].
+//! Receiver: [`ExpectReply`] -> [`Confirmed`] (the binding is made durable) -> [`Agreement`].
+
+mod provider;
+mod receiver;
+
+use crate::frame::NamespaceTag;
+use crate::types::strategy::Role;
+use crate::types::{Digest, Height, Hostname, Incarnation, Namespace, NodeId, NodeRole, Position, Refusal};
+
+use super::hello::{NamespaceOffer, PROTOCOL};
+use super::{Binding, Hello, Lineage, SessionKind, StrategyId, refuse};
+
+pub use provider::{ExpectHello, ExpectVerdict, LookUp};
+pub use receiver::{Confirmed, ExpectReply};
+
+/// Record formats this release reads.
+const RECORD_FORMATS: [u16; 1] = [1];
+
+/// One namespace of this node, as the handshake sees it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OwnNamespace {
+    /// Its name.
+    pub namespace: Namespace,
+    /// This node's role in it.
+    pub role: NodeRole,
+    /// Hash of record 0.
+    pub genesis: Digest,
+    /// Durable tip.
+    pub tip: Position,
+    /// Oldest height kept.
+    pub history_from: Height,
+    /// The strategies it would run.
+    pub strategies: Vec<StrategyId>,
+}
+
+/// This node, as the handshake sees it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Own {
+    /// Which end.
+    pub role: Role,
+    /// Program version.
+    pub program: String,
+    /// Hostname.
+    pub hostname: Hostname,
+    /// Node-id.
+    pub node_id: NodeId,
+    /// A provider's incarnations.
+    pub lineage: Lineage,
+    /// A receiver's binding.
+    pub binding: Option<Binding>,
+    /// Whether the link must be TLS.
+    pub tls: bool,
+    /// Where it listens.
+    pub listen: String,
+    /// Its namespaces.
+    pub namespaces: Vec<OwnNamespace>,
+    /// `[self]`.
+    pub self_section: Vec<(String, String)>,
+}
+
+/// Why a handshake stops.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Stop {
+    /// This end says no.
+    Refused(Refusal),
+    /// The other end knows a later incarnation of our hostname: this provider is fenced.
+    Taken(Incarnation, Lineage),
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Stop {
+        Stop::Refused(refusal)
+    }
+}
+
+impl Own {
+    fn hello(&self, nonce: [u8; 16], at_peer_tip: &dyn Fn(&Namespace) -> Option<Digest>) -> Hello {
+        Hello {
+            protocol: PROTOCOL,
+            program: self.program.clone(),
+            features: Vec::new(),
+            record_formats: RECORD_FORMATS.to_vec(),
+            kind: SessionKind::Standby,
+            hostname: self.hostname.clone(),
+            node_id: self.node_id,
+            lineage: self.lineage.clone(),
+            binding: self.binding.clone(),
+            tls: self.tls,
+            nonce,
+            listen: self.listen.clone(),
+            namespaces: self
+                .namespaces
+                .iter()
+                .map(|own| NamespaceOffer {
+                    namespace: own.namespace.clone(),
+                    role: own.role,
+                    genesis: own.genesis,
+                    tip: own.tip,
+                    at_peer_tip: at_peer_tip(&own.namespace),
+                    history_from: own.history_from,
+                    strategies: own.strategies.clone(),
+                })
+                .collect(),
+            self_section: self.self_section.clone(),
+        }
+    }
+}
+
+fn read_hello(own: &Own, payload: &[u8]) -> Result<Hello, Refusal> {
+    let protocol = Hello::peek_protocol(payload).map_err(|error| refuse::malformed("the hello", &error))?;
+    if protocol.0 != PROTOCOL.0 {
+        return Err(refuse::version(protocol, "unknown"));
+    }
+    let hello = Hello::decode(payload).map_err(|error| refuse::malformed("the hello", &error))?;
+    if !hello
+        .record_formats
+        .iter()
+        .any(|format| RECORD_FORMATS.contains(format))
+    {
+        return Err(refuse::record_format(&hello.record_formats, &RECORD_FORMATS));
+    }
+    if hello.tls != own.tls {
+        return Err(refuse::tls(own.tls, hello.tls));
+    }
+    if hello.node_id == own.node_id {
+        return Err(refuse::same_node(&own.node_id));
+    }
+    check_namespaces(own, &hello)?;
+    Ok(hello)
+}
+
+fn check_namespaces(own: &Own, hello: &Hello) -> Result<(), Refusal> {
+    let mut ours: Vec<&Namespace> = own.namespaces.iter().map(|own| &own.namespace).collect();
+    let mut theirs: Vec<&Namespace> = hello.namespaces.iter().map(|offer| &offer.namespace).collect();
+    ours.sort();
+    theirs.sort();
+    let (receiver, provider) = match own.role {
+        Role::Provider => (&theirs, &ours),
+        Role::Receiver => (&ours, &theirs),
+    };
+    if ours != theirs {
+        return Err(refuse::namespaces(receiver, provider));
+    }
+    for own_ns in &own.namespaces {
+        let Some(offer) = hello.offer(&own_ns.namespace) else {
+            continue;
+        };
+        if offer.genesis != own_ns.genesis {
+            let (receiver, provider) = match own.role {
+                Role::Provider => (&offer.genesis, &own_ns.genesis),
+                Role::Receiver => (&own_ns.genesis, &offer.genesis),
+            };
+            return Err(refuse::genesis(&own_ns.namespace, receiver, provider));
+        }
+    }
+    Ok(())
+}
+
+/// Checks a binding against a provider's identity; the same code on both ends.
+fn check_binding(binding: &Binding, provider: &Provider<'_>) -> Result<(), Refusal> {
+    #[cfg(feature = "planted-faults")]
+    if crate::planted::active(crate::planted::Fault::BindingNotChecked) {
+        return Ok(());
+    }
+    if binding.node_id != *provider.node_id {
+        return Err(refuse::other_node_id(&binding.node_id, provider.node_id));
+    }
+    if binding.hostname != *provider.hostname {
+        return Err(refuse::other_hostname(&binding.hostname, provider.hostname));
+    }
+    for bound in &binding.namespaces {
+        if let Some((namespace, genesis)) = provider
+            .geneses
+            .iter()
+            .find(|(namespace, _)| **namespace == bound.namespace)
+            && **genesis != bound.genesis
+        {
+            return Err(refuse::genesis(namespace, &bound.genesis, genesis));
+        }
+    }
+    Ok(())
+}
+
+/// What a binding is compared with.
+struct Provider<'a> {
+    node_id: &'a NodeId,
+    hostname: &'a Hostname,
+    geneses: Vec<(&'a Namespace, &'a Digest)>,
+}
+
+/// The receiver's tip against the provider's chain; the same code on both ends.
+fn check_tip(namespace: &Namespace, receiver: &Position, provider: &NamespaceTip) -> Result<(), Refusal> {
+    #[cfg(feature = "planted-faults")]
+    if crate::planted::active(crate::planted::Fault::TipHashNotCompared) {
+        return Ok(());
+    }
+    if receiver.height > provider.tip.height {
+        return Err(refuse::receiver_ahead(namespace, receiver, &provider.tip));
+    }
+    if provider.history_from > receiver.height + 1 {
+        return Err(refuse::history_missing(
+            namespace,
+            receiver.height,
+            provider.history_from,
+        ));
+    }
+    let at_receiver = if receiver.height == provider.tip.height {
+        Some(provider.tip.hash)
+    } else {
+        provider.at_receiver
+    };
+    if at_receiver != Some(receiver.hash) || provider.at_receiver.is_some_and(|hash| hash != receiver.hash) {
+        return Err(refuse::diverged(
+            namespace,
+            receiver.height,
+            &receiver.hash,
+            at_receiver.as_ref(),
+        ));
+    }
+    Ok(())
+}
+
+struct NamespaceTip {
+    tip: Position,
+    at_receiver: Option<Digest>,
+    history_from: Height,
+}
+
+/// One namespace that both ends agree on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AgreedNamespace {
+    /// Its name.
+    pub namespace: Namespace,
+    /// Its tag in frames.
+    pub tag: NamespaceTag,
+    /// The receiver's durable tip when the handshake was made: both hold it, with this hash.
+    pub start: Position,
+    /// The provider's durable tip then.
+    pub provider_tip: Position,
+    /// Oldest height that the provider keeps.
+    pub history_from: Height,
+    /// The provider's role.
+    pub provider_role: NodeRole,
+    /// The strategies the other end would run; where they differ, both run the embedded default.
+    pub their_strategies: Vec<StrategyId>,
+}
+
+/// The proof that all checks were made. Only the handshake makes one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Agreement {
+    peer_hostname: Hostname,
+    peer_node_id: NodeId,
+    peer_listen: String,
+    provider_lineage: Lineage,
+    provider_self: Vec<(String, String)>,
+    nonce: [u8; 16],
+    namespaces: Vec<AgreedNamespace>,
+}
+
+impl Agreement {
+    /// The other end's hostname.
+    pub fn peer_hostname(&self) -> &Hostname {
+        &self.peer_hostname
+    }
+    /// The other end's node-id.
+    pub fn peer_node_id(&self) -> &NodeId {
+        &self.peer_node_id
+    }
+    /// Where the other end listens, as it said.
+    pub fn peer_listen(&self) -> &str {
+        &self.peer_listen
+    }
+    /// The provider's lineage.
+    pub fn provider_lineage(&self) -> &Lineage {
+        &self.provider_lineage
+    }
+    /// The provider's `[self]`.
+    pub fn provider_self(&self) -> &[(String, String)] {
+        &self.provider_self
+    }
+    /// The session's nonce.
+    pub fn nonce(&self) -> &[u8; 16] {
+        &self.nonce
+    }
+    /// What was agreed, a namespace each.
+    pub fn namespaces(&self) -> &[AgreedNamespace] {
+        &self.namespaces
+    }
+}

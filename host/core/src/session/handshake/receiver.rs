@@ -1,0 +1,130 @@
+//! The receiver's states: it checks the provider's reply, and binds itself before it says yes.
+
+use crate::frame::NamespaceTag;
+use crate::types::{Refusal, Writer};
+
+use super::{AgreedNamespace, Agreement, NamespaceTip, Own, Provider, check_binding, check_tip, read_hello};
+use crate::session::{Binding, BoundNamespace, Hello, Lineage, Standing, refuse};
+
+/// Receiver: the hello is sent.
+#[derive(Debug)]
+pub struct ExpectReply {
+    nonce: [u8; 16],
+}
+
+/// Receiver: the provider is right. The binding must be durable before the provider hears so.
+#[derive(Debug)]
+pub struct Confirmed {
+    agreement: Agreement,
+    binding: Binding,
+}
+
+impl ExpectReply {
+    /// The hello to send, and the state after it.
+    pub fn open(own: &Own, nonce: [u8; 16]) -> (Hello, ExpectReply) {
+        (own.hello(nonce, &|_| None), ExpectReply { nonce })
+    }
+
+    /// Checks the provider's reply; `dialled` is the name that `cvp.remote` gives the address.
+    pub fn on_hello(self, own: &Own, dialled: Option<&str>, payload: &[u8]) -> Result<Confirmed, Refusal> {
+        let hello = read_hello(own, payload)?;
+        if hello.nonce != self.nonce {
+            return Err(refuse::unexpected("hello of another session"));
+        }
+        if let Some(dialled) = dialled
+            && dialled != hello.hostname.as_str()
+        {
+            return Err(refuse::wrong_name(dialled, &hello.hostname));
+        }
+        if let Some(binding) = &own.binding {
+            let geneses = hello
+                .namespaces
+                .iter()
+                .map(|offer| (&offer.namespace, &offer.genesis))
+                .collect();
+            check_binding(
+                binding,
+                &Provider {
+                    node_id: &hello.node_id,
+                    hostname: &hello.hostname,
+                    geneses,
+                },
+            )?;
+            check_lineage(&binding.lineage, &hello.lineage)?;
+        }
+        let mut namespaces = Vec::with_capacity(own.namespaces.len());
+        for own_ns in &own.namespaces {
+            let Some(offer) = hello.offer(&own_ns.namespace) else {
+                continue;
+            };
+            let provider = NamespaceTip {
+                tip: offer.tip,
+                at_receiver: offer.at_peer_tip,
+                history_from: offer.history_from,
+            };
+            check_tip(&own_ns.namespace, &own_ns.tip, &provider)?;
+            namespaces.push(AgreedNamespace {
+                namespace: own_ns.namespace.clone(),
+                tag: NamespaceTag::of(&own_ns.namespace),
+                start: own_ns.tip,
+                provider_tip: offer.tip,
+                history_from: offer.history_from,
+                provider_role: offer.role,
+                their_strategies: offer.strategies.clone(),
+            });
+        }
+        let binding = Binding {
+            node_id: hello.node_id,
+            hostname: hello.hostname.clone(),
+            lineage: hello.lineage.clone(),
+            namespaces: own
+                .namespaces
+                .iter()
+                .map(|own| BoundNamespace {
+                    namespace: own.namespace.clone(),
+                    genesis: own.genesis,
+                })
+                .collect(),
+        };
+        let agreement = Agreement {
+            peer_hostname: hello.hostname,
+            peer_node_id: hello.node_id,
+            peer_listen: hello.listen,
+            provider_lineage: hello.lineage,
+            provider_self: hello.self_section,
+            nonce: self.nonce,
+            namespaces,
+        };
+        Ok(Confirmed { agreement, binding })
+    }
+}
+
+/// The provider's lineage must be the known one or go on from it.
+fn check_lineage(known: &Lineage, found: &Lineage) -> Result<(), Refusal> {
+    #[cfg(feature = "planted-faults")]
+    if crate::planted::active(crate::planted::Fault::LowerIncarnationAccepted) {
+        return Ok(());
+    }
+    match known.stand_to(found) {
+        Standing::Same | Standing::Behind => Ok(()),
+        Standing::Ahead => Err(known.current().map_or_else(
+            || refuse::unexpected("lineage"),
+            |known| refuse::lower_incarnation(&known, found.current()),
+        )),
+        Standing::Forked(fork) => Err(refuse::forked(&fork)),
+    }
+}
+
+impl Confirmed {
+    /// What must be durable before [`Confirmed::persisted`].
+    pub fn binding(&self) -> &Binding {
+        &self.binding
+    }
+
+    /// The binding is durable: the verdict to send, and the agreement.
+    pub fn persisted(self) -> (Vec<u8>, Agreement) {
+        let mut out = Writer::new();
+        out.raw(&self.agreement.nonce);
+        (out.into_bytes(), self.agreement)
+    }
+}

@@ -1,0 +1,72 @@
+//! The configuration of a simulated node: real files, read and edited by core as the node's are.
+
+use std::collections::BTreeMap;
+
+use cvp_core::config::{self, NodeConfig, PairRole, Value};
+use cvp_core::promotion::{Plan, configuration_edits};
+use cvp_core::types::Namespace;
+use cvp_core::types::strategy::Role;
+
+use crate::node::HEARTBEAT_MS;
+
+/// Texts by path below `configuration/`.
+pub type Files = BTreeMap<String, String>;
+
+/// The files of a node at its first start. `remote` is what `cvp.remote` says.
+pub fn files(hostname: &str, role: Role, namespaces: &[Namespace], remote: &str) -> Files {
+    let (pair_role, role) = match role {
+        Role::Provider => ("provider", "vp"),
+        Role::Receiver => ("receiver", "cvp"),
+    };
+    let mut dynamic = format!(
+        "# own hostname\nself = \"{hostname}\"\n\n[cvp]\nenable = true\nnode_type = \"{pair_role}\" # which end\n\
+         remote = [\"{remote}\"]\nheartbeat = \"{HEARTBEAT_MS}ms\"\n"
+    );
+    let mut files = Files::from([("system.toml".to_owned(), String::new())]);
+    for name in namespaces {
+        dynamic.push_str(&format!("\n[[namespace]]\nname = \"{name}\"\nstart = true\n"));
+        files.insert(format!("{name}/ns_static.toml"), String::new());
+        files.insert(format!("{name}/ns_genesis.toml"), String::new());
+        let text = format!("[self]\nn = 1\nhostname = \"{hostname}\" # as in dynamic.toml\ntype = \"{role}\"\n");
+        files.insert(format!("{name}/ns_dynamic.toml"), text);
+    }
+    files.insert("dynamic.toml".to_owned(), dynamic);
+    files
+}
+
+/// The node's configuration; `in_upgrade`: its files may name two hosts.
+pub fn load(files: &Files, in_upgrade: bool) -> Result<NodeConfig, String> {
+    let loaded = if in_upgrade {
+        config::load_in_upgrade(files)
+    } else {
+        config::load(files)
+    };
+    let words = |problems: Vec<config::Problem>| {
+        let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        problems.join("; ")
+    };
+    loaded.map(|loaded| loaded.config).map_err(words)
+}
+
+pub fn role(config: &NodeConfig) -> Role {
+    match config.role() {
+        PairRole::Provider => Role::Provider,
+        PairRole::Receiver => Role::Receiver,
+    }
+}
+
+/// One key of one file set: its new text.
+pub fn edited(files: &Files, file: &str, key: &str, value: Value) -> Result<String, String> {
+    let text = files.get(file).ok_or_else(|| format!("{file} is missing"))?;
+    config::edit(text, key, value).map_err(|error| format!("{file}: {error}"))
+}
+
+/// Whether the files, with the promotion's edits, are a configuration.
+pub fn after_edits(files: &Files, plan: &Plan) -> Result<(), String> {
+    let mut files = files.clone();
+    for edit in configuration_edits(plan) {
+        let text = edited(&files, &edit.file, edit.key, edit.value)?;
+        files.insert(edit.file, text);
+    }
+    load(&files, false).map(|_| ())
+}

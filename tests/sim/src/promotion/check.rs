@@ -1,0 +1,244 @@
+//! What must hold of a promotion: it ends in one state whatever crashes on its way, it never leaves two configurations mixed, and
+//! nobody's role, identity or incarnation goes back.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use cvp_core::chain::{state, takeover_delta};
+use cvp_core::ledger::Ledger;
+use cvp_core::promotion::{Append, Journal, Plan, Sink, Step, StepReport, promote};
+use cvp_core::record::parse;
+use cvp_core::types::strategy::Role;
+use cvp_core::types::{Height, Malformed, Refusal};
+
+use super::sink::SimSink;
+use crate::disk::{Disk, Hand};
+use crate::world::{B, World};
+
+/// Where a promotion with this plan ends when nothing goes wrong: small files only, the blocks follow from the plan.
+pub struct Expected {
+    pub plan: Plan,
+    pub disk: Disk,
+}
+
+/// The same effects without a crash; take-over blocks are judged apart.
+struct Undisturbed<'a>(SimSink<'a>);
+
+impl Sink for Undisturbed<'_> {
+    fn perform(&mut self, step: Step, plan: &Plan) -> Result<(), Refusal> {
+        if step == Step::Takeover {
+            return Ok(());
+        }
+        self.0.perform(step, plan)
+    }
+
+    fn record(&mut self, step: Step, append: &Append) -> Result<(), Refusal> {
+        self.0.record(step, append)
+    }
+
+    fn report(&mut self, _report: &StepReport) {}
+}
+
+impl World {
+    /// Core's preflight let pass: then nobody answers under the provider's address.
+    pub(super) fn check_target_is_gone(&mut self, node: usize) {
+        let remote = self.nodes[node].remote().map(|remote| remote.address.clone());
+        let Some(target) = remote.and_then(|address| self.node_at(&address)) else {
+            return;
+        };
+        let provider = &self.nodes[target];
+        if provider.pair.is_some() && provider.frozen_until <= self.now && !self.is_cut_off(node, target) {
+            let text = format!(
+                "{} is promoted although {} answers",
+                self.nodes[node].name, self.nodes[target].name
+            );
+            self.fail(text);
+        }
+    }
+
+    /// Runs the promotion on a copy of the disk, without a crash, and remembers the end.
+    pub(super) fn expect_end(&mut self, node: usize, plan: &Plan) -> Result<(), String> {
+        let machine = &mut self.nodes[node];
+        let mut disk = machine.disk.clone();
+        let mut journal = machine.journal()?;
+        let mut sink = Undisturbed(SimSink {
+            hand: Hand {
+                disk: &mut disk,
+                random: &mut self.random.clone(),
+                left: &mut None,
+            },
+            stores: &mut [],
+            now: self.now,
+            resumed: false,
+            died: false,
+        });
+        let reports = promote(&mut journal, plan.clone(), &mut sink);
+        if let Some(failed) = reports.iter().find(|report| report.failed()) {
+            return Err(format!("a promotion without a crash fails: {failed:?}"));
+        }
+        machine.expected.push(Expected {
+            plan: plan.clone(),
+            disk,
+        });
+        Ok(())
+    }
+
+    fn expected(&self, node: usize, journal: &Journal) -> Result<&Expected, String> {
+        let machine = &self.nodes[node];
+        let forgotten = || format!("the journal of {} has forgotten its promotion", machine.name);
+        let plan = journal.plan().ok_or_else(forgotten)?;
+        let mut expected = machine.expected.iter();
+        expected.find(|expected| expected.plan == *plan).ok_or_else(|| {
+            format!(
+                "the journal of {} holds a plan that nobody made: {plan:?}",
+                machine.name
+            )
+        })
+    }
+
+    /// What a start goes on with was begun here.
+    pub(super) fn check_resumed(&self, node: usize, journal: &Journal) -> Result<(), String> {
+        self.expected(node, journal).map(|_| ())
+    }
+
+    /// A promotion has ended: each file is what it would be without a crash, and each chain has one block more, the take-over block.
+    pub(super) fn check_end_state(&self, node: usize) -> Result<(), String> {
+        let machine = &self.nodes[node];
+        let journal = machine.journal()?;
+        let Expected { plan, disk } = self.expected(node, &journal)?;
+        self.check_incarnation(node, plan)?;
+        let differs = |what: &str| Err(format!("the promotion of {} ends with another {what}", machine.name));
+        if machine.disk.identity != disk.identity {
+            return differs("identity");
+        }
+        if machine.disk.binding != disk.binding {
+            return differs("binding");
+        }
+        if machine.disk.configuration != disk.configuration {
+            return differs("configuration");
+        }
+        if Journal::read(&disk.journal.read()).ok().as_ref() != Some(&journal) {
+            return differs("journal");
+        }
+        for (planned, store) in plan.namespaces.iter().zip(&machine.stores) {
+            let height = planned.durable.height + 1;
+            if store.ledger.tips().appended.height != height || store.durable().height != height {
+                return differs(&format!("tip of {}: {:?}", planned.name, store.ledger.tips()));
+            }
+            self.check_takeover_block(node, plan, height, &store.ledger)?;
+        }
+        Ok(())
+    }
+
+    fn check_takeover_block(
+        &self,
+        node: usize,
+        plan: &Plan,
+        height: Height,
+        ledger: &dyn Ledger,
+    ) -> Result<(), String> {
+        let bytes = ledger.record(height).map_err(|error| error.to_string())?;
+        let bytes = bytes.ok_or("the take-over block is not applied")?;
+        let record = parse(&bytes).map_err(|error| error.to_string())?;
+        let header = record.header();
+        let changes = changes(&bytes).map_err(|error| error.to_string())?;
+        let wanted = takeover_delta(plan.old, plan.new, height - 1);
+        if (header.incarnation, &header.proposer) != (plan.new, &plan.hostname) || changes != wanted {
+            return Err(format!(
+                "record {height} of {} is not the take-over block of its plan",
+                self.nodes[node].name
+            ));
+        }
+        Ok(())
+    }
+
+    fn check_incarnation(&self, node: usize, plan: &Plan) -> Result<(), String> {
+        let machine = &self.nodes[node];
+        let current = machine.identity()?.lineage.current();
+        if current != Some(plan.new) {
+            return Err(format!(
+                "{} is promoted under incarnation {current:?}, its plan says {}",
+                machine.name, plan.new
+            ));
+        }
+        Ok(())
+    }
+
+    /// The whole chain of the promoted node: one incarnation up to the plan's height, one take-over block, then the other incarnation.
+    pub fn check_reigns(&self, node: usize) -> Result<(), String> {
+        let machine = &self.nodes[node];
+        let plan = &self.expected(node, &machine.journal()?)?.plan;
+        let key = state::takeover_key(plan.new.number);
+        for (planned, store) in plan.namespaces.iter().zip(&machine.stores) {
+            for height in 1..=store.durable().height {
+                let bytes = store.ledger.record(height).map_err(|error| error.to_string())?;
+                let bytes = bytes.ok_or_else(|| format!("record {height} is not applied"))?;
+                let record = parse(&bytes).map_err(|error| error.to_string())?;
+                let (first, name) = (planned.durable.height + 1, &planned.name);
+                let wanted = if height < first { plan.old } else { plan.new };
+                if record.header().incarnation != wanted {
+                    return Err(format!(
+                        "record {height} of {name} is of another incarnation than {wanted}"
+                    ));
+                }
+                let changes = changes(&bytes).map_err(|error| error.to_string())?;
+                if changes.contains_key(&key) != (height == first) {
+                    return Err(format!("record {height} of {name} takes over, or {first} does not"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A machine begins to run: its files agree with each other and with its journal, and nothing of it went back.
+    pub fn check_standing(&mut self, node: usize) -> Result<(), String> {
+        let machine = &self.nodes[node];
+        let (name, role, identity) = (machine.name, machine.role, machine.identity()?);
+        let number = identity.lineage.current().map_or(0, |incarnation| incarnation.number);
+        if let Some((was, node_id, before)) = machine.standing {
+            if was == Role::Provider && role == Role::Receiver {
+                return Err(format!("{name} was a provider, and receives again"));
+            }
+            if number < before {
+                return Err(format!(
+                    "{name} spoke under incarnation {before}, and now under {number}"
+                ));
+            }
+            if was == role && node_id != identity.node_id {
+                return Err(format!("{name} was node {node_id}, and now is {}", identity.node_id));
+            }
+        }
+        if node == B {
+            self.check_promoted_files(node)?;
+        }
+        self.nodes[node].standing = Some((role, identity.node_id, number));
+        Ok(())
+    }
+
+    fn check_promoted_files(&self, node: usize) -> Result<(), String> {
+        let machine = &self.nodes[node];
+        if !self.promoted {
+            return match machine.role {
+                Role::Receiver => Ok(()),
+                Role::Provider => Err(format!("{} is a provider, and nobody promoted it", machine.name)),
+            };
+        }
+        if machine.role == Role::Receiver {
+            return Err(format!("{} receives although its promotion has begun", machine.name));
+        }
+        let Expected { plan, disk } = self.expected(node, &machine.journal()?)?;
+        self.check_incarnation(node, plan)?;
+        if machine.disk.configuration != disk.configuration {
+            return Err(format!("{} runs with two configurations mixed", machine.name));
+        }
+        Ok(())
+    }
+}
+
+/// What a record changes in the state.
+fn changes(record: &Bytes) -> Result<BTreeMap<Vec<u8>, Option<Vec<u8>>>, Malformed> {
+    let record = parse(record)?;
+    let delta = record.delta()?;
+    let owned = |(key, value): (&[u8], Option<&[u8]>)| (key.to_vec(), value.map(<[u8]>::to_vec));
+    delta.iter().map(|entry| entry.map(owned)).collect()
+}
