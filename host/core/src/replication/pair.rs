@@ -416,6 +416,13 @@ impl Pair {
                     lane.setup.namespace, lane.acked, lane.local.height
                 ));
             }
+            let held = lane.sender.acked().height;
+            if self.setup.role == Role::Provider && self.session.is_some() && held < lane.acked {
+                return Err(format!(
+                    "{}: an unexpected ack took what the receiver holds from {} back to {held}",
+                    lane.setup.namespace, lane.acked
+                ));
+            }
             if self.session.is_none() && (lane.peer.is_some() || lane.live) {
                 return Err(format!("{}: streams without a session", lane.setup.namespace));
             }

@@ -142,7 +142,7 @@ impl Pair {
             Ok(false) => {}
             Ok(true) => {
                 lane.hear_peer(role, durable, now);
-                (lane.moved_at, lane.acked) = (now, durable.height);
+                (lane.moved_at, lane.acked) = (now, lane.acked.max(durable.height));
                 lane.batches += 1;
                 let ns = lane.setup.namespace.clone();
                 self.out.push(Action::Acknowledged {
