@@ -18,7 +18,7 @@ const WARM_UP_BLOCKS: u64 = 10;
 /// Time for these.
 const WARM_UP_MAX: Duration = Duration::from_secs(60);
 /// Full blocks a second that are signed for in advance; a machine that makes more starves, and the run says so.
-const RATE_MAX: u64 = 90;
+const RATE_MAX: u64 = 60;
 /// Record of the history that a standby catches up with meanwhile, bytes.
 const RECORD_BYTES: u64 = 64 << 10;
 /// The provider's processor, and the one of everything else.
