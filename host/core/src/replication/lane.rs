@@ -1,6 +1,6 @@
 //! One namespace of the pair: both ends' tips, its stream, its strategy, what is wrong with it.
 
-use crate::frame::NamespaceTag;
+use crate::frame::{Frame, NamespaceTag};
 use crate::session::{AgreedNamespace, StrategyId};
 use crate::types::strategy::chain_sync::Batch;
 use crate::types::strategy::{Fault, Role};
@@ -129,6 +129,8 @@ pub(super) struct Lane {
     pub halt: Option<Halt>,
     pub halts: u32,
     pub sender: Sender,
+    /// Fetches and acks about the run that is being read.
+    pub early: Vec<Frame>,
     pub intake: Intake,
     pub advisor: Advisor,
     pub batch: Option<Batch>,
@@ -159,6 +161,7 @@ impl Lane {
             halt: None,
             halts: 0,
             sender: Sender::new(setup.durable),
+            early: Vec::new(),
             intake: Intake::new(setup.durable),
             advisor: Advisor {
                 ours,
@@ -217,6 +220,7 @@ impl Lane {
         self.peer = None;
         self.live = false;
         self.sender.stop();
+        self.early.clear();
         self.intake.forget_stream();
         self.advisor.owes_opened = false;
         self.advisor.owes_progress = false;

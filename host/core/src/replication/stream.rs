@@ -32,8 +32,7 @@ impl Pair {
                 let unknown = || refuse::unexpected(&format!("namespace in a frame {kind:?}"));
                 index.ok_or_else(unknown).and_then(|index| match (kind, role) {
                     (Kind::Records, Role::Receiver) => self.on_records(index, frame),
-                    (Kind::Fetch, Role::Provider) => self.on_fetch(index, &frame),
-                    (Kind::Ack, Role::Provider) => self.on_ack(index, &frame.payload),
+                    (Kind::Fetch | Kind::Ack, Role::Provider) => self.on_request(index, frame),
                     (Kind::Halt, _) => self.on_halt(index, &frame.payload),
                     (Kind::StrategyMessage, _) => {
                         self.on_strategy_message(index, &frame.payload);
@@ -48,9 +47,17 @@ impl Pair {
             }
         };
         if let Err(refusal) = done {
-            self.close(conn, Some(refusal.clone()), true);
-            self.remember(refusal);
+            self.end_session_for(refusal);
         }
+    }
+
+    /// The peer said what cannot be.
+    pub(super) fn end_session_for(&mut self, refusal: Refusal) {
+        let Some(conn) = self.session.as_ref().map(|session| session.conn) else {
+            return;
+        };
+        self.close(conn, Some(refusal.clone()), true);
+        self.remember(refusal);
     }
 
     fn on_heartbeat(&mut self, payload: &[u8]) -> Result<(), Refusal> {
@@ -72,11 +79,14 @@ impl Pair {
         Ok(())
     }
 
-    /// A heartbeat cannot overtake the acks before it: the heights are the acknowledged ones.
+    /// A heartbeat cannot overtake the acks before it: the heights are the acknowledged ones, unless an ack waits.
     fn on_receiver_beat(&mut self, index: usize, durable: Position) -> Result<(), Refusal> {
         let Some(lane) = self.lanes.get(index) else {
             return Ok(());
         };
+        if !lane.early.is_empty() {
+            return Ok(());
+        }
         let acked = lane.sender.acked();
         if durable.height == acked.height && durable.hash != acked.hash {
             return Err(refuse::diverged(
@@ -116,7 +126,7 @@ impl Pair {
         Ok(())
     }
 
-    fn on_fetch(&mut self, index: usize, frame: &Frame) -> Result<(), Refusal> {
+    pub(super) fn on_fetch(&mut self, index: usize, frame: &Frame) -> Result<(), Refusal> {
         let mut input = Reader::new(&frame.payload);
         let mut read = || -> Result<_, Malformed> { Ok(((input.u64()?, input.u64()?), input.u64()?, input.u64()?)) };
         let (span, credit, run_records) = read().map_err(|error| refuse::malformed("a fetch", &error))?;
@@ -132,7 +142,7 @@ impl Pair {
         Ok(())
     }
 
-    fn on_ack(&mut self, index: usize, payload: &[u8]) -> Result<(), Refusal> {
+    pub(super) fn on_ack(&mut self, index: usize, payload: &[u8]) -> Result<(), Refusal> {
         let durable = read_position(&mut Reader::new(payload)).map_err(|error| refuse::malformed("an ack", &error))?;
         let (now, now_micros, role) = (self.now, self.now_micros, self.setup.role);
         let Some(lane) = self.lanes.get_mut(index) else {
@@ -351,6 +361,7 @@ impl Pair {
         if lane.sender.on_read_done(stream, first, last, bytes, now) {
             lane.count_records((last.height + 1).saturating_sub(first), bytes);
         }
+        self.take_early(index);
     }
 
     /// The session's own clock: heartbeats out, the judge of those that come in.

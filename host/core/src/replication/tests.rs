@@ -87,6 +87,8 @@ struct Ends<S> {
     /// Records of each run that the receiver took.
     runs: Vec<u64>,
     strategy: S,
+    /// The provider's host says only in the next tick that a run was read and queued.
+    late_words: Option<Vec<Event>>,
     /// What the receiver's strategy was told, a list a call.
     told: Vec<Vec<Told>>,
     faults: Vec<Fault>,
@@ -110,6 +112,7 @@ impl<S: FnMut(&[Told]) -> Answer> Ends<S> {
             appended: 0,
             runs: Vec::new(),
             strategy,
+            late_words: None,
             told: Vec::new(),
             faults: Vec::new(),
             defaulted: [false; 2],
@@ -160,6 +163,8 @@ impl<S: FnMut(&[Told]) -> Answer> Ends<S> {
     fn run(&mut self, millis: Millis) {
         let until = self.now + millis;
         loop {
+            let words = self.late_words.as_mut().map_or_else(Vec::new, std::mem::take);
+            self.queue.extend(words.into_iter().map(|word| (PROVIDER, word)));
             self.queue.extend([(PROVIDER, Event::Tick), (RECEIVER, Event::Tick)]);
             let mut steps = 0;
             while let Some((end, event)) = self.queue.pop_front() {
@@ -226,14 +231,18 @@ impl<S: FnMut(&[Told]) -> Answer> Ends<S> {
                 let run = Bytes::from(last.to_le_bytes().to_vec());
                 let bytes = run.len() as u64;
                 let last = at(last);
-                answer(Event::ReadDone {
+                let done = Event::ReadDone {
                     conn,
                     ns,
                     stream,
                     first,
                     last,
                     bytes,
-                });
+                };
+                match &mut self.late_words {
+                    Some(words) => words.push(done),
+                    None => answer(done),
+                }
                 let tag = crate::frame::NamespaceTag::of(&namespace());
                 let frame = crate::frame::Frame::of(crate::frame::Kind::Records, tag, stream, run);
                 self.queue.push_back((other, Event::Frame { conn, frame }));
@@ -315,6 +324,29 @@ fn blocks_flow_and_the_time_to_their_ack_is_measured() {
     assert_eq!(status.namespaces[0].durable, 9, "{status:?}");
     assert!(status.namespaces[0].ack_micros.is_some(), "{status:?}");
     assert_eq!(ends.status(RECEIVER).namespaces[0].ack_micros, None);
+    assert_eq!(ends.faults, []);
+}
+
+#[test]
+fn an_ack_or_a_fetch_that_overtakes_the_word_of_the_read_waits_for_it() {
+    // One block a fetch, so that the next fetch too comes before the word.
+    let mut ends = Ends::attached(|events: &[Told]| {
+        Ok(fetch_all(events)?
+            .into_iter()
+            .map(|said| match said {
+                Advice::Fetch(fetch) => Advice::Fetch(Fetch {
+                    last: fetch.first,
+                    ..fetch
+                }),
+                said => said,
+            })
+            .collect())
+    });
+    ends.late_words = Some(Vec::new());
+    ends.grow(3);
+    ends.run(2_000);
+    assert_eq!(ends.status(RECEIVER).namespaces[0].durable, 3);
+    assert_eq!(ends.status(PROVIDER).namespaces[0].durable, 3);
     assert_eq!(ends.faults, []);
 }
 
