@@ -15,6 +15,11 @@ use crate::config::Root;
 use crate::durable;
 use crate::ipc::{Exit, Failure};
 
+/// Ports that Linux, as it comes, gives to no outgoing connection (its range begins at 32,768), above those of well-known services.
+const QUIET_PORTS: std::ops::Range<u16> = 12_000..32_000;
+/// Tries to find a free one there.
+const PORT_TRIES: usize = 64;
+
 /// Arguments of `init`.
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
@@ -193,12 +198,22 @@ fn ports(arguments: &Arguments) -> Result<(u16, u16), Failure> {
             return Ok(port);
         }
         let refused = |error: std::io::Error| Failure::failed("no-port", format!("no free port: {error}"), "name one");
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").map_err(refused)?;
+        let listener = free_port().map_err(refused)?;
         let port = listener.local_addr().map_err(refused)?.port();
         held.push(listener);
         Ok(port)
     };
     Ok((pick(arguments.jsonrpc_port)?, pick(arguments.p2p_port)?))
+}
+
+/// A port that is free now, and that the system gives to nobody before the node starts: from below its range for outgoing connections.
+/// When tries there find none, any.
+fn free_port() -> std::io::Result<std::net::TcpListener> {
+    let candidates = (0..PORT_TRIES).map(|_| rand::random_range(QUIET_PORTS));
+    candidates
+        .filter_map(|port| std::net::TcpListener::bind(("127.0.0.1", port)).ok())
+        .next()
+        .map_or_else(|| std::net::TcpListener::bind("127.0.0.1:0"), Ok)
 }
 
 /// The directory under work; removed unless it was installed.
