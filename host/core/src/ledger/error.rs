@@ -139,10 +139,10 @@ impl LedgerError {
                 "run `cvp verify` on both nodes: one has a wrong state",
             ),
             LedgerError::Disk { .. } => ("disk-failed", "repair the disk, then start the node again"),
-            LedgerError::Full { .. } => ("disk-full", "make room on the disk; the copy goes on by itself"),
+            LedgerError::Full { .. } => ("disk-full", "make room on the disk; a running copy goes on by itself"),
             LedgerError::Corrupt { .. } => (
                 "ledger-damaged",
-                "check the disk; on a standby `cvp clear` and copy again, on a provider upgrade its standby",
+                "check the disk; what lies in data/state and data/index is made again from data/log when it is moved away; when the log is damaged: on a standby `cvp clear --yes` and copy again, but only while its provider is well; on a provider upgrade its standby",
             ),
         };
         Refusal::new(code, self.to_string(), hint)

@@ -196,7 +196,7 @@ impl Pair {
         let provider = self.setup.role == Role::Provider;
         match &self.ending {
             Some(ending) if ending.code == "silent" => reasons.push(silent(ending.text.clone())),
-            Some(ending) if !matches!(ending.code.as_ref(), "unreachable" | "superseded") => {
+            Some(ending) if !matches!(ending.code.as_ref(), "unreachable" | "connection-lost" | "superseded") => {
                 reasons.push(shown(ending));
             }
             _ if provider && self.setup.last_receiver.is_none() => {

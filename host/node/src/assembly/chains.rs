@@ -114,14 +114,8 @@ fn chain_options(namespace: &Namespace, ns: &NsConfig) -> ChainOptions {
 }
 
 pub(super) fn ledger_failure(namespace: &Namespace, error: &LedgerError) -> Failure {
-    if *error == LedgerError::Abandoned {
-        return Failure::failed("abandoned", format!("namespace {namespace}: {error}"), "ask again");
-    }
-    Failure::failed(
-        "ledger",
-        format!("namespace {namespace}: {error}"),
-        "`cvp verify` says more; a standby can be wiped with `cvp clear` and copied again",
-    )
+    let refusal = error.refusal();
+    Failure::failed(&refusal.code, format!("namespace {namespace}: {error}"), refusal.hint)
 }
 
 /// A failure of the start is no refusal of a command.

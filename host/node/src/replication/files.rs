@@ -26,6 +26,17 @@ pub enum FileError {
     /// The disk, or the frame of the file.
     #[error(transparent)]
     Durable(#[from] DurableError),
+    /// There are blocks, and the file that must have come before them is not there.
+    #[error("{path} is missing, and this node holds blocks")]
+    Absent {
+        /// The file.
+        path: String,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// The configuration makes a provider of a node that holds another node's copy.
+    #[error("this node holds the copy of another node, and its configuration says provider")]
+    StillAStandby,
     /// The frame holds, and the content is not what this release knows.
     #[error("{path} is damaged: {source}")]
     Content {
@@ -39,11 +50,17 @@ pub enum FileError {
 impl FileError {
     /// As code, text and hint.
     pub fn refusal(&self) -> Refusal {
-        Refusal::new(
-            "disk-failed",
-            self.to_string(),
-            "check the disk; never delete a file of system/cvp",
-        )
+        let (code, hint) = match self {
+            FileError::Absent { hint, .. } => ("control-file-missing", *hint),
+            FileError::StillAStandby => (
+                "still-a-standby",
+                "set cvp.node_type back to receiver and run `cvp upgrade`: it takes the other node's place in order; or `cvp clear --yes`, to begin anew",
+            ),
+            FileError::Durable(_) | FileError::Content { .. } => {
+                ("disk-failed", "check the disk; never delete a file of system/cvp")
+            }
+        };
+        Refusal::new(code, self.to_string(), hint)
     }
 }
 

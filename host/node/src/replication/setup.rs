@@ -3,7 +3,7 @@
 
 use cvp_core::config::{NodeConfig, PairRole, Remote};
 use cvp_core::replication::{Limits, NamespaceSetup, Setup, StrategySetup};
-use cvp_core::session::{Identity, Lineage, StrategyId};
+use cvp_core::session::{Binding, Identity, Lineage, StrategyId};
 use cvp_core::types::strategy::Role;
 use cvp_core::types::{Incarnation, Namespace, NodeId};
 
@@ -46,7 +46,7 @@ impl SetupSource<'_> {
             role,
             hostname: dynamic.hostname.clone(),
             identity: self.identity(role)?,
-            binding: if provider { None } else { self.files.binding()? },
+            binding: if provider { None } else { self.binding()? },
             fenced: if provider { self.files.fenced()? } else { None },
             last_receiver: if provider { self.files.last_receiver()? } else { None },
             program: env!("CARGO_PKG_VERSION").to_owned(),
@@ -86,12 +86,35 @@ impl SetupSource<'_> {
         Ok(known)
     }
 
+    /// Blocks were made or copied here: then the control files were written before, and must be there.
+    fn holds_blocks(&self) -> bool {
+        let chains = self.chains.all();
+        chains.iter().any(|chain| chain.ledger().tips().durable.height > 0)
+    }
+
+    fn binding(&self) -> Result<Option<Binding>, FileError> {
+        match self.files.binding()? {
+            None if self.holds_blocks() => Err(FileError::Absent {
+                path: self.files.path("binding").display().to_string(),
+                hint: "restore it from a backup; or run `cvp clear --yes`, which wipes the copy so that it is made anew",
+            }),
+            binding => Ok(binding),
+        }
+    }
+
     fn identity(&self, role: Role) -> Result<Identity, FileError> {
-        if let Some(identity) = self.files.identity()? {
-            // A receiver that was made a provider by hand has no incarnation yet.
-            if role == Role::Receiver || identity.lineage.current().is_some() {
-                return Ok(identity);
+        let used = self.holds_blocks() || self.files.binding()?.is_some() || self.files.last_receiver()?.is_some();
+        match self.files.identity()? {
+            Some(identity) if role == Role::Receiver || identity.lineage.current().is_some() => return Ok(identity),
+            // A standby that was made a provider by hand would speak for a node that may be alive.
+            Some(_) if used => return Err(FileError::StillAStandby),
+            None if used => {
+                return Err(FileError::Absent {
+                    path: self.files.path("identity").display().to_string(),
+                    hint: "restore it from a backup: without it this would be another node, and its standby would refuse it",
+                });
             }
+            _ => {}
         }
         let lineage = match role {
             Role::Provider => Lineage::begin(Incarnation {

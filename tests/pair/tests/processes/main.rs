@@ -1,6 +1,7 @@
 //! Real nodes, real TLS, real signals: what the simulator cannot show. One binary, so that the harness is linked once.
 
 mod commands;
+mod control_files;
 mod crashes;
 mod hostile;
 mod hostile_provider;
