@@ -4,7 +4,7 @@
 use crate::frame::{Frame, Kind};
 use crate::session::StrategyId;
 use crate::types::strategy::chain_sync::{Action as Advice, Event as Told, Fetch, View};
-use crate::types::strategy::{self, Fault, Role};
+use crate::types::strategy::{self, Fault, Level, Role};
 use crate::types::{Millis, Refusal, Writer};
 
 use super::api::{Action, ControlFile, StrategyRun};
@@ -197,21 +197,41 @@ impl Pair {
             Advice::Refuse(reason) => self.halt(index, Refusal::new("strategy-refused", reason, ""), true),
             Advice::Store(bytes) => self.advise_store(index, bytes),
             Advice::Send(bytes) => self.advise_send(index, bytes),
-            Advice::Log(level, text) => {
-                let ns = self.lanes.get(index).map(|lane| lane.setup.namespace.clone());
-                self.out.push(Action::Log { level, ns, text });
-            }
-            Advice::Metric(name, value) => {
-                if let Some(lane) = self.lanes.get(index) {
-                    let ns = lane.setup.namespace.clone();
-                    self.out.push(Action::Metric { ns, name, value });
-                }
-            }
+            Advice::Log(level, text) => self.advise_log(index, level, text),
+            Advice::Metric(name, value) => self.advise_metric(index, name, value),
             Advice::VerifyEvery(records) => self.advise_depth(index, records),
             // It does not pass the check while no snapshot is offered.
             Advice::Bootstrap(_) => {}
             Advice::Other(name, _) => self.answer_unknown(index, &name),
         }
+    }
+
+    fn advise_log(&mut self, index: usize, level: Level, text: String) {
+        let now = self.now;
+        let Some(lane) = self.lanes.get_mut(index) else { return };
+        let Some(left_out) = lane.advisor.quota.line(now) else {
+            lane.advisor.refused += 1;
+            return;
+        };
+        let ns = Some(lane.setup.namespace.clone());
+        if left_out > 0 {
+            self.out.push(Action::Log {
+                level: Level::Warn,
+                ns: ns.clone(),
+                text: format!("{left_out} lines of the strategy were left out"),
+            });
+        }
+        self.out.push(Action::Log { level, ns, text });
+    }
+
+    fn advise_metric(&mut self, index: usize, name: String, value: i64) {
+        let Some(lane) = self.lanes.get_mut(index) else { return };
+        if !lane.advisor.quota.gauge(&name) {
+            lane.advisor.refused += 1;
+            return;
+        }
+        let ns = lane.setup.namespace.clone();
+        self.out.push(Action::Metric { ns, name, value });
     }
 
     /// An action of a later contract: it is told so, and goes on.

@@ -9,6 +9,7 @@ use crate::types::{Height, Millis, Position, Refusal};
 use super::api::{NamespaceSetup, StrategyRun};
 use super::intake::Intake;
 use super::lag::Marks;
+use super::quota::Quota;
 use super::sender::Sender;
 
 /// Nothing moved for so long although something is owed: stalled.
@@ -75,6 +76,7 @@ pub(super) struct Advisor {
     pub messages: Vec<Vec<u8>>,
     pub answers: Vec<Fault>,
     pub paused: Option<String>,
+    pub quota: Quota,
     /// Bytes a second that a provider's strategy asked for; 0: no limit.
     pub rate: u64,
     /// Records between two checks of the state that a receiver's strategy asked for; 0: whatever comes in one run.
@@ -185,6 +187,7 @@ impl Lane {
                 messages: Vec::new(),
                 answers: Vec::new(),
                 paused: None,
+                quota: Quota::default(),
                 rate: 0,
                 verify_every: 0,
             },

@@ -11,6 +11,7 @@ mod place;
 mod stream;
 mod advice;
 mod scrutiny;
+mod quota;
 mod early;
 mod lane;
 mod sender;
