@@ -305,6 +305,8 @@ impl Pair {
             ns,
             text: format!("store failed: {refusal}"),
         });
+        // What waited for a read that failed.
+        self.take_early(index);
     }
 
     /// The store takes work again; `appended` is where its log ends, whatever was under way when it stopped.

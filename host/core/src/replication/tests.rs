@@ -10,7 +10,7 @@ use super::*;
 use crate::session::{Identity, Lineage, StrategyId};
 use crate::types::strategy::chain_sync::{Action as Advice, Event as Told, Fetch, KIND};
 use crate::types::strategy::{Fault, Role};
-use crate::types::{Digest, Height, Hostname, Incarnation, Millis, Namespace, NodeId, NodeRole, Position};
+use crate::types::{Digest, Height, Hostname, Incarnation, Millis, Namespace, NodeId, NodeRole, Position, Refusal};
 
 const CONN: ConnId = 1;
 
@@ -87,6 +87,8 @@ struct Ends<S> {
     /// Records of each run that the receiver took.
     runs: Vec<u64>,
     strategy: S,
+    /// Why the store of each end does no work now.
+    failing: [Option<Refusal>; 2],
     /// The provider's host says only in the next tick that a run was read and queued.
     late_words: Option<Vec<Event>>,
     /// What the receiver's strategy was told, a list a call.
@@ -112,6 +114,7 @@ impl<S: FnMut(&[Told]) -> Answer> Ends<S> {
             appended: 0,
             runs: Vec::new(),
             strategy,
+            failing: [None, None],
             late_words: None,
             told: Vec::new(),
             faults: Vec::new(),
@@ -221,6 +224,14 @@ impl<S: FnMut(&[Told]) -> Answer> Ends<S> {
                 });
             }
             Action::Persist { token, .. } => answer(Event::Persisted(token)),
+            Action::Probe { .. } if self.failing[end].is_none() => {
+                let appended = at(if end == PROVIDER { self.tip } else { self.appended });
+                answer(Event::StoreRecovered { ns, appended });
+            }
+            Action::Read { .. } | Action::Ingest { .. } if self.failing[end].is_some() => {
+                let refusal = self.failing[end].clone().unwrap();
+                answer(Event::StoreFailed { ns, refusal });
+            }
             Action::Read {
                 conn,
                 stream,
@@ -312,6 +323,36 @@ fn fetch_all(events: &[Told]) -> Answer {
 
 fn is_opened(events: &[Told]) -> bool {
     matches!(events.first(), Some(Told::Opened { .. }))
+}
+
+/// The store of `end` fails with `code` while blocks flow; afterwards it works. Answers what the receiver holds of 9 blocks.
+fn after_a_failure(end: usize, code: &'static str) -> Height {
+    let mut ends = Ends::attached(fetch_all);
+    ends.grow(3);
+    ends.run(100);
+    ends.failing[end] = Some(Refusal::new(code, "planted", ""));
+    ends.grow(9);
+    ends.run(4_000);
+    let (status, shown) = (ends.status(end), |reason: &Refusal| reason.code.ends_with(code));
+    assert!(status.reasons.iter().any(shown), "{status:?}");
+    assert_eq!(ends.appended, 3);
+    ends.failing[end] = None;
+    ends.run(20_000);
+    let status = ends.status(RECEIVER);
+    assert_eq!(status.normal, status.namespaces[0].durable == 9, "{status:?}");
+    status.namespaces[0].durable
+}
+
+#[test]
+fn a_store_that_lacked_room_goes_on_and_one_whose_disk_failed_does_not() {
+    for end in [PROVIDER, RECEIVER] {
+        for code in ["disk-full", "worker-overrun", "history-missing"] {
+            assert_eq!(after_a_failure(end, code), 9, "{code} at {end}");
+        }
+        for code in ["disk-failed", "ledger-damaged", "not-running"] {
+            assert_eq!(after_a_failure(end, code), 3, "{code} at {end}");
+        }
+    }
 }
 
 #[test]
