@@ -46,6 +46,8 @@ pub enum Fault {
     SkippedStateCommitment,
     /// The judge of heartbeats always says fresh.
     JudgeNeverTardy,
+    /// A provider is fenced by whoever says that its place was taken.
+    TakeOverNotProven,
     /// A provider goes on although its place was taken.
     FenceIgnored,
     /// A provider makes its first block without asking.

@@ -12,7 +12,7 @@ impl World {
     pub fn chaos(&mut self) -> Result<(), String> {
         let node = self.victim();
         self.lure()?;
-        match self.random.range(0, 16) {
+        match self.random.range(0, 17) {
             0..=2 => self.crash_and_restart(node),
             3 => {
                 if let Some(conn) = self.any_conn() {
@@ -41,6 +41,7 @@ impl World {
                     self.impostor()?;
                 }
             }
+            14 => self.forger()?,
             _ => self.promotion()?,
         }
         Ok(())

@@ -34,6 +34,7 @@ pub struct Counts {
     pub tampered: u64,
     pub rejected: u64,
     pub intruders: u64,
+    pub forgeries: u64,
     pub refused: u64,
     pub normal_ms: u64,
 }
@@ -48,7 +49,7 @@ impl Counts {
     }
 
     /// Each count with its name.
-    pub fn fields(&mut self) -> [(&'static str, &mut u64); 20] {
+    pub fn fields(&mut self) -> [(&'static str, &mut u64); 21] {
         [
             ("blocks", &mut self.blocks),
             ("crashes", &mut self.crashes),
@@ -68,6 +69,7 @@ impl Counts {
             ("tampered runs", &mut self.tampered),
             ("rejected runs", &mut self.rejected),
             ("intruders", &mut self.intruders),
+            ("forged take-overs", &mut self.forgeries),
             ("refusals", &mut self.refused),
             ("milliseconds normal", &mut self.normal_ms),
         ]

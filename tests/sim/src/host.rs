@@ -428,6 +428,7 @@ impl World {
 
     pub fn write(&mut self, node: usize, what: &ControlFile) {
         self.check_written(node, what);
+        self.check_fence(node, what);
         self.nodes[node].disk.write(what);
     }
 

@@ -9,6 +9,7 @@ mod chain;
 mod disk;
 mod configuration;
 mod node;
+mod papers;
 mod world;
 mod network;
 mod host;

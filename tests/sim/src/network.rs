@@ -1,9 +1,10 @@
 //! The network: links that delay, lose, fall silent and reorder against each other.
 
 use cvp_core::frame::Frame;
-use cvp_core::replication::{ConnId, DialPurpose, Event, PeerTls};
+use cvp_core::replication::{ConnId, DialPurpose, Event};
 use cvp_core::types::{Millis, Refusal};
 
+use crate::node::Node;
 use crate::world::{A, B, Ev, World};
 
 /// A link: index 0 dialled, index 1 accepted.
@@ -52,19 +53,16 @@ impl World {
                 congested_until: 0,
             },
         );
-        let peer = |address: &str, dialled: Option<String>| PeerTls {
-            address: format!("{address}:9"),
-            tls: true,
-            dialled,
-            warning: None,
-            not_after: None,
+        let peer = |end: usize, dialled: Option<String>| {
+            let Node {
+                name, made_as, papers, ..
+            } = &self.nodes[end];
+            papers.peer(format!("{name}:9"), made_as, dialled)
         };
-        let (from, to) = (self.nodes[node].name, self.nodes[target].name);
+        let dialled = (purpose == DialPurpose::Session).then(|| "node1".to_owned());
+        let (peer, there) = (peer(node, None), peer(target, dialled));
         let epoch = self.nodes[target].epoch;
-        let accepted = Event::Accepted {
-            conn,
-            peer: peer(from, None),
-        };
+        let accepted = Event::Accepted { conn, peer };
         // The acceptor sees the link before any frame on it.
         self.later(
             0,
@@ -74,13 +72,12 @@ impl World {
                 event: accepted,
             },
         );
-        let dialled = (purpose == DialPurpose::Session).then(|| "node1".to_owned());
         self.step(
             node,
             Event::Dialed {
                 conn,
                 purpose,
-                peer: peer(to, dialled),
+                peer: there,
             },
         );
     }

@@ -16,6 +16,7 @@ use cvp_core::types::{Hostname, Malformed, Millis, Namespace, NodeId, NodeRole, 
 use crate::chain::Maker;
 use crate::configuration;
 use crate::disk::Disk;
+use crate::papers::Papers;
 use crate::promotion::{Expected, Promotion};
 use crate::random::Random;
 
@@ -50,6 +51,9 @@ pub struct Node {
     pub role: Role,
     pub hostname: Hostname,
     pub config: NodeConfig,
+    /// The hostname in its certificate, beside the one it may take over.
+    pub made_as: String,
+    pub papers: Papers,
     pub disk: Disk,
     pub pending: BTreeMap<Token, ControlFile>,
     pub stores: Vec<Store>,
@@ -82,6 +86,7 @@ impl Node {
         (hostname, role, remote): (&str, Role, &str),
         geneses: &[(Namespace, bytes::Bytes)],
         identity: &Identity,
+        papers: Papers,
     ) -> Result<Node, String> {
         let namespaces: Vec<Namespace> = geneses.iter().map(|(namespace, _)| namespace.clone()).collect();
         let stores = geneses
@@ -107,6 +112,8 @@ impl Node {
             role,
             hostname: config.dynamic.hostname.clone(),
             config,
+            made_as: hostname.to_owned(),
+            papers,
             disk: Disk {
                 identity: identity.encode(),
                 configuration: files,
@@ -223,6 +230,7 @@ impl Node {
             program: "sim".into(),
             enabled: self.config.dynamic.cvp.enable,
             tls: self.config.system.p2p.enable_tls,
+            node_key: self.papers.node_key(),
             listen: format!("{}:1", self.name),
             self_section: Vec::new(),
             namespaces: self.stores.iter().map(|store| self.namespace_setup(store)).collect(),

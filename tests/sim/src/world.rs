@@ -13,6 +13,7 @@ use crate::chain::{self, Tamper};
 use crate::check::{Counts, Wire};
 use crate::network::Conn;
 use crate::node::Node;
+use crate::papers::Papers;
 use crate::random::Random;
 
 pub const A: usize = 0;
@@ -158,6 +159,7 @@ impl World {
         let mut random = Random::new(seed);
         let name = |text: &str| Namespace::new(text).map_err(|error| error.to_string());
         let namespaces = vec![name("global")?, name("ns1")?];
+        let papers = Papers::draw(&mut random);
         let first = Lineage::begin(Incarnation {
             number: 1,
             id: random.id(),
@@ -182,7 +184,7 @@ impl World {
                 node_id: NodeId(random.id()),
                 lineage: lineage.clone(),
             };
-            let mut node = Node::new(name, host, &geneses, &identity)?;
+            let mut node = Node::new(name, host, &geneses, &identity, papers)?;
             node.making_every = random.range(20, 400);
             nodes.push(node);
         }

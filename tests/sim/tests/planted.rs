@@ -35,6 +35,7 @@ faults! {
     stale_ack_accepted: StaleAckAccepted ["unexpected ack"],
     skipped_state_commitment: SkippedStateCommitment ["durable at no maker"],
     judge_never_tardy: JudgeNeverTardy ["is normal, and heard"],
+    take_over_not_proven: TakeOverNotProven ["which took nobody's place"],
     fence_ignored: FenceIgnored ["a was never fenced", "makes a block although b took its place"],
     question_skipped: QuestionSkipped ["makes a block although b took its place"],
     fence_not_durable: FenceNotDurable ["has no file that says so"],

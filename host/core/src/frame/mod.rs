@@ -138,11 +138,14 @@ impl Kind {
             (Kind::Records | Kind::SnapshotChunk, Side::Provider) => 0,
             (Kind::Hello, _) => 4 << 20,
             (Kind::StrategyMessage | Kind::Prepare, _) => (1 << 20) + 1024,
-            (Kind::Heartbeat | Kind::Question | Kind::Answer | Kind::Notice, _) => 1 << 20,
+            (Kind::Heartbeat, _) => 1 << 20,
             (Kind::StrategyState | Kind::Verdict, _) => 64 << 10,
             (Kind::Unknown(_), _) => OPTIONAL_PAYLOAD_BYTES_MAX,
             (
                 Kind::Goodbye
+                | Kind::Question
+                | Kind::Answer
+                | Kind::Notice
                 | Kind::Fetch
                 | Kind::Ack
                 | Kind::Halt

@@ -36,7 +36,8 @@ pub fn promoted_identity(
             parent: ns.durable.hash,
         })
         .collect();
-    let lineage = binding.lineage.extended(plan.new, starts).map_err(|error| {
+    let extended = binding.lineage.extended(plan.new, starts, plan.signature.clone());
+    let lineage = extended.map_err(|error| {
         Refusal::new(
             "lineage",
             error.to_string(),

@@ -1,6 +1,6 @@
 //! What a promotion will do, fixed before its first effect, so that a resumed one does the same.
 
-use crate::session::Binding;
+use crate::session::{Binding, SIGNATURE_BYTES_MAX, TakeOver};
 use crate::types::{Hostname, Incarnation, Malformed, Namespace, NodeId, NodeRole, Position, Reader, Refusal, Writer};
 
 /// Most namespaces of one node.
@@ -38,10 +38,12 @@ pub struct Plan {
     pub old_addresses: Vec<String>,
     /// The provider's namespaces.
     pub namespaces: Vec<PlannedNamespace>,
+    /// Of the take-over, with the provider's node key; empty when this node has none.
+    pub signature: Vec<u8>,
 }
 
 impl Plan {
-    /// The plan of a receiver with this binding and these namespaces. `id` is drawn at random.
+    /// The plan of a receiver with this binding and these namespaces, to be signed by who has the key. `id` is drawn at random.
     ///
     /// # Errors
     /// The provider never told its incarnation.
@@ -70,6 +72,7 @@ impl Plan {
             },
             old_addresses,
             namespaces,
+            signature: Vec::new(),
         })
     }
 
@@ -90,6 +93,18 @@ impl Plan {
             out.u8(role_code(namespace.role));
             out.u64(namespace.durable.height);
             out.digest(&namespace.durable.hash);
+        }
+        out.bytes(&self.signature);
+    }
+
+    /// What the old provider is told, and what the signature is of.
+    pub fn take_over(&self) -> TakeOver {
+        TakeOver {
+            node_id: self.node_id,
+            hostname: self.hostname.clone(),
+            old: self.old,
+            new: self.new,
+            signature: self.signature.clone(),
         }
     }
 
@@ -125,6 +140,7 @@ impl Plan {
             new,
             old_addresses,
             namespaces,
+            signature: input.bytes(SIGNATURE_BYTES_MAX)?.to_vec(),
         })
     }
 
@@ -135,6 +151,9 @@ impl Plan {
         }
         if self.namespaces.len() > NAMESPACES_MAX || self.old_addresses.len() > ADDRESSES_MAX {
             return Err(Malformed::new("too many namespaces or addresses"));
+        }
+        if self.signature.len() > SIGNATURE_BYTES_MAX {
+            return Err(Malformed::new("the signature is too long"));
         }
         if self.old_addresses.iter().any(|a| a.len() > ADDRESS_BYTES_MAX) {
             return Err(Malformed::new("an address is too long"));

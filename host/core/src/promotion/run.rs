@@ -163,6 +163,7 @@ pub(super) mod tests {
                     hash: Digest::of(b"tip"),
                 },
             }],
+            signature: vec![5; 70],
         }
     }
 

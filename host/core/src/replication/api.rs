@@ -3,9 +3,11 @@
 use bytes::Bytes;
 
 use crate::frame::Frame;
-use crate::session::{Binding, Claim, Fenced, Identity, LastReceiver, Reign, StrategyId};
+use crate::session::{Binding, Claim, Fenced, Identity, LastReceiver, NodeKey, Reign, StrategyId};
 use crate::types::strategy::{Fault, Role, chain_sync};
 use crate::types::{Digest, Height, Hostname, Millis, Namespace, NodeRole, Position, Refusal};
+
+use super::PeerTls;
 
 /// A link, numbered by the host, growing as links come; never used twice in a process.
 pub type ConnId = u64;
@@ -28,21 +30,6 @@ pub enum DialPurpose {
         /// `IP:PORT`.
         address: String,
     },
-}
-
-/// What the host knows of the other end of a link.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct PeerTls {
-    /// `IP:PORT` of the socket.
-    pub address: String,
-    /// Whether the link is TLS with both certificates verified.
-    pub tls: bool,
-    /// The hostname `cvp.remote` gives the address; none on accepted links.
-    pub dialled: Option<String>,
-    /// Something the operator should know of the certificate (a name that is overridden), shown as a warning.
-    pub warning: Option<String>,
-    /// End of the certificate's validity, Unix seconds; none on a plain link.
-    pub not_after: Option<i64>,
 }
 
 /// A strategy of one namespace.
@@ -121,6 +108,8 @@ pub struct Setup {
     pub enabled: bool,
     /// `enableTLS`.
     pub tls: bool,
+    /// This node's own key: what proves to a provider that its place was taken.
+    pub node_key: NodeKey,
     /// Where this node listens for its peer: `IP:PORT` or `:PORT`.
     pub listen: String,
     /// `[self]` as (key, value as TOML text).

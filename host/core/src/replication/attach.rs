@@ -3,14 +3,15 @@
 
 use crate::frame::{Frame, Kind};
 use crate::session::{
-    Agreement, Binding, ExpectHello, ExpectReply, ExpectVerdict, Hello, Judge, LastReceiver, Own, OwnNamespace,
+    Agreement, Binding, ExpectHello, ExpectReply, ExpectVerdict, Fenced, Hello, Judge, LastReceiver, Own, OwnNamespace,
     RoundTrip, Stop, refuse,
 };
 use crate::types::strategy::Role;
 use crate::types::{Digest, Namespace, Reader, Refusal};
 
-use super::api::{Action, ConnId, ControlFile, DialPurpose, PeerTls};
+use super::api::{Action, ConnId, ControlFile, DialPurpose};
 use super::pair::{HANDSHAKE_MS, LINKS_MAX, Link, Pair, Session, Stage, Waiting};
+use super::peer::PeerTls;
 
 impl Pair {
     fn own(&self) -> Own {
@@ -76,14 +77,14 @@ impl Pair {
             DialPurpose::Question { .. } => {
                 self.out.push(Action::Send {
                     conn,
-                    frame: Frame::node(Kind::Question, self.claim().encode()),
+                    frame: Frame::node(Kind::Question, self.claim(None).encode()),
                 });
                 Stage::Asking
             }
             DialPurpose::Notice { .. } => {
                 self.out.push(Action::Send {
                     conn,
-                    frame: Frame::node(Kind::Notice, self.claim().encode()),
+                    frame: Frame::node(Kind::Notice, self.claim(None).encode()),
                 });
                 Stage::Telling
             }
@@ -160,7 +161,7 @@ impl Pair {
         let conns: Vec<ConnId> = self
             .links
             .iter()
-            .filter(|(_, link)| !matches!(link.stage, Stage::Asking | Stage::Telling | Stage::Fencing))
+            .filter(|(_, link)| !matches!(link.stage, Stage::Asking | Stage::Telling | Stage::Fencing(_)))
             .map(|(conn, _)| *conn)
             .collect();
         for conn in conns {
@@ -186,8 +187,7 @@ impl Pair {
         let stage = std::mem::replace(&mut link.stage, Stage::Passing);
         match (stage, frame.kind) {
             (Stage::Fresh(state), Kind::Hello) => self.on_hello(conn, state, &frame.payload),
-            (Stage::Fresh(_), Kind::Question) => self.on_question(conn, &frame.payload),
-            (Stage::Fresh(_), Kind::Notice) => self.on_notice(conn, &frame.payload),
+            (Stage::Fresh(_), Kind::Question | Kind::Notice) => self.on_claim(conn, &frame.payload),
             (Stage::ExpectVerdict(state), Kind::Verdict) => match state.on_verdict(&frame.payload) {
                 Ok(agreement) => self.open_session(conn, agreement),
                 Err(refusal) => self.refuse(conn, refusal),
@@ -238,7 +238,7 @@ impl Pair {
 
     fn on_hello(&mut self, conn: ConnId, state: ExpectHello, payload: &[u8]) {
         if let Some(fenced) = self.place.fenced() {
-            let refusal = refuse::fenced(&fenced.by);
+            let refusal = refuse::fenced(&fenced.by());
             return self.refuse(conn, refusal);
         }
         if self.setup.role != Role::Provider {
@@ -252,11 +252,17 @@ impl Pair {
         }
         match state.on_hello(&self.own(), payload) {
             Err(Stop::Refused(refusal)) => self.refuse(conn, refusal),
-            Err(Stop::Taken(by, lineage)) => {
-                self.fence(by, lineage, conn);
-                self.refuse(conn, refuse::fenced(&by));
+            Err(Stop::Taken(take_over)) => {
+                let refusal = match self.believe(take_over, conn) {
+                    Ok(by) => refuse::fenced(&by),
+                    Err(refusal) => refusal,
+                };
+                self.refuse(conn, refusal);
             }
             Ok(state) => {
+                if let Err(refusal) = self.check_name(conn, &state.hello().hostname) {
+                    return self.refuse(conn, refusal);
+                }
                 if let Err(refusal) = self.make_room(conn, state.hello()) {
                     return self.refuse(conn, refusal);
                 }
@@ -299,7 +305,7 @@ impl Pair {
         let Stage::LookingUp(state) = std::mem::replace(&mut link.stage, Stage::Passing) else {
             return self.refuse(conn, refuse::unexpected("answer to a look-up"));
         };
-        if let Some(by) = self.place.fenced().map(|fenced| fenced.by) {
+        if let Some(by) = self.place.fenced().map(Fenced::by) {
             return self.refuse(conn, refuse::fenced(&by));
         }
         // Another handshake may have come first since.
@@ -397,7 +403,7 @@ impl Pair {
             conn,
             address: link.peer.address.clone(),
             tls: link.peer.tls,
-            warning: link.peer.warning.clone(),
+            warning: link.peer.warning(agreement.peer_hostname()),
             not_after: link.peer.not_after,
             agreement,
             since: self.now,

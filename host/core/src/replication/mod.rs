@@ -6,6 +6,7 @@
 
 mod api;
 mod pair;
+mod peer;
 mod attach;
 mod place;
 mod stream;
@@ -22,11 +23,12 @@ mod report;
 mod status;
 
 pub use api::{
-    Action, ConnId, ControlFile, DialPurpose, Event, Limits, NamespaceSetup, PeerTls, Ready, Setup, StrategyRun,
-    StrategySetup, Token,
+    Action, ConnId, ControlFile, DialPurpose, Event, Limits, NamespaceSetup, Ready, Setup, StrategyRun, StrategySetup,
+    Token,
 };
 pub use ingest::{NotIngested, ingest};
 pub use pair::Pair;
+pub use peer::PeerTls;
 pub use status::{NamespaceStatus, PairStatus, PeerStatus, Phase, StrategyStatus};
 
 #[cfg(test)]

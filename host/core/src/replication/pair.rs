@@ -10,10 +10,11 @@ use crate::session::{
     Lineage, LookUp, RoundTrip,
 };
 use crate::types::strategy::Role;
-use crate::types::{Hostname, Micros, Millis, Namespace, NodeId, Refusal, Writer};
+use crate::types::{Hostname, Incarnation, Micros, Millis, Namespace, NodeId, Refusal, Writer};
 
-use super::api::{Action, ConnId, ControlFile, DialPurpose, Event, Limits, PeerTls, Ready, Setup, Token};
+use super::api::{Action, ConnId, ControlFile, DialPurpose, Event, Limits, Ready, Setup, Token};
 use super::lane::Lane;
+use super::peer::PeerTls;
 use super::place::Place;
 
 /// A link that is silent in the handshake for so long is closed.
@@ -49,8 +50,8 @@ pub(super) enum Stage {
     Asking,
     /// We told that it is taken.
     Telling,
-    /// The fence is being written; the answer follows.
-    Fencing,
+    /// The fence is being written; the answer to who speaks as this incarnation follows.
+    Fencing(Option<Incarnation>),
     /// Between two stages.
     Passing,
 }

@@ -6,9 +6,9 @@
 use std::collections::BTreeSet;
 
 use crate::frame::{Frame, Kind};
-use crate::session::{Backoff, BackoffRange, Claim, ClaimVerdict, Fenced, Lineage, judge_claim, refuse};
+use crate::session::{Backoff, BackoffRange, Claim, ClaimVerdict, Fenced, Reign, TakeOver, judge_take_over, refuse};
 use crate::types::strategy::{Level, Role};
-use crate::types::{Incarnation, Millis};
+use crate::types::{Hostname, Incarnation, Millis, Refusal};
 
 use super::api::{Action, ConnId, ControlFile, DialPurpose, Setup};
 use super::pair::{Pair, Stage, Waiting};
@@ -76,12 +76,34 @@ impl Place {
 }
 
 impl Pair {
-    pub(super) fn claim(&self) -> Claim {
+    /// Who this node is, told of its own accord; or, in an answer, to who speaks as `asker`. Strangers hear no incarnation.
+    pub(super) fn claim(&self, asker: Option<Option<Incarnation>>) -> Claim {
+        let lineage = self.lineage();
+        let take_over = |old: Incarnation, reign: &Reign| {
+            let (node_id, hostname) = match (self.setup.role, &self.setup.binding) {
+                (Role::Receiver, Some(binding)) => (binding.node_id, binding.hostname.clone()),
+                _ => (self.setup.identity.node_id, self.setup.hostname.clone()),
+            };
+            TakeOver::of(node_id, hostname, old, reign)
+        };
+        let (incarnation, take_over) = match asker {
+            None => {
+                let last = lineage.last_take_over();
+                (lineage.current(), last.map(|(old, reign)| take_over(old, reign)))
+            }
+            Some(asker) => {
+                let known = asker.filter(|asker| lineage.reigns().iter().any(|reign| reign.incarnation == *asker));
+                let next = known.and_then(|old| Some((old, lineage.successor(&old)?)));
+                let current = known.and_then(|_| lineage.current());
+                (current, next.map(|(old, reign)| take_over(old, reign)))
+            }
+        };
         Claim {
             role: self.setup.role,
             hostname: self.setup.hostname.clone(),
             node_id: self.setup.identity.node_id,
-            lineage: self.lineage().clone(),
+            incarnation,
+            take_over,
             fenced: self.place.is_fenced(),
         }
     }
@@ -161,58 +183,74 @@ impl Pair {
         }
     }
 
-    fn judge(&self, claim: &Claim) -> ClaimVerdict {
-        if self.setup.role != Role::Provider {
-            return ClaimVerdict::Unmoved;
+    /// The peer's certificate must carry the name it claims, unless it is one that both nodes share.
+    pub(super) fn check_name(&self, conn: ConnId, claimed: &Hostname) -> Result<(), Refusal> {
+        match self.links.get(&conn).map(|link| &link.peer) {
+            Some(peer) if !peer.may_be(claimed) => Err(refuse::certificate_name(claimed, &peer.names)),
+            _ => Ok(()),
         }
-        judge_claim(
-            &self.setup.identity.node_id,
-            &self.setup.hostname,
-            &self.setup.identity.lineage,
-            claim,
-        )
     }
 
-    /// Someone asks who we are. It may be our successor that asks.
-    pub(super) fn on_question(&mut self, conn: ConnId, payload: &[u8]) {
-        let claim = match Claim::decode(payload) {
-            Ok(claim) => claim,
-            Err(error) => return self.refuse(conn, refuse::malformed("the question", &error)),
-        };
-        if let ClaimVerdict::Taken(by) = self.judge(&claim) {
-            self.fence(by, claim.lineage, conn);
+    /// Someone says that this provider's place was taken: by its own key, or by a certificate with its own name, it is. Answers who took it.
+    pub(super) fn believe(&mut self, take_over: TakeOver, told: ConnId) -> Result<Incarnation, Refusal> {
+        let peer = self.links.get(&told).map(|link| link.peer.clone()).unwrap_or_default();
+        let proven = self.setup.node_key.signed(&take_over) || peer.proves(&self.setup.hostname);
+        #[cfg(feature = "planted-faults")]
+        let proven = proven || crate::planted::active(crate::planted::Fault::TakeOverNotProven);
+        if !proven {
+            return Err(refuse::unproven(&take_over, &peer.address));
         }
-        self.answer_claim(conn);
+        let by = take_over.new;
+        self.fence(
+            Fenced {
+                take_over,
+                told_by: peer.address,
+            },
+            told,
+        );
+        Ok(by)
     }
 
-    /// A promoted node says that it took our place.
-    pub(super) fn on_notice(&mut self, conn: ConnId, payload: &[u8]) {
+    /// What a claim says of this node's place. `Err`: it says something that is not believed, or that cannot be.
+    fn hear(&mut self, conn: ConnId, claim: &Claim) -> Result<(), Refusal> {
+        let Some(take_over) = claim.take_over.as_ref().filter(|_| self.setup.role == Role::Provider) else {
+            return Ok(());
+        };
+        let own = &self.setup.identity;
+        match judge_take_over(&own.node_id, &self.setup.hostname, &own.lineage, take_over) {
+            ClaimVerdict::Unmoved => Ok(()),
+            ClaimVerdict::Taken(take_over) => self.believe(take_over, conn).map(|_| ()),
+            ClaimVerdict::Forked(refusal) => Err(refusal),
+        }
+    }
+
+    /// Someone asks whether its place was taken (it may be our successor that asks), or tells that it took ours.
+    pub(super) fn on_claim(&mut self, conn: ConnId, payload: &[u8]) {
         let claim = match Claim::decode(payload) {
             Ok(claim) => claim,
-            Err(error) => return self.refuse(conn, refuse::malformed("the notice", &error)),
+            Err(error) => return self.refuse(conn, refuse::malformed("the claim", &error)),
         };
-        match self.judge(&claim) {
-            ClaimVerdict::Taken(by) => {
-                self.fence(by, claim.lineage, conn);
-                self.answer_claim(conn);
-            }
-            ClaimVerdict::Forked(refusal) => self.refuse(conn, refusal),
-            ClaimVerdict::Unmoved => self.answer_claim(conn),
+        let heard = self
+            .check_name(conn, &claim.hostname)
+            .and_then(|()| self.hear(conn, &claim));
+        match heard {
+            Ok(()) => self.answer_claim(conn, claim.incarnation),
+            Err(refusal) => self.refuse(conn, refusal),
         }
     }
 
     /// The answer says `fenced` only once the file is durable: whoever hears it may rely on it.
-    fn answer_claim(&mut self, conn: ConnId) {
+    fn answer_claim(&mut self, conn: ConnId, asker: Option<Incarnation>) {
         #[cfg(feature = "planted-faults")]
         let durable = self.place.fence_durable || crate::planted::active(crate::planted::Fault::FenceNotDurable);
         #[cfg(not(feature = "planted-faults"))]
         let durable = self.place.fence_durable;
         if self.place.is_fenced() && !durable {
-            return self.set_stage(conn, Stage::Fencing);
+            return self.set_stage(conn, Stage::Fencing(asker));
         }
         self.out.push(Action::Send {
             conn,
-            frame: Frame::node(Kind::Answer, self.claim().encode()),
+            frame: Frame::node(Kind::Answer, self.claim(Some(asker)).encode()),
         });
         self.close(conn, None, false);
     }
@@ -220,16 +258,10 @@ impl Pair {
     /// The answer to our question.
     pub(super) fn on_answer(&mut self, conn: ConnId, payload: &[u8]) {
         let address = self.dialled_address(conn);
-        match Claim::decode(payload) {
-            Err(error) => self.refuse(conn, refuse::malformed("the answer", &error)),
-            Ok(claim) => match self.judge(&claim) {
-                ClaimVerdict::Taken(by) => {
-                    self.fence(by, claim.lineage, conn);
-                    self.close(conn, None, false);
-                }
-                ClaimVerdict::Forked(refusal) => self.refuse(conn, refusal),
-                ClaimVerdict::Unmoved => self.close(conn, None, false),
-            },
+        let claim = Claim::decode(payload).map_err(|error| refuse::malformed("the answer", &error));
+        match claim.and_then(|claim| self.hear(conn, &claim)) {
+            Ok(()) => self.close(conn, None, false),
+            Err(refusal) => self.refuse(conn, refusal),
         }
         self.on_question_over(&address);
     }
@@ -237,17 +269,18 @@ impl Pair {
     /// The predecessor's answer to our notice.
     pub(super) fn on_notice_answer(&mut self, conn: ConnId, payload: &[u8]) {
         let address = self.dialled_address(conn);
-        let claim = Claim::decode(payload);
-        self.close(conn, None, false);
-        let Ok(claim) = claim else {
+        let claim = Claim::decode(payload).map_err(|error| refuse::malformed("the answer", &error));
+        let heard = claim.and_then(|claim| self.hear(conn, &claim).map(|()| claim));
+        self.close(conn, heard.as_ref().err().cloned(), heard.is_err());
+        let Ok(claim) = heard else {
             return self.on_notice_failed(&address);
         };
-        if let ClaimVerdict::Taken(by) = self.judge(&claim) {
-            return self.fence(by, claim.lineage, conn);
+        if self.place.is_fenced() {
+            return;
         }
         // Fenced, or a standby of this very incarnation that stands there now: nothing is left to tell.
-        let knows = claim.role == Role::Receiver && claim.lineage.current() == self.setup.identity.lineage.current();
-        if claim.fenced || knows {
+        let own = self.setup.identity.lineage.current();
+        if claim.fenced || (claim.role == Role::Receiver && claim.incarnation == own) {
             self.place.telling.retain(|telling| telling.address != address);
             self.out.push(Action::NoticeTaken { address, claim });
         } else {
@@ -263,7 +296,7 @@ impl Pair {
     }
 
     /// Stops making blocks at once; the file follows, and after it the answer to whoever told.
-    pub(super) fn fence(&mut self, by: Incarnation, lineage: Lineage, told: ConnId) {
+    fn fence(&mut self, fenced: Fenced, told: ConnId) {
         if self.place.is_fenced() {
             return;
         }
@@ -271,12 +304,7 @@ impl Pair {
         if crate::planted::active(crate::planted::Fault::FenceIgnored) {
             return;
         }
-        let told_by = self
-            .links
-            .get(&told)
-            .map(|link| link.peer.address.clone())
-            .unwrap_or_default();
-        let fenced = Fenced { by, lineage, told_by };
+        let by = fenced.by();
         self.place.making = false;
         self.place.asking = None;
         self.place.fenced = Some(fenced.clone());
@@ -295,14 +323,16 @@ impl Pair {
 
     pub(super) fn on_fence_persisted(&mut self) {
         self.place.fence_durable = true;
-        let waiting: Vec<ConnId> = self
+        let waiting: Vec<_> = self
             .links
             .iter()
-            .filter(|(_, link)| matches!(link.stage, Stage::Fencing))
-            .map(|(conn, _)| *conn)
+            .filter_map(|(conn, link)| match link.stage {
+                Stage::Fencing(asker) => Some((*conn, asker)),
+                _ => None,
+            })
             .collect();
-        for conn in waiting {
-            self.answer_claim(conn);
+        for (conn, asker) in waiting {
+            self.answer_claim(conn, asker);
         }
     }
 }

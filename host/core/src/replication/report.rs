@@ -63,7 +63,8 @@ impl Pair {
         if let Some(fenced) = self.place.fenced() {
             let text = format!(
                 "incarnation {} took this node's place (told by {})",
-                fenced.by, fenced.told_by
+                fenced.by(),
+                fenced.told_by
             );
             reasons.push(Refusal::new(
                 "fenced",

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::*;
-use crate::session::{Identity, Lineage, StrategyId};
+use crate::session::{Identity, Lineage, NodeKey, StrategyId};
 use crate::types::strategy::chain_sync::{Action as Advice, Event as Told, Fetch, KIND};
 use crate::types::strategy::{Fault, Role};
 use crate::types::{Digest, Height, Hostname, Incarnation, Millis, Namespace, NodeId, NodeRole, Position, Refusal};
@@ -56,6 +56,7 @@ fn setup(role: Role) -> Setup {
         program: "test".into(),
         enabled: true,
         tls: true,
+        node_key: NodeKey::default(),
         listen: ":1".into(),
         self_section: Vec::new(),
         namespaces: vec![NamespaceSetup {
@@ -196,8 +197,8 @@ impl<S: FnMut(&[Told]) -> Answer> Ends<S> {
                     address: "10.0.0.1:1".into(),
                     tls: true,
                     dialled: Some("node1".into()),
-                    warning: None,
-                    not_after: None,
+                    names: vec!["node1".into(), "cvp".into()],
+                    ..PeerTls::default()
                 };
                 let accepted = PeerTls {
                     dialled: None,

@@ -2,6 +2,8 @@
 
 use crate::types::{Digest, Height, Incarnation, Malformed, Namespace, Reader, Writer};
 
+use super::SIGNATURE_BYTES_MAX;
+
 /// Most incarnations a lineage may hold: a promotion a day for three years.
 pub const REIGNS_MAX: usize = 1024;
 
@@ -23,6 +25,8 @@ pub struct Reign {
     pub incarnation: Incarnation,
     /// Its first height in each namespace that existed then; empty for the first incarnation.
     pub starts: Vec<Start>,
+    /// Of the [`super::TakeOver`] it began with, with the node key; empty for the first incarnation, and where there was no key.
+    pub signature: Vec<u8>,
 }
 
 /// Every incarnation of a hostname, oldest first, numbers growing.
@@ -62,6 +66,7 @@ impl Lineage {
             reigns: vec![Reign {
                 incarnation,
                 starts: Vec::new(),
+                signature: Vec::new(),
             }],
         }
     }
@@ -70,9 +75,18 @@ impl Lineage {
     ///
     /// # Errors
     /// The number does not grow, or the list is full.
-    pub fn extended(&self, incarnation: Incarnation, starts: Vec<Start>) -> Result<Lineage, Malformed> {
+    pub fn extended(
+        &self,
+        incarnation: Incarnation,
+        starts: Vec<Start>,
+        signature: Vec<u8>,
+    ) -> Result<Lineage, Malformed> {
         let mut reigns = self.reigns.clone();
-        reigns.push(Reign { incarnation, starts });
+        reigns.push(Reign {
+            incarnation,
+            starts,
+            signature,
+        });
         Lineage::new(reigns)
     }
 
@@ -94,6 +108,20 @@ impl Lineage {
     /// All of it, oldest first.
     pub fn reigns(&self) -> &[Reign] {
         &self.reigns
+    }
+
+    /// The reign that followed `incarnation`; none when it is the last, or never was.
+    pub fn successor(&self, incarnation: &Incarnation) -> Option<&Reign> {
+        let at = self.reigns.iter().position(|reign| reign.incarnation == *incarnation)?;
+        self.reigns.get(at + 1)
+    }
+
+    /// How the last incarnation took its place: whose it was, and its reign.
+    pub fn last_take_over(&self) -> Option<(Incarnation, &Reign)> {
+        match self.reigns.as_slice() {
+            [.., old, last] => Some((old.incarnation, last)),
+            _ => None,
+        }
     }
 
     /// Compares by incarnation, then names the height where a fork began.
@@ -134,12 +162,13 @@ impl Lineage {
                 out.u64(start.first);
                 out.digest(&start.parent);
             }
+            out.bytes(&reign.signature);
         }
     }
 
     /// Reads the wire form.
     pub fn read(input: &mut Reader<'_>) -> Result<Lineage, Malformed> {
-        let count = input.count(REIGNS_MAX, 28)?;
+        let count = input.count(REIGNS_MAX, 32)?;
         let mut reigns = Vec::with_capacity(count);
         for _ in 0..count {
             let incarnation = input.incarnation()?;
@@ -153,7 +182,12 @@ impl Lineage {
                     })
                 })
                 .collect::<Result<Vec<_>, Malformed>>()?;
-            reigns.push(Reign { incarnation, starts });
+            let signature = input.bytes(SIGNATURE_BYTES_MAX)?.to_vec();
+            reigns.push(Reign {
+                incarnation,
+                starts,
+                signature,
+            });
         }
         Lineage::new(reigns)
     }
@@ -181,8 +215,8 @@ mod tests {
     #[test]
     fn standings() {
         let one = Lineage::begin(incarnation(1, 1));
-        let two = one.extended(incarnation(2, 2), start(11)).unwrap();
-        let other = one.extended(incarnation(2, 3), start(9)).unwrap();
+        let two = one.extended(incarnation(2, 2), start(11), vec![9; 70]).unwrap();
+        let other = one.extended(incarnation(2, 3), start(9), Vec::new()).unwrap();
         assert_eq!(one.stand_to(&one), Standing::Same);
         assert_eq!(one.stand_to(&two), Standing::Behind);
         assert_eq!(two.stand_to(&one), Standing::Ahead);
@@ -190,13 +224,13 @@ mod tests {
             two.stand_to(&other),
             Standing::Forked(LineageFork { height: 9, .. })
         ));
-        assert!(two.extended(incarnation(2, 9), Vec::new()).is_err());
+        assert!(two.extended(incarnation(2, 9), Vec::new(), Vec::new()).is_err());
     }
 
     #[test]
     fn a_lineage_is_read_back() {
         let two = Lineage::begin(incarnation(1, 1))
-            .extended(incarnation(4, 2), start(11))
+            .extended(incarnation(4, 2), start(11), vec![9; 70])
             .unwrap();
         let mut out = Writer::new();
         two.write(&mut out);

@@ -12,11 +12,12 @@ pub(crate) mod hello;
 mod identity;
 mod judge;
 mod lineage;
+mod takeover;
 pub(crate) mod refuse;
 mod round_trip;
 
 pub use backoff::{Backoff, BackoffRange};
-pub use claim::{Claim, Fenced, Verdict as ClaimVerdict, judge_claim};
+pub use claim::{Claim, Fenced, Verdict as ClaimVerdict, judge_take_over};
 pub use handshake::{
     AgreedNamespace, Agreement, Confirmed, ExpectHello, ExpectReply, ExpectVerdict, LookUp, Own, OwnNamespace, Stop,
 };
@@ -26,3 +27,4 @@ pub use identity::{Binding, BoundNamespace, Identity, LastReceiver};
 pub use judge::{Judge, Mood};
 pub use lineage::{Lineage, LineageFork, Reign, Standing, Start};
 pub use round_trip::{Echo, RoundTrip};
+pub use takeover::{NodeKey, SIGNATURE_BYTES_MAX, TakeOver};

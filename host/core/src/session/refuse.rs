@@ -3,7 +3,7 @@
 
 use crate::types::{Digest, Height, Hostname, Incarnation, Malformed, Namespace, NodeId, Position, Refusal};
 
-use super::{LineageFork, PROTOCOL};
+use super::{LineageFork, PROTOCOL, TakeOver};
 
 pub(crate) fn version(theirs: (u16, u16), program: &str) -> Refusal {
     Refusal::new(
@@ -93,6 +93,28 @@ pub(crate) fn fenced(by: &Incarnation) -> Refusal {
         "fenced",
         format!("this node is fenced: incarnation {by} took its place"),
         "point cvp.remote at the promoted node; clear and re-attach this one as its standby",
+    )
+}
+
+pub(crate) fn unproven(take_over: &TakeOver, told_by: &str) -> Refusal {
+    Refusal::new(
+        "take-over-unproven",
+        format!(
+            "a node at {told_by} says that incarnation {} took the place of {}, and proves it neither with the node key of {} nor with a TLS certificate of that name",
+            take_over.new, take_over.old, take_over.hostname
+        ),
+        "if the standby was upgraded, stop this node; if not, find out who is there",
+    )
+}
+
+pub(crate) fn certificate_name(claimed: &Hostname, carried: &[String]) -> Refusal {
+    Refusal::new(
+        "certificate-name",
+        format!(
+            "the node says that it is {claimed}, and its TLS certificate carries {}",
+            carried.join(", ")
+        ),
+        "the certificate must carry the node's hostname (cvp certgen --host NAME), or set p2p.tlsServerHostOverride to a shared name on both nodes",
     )
 }
 

@@ -83,6 +83,7 @@ impl Node {
             files: &self.files,
             chains: &self.chains,
             strategy: &|namespace| self.fleet.offered(namespace),
+            node_key: self.root.node_key(),
             listen,
             predecessor,
         };

@@ -2,6 +2,7 @@
 //!
 //! Owns the places of a root directory. What the keys mean is `cvp_core::config`'s.
 
+mod node_key;
 mod root;
 
 pub use root::{Root, read_tree};

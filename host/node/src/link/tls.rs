@@ -84,6 +84,11 @@ impl Tls {
         &self.own
     }
 
+    /// `p2p.tlsServerHostOverride`: a name that the certificates of both nodes may share.
+    pub fn shared_name(&self) -> Option<&str> {
+        self.name_override.as_deref()
+    }
+
     /// For links that are accepted.
     pub(super) fn acceptor(&self) -> &TlsAcceptor {
         &self.acceptor

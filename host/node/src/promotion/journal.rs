@@ -142,6 +142,7 @@ mod tests {
             new: Incarnation { number: 2, id: [2; 16] },
             old_addresses: Vec::new(),
             namespaces: Vec::new(),
+            signature: Vec::new(),
         };
         promote(&mut journal, plan, &mut Writer(file));
         assert_eq!(std::fs::metadata(&path).unwrap().len(), JOURNAL_BYTES);

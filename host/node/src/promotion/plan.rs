@@ -114,13 +114,15 @@ impl Ground {
             });
         }
         let remotes = (self.remotes)()?;
-        Plan::draft(
+        let mut plan = Plan::draft(
             binding,
             loaded.config.dynamic.hostname,
             remotes.iter().map(ToString::to_string).collect(),
             namespaces,
             rand::random(),
-        )
+        )?;
+        plan.signature = self.root.sign_take_over(&plan.take_over());
+        Ok(plan)
     }
 }
 
@@ -147,6 +149,7 @@ mod tests {
                     hash: Digest::of(b"tip"),
                 },
             }],
+            signature: Vec::new(),
         }
     }
 

@@ -130,21 +130,24 @@ fn is_network(error: &LinkError) -> bool {
     )
 }
 
-/// What the machine is told of the far end.
-pub(super) fn describe(peer: &Peer, dialled: Option<&Hostname>) -> PeerTls {
-    let shared = peer
-        .certificate
-        .as_ref()
-        .is_some_and(|c| dialled.is_some() && c.proof == Proof::Membership);
+/// What the machine is told of the far end. A link that was accepted has shown no name to check yet: whether its certificate is one that both
+/// nodes share is read from it.
+pub(super) fn describe(peer: &Peer, dialled: Option<&Hostname>, tls: &SharedTls) -> PeerTls {
+    let certificate = peer.certificate.as_ref();
+    let shared_name = tls.as_ref().and_then(|tls| tls.shared_name());
+    let shared = certificate.is_some_and(|certificate| match dialled {
+        Some(_) => certificate.proof == Proof::Membership,
+        None => {
+            shared_name.is_some_and(|name| certificate.names.names.iter().any(|own| own.eq_ignore_ascii_case(name)))
+        }
+    });
     PeerTls {
         address: peer.address.to_string(),
-        tls: peer.certificate.is_some(),
+        tls: certificate.is_some(),
         dialled: dialled.map(ToString::to_string),
-        not_after: peer.certificate.as_ref().map(|c| c.names.not_after),
-        warning: shared.then(|| {
-            "the TLS certificate proves membership only: its name is the shared one of p2p.tlsServerHostOverride"
-                .to_owned()
-        }),
+        not_after: certificate.map(|certificate| certificate.names.not_after),
+        names: certificate.map_or_else(Vec::new, |certificate| certificate.names.names.clone()),
+        shared,
     }
 }
 

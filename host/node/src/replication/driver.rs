@@ -289,7 +289,8 @@ impl Driver {
             }
             Action::Fence { fenced } => self.fence(format!(
                 "its place was taken by incarnation {} (told by {})",
-                fenced.by, fenced.told_by
+                fenced.by(),
+                fenced.told_by
             )),
             Action::NoticeTaken { address, claim } => {
                 tracing::info!(%address, fenced = claim.fenced, "the predecessor has heard the take-over notice");
@@ -378,7 +379,7 @@ impl Driver {
     fn on_dialled(&mut self, purpose: DialPurpose, linked: Dialled) {
         match linked {
             Ok((link, remote)) => {
-                let peer = describe(&link.peer, Some(&remote.hostname));
+                let peer = describe(&link.peer, Some(&remote.hostname), &self.environment.tls);
                 let conn = if purpose == DialPurpose::Session {
                     self.open(link, Side::Receiver, Some(remote))
                 } else {
@@ -400,7 +401,7 @@ impl Driver {
         if !self.running {
             return;
         }
-        let peer = describe(&link.peer, None);
+        let peer = describe(&link.peer, None, &self.environment.tls);
         let conn = self.open(link, Side::Provider, None);
         self.feed(Event::Accepted { conn, peer });
     }

@@ -3,7 +3,7 @@
 
 use cvp_core::config::{NodeConfig, PairRole, Remote};
 use cvp_core::replication::{Limits, NamespaceSetup, Setup, StrategySetup};
-use cvp_core::session::{Binding, Identity, Lineage, StrategyId};
+use cvp_core::session::{Binding, Identity, Lineage, NodeKey, StrategyId};
 use cvp_core::types::strategy::Role;
 use cvp_core::types::{Incarnation, Namespace, NodeId};
 
@@ -23,6 +23,8 @@ pub struct SetupSource<'a> {
     pub chains: &'a ChainSet,
     /// The strategy loaded for a namespace.
     pub strategy: &'a dyn Fn(&Namespace) -> StrategyId,
+    /// What checks signatures of the node's own key.
+    pub node_key: NodeKey,
     /// `IP:PORT` or `:PORT` where it listens for its peer.
     pub listen: String,
     /// Addresses of the node whose place this one took (`"node1 10.0.0.1:50011"`).
@@ -52,6 +54,7 @@ impl SetupSource<'_> {
             program: env!("CARGO_PKG_VERSION").to_owned(),
             enabled: dynamic.cvp.enable,
             tls: self.config.system.p2p.enable_tls,
+            node_key: self.node_key.clone(),
             listen: self.listen.clone(),
             self_section: self.self_section(),
             namespaces: self.namespaces()?,

@@ -7,7 +7,7 @@ use cvp_core::config::StrategyChoice;
 use cvp_core::ledger::{Ledger, MemoryLedger};
 use cvp_core::record::Delta;
 use cvp_core::replication::{Limits, NamespaceSetup, StrategySetup};
-use cvp_core::session::{Identity, Lineage};
+use cvp_core::session::{Identity, Lineage, NodeKey};
 use cvp_core::types::strategy::Role;
 use cvp_core::types::{Hostname, Incarnation, NodeId, NodeRole, Position};
 
@@ -68,6 +68,7 @@ async fn end(role: Role, remotes: Vec<Remote>) -> End {
         program: "test".into(),
         enabled: true,
         tls: false,
+        node_key: NodeKey::default(),
         listen: listener.address().to_string(),
         self_section: vec![("global/self.type".into(), "\"vp\"".into())],
         namespaces: vec![NamespaceSetup {

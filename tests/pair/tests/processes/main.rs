@@ -3,6 +3,7 @@
 mod commands;
 mod control_files;
 mod crashes;
+mod fencing;
 mod hostile;
 mod hostile_provider;
 mod hostile_standby;

@@ -138,7 +138,9 @@ impl World {
             self.planned_namespaces(node),
             id,
         );
-        plan.map(Some).map_err(|refusal| refusal.to_string())
+        let mut plan = plan.map_err(|refusal| refusal.to_string())?;
+        plan.signature = machine.papers.sign(&plan.take_over());
+        Ok(Some(plan))
     }
 
     fn planned_namespaces(&self, node: usize) -> Vec<PlannedNamespace> {

@@ -9,10 +9,10 @@ mod receiver;
 
 use crate::frame::NamespaceTag;
 use crate::types::strategy::Role;
-use crate::types::{Digest, Height, Hostname, Incarnation, Namespace, NodeId, NodeRole, Position, Refusal};
+use crate::types::{Digest, Height, Hostname, Namespace, NodeId, NodeRole, Position, Refusal};
 
 use super::hello::{NamespaceOffer, PROTOCOL};
-use super::{Binding, Hello, Lineage, SessionKind, StrategyId, refuse};
+use super::{Binding, Hello, Lineage, SessionKind, StrategyId, TakeOver, refuse};
 
 pub use provider::{ExpectHello, ExpectVerdict, LookUp};
 pub use receiver::{Confirmed, ExpectReply};
@@ -67,8 +67,8 @@ pub struct Own {
 pub enum Stop {
     /// This end says no.
     Refused(Refusal),
-    /// The other end knows a later incarnation of our hostname: this provider is fenced.
-    Taken(Incarnation, Lineage),
+    /// The other end knows a later incarnation of our hostname: this provider is fenced, if that is proven.
+    Taken(TakeOver),
 }
 
 impl From<Refusal> for Stop {

@@ -56,7 +56,7 @@ impl ExpectHello {
             )?;
             match heard_lineage(own, binding) {
                 Verdict::Unmoved => {}
-                Verdict::Taken(by) => return Err(Stop::Taken(by, binding.lineage.clone())),
+                Verdict::Taken(take_over) => return Err(Stop::Taken(take_over)),
                 Verdict::Forked(refusal) => return Err(refusal.into()),
             }
         }
@@ -70,7 +70,7 @@ fn heard_lineage(own: &Own, binding: &Binding) -> Verdict {
     if crate::planted::active(crate::planted::Fault::LowerIncarnationAccepted) {
         return Verdict::Unmoved;
     }
-    judge_lineage(&own.lineage, &binding.lineage)
+    judge_lineage(&own.node_id, &own.hostname, &own.lineage, &binding.lineage)
 }
 
 impl LookUp {
