@@ -28,3 +28,6 @@ pub use judge::{Judge, Mood};
 pub use lineage::{Lineage, LineageFork, Reign, Standing, Start};
 pub use round_trip::{Echo, RoundTrip};
 pub use takeover::{NodeKey, SIGNATURE_BYTES_MAX, TakeOver};
+
+#[cfg(test)]
+mod tests;

@@ -110,6 +110,7 @@ impl Own {
     }
 }
 
+/// Versions, and who speaks: what comes before binding and lineage.
 fn read_hello(own: &Own, payload: &[u8]) -> Result<Hello, Refusal> {
     let protocol = Hello::peek_protocol(payload).map_err(|error| refuse::malformed("the hello", &error))?;
     if protocol.0 != PROTOCOL.0 {
@@ -123,14 +124,19 @@ fn read_hello(own: &Own, payload: &[u8]) -> Result<Hello, Refusal> {
     {
         return Err(refuse::record_format(&hello.record_formats, &RECORD_FORMATS));
     }
-    if hello.tls != own.tls {
-        return Err(refuse::tls(own.tls, hello.tls));
-    }
     if hello.node_id == own.node_id {
         return Err(refuse::same_node(&own.node_id));
     }
-    check_namespaces(own, &hello)?;
     Ok(hello)
+}
+
+/// TLS switch and chains: what comes after binding and lineage. A standby at a wrong provider is told that it is the wrong one, not that the
+/// chains differ.
+fn check_chains(own: &Own, hello: &Hello) -> Result<(), Refusal> {
+    if hello.tls != own.tls {
+        return Err(refuse::tls(own.tls, hello.tls));
+    }
+    check_namespaces(own, hello)
 }
 
 fn check_namespaces(own: &Own, hello: &Hello) -> Result<(), Refusal> {

@@ -3,7 +3,9 @@
 use crate::frame::NamespaceTag;
 use crate::types::{Digest, Height, Hostname, Malformed, Namespace, NodeId, Reader, Refusal};
 
-use super::{AgreedNamespace, Agreement, NamespaceTip, Own, Provider, Stop, check_binding, check_tip, read_hello};
+use super::{
+    AgreedNamespace, Agreement, NamespaceTip, Own, Provider, Stop, check_binding, check_chains, check_tip, read_hello,
+};
 use crate::session::claim::{Verdict, judge_lineage};
 use crate::session::{Binding, Hello, SessionKind, refuse};
 
@@ -60,6 +62,7 @@ impl ExpectHello {
                 Verdict::Forked(refusal) => return Err(refusal.into()),
             }
         }
+        check_chains(own, &hello)?;
         Ok(LookUp { hello })
     }
 }

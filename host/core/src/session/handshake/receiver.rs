@@ -3,7 +3,9 @@
 use crate::frame::NamespaceTag;
 use crate::types::{Refusal, Writer};
 
-use super::{AgreedNamespace, Agreement, NamespaceTip, Own, Provider, check_binding, check_tip, read_hello};
+use super::{
+    AgreedNamespace, Agreement, NamespaceTip, Own, Provider, check_binding, check_chains, check_tip, read_hello,
+};
 use crate::session::{Binding, BoundNamespace, Hello, Lineage, Standing, refuse};
 
 /// Receiver: the hello is sent.
@@ -52,6 +54,7 @@ impl ExpectReply {
             )?;
             check_lineage(&binding.lineage, &hello.lineage)?;
         }
+        check_chains(own, &hello)?;
         let mut namespaces = Vec::with_capacity(own.namespaces.len());
         for own_ns in &own.namespaces {
             let Some(offer) = hello.offer(&own_ns.namespace) else {

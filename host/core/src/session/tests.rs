@@ -1,0 +1,116 @@
+//! The handshake's order: who is spoken to comes before what the chains hold, on both ends.
+
+use super::*;
+use crate::types::strategy::Role;
+use crate::types::{Digest, Hostname, Incarnation, Namespace, NodeId, NodeRole, Position, Refusal};
+
+fn incarnation(number: u64, id: u8) -> Incarnation {
+    Incarnation { number, id: [id; 16] }
+}
+
+fn own(role: Role, node_id: u8, genesis: &[u8]) -> Own {
+    let provider = role == Role::Provider;
+    let genesis = Digest::of(genesis);
+    Own {
+        role,
+        program: "test".into(),
+        hostname: Hostname::new(if provider { "node1" } else { "cvp" }).unwrap(),
+        node_id: NodeId([node_id; 16]),
+        lineage: if provider {
+            Lineage::begin(incarnation(1, node_id))
+        } else {
+            Lineage::default()
+        },
+        binding: None,
+        tls: true,
+        listen: ":1".into(),
+        namespaces: vec![OwnNamespace {
+            namespace: Namespace::new("global").unwrap(),
+            role: if provider { NodeRole::Vp } else { NodeRole::Cvp },
+            genesis,
+            tip: Position {
+                height: 0,
+                hash: genesis,
+            },
+            history_from: 0,
+            strategies: Vec::new(),
+        }],
+        self_section: Vec::new(),
+    }
+}
+
+/// A standby that is bound to `provider`.
+fn bound_to(provider: &Own, genesis: &[u8]) -> Own {
+    let mut standby = own(Role::Receiver, 9, genesis);
+    standby.binding = Some(Binding {
+        node_id: provider.node_id,
+        hostname: provider.hostname.clone(),
+        lineage: provider.lineage.clone(),
+        namespaces: vec![BoundNamespace {
+            namespace: standby.namespaces[0].namespace.clone(),
+            genesis: standby.namespaces[0].genesis,
+        }],
+    });
+    standby
+}
+
+/// What the provider says to the standby's hello.
+fn provider_says(provider: &Own, standby: &Own) -> Result<(), Stop> {
+    let (hello, _) = ExpectReply::open(standby, [7; 16]);
+    ExpectHello::open().on_hello(provider, &hello.encode()).map(|_| ())
+}
+
+/// What the standby says to a reply that the provider would have sent.
+fn standby_says(provider: &Own, standby: &Own) -> Result<(), Refusal> {
+    let (_, state) = ExpectReply::open(standby, [7; 16]);
+    let (reply, _) = ExpectReply::open(provider, [7; 16]);
+    state.on_hello(standby, Some("node1"), &reply.encode()).map(|_| ())
+}
+
+fn code(said: Result<(), Stop>) -> String {
+    match said {
+        Ok(()) => "ok".into(),
+        Err(Stop::Refused(refusal)) => refusal.code.into_owned(),
+        Err(Stop::Taken(_)) => "taken".into(),
+    }
+}
+
+#[test]
+fn a_standby_at_a_wrong_provider_hears_that_it_is_the_wrong_one() {
+    let right = own(Role::Provider, 1, b"one chain");
+    // Everything differs: node-id, genesis, namespaces, TLS switch. None of the others' hints (one is `cvp clear`) may come first.
+    let mut wrong = own(Role::Provider, 2, b"another chain");
+    wrong.tls = false;
+    wrong.namespaces[0].namespace = Namespace::new("ns1").unwrap();
+    let standby = bound_to(&right, b"one chain");
+    assert_eq!(code(provider_says(&right, &standby)), "ok");
+    assert_eq!(code(provider_says(&wrong, &standby)), "other-provider");
+    assert_eq!(standby_says(&wrong, &standby).unwrap_err().code, "other-provider");
+}
+
+#[test]
+fn an_old_provider_is_known_before_its_chains_are_looked_at() {
+    let old = own(Role::Provider, 1, b"one chain");
+    let mut new = old.clone();
+    new.lineage = old.lineage.extended(incarnation(2, 2), Vec::new(), Vec::new()).unwrap();
+    let mut standby = bound_to(&new, b"one chain");
+    standby.namespaces[0].namespace = Namespace::new("ns1").unwrap();
+    assert_eq!(code(provider_says(&old, &standby)), "taken");
+    assert_eq!(standby_says(&old, &standby).unwrap_err().code, "lower-incarnation");
+}
+
+#[test]
+fn what_differs_at_the_right_provider_is_named() {
+    let provider = own(Role::Provider, 1, b"one chain");
+    let (mut plain, mut other) = (bound_to(&provider, b"one chain"), bound_to(&provider, b"one chain"));
+    plain.tls = false;
+    other.namespaces[0].namespace = Namespace::new("ns1").unwrap();
+    for (standby, expected) in [
+        (plain, "tls"),
+        (other, "namespaces"),
+        (bound_to(&provider, b"another chain"), "genesis"),
+    ] {
+        assert_eq!(code(provider_says(&provider, &standby)), expected);
+        assert_eq!(standby_says(&provider, &standby).unwrap_err().code, expected);
+    }
+}
