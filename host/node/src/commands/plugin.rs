@@ -179,7 +179,9 @@ impl Report {
                 .iter()
                 .map(|p| format!("problem  {} ({})", p.message, p.code)),
         );
-        lines.push(if self.good {
+        lines.push(if self.good && self.id == "default" {
+            "good, and the embedded one's: a plugin needs an id of its own".to_owned()
+        } else if self.good {
             format!(
                 "good: put it into plugins/{}/{PLUGIN_FILE} to use it for {KIND}",
                 self.id

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use cvp_pair::node::{Node, cvp};
 use cvp_pair::pair::{Pair, Setup, durable};
-use cvp_pair::plugins::{choose, example, install};
+use cvp_pair::plugins::{choose, default_strategy, example, install};
 use cvp_pair::signer::{ec, send_many};
 use cvp_pair::wait;
 use serde_json::Value;
@@ -258,6 +258,10 @@ fn a_component_is_checked_without_a_node() -> Result<()> {
         report["imports"].as_array().is_some_and(|imports| !imports.is_empty()),
         "{report}"
     );
+
+    let embedded = default_strategy()?.to_string_lossy().into_owned();
+    let text = out(&check(&[&embedded])?);
+    ensure!(text.contains("\ngood, and the embedded one's"), "{text}");
 
     let (exit, report) = json(&[&file, "--settings", r#"{"mode":"sing"}"#])?;
     ensure!(

@@ -23,8 +23,10 @@ pub use check::Expected;
 
 /// A step and its entry take at most so long on a disk that is not slow.
 const STEP_MS: Millis = 30;
-/// Operations on the disk until the process dies: about as many as a whole promotion takes, and as its first entry.
-const OPERATIONS: [u64; 2] = [45, 8];
+/// Operations on the disk until the process dies, at least and at most: anywhere in a promotion, or around its first entry.
+const OPERATIONS: [(u64, u64); 2] = [(0, 45), (2, 6)];
+/// As many for one that goes on.
+const OPERATIONS_RESUMED: u64 = 22;
 
 /// The promotion under way in a process.
 pub struct Promotion {
@@ -57,8 +59,8 @@ impl World {
             return self.attach(node);
         };
         self.expect_end(node, &plan)?;
-        let most = OPERATIONS[usize::from(self.random.chance(40))];
-        let left = self.random.chance(60).then(|| self.random.range(0, most));
+        let (least, most) = OPERATIONS[usize::from(self.random.chance(40))];
+        let left = self.random.chance(60).then(|| self.random.range(least, most));
         self.nodes[node].promotion = Some(Promotion {
             journal,
             plan: Some(plan),
@@ -91,7 +93,7 @@ impl World {
         machine.config = configuration::load(&machine.disk.configuration, true)
             .map_err(|problems| format!("{} cannot be started again: {problems}", machine.name))?;
         let again = self.now < self.chaos_until && self.random.chance(40);
-        let left = again.then(|| self.random.range(0, OPERATIONS[0] / 2));
+        let left = again.then(|| self.random.range(0, OPERATIONS_RESUMED));
         machine.epoch += 1;
         machine.promotion = Some(Promotion {
             journal,
