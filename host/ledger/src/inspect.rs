@@ -11,33 +11,47 @@ use cvp_core::types::{Digest, Height, Namespace};
 use crate::databases::Databases;
 use crate::log::{End, Log};
 use crate::options::Shared;
-use crate::verify::Stored;
+use crate::verify::{Stored, place};
 
 /// One namespace's ledger as it lies on the disk.
 pub struct Inspection {
     log: Log,
     end: End,
     databases: Option<Databases>,
+    /// What is wrong with the databases, if they cannot be read.
+    unreadable: Option<String>,
     namespace: Digest,
+}
+
+/// The databases as they can be read, and the last record that each knows.
+fn databases_at(data: &Path) -> Result<(Option<Databases>, Option<Height>, Option<Height>), LedgerError> {
+    let Some(databases) = Databases::open_read_only(data, &Shared::default())? else {
+        return Ok((None, None, None));
+    };
+    let state = databases.state_marker()?.map(|marker| marker.position.height);
+    let indexed = databases.index_height()?;
+    Ok((Some(databases), state, indexed))
 }
 
 impl Inspection {
     /// Opens what is in `data` (`namespaces/<ns>/data`). The node must not run, or what it writes meanwhile is taken for damage.
     ///
     /// # Errors
-    /// `Diverged` at height 0 when the chain has another genesis; `Corrupt` when a segment's own header or a database is damaged; `Disk`.
+    /// `Diverged` at height 0 when the chain has another genesis; `Disk`. What is damaged is told by [`Inspection::verify`].
     pub fn open(data: &Path, namespace: &Namespace, genesis: &Bytes) -> Result<Self, LedgerError> {
         let digest = namespace_digest(namespace);
-        let databases = Databases::open_read_only(data, &Shared::default())?;
-        let state = databases.as_ref().map(Databases::state_marker).transpose()?.flatten();
-        let indexed = databases.as_ref().map(Databases::index_height).transpose()?.flatten();
-        let applied = indexed.max(state.as_ref().map(|marker| marker.position.height));
+        let (databases, state, indexed, unreadable) = match databases_at(data) {
+            Ok((databases, state, indexed)) => (databases, state, indexed, None),
+            Err(error) => (None, None, None, Some(error.to_string())),
+        };
+        let applied = indexed.max(state);
         let (log, end) = Log::inspect(&data.join("log"), digest, applied)?;
         let opened = Self {
             log,
             end,
             // Killed before its first flush, a node has written no state.
             databases: databases.filter(|_| state.is_some()),
+            unreadable,
             namespace: digest,
         };
         opened.check_genesis(genesis)?;
@@ -75,6 +89,10 @@ impl Inspection {
             databases: self.databases.as_ref().filter(|_| self.end.broken.is_none()),
         };
         let mut report = stored.verify(from, to, progress)?;
+        if let Some(what) = self.unreadable.as_ref().filter(|_| to >= last) {
+            report.state_checked = false;
+            report.first_bad.get_or_insert_with(|| place(last, "state", what));
+        }
         if let Some(broken) = &self.end.broken {
             report.state_checked = false;
             if (from..=to).contains(&broken.height) {

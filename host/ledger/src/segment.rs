@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cvp_core::ledger::LedgerError;
-use cvp_core::record::record_length;
+use cvp_core::record::{RECORD_MAGIC, record_length};
 use cvp_core::types::{Digest, Height, Reader, Writer};
 
 pub(crate) const HEADER_BYTES: u64 = 64;
@@ -185,6 +185,25 @@ impl Segment {
             self.end = (at + length) as u32;
         }
         None
+    }
+
+    /// File offset of the next place, from `at` on, where a record may begin.
+    pub(crate) fn find_magic(&self, mut at: u64) -> Result<Option<u64>, LedgerError> {
+        let mut buffer = vec![0; 1 << 20];
+        let magic = RECORD_MAGIC.as_slice();
+        while at + magic.len() as u64 <= self.size {
+            let count = buffer.len().min((self.size - at) as usize);
+            self.file
+                .read_exact_at(&mut buffer[..count], at)
+                .map_err(|e| disk("read", &self.path, e))?;
+            let found = buffer[..count].windows(magic.len()).position(|window| window == magic);
+            if let Some(found) = found {
+                return Ok(Some(at + found as u64));
+            }
+            // The next look begins where a magic may have been cut in two.
+            at += (count - (magic.len() - 1)) as u64;
+        }
+        Ok(None)
     }
 
     fn sidecar(&self) -> PathBuf {

@@ -129,12 +129,6 @@ impl Store {
         })
     }
 
-    /// Writes out what memory holds, so that the next open is quick. What was not synced stays not durable.
-    pub fn close(&self) -> Result<(), LedgerError> {
-        self.apply()?;
-        self.databases.flush(true)
-    }
-
     /// How many group commits reached the disk: fewer than calls of `sync` when callers share one.
     pub fn fsyncs(&self) -> u64 {
         self.fsyncs.load(Ordering::Relaxed)
@@ -496,5 +490,10 @@ impl Ledger for Store {
             databases: Some(&self.databases),
         };
         stored.verify(from, to, progress)
+    }
+
+    fn close(&self) -> Result<(), LedgerError> {
+        self.apply()?;
+        self.databases.flush(true)
     }
 }

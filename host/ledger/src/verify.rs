@@ -82,7 +82,11 @@ impl Stored<'_> {
             height,
             bad: Some(place(height, part, message)),
         };
-        let Some((marker, sum)) = databases.sum_state(progress)? else {
+        let summed = match databases.sum_state(progress) {
+            Err(error @ LedgerError::Corrupt { .. }) => return Ok(bad(self.last, "state", error.to_string())),
+            summed => summed?,
+        };
+        let Some((marker, sum)) = summed else {
             return Ok(bad(0, "state", "the state database is empty".to_owned()));
         };
         let height = marker.position.height;

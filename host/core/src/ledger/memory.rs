@@ -487,4 +487,8 @@ impl Ledger for MemoryLedger {
             state_chain_checked: chain.state_chain_checked,
         })
     }
+
+    fn close(&self) -> Result<(), LedgerError> {
+        self.apply().map(drop)
+    }
 }

@@ -148,6 +148,9 @@ pub trait Ledger: Send + Sync + 'static {
     /// # Errors
     /// `Abandoned` once `progress` breaks; `Disk`.
     fn verify(&self, from: Height, to: Height, progress: Progress<'_>) -> Result<VerifyReport, LedgerError>;
+
+    /// Writes out what memory holds, so that the next open is quick and knows every record. What was not synced stays not durable.
+    fn close(&self) -> Result<(), LedgerError>;
 }
 
 #[cfg(test)]

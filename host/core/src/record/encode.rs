@@ -7,7 +7,7 @@ use crate::types::{Digest, Height, Hostname, Incarnation, Malformed, UnixNanos, 
 use super::Delta;
 use super::header::{HASHED_BYTES, Header};
 use super::items::{Local, write_items};
-use super::parse::{MAGIC, PART_ENTRY_BYTES, PREFIX_BYTES, PartKind, RECORD_BYTES_MAX, checksum};
+use super::parse::{PART_ENTRY_BYTES, PREFIX_BYTES, PartKind, RECORD_BYTES_MAX, RECORD_MAGIC, checksum};
 
 /// What the maker of a block decides; digests and lengths follow from it.
 #[derive(Clone, Debug)]
@@ -102,7 +102,7 @@ pub fn encode(draft: &Draft, state: Digest) -> Result<Bytes, Malformed> {
         offset += bytes.len();
     }
     let mut out = Writer::with_capacity(record_bytes);
-    out.raw(MAGIC);
+    out.raw(RECORD_MAGIC);
     out.u32(record_bytes as u32);
     out.u16(header_bytes as u16);
     out.u16(parts.len() as u16);

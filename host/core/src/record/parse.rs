@@ -7,7 +7,8 @@ use super::span::BadPart;
 use super::{DeltaRef, Items, Local};
 
 /// First bytes of every record.
-pub(super) const MAGIC: &[u8; 8] = b"CVPREC\r\n";
+/// First bytes of a record.
+pub const RECORD_MAGIC: &[u8; 8] = b"CVPREC\r\n";
 
 /// Magic, record length, header length, part count, checksum.
 pub(super) const PREFIX_BYTES: usize = 8 + 4 + 2 + 2 + 32;
@@ -84,7 +85,7 @@ pub fn record_length(prefix: &[u8]) -> Result<Option<usize>, Malformed> {
         return Ok(None);
     }
     let mut input = Reader::new(prefix);
-    if input.take(8)? != MAGIC {
+    if input.take(8)? != RECORD_MAGIC {
         return Err(Malformed::new("magic of a record"));
     }
     let length = input.u32()? as usize;

@@ -264,6 +264,91 @@ fn records_that_the_databases_know_and_the_log_has_lost_are_damage() {
 }
 
 #[test]
+fn a_hole_with_whole_records_behind_it_is_damage() {
+    let (directory, maker) = (tempfile::tempdir().unwrap(), ChainMaker::new("global", 16));
+    let store = open_in(directory.path(), &maker).unwrap();
+    let records = maker.extend(&store, 4, 2, 3_000);
+    store.sync().unwrap();
+    // Nothing was applied: the databases know of none.
+    drop(store);
+    let path = directory.path().join("log/00000000000000000000.seg");
+    let bytes = std::fs::read(&path).unwrap();
+    let start = bytes
+        .windows(200)
+        .position(|window| window == &records[1][..200])
+        .unwrap() as u64;
+    let file = File::options().write(true).open(&path).unwrap();
+    for offset in [2, 60] {
+        let byte = records[1][offset as usize];
+        file.write_all_at(&[byte ^ 4], start + offset).unwrap();
+        let looked = look(directory.path(), &maker);
+        let bad = all(&looked).first_bad.unwrap();
+        assert_eq!((bad.height, bad.part.as_str()), (2, "header"), "{bad:?}");
+        assert_eq!(looked.torn_tail(), None);
+        file.write_all_at(&[byte], start + offset).unwrap();
+    }
+    assert_eq!(all(&look(directory.path(), &maker)).first_bad, None);
+}
+
+#[test]
+fn a_segment_that_is_damaged_or_missing_is_named_by_height() {
+    let stopped = Stopped::new();
+    let log = stopped.directory.path().join("log");
+    let mut segments: Vec<PathBuf> = std::fs::read_dir(&log).unwrap().map(|e| e.unwrap().path()).collect();
+    segments.retain(|path| path.extension().is_some_and(|e| e == "seg"));
+    segments.sort();
+    assert!(segments.len() > 2, "{segments:?}");
+    for path in &segments {
+        let first: u64 = path.file_stem().unwrap().to_str().unwrap().parse().unwrap();
+        let file = File::options().read(true).write(true).open(path).unwrap();
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, 30).unwrap();
+        file.write_all_at(&[byte[0] ^ 1], 30).unwrap();
+        let bad = all(&stopped.look()).first_bad.unwrap();
+        assert_eq!((bad.height, bad.part.as_str()), (first, "header"), "{bad:?}");
+        file.write_all_at(&byte, 30).unwrap();
+        let aside = path.with_extension("aside");
+        std::fs::rename(path, &aside).unwrap();
+        let bad = all(&stopped.look()).first_bad.unwrap();
+        assert_eq!((bad.height, bad.part.as_str()), (first, "header"), "{bad:?}");
+        std::fs::rename(&aside, path).unwrap();
+    }
+    assert_eq!(all(&stopped.look()).first_bad, None);
+}
+
+#[test]
+fn a_database_that_is_damaged_or_incomplete_is_named() {
+    let stopped = Stopped::new();
+    for database in ["state", "index"] {
+        let directory = stopped.directory.path().join(database);
+        let tables = std::fs::read_dir(&directory).unwrap().map(|e| e.unwrap().path());
+        let table = tables
+            .filter(|path| path.extension().is_some_and(|e| e == "sst"))
+            .max()
+            .unwrap();
+        let whole = std::fs::read(&table).unwrap();
+        let mut flipped = whole.clone();
+        flipped[40] ^= 8;
+        for damaged in [Some(flipped), None] {
+            match damaged {
+                Some(bytes) => std::fs::write(&table, bytes).unwrap(),
+                None => std::fs::remove_file(&table).unwrap(),
+            }
+            let report = all(&stopped.look());
+            let bad = report.first_bad.unwrap();
+            assert_eq!(
+                (bad.height, bad.part.as_str()),
+                (RECORDS as u64, "state"),
+                "{database}: {bad:?}"
+            );
+            assert!(!report.state_checked);
+        }
+        std::fs::write(&table, whole).unwrap();
+    }
+    assert_eq!(all(&stopped.look()).first_bad, None);
+}
+
+#[test]
 fn another_genesis_is_refused() {
     let stopped = Stopped::new();
     let other = ChainMaker::new("global", 17);

@@ -65,6 +65,7 @@ delegate! {
     sync() -> Result<cvp_core::types::Position, LedgerError>;
     apply() -> Result<cvp_core::types::Position, LedgerError>;
     read(first: u64, last: u64, bytes_max: usize) -> Result<cvp_core::ledger::Run, LedgerError>;
+    close() -> Result<(), LedgerError>;
     hash_at(height: u64) -> Result<Option<cvp_core::types::Digest>, LedgerError>;
     record(height: u64) -> Result<Option<Bytes>, LedgerError>;
     state(key: &[u8]) -> Result<Option<Vec<u8>>, LedgerError>;

@@ -10,7 +10,7 @@ use cvp_core::record::Delta;
 use cvp_core::types::{Height, Hostname, Incarnation, Namespace, NodeRole, Position, Refusal, UnixNanos};
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::commit_times::CommitTimes;
 use super::committer::{self, CommitSignal};
@@ -307,6 +307,10 @@ impl Chain {
         self.shared.signal.stop();
         if let Some(thread) = self.committer.lock().take() {
             join(thread);
+        }
+        // Whoever still holds the ledger may keep it open past the end of the process: what it knows is written out here.
+        if let Err(error) = self.shared.ledger.close() {
+            warn!(namespace = %self.namespace(), %error, "the databases were not written out: the next start brings them up from the log");
         }
         self.shared.go(ChainState::Stopped);
         info!(namespace = %self.namespace(), height = self.tips().applied.height, "namespace closed");

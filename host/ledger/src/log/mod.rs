@@ -1,18 +1,21 @@
 //! The log of one namespace: segments in order, appended at the end, read anywhere.
 
+mod inspect;
+
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use cvp_core::ledger::{BadPlace, LedgerError};
+use cvp_core::ledger::LedgerError;
 use cvp_core::record::{BadPart, BadRecord, RECORD_BYTES_MAX, check_genesis, check_span, parse, record_length};
 use cvp_core::types::{Digest, Height, Position};
 
 use crate::options::StoreOptions;
 use crate::segment::{HEADER_BYTES, MAKING, Segment, check_room, sync_directory};
-use crate::verify::place;
+
+pub(crate) use inspect::End;
 
 /// The log. Appends need `&mut`; reads take what they need in one short look and read the file without it.
 pub(crate) struct Log {
@@ -43,16 +46,6 @@ impl Place {
             .map_err(|e| LedgerError::disk("read", self.path.display(), e))?;
         Ok(bytes.freeze())
     }
-}
-
-/// How a log ends that is only inspected.
-pub(crate) struct End {
-    /// Height of the last record that counts; none when there is none.
-    pub(crate) last: Option<Height>,
-    /// What a crash left behind it: the next start cuts it.
-    pub(crate) torn: Option<BadPlace>,
-    /// Damage behind it.
-    pub(crate) broken: Option<BadPlace>,
 }
 
 impl Log {
@@ -88,114 +81,6 @@ impl Log {
             log.segments.push(Segment::open(path, &namespace, true)?);
         }
         log.load(genesis, applied)
-    }
-
-    /// Looks at the log in `directory` without changing a byte of it. The records are found by their lengths; whether they are good is
-    /// verified by whoever reads them, except for the last one: bad, and above what the databases have seen (`applied`), it is a torn
-    /// tail, as is what stands behind the last whole record.
-    pub(crate) fn inspect(
-        directory: &Path,
-        namespace: Digest,
-        applied: Option<Height>,
-    ) -> Result<(Self, End), LedgerError> {
-        let (paths, _) = list(directory)?;
-        let mut log = Self {
-            directory: directory.to_owned(),
-            namespace,
-            segment_bytes: 0,
-            segments: Vec::new(),
-            reserve_bytes: 0,
-            dirty: false,
-        };
-        for path in &paths {
-            log.segments.push(Segment::open(path, &namespace, false)?);
-        }
-        if log.segments.first().is_some_and(|segment| segment.first != 0) {
-            let what = "the first segment is missing, but there are blocks above it";
-            return Err(LedgerError::corrupt(directory.display(), what));
-        }
-        let starts: Vec<Height> = log.segments.iter().map(|s| s.first).collect();
-        for (at, next) in starts.iter().skip(1).enumerate() {
-            if let Some(what) = log.segments[at].inspect_sealed(*next) {
-                // What follows cannot be linked to anything.
-                log.segments.truncate(at + 1);
-                let broken = Some(place(log.segments[at].next(), "header", what));
-                let last = log.last();
-                return Ok((
-                    log,
-                    End {
-                        last,
-                        torn: None,
-                        broken,
-                    },
-                ));
-            }
-        }
-        let end = log.inspect_newest(applied)?;
-        Ok((log, end))
-    }
-
-    fn inspect_newest(&mut self, applied: Option<Height>) -> Result<End, LedgerError> {
-        let Some(newest) = self.segments.last_mut() else {
-            return Ok(End {
-                last: None,
-                torn: None,
-                broken: None,
-            });
-        };
-        let why = newest.walk_lengths(usize::MAX).unwrap_or_default();
-        let more = has_bytes_behind(newest, u64::from(newest.end))?;
-        let next = newest.next();
-        let mut behind = more.then(|| place(next, "header", format!("no whole record: {why}")));
-        if let Some(bad) = self.bad_last()?.filter(|bad| Some(bad.height) > applied) {
-            self.drop_last();
-            behind = Some(bad);
-        }
-        let last = self.last();
-        let missing = applied.filter(|applied| Some(*applied) > last);
-        if let Some(applied) = missing {
-            let what = format!("the databases know record {applied}, the log ends before it: {why}");
-            behind.get_or_insert_with(|| place(last.map_or(0, |last| last + 1), "header", what));
-        }
-        let (broken, torn) = if missing.is_some() {
-            (behind, None)
-        } else {
-            (None, behind)
-        };
-        Ok(End { last, torn, broken })
-    }
-
-    /// What is wrong with the last record of the newest segment. A wrong link is none of its own faults: the record below says more.
-    fn bad_last(&self) -> Result<Option<BadPlace>, LedgerError> {
-        let Some(last) = self
-            .last()
-            .filter(|last| self.segments.last().is_some_and(|s| s.first <= *last))
-        else {
-            return Ok(None);
-        };
-        let bytes = self
-            .place(last, last, RECORD_BYTES_MAX)
-            .ok_or_else(|| LedgerError::corrupt(self.directory.display(), format!("record {last} is missing")))?
-            .read()?;
-        let checked = match last.checked_sub(1) {
-            None => check_genesis(&self.namespace, bytes),
-            Some(below) => match self.position_of(below) {
-                Ok(parent) => check_span(&self.namespace, parent, bytes),
-                Err(_) => return Ok(None),
-            },
-        };
-        Ok(checked
-            .err()
-            .filter(|bad| bad.part != BadPart::Link)
-            .map(BadPlace::from))
-    }
-
-    fn drop_last(&mut self) {
-        if let Some(newest) = self.segments.last_mut()
-            && let Some(offset) = newest.offsets.pop()
-        {
-            newest.end = offset;
-        }
     }
 
     /// Height of the last record.
