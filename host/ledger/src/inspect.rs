@@ -24,13 +24,24 @@ pub struct Inspection {
 }
 
 /// The databases as they can be read, and the last record that each knows.
-fn databases_at(data: &Path) -> Result<(Option<Databases>, Option<Height>, Option<Height>), LedgerError> {
-    let Some(databases) = Databases::open_read_only(data, &Shared::default())? else {
-        return Ok((None, None, None));
-    };
-    let state = databases.state_marker()?.map(|marker| marker.position.height);
-    let indexed = databases.index_height()?;
-    Ok((Some(databases), state, indexed))
+#[derive(Default)]
+struct Readable {
+    databases: Option<Databases>,
+    state: Option<Height>,
+    indexed: Option<Height>,
+}
+
+impl Readable {
+    fn at(data: &Path) -> Result<Self, LedgerError> {
+        let Some(databases) = Databases::open_read_only(data, &Shared::default())? else {
+            return Ok(Self::default());
+        };
+        Ok(Self {
+            state: databases.state_marker()?.map(|marker| marker.position.height),
+            indexed: databases.index_height()?,
+            databases: Some(databases),
+        })
+    }
 }
 
 impl Inspection {
@@ -40,17 +51,17 @@ impl Inspection {
     /// `Diverged` at height 0 when the chain has another genesis; `Disk`. What is damaged is told by [`Inspection::verify`].
     pub fn open(data: &Path, namespace: &Namespace, genesis: &Bytes) -> Result<Self, LedgerError> {
         let digest = namespace_digest(namespace);
-        let (databases, state, indexed, unreadable) = match databases_at(data) {
-            Ok((databases, state, indexed)) => (databases, state, indexed, None),
-            Err(error) => (None, None, None, Some(error.to_string())),
+        let (found, unreadable) = match Readable::at(data) {
+            Ok(found) => (found, None),
+            Err(error) => (Readable::default(), Some(error.to_string())),
         };
-        let applied = indexed.max(state);
+        let applied = found.indexed.max(found.state);
         let (log, end) = Log::inspect(&data.join("log"), digest, applied)?;
         let opened = Self {
             log,
             end,
             // Killed before its first flush, a node has written no state.
-            databases: databases.filter(|_| state.is_some()),
+            databases: found.databases.filter(|_| found.state.is_some()),
             unreadable,
             namespace: digest,
         };
