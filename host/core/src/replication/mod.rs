@@ -21,6 +21,7 @@ mod lag;
 mod ingest;
 mod report;
 mod status;
+pub mod strong;
 
 pub use api::{
     Action, ConnId, ControlFile, DialPurpose, Event, Limits, NamespaceSetup, Ready, Setup, StrategyRun, StrategySetup,
