@@ -56,6 +56,10 @@ pub enum Fault {
     FenceNotDurable,
     /// A stalled stream is reported as normal.
     StallNotSeen,
+    /// The provider commits a strong change without waiting for the receiver's word.
+    CommitBeforePrepared,
+    /// An abort of a strong change is taken for done and never sent.
+    LostAbort,
     /// The window has no bound.
     CreditIgnored,
 }

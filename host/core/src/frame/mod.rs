@@ -70,6 +70,16 @@ pub enum Kind {
     Aborted,
     /// A piece of a state snapshot.
     SnapshotChunk,
+    /// What the provider's tree of configuration and certificates holds.
+    Inventory,
+    /// The receiver asks for a file of it.
+    FileRequest,
+    /// A file of it.
+    File,
+    /// The receiver's copy is this tree, or what keeps it from being.
+    TreeHeld,
+    /// Strong change: what the receiver holds staged, its first word in a session.
+    Staged,
     /// A kind of a later release.
     Unknown(u8),
 }
@@ -97,13 +107,18 @@ impl Kind {
             Kind::Abort => 17,
             Kind::Aborted => 18,
             Kind::SnapshotChunk => 19,
+            Kind::Inventory => 20,
+            Kind::FileRequest => 21,
+            Kind::File => 22,
+            Kind::TreeHeld => 23,
+            Kind::Staged => 24,
             Kind::Unknown(code) => code,
         }
     }
 
     /// From the byte on the wire.
     pub fn from_code(code: u8) -> Kind {
-        const KNOWN: [Kind; 19] = [
+        const KNOWN: [Kind; 24] = [
             Kind::Hello,
             Kind::Verdict,
             Kind::Goodbye,
@@ -123,6 +138,11 @@ impl Kind {
             Kind::Abort,
             Kind::Aborted,
             Kind::SnapshotChunk,
+            Kind::Inventory,
+            Kind::FileRequest,
+            Kind::File,
+            Kind::TreeHeld,
+            Kind::Staged,
         ];
         usize::from(code)
             .checked_sub(1)
@@ -135,7 +155,8 @@ impl Kind {
         match (self, reader) {
             (Kind::Records, Side::Receiver) => RECORDS_PAYLOAD_BYTES_MAX,
             (Kind::SnapshotChunk, Side::Receiver) => 4 << 20,
-            (Kind::Records | Kind::SnapshotChunk, Side::Provider) => 0,
+            (Kind::Inventory | Kind::File, Side::Receiver) => (4 << 20) + (64 << 10),
+            (Kind::Records | Kind::SnapshotChunk | Kind::Inventory | Kind::File, Side::Provider) => 0,
             (Kind::Hello, _) => 4 << 20,
             (Kind::StrategyMessage | Kind::Prepare, _) => (1 << 20) + 1024,
             (Kind::Heartbeat, _) => 1 << 20,
@@ -152,7 +173,10 @@ impl Kind {
                 | Kind::Prepared
                 | Kind::Commit
                 | Kind::Abort
-                | Kind::Aborted,
+                | Kind::Aborted
+                | Kind::FileRequest
+                | Kind::TreeHeld
+                | Kind::Staged,
                 _,
             ) => 4 << 10,
         }

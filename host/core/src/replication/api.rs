@@ -8,6 +8,9 @@ use crate::types::strategy::{Fault, Role, chain_sync};
 use crate::types::{Digest, Height, Hostname, Millis, Namespace, NodeRole, Position, Refusal};
 
 use super::PeerTls;
+use super::changes::ChangesSetup;
+use super::tree::Inventory;
+use super::work::{ChangeEvent, ChangeWork, TreeEvent, TreeWork};
 
 /// A link, numbered by the host, growing as links come; never used twice in a process.
 pub type ConnId = u64;
@@ -71,6 +74,8 @@ pub struct Limits {
     pub window_bytes_max: u64,
     /// `cvp.max_rate`, bytes a second; 0: none.
     pub max_rate: u64,
+    /// `cvp.strong_timeout`: how long a strong change waits for the receiver, milliseconds.
+    pub strong_timeout_ms: Millis,
     /// `p2p.retrytime`: longest pause between two dials, milliseconds.
     pub dial_pause_ms_max: Millis,
 }
@@ -82,6 +87,7 @@ impl Default for Limits {
             heartbeat_misses: 5,
             window_bytes_max: 64 << 20,
             max_rate: 0,
+            strong_timeout_ms: 5_000,
             dial_pause_ms_max: 3_000,
         }
     }
@@ -120,6 +126,10 @@ pub struct Setup {
     pub ask: Vec<String>,
     /// Promoted provider: addresses of the predecessor, told until each has answered.
     pub notify: Vec<String>,
+    /// Receiver: the copy of the provider's tree as it was last written.
+    pub copy: Inventory,
+    /// What the disk knows of strong changes.
+    pub changes: ChangesSetup,
     /// Numbers.
     pub limits: Limits,
     /// Random: jitter and nonces. Two machines with one seed behave alike.
@@ -274,6 +284,10 @@ pub enum Event {
     Persisted(Token),
     /// A control file could not be written. Sticky: the session ends and none begins.
     PersistFailed(Token, Refusal),
+    /// Something happened to the tree of configuration and certificates.
+    Tree(TreeEvent),
+    /// Something happened to a strong change.
+    Change(ChangeEvent),
     /// `cvp.enable` changed.
     SetEnabled(bool),
     /// Numbers of the configuration changed.
@@ -403,6 +417,10 @@ pub enum Action {
         /// What.
         what: ControlFile,
     },
+    /// Work on the tree of configuration and certificates; done in order, together with [`Action::Change`].
+    Tree(TreeWork),
+    /// Work on strong changes.
+    Change(ChangeWork),
     /// Provider: blocks may be made from now on. Comes once; before it the node must make none.
     AllowMaking,
     /// Provider: make no more blocks, close the JSON-RPC port, at once. The file follows as a `Persist`.

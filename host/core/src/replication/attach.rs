@@ -412,6 +412,8 @@ impl Pair {
             round_trip: RoundTrip::default(),
             peer_reasons: Vec::new(),
         });
+        self.open_changes();
+        self.taker.look_again();
         for index in 0..self.lanes.len() {
             self.announce_quarantine(index);
             self.compare_strategies(index);

@@ -20,6 +20,9 @@ mod intake;
 mod lag;
 mod ingest;
 mod report;
+mod tree;
+mod changes;
+mod work;
 mod status;
 pub mod strong;
 
@@ -27,10 +30,17 @@ pub use api::{
     Action, ConnId, ControlFile, DialPurpose, Event, Limits, NamespaceSetup, Ready, Setup, StrategyRun, StrategySetup,
     Token,
 };
+pub use changes::ChangesSetup;
 pub use ingest::{NotIngested, ingest};
 pub use pair::Pair;
 pub use peer::PeerTls;
 pub use status::{NamespaceStatus, PairStatus, PeerStatus, Phase, StrategyStatus};
+pub use strong::{Change, ChangeId, Outcome, Ticket};
+pub use tree::{
+    CERTIFICATES, CHANGED_BYTES_MAX, CONFIG_CHANGE, CONFIGURATION, FILE_BYTES_MAX, FILES_MAX, FileChange, Inventory,
+    LeftOut, MemoryTree, PATH_BYTES_MAX, PRIVATE_KEY, TREE_BYTES_MAX, TreeFile, check_path, file_digest,
+};
+pub use work::{ChangeEvent, ChangeWork, Proposal, TreeEvent, TreeWork};
 
 #[cfg(test)]
 mod tests;

@@ -13,9 +13,11 @@ use crate::types::strategy::Role;
 use crate::types::{Hostname, Incarnation, Micros, Millis, Namespace, NodeId, Refusal, Writer};
 
 use super::api::{Action, ConnId, ControlFile, DialPurpose, Event, Limits, Ready, Setup, Token};
+use super::changes::Changes;
 use super::lane::Lane;
 use super::peer::PeerTls;
 use super::place::Place;
+use super::tree::{Giver, Taker};
 
 /// A link that is silent in the handshake for so long is closed.
 pub(super) const HANDSHAKE_MS: Millis = 5_000;
@@ -102,6 +104,9 @@ pub struct Pair {
     pub(super) dial_at: Millis,
     pub(super) backoff: Backoff,
     pub(super) place: Place,
+    pub(super) giver: Giver,
+    pub(super) taker: Taker,
+    pub(super) changes: Changes,
     pub(super) tokens: Token,
     pub(super) waiting: BTreeMap<Token, Waiting>,
     pub(super) control_failed: Option<Refusal>,
@@ -120,12 +125,19 @@ impl Pair {
             .iter()
             .map(|namespace| Lane::new(namespace.clone(), 0))
             .collect();
+        let incarnation = setup.identity.lineage.current();
         let pauses = BackoffRange {
             first_ms: DIAL_PAUSE_MS.min(setup.limits.dial_pause_ms_max),
             last_ms: setup.limits.dial_pause_ms_max,
         };
         Self {
             place: Place::new(&setup),
+            giver: Giver::default(),
+            taker: Taker::new(setup.copy.clone()),
+            changes: Changes::new(
+                &setup.changes,
+                incarnation.map_or([0; 16], |incarnation| incarnation.id),
+            ),
             backoff: Backoff::new(pauses, setup.seed),
             setup,
             out: Vec::new(),
@@ -173,6 +185,7 @@ impl Pair {
             lane.moved_at = self.now;
         }
         self.start_place();
+        self.giver.touch();
     }
 
     fn dispatch(&mut self, event: Event) {
@@ -187,6 +200,8 @@ impl Pair {
             Event::PersistFailed(token, refusal) => self.on_persist_failed(token, refusal),
             Event::SetEnabled(enabled) => self.on_enabled(enabled),
             Event::SetLimits(limits) => self.on_limits(limits),
+            Event::Tree(event) => self.on_tree(event),
+            Event::Change(event) => self.on_change(event),
             Event::Tick => {}
             other => self.dispatch_lane(other),
         }
@@ -253,6 +268,8 @@ impl Pair {
         self.settle_place();
         self.settle_links();
         self.settle_session();
+        self.settle_changes();
+        self.settle_tree();
         for index in 0..self.lanes.len() {
             self.settle_lane(index);
         }
@@ -271,7 +288,7 @@ impl Pair {
             return;
         }
         // The hello names durable tips, and the stream begins right above them: nothing may be under way.
-        let mut quiet = true;
+        let mut quiet = self.changes.is_quiet() && self.taker.is_quiet();
         for lane in self.lanes.iter_mut().filter(|lane| lane.may_sync()) {
             if lane.intake.begin_sync(self.now) {
                 self.out.push(Action::Sync {
@@ -330,6 +347,9 @@ impl Pair {
         for lane in &mut self.lanes {
             lane.detach();
         }
+        self.close_changes();
+        self.giver.detach();
+        self.taker.detach();
         if self.now.saturating_sub(session.since) >= GOOD_SESSION_MS {
             self.backoff.reset();
         }
@@ -362,6 +382,11 @@ impl Pair {
 
     fn on_persist_failed(&mut self, token: Token, refusal: Refusal) {
         self.waiting.remove(&token);
+        self.fail_control(refusal);
+    }
+
+    /// A control file cannot be written: nothing goes on that needs one.
+    pub(super) fn fail_control(&mut self, refusal: Refusal) {
         let conns: Vec<ConnId> = self.links.keys().copied().collect();
         for conn in conns {
             self.close(conn, Some(refusal.clone()), true);

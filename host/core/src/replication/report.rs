@@ -75,6 +75,10 @@ impl Pair {
         for lane in &self.lanes {
             self.lane_reasons(lane, now, &mut reasons);
         }
+        if self.session.is_some() {
+            self.tree_reasons(&mut reasons);
+        }
+        self.change_reasons(&mut reasons);
         reasons
     }
 
@@ -311,6 +315,7 @@ impl Pair {
                 .session
                 .iter()
                 .filter_map(|session| session.warning.clone())
+                .chain(self.tree_warnings())
                 .collect(),
         }
     }

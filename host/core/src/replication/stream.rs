@@ -27,6 +27,11 @@ impl Pair {
                 Ok(())
             }
             (Kind::Heartbeat, _) => self.on_heartbeat(&frame.payload),
+            (Kind::Inventory | Kind::File, Role::Receiver) | (Kind::FileRequest | Kind::TreeHeld, Role::Provider) => {
+                self.on_tree_frame(&frame)
+            }
+            (Kind::Prepare | Kind::Commit | Kind::Abort, Role::Receiver)
+            | (Kind::Staged | Kind::Prepared | Kind::Aborted, Role::Provider) => self.on_change_frame(&frame),
             (kind, _) => {
                 let index = self.lane_of(frame.namespace);
                 let unknown = || refuse::unexpected(&format!("namespace in a frame {kind:?}"));

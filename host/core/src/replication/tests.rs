@@ -1,6 +1,7 @@
 //! Two machines back to back: their frames cross at once, their stores hold numbers, and the tests answer for the strategies.
 
 mod strategies;
+mod tree;
 
 use std::collections::VecDeque;
 
@@ -73,6 +74,8 @@ fn setup(role: Role) -> Setup {
         }],
         ask: Vec::new(),
         notify: Vec::new(),
+        copy: Inventory::default(),
+        changes: ChangesSetup::default(),
         limits: Limits::default(),
         seed: 1,
     }
@@ -97,6 +100,10 @@ struct Ends<S> {
     faults: Vec<Fault>,
     /// What each end's host was told last of the embedded default.
     defaulted: [bool; 2],
+    /// The provider's tree and its copy.
+    trees: [MemoryTree; 2],
+    /// What clients were answered of their changes.
+    answers: Vec<(Ticket, Outcome)>,
     /// What each end's host was told of the other end's change.
     left_for: [Option<StrategyId>; 2],
 }
@@ -120,6 +127,8 @@ impl<S: FnMut(&[Told]) -> Answer> Ends<S> {
             told: Vec::new(),
             faults: Vec::new(),
             defaulted: [false; 2],
+            trees: [tree::provider_tree(), MemoryTree::default()],
+            answers: Vec::new(),
             left_for: [None, None],
         }
     }
@@ -297,6 +306,15 @@ impl<S: FnMut(&[Told]) -> Answer> Ends<S> {
             }
             Action::UseDefault { embedded, .. } => self.defaulted[end] = embedded,
             Action::StrategyLeft { theirs, .. } => self.left_for[end] = Some(theirs),
+            Action::Tree(work) => {
+                let event = self.trees[end].work(work);
+                self.queue.push_back((end, Event::Tree(event)));
+            }
+            Action::Change(ChangeWork::Answer(ticket, outcome)) => self.answers.push((ticket, outcome)),
+            Action::Change(work) => {
+                let event = self.trees[end].change(work);
+                self.queue.extend(event.map(|event| (end, Event::Change(event))));
+            }
             _ => {}
         }
     }

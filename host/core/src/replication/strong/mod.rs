@@ -88,7 +88,7 @@ impl Change {
 }
 
 /// Payload of an aborted frame: which change, and why the receiver refused it (none: the provider had asked to drop it).
-pub(super) fn encode_aborted(id: &ChangeId, refusal: Option<&Refusal>) -> Vec<u8> {
+pub(in crate::replication) fn encode_aborted(id: &ChangeId, refusal: Option<&Refusal>) -> Vec<u8> {
     let mut out = Writer::new();
     id.write(&mut out);
     out.flag(refusal.is_some());
@@ -99,10 +99,14 @@ pub(super) fn encode_aborted(id: &ChangeId, refusal: Option<&Refusal>) -> Vec<u8
 }
 
 /// Reads [`encode_aborted`]'s bytes.
-pub(super) fn decode_aborted(bytes: &[u8]) -> Result<(ChangeId, Option<Refusal>), Malformed> {
+pub(in crate::replication) fn decode_aborted(bytes: &[u8]) -> Result<(ChangeId, Option<Refusal>), Malformed> {
     let mut input = Reader::new(bytes);
     let id = ChangeId::read(&mut input)?;
-    let refusal = if input.flag()? { Some(Refusal::read(&mut input)?) } else { None };
+    let refusal = if input.flag()? {
+        Some(Refusal::read(&mut input)?)
+    } else {
+        None
+    };
     Ok((id, refusal))
 }
 

@@ -125,10 +125,18 @@ impl Proposer {
         must_replicate: bool,
     ) -> Result<ProviderDo, Refusal> {
         if self.is_busy() {
-            return Err(Refusal::new("busy", "another change is under way", "try again in a moment"));
+            return Err(Refusal::new(
+                "busy",
+                "another change is under way",
+                "try again in a moment",
+            ));
         }
         if !self.attached && must_replicate {
-            let refusal = Refusal::new("no-receiver", "no receiver is attached", "attach it, or leave --must-replicate out");
+            let refusal = Refusal::new(
+                "no-receiver",
+                "no receiver is attached",
+                "attach it, or leave --must-replicate out",
+            );
             return Ok(ProviderDo::Answer(ticket, Outcome::Failed(refusal)));
         }
         let id = ChangeId {
@@ -183,9 +191,14 @@ impl Proposer {
         match std::mem::replace(&mut self.state, State::Idle) {
             State::Preparing { ticket, change, .. } if change.id == id => {
                 let unnamed = || Refusal::new("refused", "the receiver refused the change", "see its log");
-                Some(ProviderDo::Answer(ticket, Outcome::Failed(refusal.unwrap_or_else(unnamed))))
+                Some(ProviderDo::Answer(
+                    ticket,
+                    Outcome::Failed(refusal.unwrap_or_else(unnamed)),
+                ))
             }
-            State::Aborting { ticket, id: asked, why, .. } if asked == id => {
+            State::Aborting {
+                ticket, id: asked, why, ..
+            } if asked == id => {
                 ticket.map(|ticket| ProviderDo::Answer(ticket, Outcome::Failed(refusal.unwrap_or(why))))
             }
             other => {
@@ -226,7 +239,11 @@ impl Proposer {
     pub fn settle(&self, staged: Option<ChangeId>) -> Settlement {
         let Some(id) = staged else { return Settlement::Nothing };
         match &self.state {
-            State::Committing { id: under_way, replicated: true, .. } if *under_way == id => Settlement::Wait,
+            State::Committing {
+                id: under_way,
+                replicated: true,
+                ..
+            } if *under_way == id => Settlement::Wait,
             _ if self.committed == Some(id) => Settlement::Commit(id),
             _ => Settlement::Abort(id),
         }
@@ -248,9 +265,10 @@ impl Proposer {
             )
         };
         match std::mem::replace(&mut self.state, State::Idle) {
-            State::Preparing { ticket, .. } | State::Aborting { ticket: Some(ticket), .. } => {
-                Some(ProviderDo::Answer(ticket, Outcome::Undecided(lost())))
-            }
+            State::Preparing { ticket, .. }
+            | State::Aborting {
+                ticket: Some(ticket), ..
+            } => Some(ProviderDo::Answer(ticket, Outcome::Undecided(lost()))),
             committing @ State::Committing { .. } => {
                 self.state = committing;
                 None
@@ -264,7 +282,11 @@ impl Proposer {
         match &mut self.state {
             State::Preparing { ticket, change, until } if now >= *until => {
                 let (ticket, id) = (*ticket, change.id);
-                let why = Refusal::new("timeout", "the receiver did not answer in time; the change was withdrawn", "try again");
+                let why = Refusal::new(
+                    "timeout",
+                    "the receiver did not answer in time; the change was withdrawn",
+                    "try again",
+                );
                 self.state = State::Aborting {
                     ticket: Some(ticket),
                     id,
@@ -279,7 +301,9 @@ impl Proposer {
                     "the receiver did not say whether it dropped the change: it is not applied on this node",
                     "look at `cvp status`; if this node is lost before the receiver answers, the upgrade may apply it",
                 );
-                ticket.take().map(|ticket| ProviderDo::Answer(ticket, Outcome::Undecided(why)))
+                ticket
+                    .take()
+                    .map(|ticket| ProviderDo::Answer(ticket, Outcome::Undecided(why)))
             }
             _ => None,
         }

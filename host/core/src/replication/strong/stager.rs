@@ -23,7 +23,10 @@ pub enum ReceiverDo {
 enum State {
     Empty,
     /// Being written; dropped again at once when an abort came meanwhile.
-    Staging { id: ChangeId, abort: bool },
+    Staging {
+        id: ChangeId,
+        abort: bool,
+    },
     Staged(ChangeId),
     Committing(ChangeId),
     Dropping(ChangeId),
@@ -33,6 +36,8 @@ enum State {
 #[derive(Clone, Debug)]
 pub struct Stager {
     state: State,
+    /// The next change: it came while the last one was being written.
+    waiting: Option<Change>,
     attached: bool,
 }
 
@@ -41,6 +46,7 @@ impl Stager {
     pub fn new(staged: Option<ChangeId>) -> Stager {
         Stager {
             state: staged.map_or(State::Empty, State::Staged),
+            waiting: None,
             attached: false,
         }
     }
@@ -66,27 +72,44 @@ impl Stager {
     /// The session is over; what is staged waits for the next handshake.
     pub fn detach(&mut self) {
         self.attached = false;
+        self.waiting = None;
     }
 
-    /// The provider asks to stage a change.
+    /// The provider asks to stage a change. One that comes while the last is still being settled on the disk waits for that.
     ///
     /// # Errors
     /// One is staged already: the provider did not settle it.
-    pub fn on_prepare(&mut self, change: Change) -> Result<ReceiverDo, Refusal> {
-        if self.state != State::Empty {
-            let text = format!("change {} came while another is not settled", change.id);
-            return Err(Refusal::new("protocol", text, "a defect of the provider: report it with both logs"));
+    pub fn on_prepare(&mut self, change: Change) -> Result<Option<ReceiverDo>, Refusal> {
+        match self.state {
+            State::Empty => Ok(Some(self.stage(change))),
+            State::Committing(_) | State::Dropping(_) if self.waiting.is_none() => {
+                self.waiting = Some(change);
+                Ok(None)
+            }
+            _ => {
+                let text = format!("change {} came while another is not settled", change.id);
+                Err(Refusal::new(
+                    "protocol",
+                    text,
+                    "a defect of the provider: report it with both logs",
+                ))
+            }
         }
+    }
+
+    fn stage(&mut self, change: Change) -> ReceiverDo {
         self.state = State::Staging {
             id: change.id,
             abort: false,
         };
-        Ok(ReceiverDo::Stage(change))
+        ReceiverDo::Stage(change)
     }
 
     /// The write of [`ReceiverDo::Stage`] has ended; with a refusal nothing is staged.
     pub fn on_staged(&mut self, result: Result<(), Refusal>) -> Option<ReceiverDo> {
-        let State::Staging { id, abort } = self.state else { return None };
+        let State::Staging { id, abort } = self.state else {
+            return None;
+        };
         match (result, abort) {
             (Err(refusal), _) => {
                 self.state = State::Empty;
@@ -110,7 +133,11 @@ impl Stager {
     pub fn on_commit(&mut self, id: ChangeId) -> Result<ReceiverDo, Refusal> {
         if self.state != State::Staged(id) {
             let text = format!("commit of change {id}, which is not staged here");
-            return Err(Refusal::new("protocol", text, "a defect of the provider: report it with both logs"));
+            return Err(Refusal::new(
+                "protocol",
+                text,
+                "a defect of the provider: report it with both logs",
+            ));
         }
         self.state = State::Committing(id);
         Ok(ReceiverDo::Commit(id))
@@ -118,6 +145,8 @@ impl Stager {
 
     /// The provider asks to drop the change.
     pub fn on_abort(&mut self, id: ChangeId) -> Option<ReceiverDo> {
+        // Nothing of one that waits is here.
+        self.waiting.take_if(|waiting| waiting.id == id);
         match &mut self.state {
             State::Staged(staged) if *staged == id => {
                 self.state = State::Dropping(id);
@@ -134,14 +163,20 @@ impl Stager {
     }
 
     /// The write of [`ReceiverDo::Commit`] or [`ReceiverDo::Drop`] has ended.
-    pub fn on_settled(&mut self) -> Option<ReceiverDo> {
-        match std::mem::replace(&mut self.state, State::Empty) {
-            State::Dropping(id) => self.attached.then_some(ReceiverDo::TellAborted(id, None)),
-            State::Committing(_) => None,
+    pub fn on_settled(&mut self) -> Vec<ReceiverDo> {
+        let settled = std::mem::replace(&mut self.state, State::Empty);
+        let mut out = Vec::new();
+        match settled {
+            State::Dropping(id) => out.extend(self.attached.then_some(ReceiverDo::TellAborted(id, None))),
+            State::Committing(_) => {}
             other => {
                 self.state = other;
-                None
+                return out;
             }
         }
+        if let Some(next) = self.waiting.take() {
+            out.push(self.stage(next));
+        }
+        out
     }
 }

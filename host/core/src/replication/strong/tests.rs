@@ -139,17 +139,20 @@ impl World {
         self.answers.push((ticket, outcome));
     }
 
-    fn receive(&mut self, told: Option<ReceiverDo>) {
-        match told {
-            Some(ReceiverDo::TellPrepared(id)) => self.up.push_back(Wire::Prepared(id)),
-            Some(ReceiverDo::TellAborted(id, why)) => self.up.push_back(Wire::Aborted(id, why)),
-            Some(work) => self.receiver_write = Some(work),
-            None => {}
+    fn receive(&mut self, told: impl IntoIterator<Item = ReceiverDo>) {
+        for told in told {
+            match told {
+                ReceiverDo::TellPrepared(id) => self.up.push_back(Wire::Prepared(id)),
+                ReceiverDo::TellAborted(id, why) => self.up.push_back(Wire::Aborted(id, why)),
+                work => self.receiver_write = Some(work),
+            }
         }
     }
 
     fn write_provider(&mut self, good: bool) {
-        let Some((change, replicated)) = self.provider_write.take() else { return };
+        let Some((change, replicated)) = self.provider_write.take() else {
+            return;
+        };
         let result = if good {
             self.provider.push(of(&change));
             self.replicated = if replicated { Some(change.id) } else { self.replicated };
@@ -165,9 +168,11 @@ impl World {
         let told = match self.receiver_write.take() {
             Some(ReceiverDo::Stage(change)) if good => {
                 self.staged = Some(change);
-                self.stager.on_staged(Ok(()))
+                Vec::from_iter(self.stager.on_staged(Ok(())))
             }
-            Some(ReceiverDo::Stage(_)) => self.stager.on_staged(Err(Refusal::new("bad-value", "no", ""))),
+            Some(ReceiverDo::Stage(_)) => {
+                Vec::from_iter(self.stager.on_staged(Err(Refusal::new("bad-value", "no", ""))))
+            }
             Some(ReceiverDo::Commit(id)) => {
                 let change = self.staged.take().unwrap();
                 assert_eq!(change.id, id);
@@ -178,20 +183,14 @@ impl World {
                 self.staged = None;
                 self.stager.on_settled()
             }
-            _ => None,
+            _ => Vec::new(),
         };
         self.receive(told);
     }
 
     fn deliver_down(&mut self) {
-        if self.receiver_write.is_some() {
-            // The driver answers one frame after the other, but an abort may come while a change is being staged.
-            if !matches!(self.down.front(), Some(Wire::Abort(_))) {
-                return;
-            }
-        }
         let told = match self.down.pop_front() {
-            Some(Wire::Prepare(change)) => Some(self.stager.on_prepare(change).unwrap()),
+            Some(Wire::Prepare(change)) => self.stager.on_prepare(change).unwrap(),
             Some(Wire::Commit(id)) => Some(self.stager.on_commit(id).unwrap()),
             Some(Wire::Abort(id)) => self.stager.on_abort(id),
             _ => None,
@@ -249,7 +248,9 @@ fn without_a_receiver_it_is_local_or_fails_as_asked() {
     world.begin(1);
     world.write_provider(true);
     assert_eq!(world.answers, [(1, Outcome::Local)]);
-    let told = world.proposer.begin(0, TIMEOUT, 2, ("config".into(), Bytes::new()), true);
+    let told = world
+        .proposer
+        .begin(0, TIMEOUT, 2, ("config".into(), Bytes::new()), true);
     assert!(matches!(told, Ok(ProviderDo::Answer(2, Outcome::Failed(why))) if why.code == "no-receiver"));
 }
 

@@ -1,0 +1,169 @@
+//! The copy of the tree and strong changes, both ends against each other.
+
+use super::*;
+
+const DYNAMIC: &str = "configuration/dynamic.toml";
+
+pub(super) fn provider_tree() -> MemoryTree {
+    let files = [
+        (DYNAMIC, "[cvp]\n"),
+        ("configuration/system.toml", "[p2p]\n"),
+        ("certificates/global/CA/root.ca", "certificate"),
+    ];
+    let files = files.map(|(path, text)| (path.to_owned(), Bytes::from_static(text.as_bytes())));
+    let mut tree = MemoryTree::default();
+    tree.files = files.into();
+    tree
+}
+
+fn idle(_: &[Told]) -> Answer {
+    Ok(Vec::new())
+}
+
+impl<S: FnMut(&[Told]) -> Answer> Ends<S> {
+    fn edit(&mut self, path: &str, text: &'static str) {
+        self.trees[PROVIDER]
+            .files
+            .insert(path.to_owned(), Bytes::from_static(text.as_bytes()));
+        self.queue.push_back((PROVIDER, Event::Tree(TreeEvent::Touched)));
+    }
+
+    fn propose(&mut self, ticket: Ticket, text: &'static str, must_replicate: bool) {
+        let change = FileChange {
+            path: DYNAMIC.into(),
+            old: None,
+            content: Bytes::from_static(text.as_bytes()),
+        };
+        let proposal = Proposal {
+            ticket,
+            kind: CONFIG_CHANGE.into(),
+            body: change.encode().into(),
+            note: "dynamic.toml cvp.max_rate".into(),
+            must_replicate,
+        };
+        self.queue
+            .push_back((PROVIDER, Event::Change(ChangeEvent::Proposed(proposal))));
+    }
+
+    fn is_equal(&self) -> bool {
+        self.trees[0].files == self.trees[1].files
+    }
+
+    fn reason(&self, end: usize, code: &str) -> Option<String> {
+        let reasons = self.status(end).reasons;
+        reasons
+            .into_iter()
+            .find(|reason| reason.code == code)
+            .map(|reason| reason.text)
+    }
+}
+
+#[test]
+fn the_copy_is_the_tree_and_follows_it() {
+    let mut ends = Ends::attached(fetch_all);
+    ends.run(600);
+    assert!(ends.is_equal(), "{:?}", ends.trees[RECEIVER]);
+    assert!(
+        ends.status(PROVIDER).normal && ends.status(RECEIVER).normal,
+        "{:?}",
+        ends.status(PROVIDER)
+    );
+    ends.edit("configuration/global/ns_static.toml", "new");
+    ends.edit(DYNAMIC, "[cvp]\nenable = true\n");
+    ends.trees[PROVIDER].files.remove("configuration/system.toml");
+    ends.run(600);
+    assert!(ends.is_equal());
+    assert!(ends.status(RECEIVER).normal, "{:?}", ends.status(RECEIVER));
+}
+
+#[test]
+fn what_was_changed_in_the_copy_is_named_and_replaced() {
+    let mut ends = Ends::attached(fetch_all);
+    ends.run(600);
+    ends.trees[RECEIVER]
+        .files
+        .insert(DYNAMIC.into(), Bytes::from_static(b"by hand"));
+    let event = Event::Tree(TreeEvent::Touched);
+    ends.queue.push_back((RECEIVER, event));
+    // Looked at, and not yet replaced: the status names it.
+    let mut named = false;
+    for _ in 0..4 {
+        let Some((end, event)) = ends.queue.pop_front() else {
+            break;
+        };
+        for action in ends.pairs[end].step(ends.now * 1000, event).now {
+            if let Action::Log { text, .. } = &action {
+                named |= text.contains(DYNAMIC);
+            }
+            ends.act(end, action);
+        }
+    }
+    assert!(named);
+    ends.run(600);
+    assert!(ends.is_equal());
+}
+
+#[test]
+fn a_strong_change_is_on_both_ends_when_it_is_answered() {
+    let mut ends = Ends::attached(idle);
+    ends.run(600);
+    for ticket in 1..=3 {
+        ends.propose(ticket, ["a", "b", "c"][ticket as usize - 1], true);
+    }
+    ends.run(0);
+    let answers: Vec<_> = ends.answers.drain(..).collect();
+    assert_eq!(answers, [1, 2, 3].map(|ticket| (ticket, Outcome::Replicated)));
+    ends.run(100);
+    assert_eq!(ends.trees[RECEIVER].files[DYNAMIC], "c");
+    assert!(ends.is_equal() && ends.trees[RECEIVER].staged.is_none());
+    assert!(ends.reason(PROVIDER, "configuration-behind").is_none());
+}
+
+#[test]
+fn without_a_receiver_a_change_is_local_and_named_until_it_is_seen() {
+    let mut ends = Ends::apart([setup(Role::Provider), setup(Role::Receiver)], fetch_all);
+    ends.propose(1, "a", true);
+    ends.propose(2, "b", false);
+    let event = ends.queue.pop_back().unwrap();
+    let first = ends.queue.pop_back().unwrap();
+    // The provider alone.
+    for (end, event) in [first, event] {
+        for action in ends.pairs[end].step(0, event).now {
+            ends.act(end, action);
+        }
+    }
+    while let Some((end, event)) = ends.queue.pop_front() {
+        for action in ends.pairs[end].step(0, event).now {
+            ends.act(end, action);
+        }
+    }
+    assert!(matches!(&ends.answers[0], (1, Outcome::Failed(why)) if why.code == "no-receiver"));
+    assert_eq!(ends.answers[1], (2, Outcome::Local));
+    assert!(
+        ends.reason(PROVIDER, "unreplicated-changes")
+            .unwrap()
+            .contains("cvp.max_rate")
+    );
+    ends.run(1_000);
+    assert!(ends.is_equal());
+    assert_eq!(ends.reason(PROVIDER, "unreplicated-changes"), None);
+}
+
+#[test]
+fn a_receiver_refuses_a_change_that_it_does_not_know() {
+    let mut ends = Ends::attached(idle);
+    let proposal = Proposal {
+        ticket: 7,
+        kind: "of-a-later-release".into(),
+        body: Bytes::new(),
+        note: String::new(),
+        must_replicate: false,
+    };
+    ends.queue
+        .push_back((PROVIDER, Event::Change(ChangeEvent::Proposed(proposal))));
+    ends.run(0);
+    assert!(matches!(&ends.answers[..], [(7, Outcome::Failed(why))] if why.code == "unknown-change"));
+    ends.propose(8, "x", true);
+    ends.run(0);
+    assert_eq!(ends.answers[1], (8, Outcome::Replicated));
+}

@@ -1,0 +1,129 @@
+//! The provider's half: what its tree holds, which receiver was told which version of it, which files were asked for.
+
+use crate::session::refuse;
+use crate::types::{Digest, Refusal};
+
+use super::inventory::Inventory;
+
+/// What the host is to do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(in crate::replication) enum GiveDo {
+    /// Look at the tree; the answer names this generation.
+    Scan(u64),
+    /// Send an inventory frame: the version, and what it holds.
+    Tell(u64, Inventory),
+}
+
+/// A file to be read and sent.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(in crate::replication) struct Wanted {
+    pub(in crate::replication) version: u64,
+    pub(in crate::replication) path: String,
+    pub(in crate::replication) digest: Digest,
+}
+
+/// The provider's half of the copy of a node's tree.
+#[derive(Debug, Default)]
+pub(in crate::replication) struct Giver {
+    /// Scans that were begun before the last commit of ours are older than it: they do not count.
+    generation: u64,
+    scanning: bool,
+    touched: bool,
+    inventory: Option<Inventory>,
+    /// Grows with each change of the inventory; only the latest is served.
+    version: u64,
+    told: Option<u64>,
+    held: Option<u64>,
+    trouble: Option<Refusal>,
+}
+
+impl Giver {
+    /// Something below the tree changed, or may have.
+    pub(in crate::replication) fn touch(&mut self) {
+        self.touched = true;
+    }
+
+    /// This node changed a file itself, durably: what is being looked at now is older.
+    pub(in crate::replication) fn changed(&mut self) {
+        self.generation += 1;
+        self.touched = true;
+        // The receiver drops what it was told before the change.
+        self.told = None;
+    }
+
+    pub(in crate::replication) fn on_scanned(&mut self, generation: u64, inventory: Inventory) {
+        self.scanning = false;
+        if generation != self.generation {
+            self.touched = true;
+            return;
+        }
+        if self.inventory.as_ref() != Some(&inventory) {
+            self.inventory = Some(inventory);
+            self.version += 1;
+            self.held = None;
+        }
+    }
+
+    /// What is to be done now; `attached`: a session is open.
+    pub(in crate::replication) fn settle(&mut self, attached: bool) -> Vec<GiveDo> {
+        let mut out = Vec::new();
+        if self.touched && !self.scanning {
+            self.touched = false;
+            self.scanning = true;
+            out.push(GiveDo::Scan(self.generation));
+        }
+        if attached
+            && self.told != Some(self.version)
+            && let Some(inventory) = &self.inventory
+        {
+            self.told = Some(self.version);
+            out.push(GiveDo::Tell(self.version, inventory.clone()));
+        }
+        out
+    }
+
+    /// The receiver asks for a file. None: of a version that is no more; the next inventory is on its way.
+    ///
+    /// # Errors
+    /// It asks for what it was never told of.
+    pub(in crate::replication) fn on_request(&mut self, version: u64, path: &str) -> Result<Option<Wanted>, Refusal> {
+        if version > self.version {
+            return Err(refuse::unexpected("version of the configuration in a request"));
+        }
+        let Some(inventory) = self.inventory.as_ref().filter(|_| version == self.version) else {
+            return Ok(None);
+        };
+        let file = inventory.file(path);
+        let file =
+            file.ok_or_else(|| refuse::unexpected(&format!("request for {path:?}, which is not in the inventory")))?;
+        Ok(Some(Wanted {
+            version,
+            path: path.to_owned(),
+            digest: file.digest,
+        }))
+    }
+
+    pub(in crate::replication) fn on_held(&mut self, version: u64, trouble: Option<Refusal>) {
+        if trouble.is_none() {
+            self.held = Some(version);
+        }
+        self.trouble = trouble;
+    }
+
+    pub(in crate::replication) fn detach(&mut self) {
+        (self.told, self.held, self.trouble) = (None, None, None);
+    }
+
+    /// The receiver holds this very tree.
+    pub(in crate::replication) fn is_held(&self) -> bool {
+        self.inventory.is_some() && self.held == Some(self.version) && !self.touched && !self.scanning
+    }
+
+    pub(in crate::replication) fn inventory(&self) -> Option<&Inventory> {
+        self.inventory.as_ref()
+    }
+
+    pub(in crate::replication) fn trouble(&self) -> Option<&Refusal> {
+        self.trouble.as_ref()
+    }
+}

@@ -1,0 +1,244 @@
+//! The copy of the provider's configuration and certificates: inventories, what is asked for, what is swapped in.
+//!
+//! The provider tells its inventory when a session opens and whenever its tree changes; the receiver asks for what its copy lacks, one file a
+//! request, and puts the new tree in the place of the old one as a whole. So the copy is always one state that the provider had, and the
+//! status is normal only while it is the provider's own. Here is the wiring to the machine; the halves are in `give` and `take`.
+
+mod change;
+mod give;
+mod inventory;
+mod memory;
+mod take;
+
+use bytes::Bytes;
+
+use crate::frame::{Frame, Kind};
+use crate::session::refuse;
+use crate::types::strategy::{Level, Role};
+use crate::types::{Malformed, Reader, Refusal, Writer};
+
+use super::api::{Action, ConnId};
+use super::pair::Pair;
+use super::work::{TreeEvent, TreeWork};
+use give::GiveDo;
+use take::TakeDo;
+
+pub use change::{CHANGED_BYTES_MAX, CONFIG_CHANGE, FileChange};
+pub(super) use give::Giver;
+pub use inventory::{
+    CERTIFICATES, CONFIGURATION, FILE_BYTES_MAX, FILES_MAX, Inventory, LeftOut, PATH_BYTES_MAX, PRIVATE_KEY,
+    TREE_BYTES_MAX, TreeFile, check_path, file_digest,
+};
+pub use memory::MemoryTree;
+pub(super) use take::Taker;
+
+impl Pair {
+    pub(super) fn on_tree(&mut self, event: TreeEvent) {
+        match event {
+            TreeEvent::Touched => match self.setup.role {
+                Role::Provider => self.giver.touch(),
+                Role::Receiver => self.taker.look_again(),
+            },
+            TreeEvent::Scanned { generation, inventory } => match self.setup.role {
+                Role::Provider => self.giver.on_scanned(generation, inventory),
+                Role::Receiver => {
+                    let edited = self.taker.on_scanned(inventory);
+                    if !edited.is_empty() {
+                        self.warn(format!(
+                            "the copy of the provider's configuration was changed by hand: {}; the provider's files replace it",
+                            edited.join(", ")
+                        ));
+                    }
+                }
+            },
+            TreeEvent::FileRead {
+                conn,
+                version,
+                path,
+                content,
+            } => self.on_file_read(conn, version, &path, content),
+            TreeEvent::FileStaged { digest, result } => self.taker.on_staged(digest, result, self.now),
+            TreeEvent::Swapped { inventory, result } => self.taker.on_swapped(inventory, result, self.now),
+        }
+    }
+
+    fn warn(&mut self, text: String) {
+        self.out.push(Action::Log {
+            level: Level::Warn,
+            ns: None,
+            text,
+        });
+    }
+
+    fn on_file_read(&mut self, conn: ConnId, version: u64, path: &str, content: Result<Bytes, Refusal>) {
+        let mut out = Writer::new();
+        out.u64(version);
+        out.text(path);
+        out.flag(content.is_ok());
+        match &content {
+            Ok(content) => out.bytes(content),
+            // It changed since it was looked at: another look finds what it is now.
+            Err(refusal) => {
+                self.giver.touch();
+                self.warn(format!("send {path} to the receiver: {refusal}"));
+            }
+        }
+        if self.session.as_ref().is_some_and(|session| session.conn == conn) {
+            self.send_session(Frame::node(Kind::File, out.into_bytes()));
+        }
+    }
+
+    /// Frames of the tree.
+    pub(super) fn on_tree_frame(&mut self, frame: &Frame) -> Result<(), Refusal> {
+        let conn = self.session.as_ref().map_or(0, |session| session.conn);
+        let malformed = |error: Malformed| refuse::malformed(&format!("a frame {:?}", frame.kind), &error);
+        let mut input = Reader::new(&frame.payload);
+        match frame.kind {
+            Kind::Inventory => {
+                let version = input.u64().map_err(malformed)?;
+                let inventory = Inventory::read(&mut input).map_err(malformed)?;
+                input.finish().map_err(malformed)?;
+                self.taker.on_inventory(version, inventory);
+            }
+            Kind::FileRequest => {
+                let version = input.u64().map_err(malformed)?;
+                let path = input.text(PATH_BYTES_MAX).map_err(malformed)?;
+                if let Some(wanted) = self.giver.on_request(version, path)? {
+                    self.out.push(Action::Tree(TreeWork::ReadFile {
+                        conn,
+                        version: wanted.version,
+                        path: wanted.path,
+                        digest: wanted.digest,
+                    }));
+                }
+            }
+            Kind::File => {
+                let (version, path, content) = read_file_frame(&frame.payload).map_err(malformed)?;
+                let content = content.map(|range| frame.payload.slice(range));
+                if let Some((digest, content)) = self.taker.on_file(version, path, content)? {
+                    self.out.push(Action::Tree(TreeWork::StageFile { digest, content }));
+                }
+            }
+            _ => {
+                let version = input.u64().map_err(malformed)?;
+                let trouble = input.option(Refusal::read).map_err(malformed)?;
+                self.giver.on_held(version, trouble);
+                if self.giver.is_held() {
+                    self.changes.unreplicated.clear();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// After each event: scans, inventories, requests, the swap.
+    pub(super) fn settle_tree(&mut self) {
+        match self.setup.role {
+            Role::Provider => {
+                for told in self.giver.settle(self.session.is_some()) {
+                    match told {
+                        GiveDo::Scan(generation) => self.out.push(Action::Tree(TreeWork::Scan { generation })),
+                        GiveDo::Tell(version, inventory) => {
+                            let mut out = Writer::new();
+                            out.u64(version);
+                            inventory.write(&mut out);
+                            self.send_session(Frame::node(Kind::Inventory, out.into_bytes()));
+                        }
+                    }
+                }
+            }
+            Role::Receiver => {
+                // A strong change that is being written changes the copy as well.
+                if !self.changes.is_quiet() {
+                    return;
+                }
+                for told in self.taker.settle(self.now) {
+                    self.take(told);
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, told: TakeDo) {
+        match told {
+            TakeDo::Scan => self.out.push(Action::Tree(TreeWork::Scan { generation: 0 })),
+            TakeDo::Ask(version, path) => {
+                let mut out = Writer::new();
+                out.u64(version);
+                out.text(&path);
+                self.send_session(Frame::node(Kind::FileRequest, out.into_bytes()));
+            }
+            TakeDo::Swap(inventory) => self.out.push(Action::Tree(TreeWork::Swap { inventory })),
+            TakeDo::Held(version, trouble) => {
+                let mut out = Writer::new();
+                out.u64(version);
+                out.option(trouble.as_ref(), |out, refusal| refusal.write(out));
+                self.send_session(Frame::node(Kind::TreeHeld, out.into_bytes()));
+            }
+        }
+    }
+
+    /// Why the copy is not the provider's tree, if it is not.
+    pub(super) fn tree_reasons(&self, reasons: &mut Vec<Refusal>) {
+        let (equal, trouble, left_out) = match self.setup.role {
+            Role::Provider => (self.giver.is_held(), self.giver.trouble(), self.giver.inventory()),
+            Role::Receiver => (self.taker.is_equal(), self.taker.trouble(), self.taker.theirs()),
+        };
+        if let Some(trouble) = trouble {
+            reasons.push(Refusal {
+                code: format!("configuration-{}", trouble.code).into(),
+                ..trouble.clone()
+            });
+        } else if !equal {
+            reasons.push(Refusal::new(
+                "configuration-behind",
+                match self.taker.to_come() {
+                    0 => "the copy of the configuration is not the provider's yet".to_owned(),
+                    files => format!("the copy of the configuration is not the provider's yet: {files} files differ"),
+                },
+                "it is being copied; if this stays, see the logs of both nodes",
+            ));
+        }
+        for left in left_out.iter().flat_map(|inventory| &inventory.left_out) {
+            if left.code != PRIVATE_KEY {
+                reasons.push(Refusal::new(
+                    "configuration-refused",
+                    format!("{} is not copied: {}", left.path, left.reason),
+                    "move it out of the provider's configuration, or make it an ordinary file",
+                ));
+            }
+        }
+    }
+
+    /// What an operator should know of the copy.
+    pub(super) fn tree_warnings(&self) -> Vec<String> {
+        let inventory = match self.setup.role {
+            Role::Provider => self.giver.inventory(),
+            Role::Receiver => self.taker.theirs(),
+        };
+        let secrets = inventory.iter().flat_map(|inventory| &inventory.left_out);
+        let mut warnings: Vec<String> = secrets
+            .filter(|left| left.code == PRIVATE_KEY)
+            .map(|left| format!("{} stays on the provider: {}", left.path, left.reason))
+            .collect();
+        let edited = self.taker.edited().iter();
+        warnings
+            .extend(edited.map(|path| format!("{path} was changed by hand in the copy; the provider's replaces it")));
+        warnings
+    }
+}
+
+/// Version, path, and where the content stands in the payload.
+fn read_file_frame(payload: &[u8]) -> Result<(u64, &str, Option<std::ops::Range<usize>>), Malformed> {
+    let mut input = Reader::new(payload);
+    let version = input.u64()?;
+    let path = input.text(PATH_BYTES_MAX)?;
+    if !input.flag()? {
+        input.finish()?;
+        return Ok((version, path, None));
+    }
+    let content = input.bytes(FILE_BYTES_MAX as usize)?;
+    input.finish()?;
+    let end = payload.len();
+    Ok((version, path, Some(end - content.len()..end)))
+}

@@ -1,0 +1,288 @@
+//! The receiver's half: compares the provider's inventory with the own copy, asks for what is missing, and swaps the whole tree in at once.
+//!
+//! What was fetched is kept by its digest until it is swapped in, so an inventory that changes meanwhile, or a lost link, costs no file twice.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+
+use crate::session::refuse;
+use crate::types::{Digest, Millis, Refusal};
+
+use super::inventory::{Inventory, file_digest};
+
+/// Bytes asked for and not yet staged.
+const ASKED_BYTES_MAX: u64 = 8 << 20;
+
+/// Files asked for and not yet staged.
+const ASKED_MAX: usize = 32;
+
+/// After a failure of the own disk the copy is tried again so much later.
+const RETRY_MS: Millis = 5_000;
+
+/// What the host is to do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(in crate::replication) enum TakeDo {
+    /// Look at the copy.
+    Scan,
+    /// Send a request: the version and the path.
+    Ask(u64, String),
+    /// Put the copy of this inventory in the place of the one before.
+    Swap(Inventory),
+    /// Tell the provider that the copy is this version, or what keeps it from being.
+    Held(u64, Option<Refusal>),
+}
+
+#[derive(Debug)]
+struct Target {
+    version: u64,
+    inventory: Inventory,
+    told: bool,
+}
+
+/// The receiver's half of the copy of a node's tree.
+#[derive(Debug)]
+pub(in crate::replication) struct Taker {
+    /// The copy as it lies on the disk; none until it was looked at.
+    local: Option<Inventory>,
+    /// The copy as it was last written by us.
+    written: Inventory,
+    target: Option<Target>,
+    /// Paths asked for, with their sizes.
+    asked: BTreeMap<String, u64>,
+    /// Contents on their way to the disk.
+    staging: BTreeMap<Digest, u64>,
+    staged: BTreeSet<Digest>,
+    scanning: bool,
+    stale: bool,
+    swapping: bool,
+    trouble: Option<Refusal>,
+    retry_at: Millis,
+    /// Paths that somebody changed in the copy.
+    edited: Vec<String>,
+}
+
+impl Taker {
+    /// A receiver whose copy was last written as `written` says.
+    pub(in crate::replication) fn new(written: Inventory) -> Taker {
+        Taker {
+            local: None,
+            written,
+            target: None,
+            asked: BTreeMap::new(),
+            staging: BTreeMap::new(),
+            staged: BTreeSet::new(),
+            scanning: false,
+            stale: true,
+            swapping: false,
+            trouble: None,
+            retry_at: 0,
+            edited: Vec::new(),
+        }
+    }
+
+    /// The copy is to be looked at: at the start, at each handshake, after a change.
+    pub(in crate::replication) fn look_again(&mut self) {
+        self.stale = true;
+    }
+
+    /// The copy was looked at; answers what somebody else changed in it.
+    pub(in crate::replication) fn on_scanned(&mut self, inventory: Inventory) -> Vec<String> {
+        self.scanning = false;
+        // What was begun before the last write of ours is older than it.
+        if self.stale {
+            return Vec::new();
+        }
+        self.edited = self.written.differing(&inventory);
+        self.local = Some(inventory);
+        self.edited.clone()
+    }
+
+    pub(in crate::replication) fn on_inventory(&mut self, version: u64, inventory: Inventory) {
+        self.asked.clear();
+        self.trouble = None;
+        self.retry_at = 0;
+        self.target = Some(Target {
+            version,
+            inventory,
+            told: false,
+        });
+    }
+
+    /// A file came. Its content is to be staged, if it is what was asked for; none when it was not there any more.
+    ///
+    /// # Errors
+    /// It is not what the inventory says, or was not asked for.
+    pub(in crate::replication) fn on_file(
+        &mut self,
+        version: u64,
+        path: &str,
+        content: Option<Bytes>,
+    ) -> Result<Option<(Digest, Bytes)>, Refusal> {
+        let Some(target) = self.target.as_ref().filter(|target| target.version == version) else {
+            return Ok(None);
+        };
+        if self.asked.remove(path).is_none() {
+            return Err(refuse::unexpected(&format!("file {path:?}, which was not asked for")));
+        }
+        let (Some(content), Some(file)) = (content, target.inventory.file(path)) else {
+            return Ok(None);
+        };
+        if content.len() as u64 != file.bytes || file_digest(&content) != file.digest {
+            return Err(refuse::unexpected(&format!(
+                "content of {path:?}: it is not what the inventory says"
+            )));
+        }
+        if self.staged.contains(&file.digest) || self.staging.contains_key(&file.digest) {
+            return Ok(None);
+        }
+        self.staging.insert(file.digest, file.bytes);
+        Ok(Some((file.digest, content)))
+    }
+
+    pub(in crate::replication) fn on_staged(&mut self, digest: Digest, result: Result<(), Refusal>, now: Millis) {
+        self.staging.remove(&digest);
+        match result {
+            Ok(()) => {
+                self.staged.insert(digest);
+            }
+            Err(refusal) => self.fail(refusal, now),
+        }
+    }
+
+    pub(in crate::replication) fn on_swapped(
+        &mut self,
+        inventory: Inventory,
+        result: Result<(), Refusal>,
+        now: Millis,
+    ) {
+        self.swapping = false;
+        self.staged.clear();
+        match result {
+            Ok(()) => {
+                self.edited.clear();
+                self.written = inventory.clone();
+                self.local = Some(inventory);
+            }
+            Err(refusal) => {
+                self.stale = true;
+                self.fail(refusal, now);
+            }
+        }
+    }
+
+    fn fail(&mut self, refusal: Refusal, now: Millis) {
+        self.retry_at = now + RETRY_MS;
+        if let Some(target) = &mut self.target {
+            target.told = false;
+        }
+        self.trouble = Some(refusal);
+    }
+
+    /// A strong change was committed: inventories that were told before it are older than it.
+    pub(in crate::replication) fn on_commit(&mut self) {
+        self.target = None;
+        self.asked.clear();
+    }
+
+    /// A strong change was written into the copy, which is `inventory` now as far as it was known.
+    pub(in crate::replication) fn on_written(&mut self, inventory: Inventory) {
+        self.written = inventory.clone();
+        self.local = Some(inventory);
+    }
+
+    pub(in crate::replication) fn detach(&mut self) {
+        self.target = None;
+        self.asked.clear();
+        self.trouble = None;
+    }
+
+    /// What is to be done now. `order`: in which order the missing files are asked for, by their paths.
+    pub(in crate::replication) fn settle(&mut self, now: Millis) -> Vec<TakeDo> {
+        if self.stale && !self.scanning && !self.swapping {
+            (self.stale, self.scanning) = (false, true);
+            return vec![TakeDo::Scan];
+        }
+        let mut out = Vec::new();
+        let (Some(local), Some(target)) = (&self.local, &mut self.target) else {
+            return out;
+        };
+        if let Some(trouble) = &self.trouble {
+            if !std::mem::replace(&mut target.told, true) {
+                out.push(TakeDo::Held(target.version, Some(trouble.clone())));
+            }
+            if now < self.retry_at {
+                return out;
+            }
+            self.trouble = None;
+            target.told = false;
+        }
+        if self.scanning || self.swapping {
+            return out;
+        }
+        if local.same_files(&target.inventory) {
+            if !std::mem::replace(&mut target.told, true) {
+                out.push(TakeDo::Held(target.version, None));
+            }
+            return out;
+        }
+        let here: BTreeSet<Digest> = local.files.iter().map(|file| file.digest).collect();
+        let mut under_way: u64 = self.asked.values().sum::<u64>() + self.staging.values().sum::<u64>();
+        let mut complete = true;
+        for file in &target.inventory.files {
+            if here.contains(&file.digest) || self.staged.contains(&file.digest) {
+                continue;
+            }
+            complete = false;
+            let asked = self.asked.contains_key(&file.path) || self.staging.contains_key(&file.digest);
+            let full = self.asked.len() >= ASKED_MAX || (under_way > 0 && under_way + file.bytes > ASKED_BYTES_MAX);
+            if asked || full {
+                continue;
+            }
+            under_way += file.bytes;
+            self.asked.insert(file.path.clone(), file.bytes);
+            out.push(TakeDo::Ask(target.version, file.path.clone()));
+        }
+        if complete && self.staging.is_empty() {
+            self.swapping = true;
+            out.push(TakeDo::Swap(target.inventory.clone()));
+        }
+        out
+    }
+
+    /// Nothing is being written: a dial may begin.
+    pub(in crate::replication) fn is_quiet(&self) -> bool {
+        !self.swapping && self.staging.is_empty()
+    }
+
+    /// The copy is the provider's tree.
+    pub(in crate::replication) fn is_equal(&self) -> bool {
+        let equal = |target: &Target| {
+            self.local
+                .as_ref()
+                .is_some_and(|local| local.same_files(&target.inventory))
+        };
+        !self.swapping && !self.scanning && !self.stale && self.target.as_ref().is_some_and(equal)
+    }
+
+    /// Files that are still to come.
+    pub(in crate::replication) fn to_come(&self) -> usize {
+        match (&self.local, &self.target) {
+            (Some(local), Some(target)) => local.differing(&target.inventory).len(),
+            _ => 0,
+        }
+    }
+
+    /// The provider's inventory.
+    pub(in crate::replication) fn theirs(&self) -> Option<&Inventory> {
+        self.target.as_ref().map(|target| &target.inventory)
+    }
+
+    pub(in crate::replication) fn trouble(&self) -> Option<&Refusal> {
+        self.trouble.as_ref()
+    }
+
+    pub(in crate::replication) fn edited(&self) -> &[String] {
+        &self.edited
+    }
+}
