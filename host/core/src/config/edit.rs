@@ -2,6 +2,8 @@
 
 use toml_edit::{Array, DocumentMut, Item, Table};
 
+use super::weight::is_local;
+
 /// A value to be written.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Value {
@@ -13,6 +15,8 @@ pub enum Value {
     Text(String),
     /// A list of texts.
     Texts(Vec<String>),
+    /// Any other value, as TOML text.
+    Toml(String),
 }
 
 impl Value {
@@ -26,10 +30,11 @@ impl Value {
                 let texts = items.iter().map(|i| i.as_str().map(str::to_owned));
                 match texts.collect::<Option<Vec<_>>>() {
                     Some(texts) => Value::Texts(texts),
-                    None => Value::Text(input.to_owned()),
+                    None => Value::Toml(input.trim().to_owned()),
                 }
             }
-            _ => Value::Text(input.to_owned()),
+            Ok(_) => Value::Toml(input.trim().to_owned()),
+            Err(_) => Value::Text(input.to_owned()),
         }
     }
 
@@ -39,6 +44,7 @@ impl Value {
             Value::Number(number) => number.into(),
             Value::Text(text) => text.into(),
             Value::Texts(texts) => toml_edit::Value::Array(texts.into_iter().collect::<Array>()),
+            Value::Toml(text) => text.parse().unwrap_or_else(|_| text.into()),
         }
     }
 }
@@ -121,6 +127,88 @@ pub fn get(text: &str, key: &str) -> Result<Option<String>, EditError> {
     }))
 }
 
+/// `text` without the value of the dotted `key`; a key that is not there is fine.
+fn without(text: &str, key: &str) -> Result<String, EditError> {
+    let mut document = parse(text)?;
+    let mut table: &mut dyn toml_edit::TableLike = document.as_table_mut();
+    let mut parts = key.split('.').peekable();
+    while let Some(part) = parts.next() {
+        if parts.peek().is_none() {
+            table.remove(part);
+            break;
+        }
+        match table.get_mut(part).and_then(Item::as_table_like_mut) {
+            Some(inner) => table = inner,
+            None => break,
+        }
+    }
+    Ok(document.to_string())
+}
+
+/// `theirs` (the text of `file` on another node) with the keys that a node keeps for itself as `own` has them; comments stay.
+pub fn keep_local(file: &str, theirs: &str, own: &str) -> Result<String, EditError> {
+    let local = |entries: Vec<(String, String)>| -> Vec<(String, String)> {
+        entries.into_iter().filter(|(key, _)| is_local(file, key)).collect()
+    };
+    let (ours, others) = (local(entries(own)?), local(entries(theirs)?));
+    let mut text = theirs.to_owned();
+    for (key, value) in &ours {
+        text = edit(&text, key, Value::Toml(value.clone()))?;
+    }
+    for (key, _) in others.iter().filter(|(key, _)| !ours.iter().any(|(own, _)| own == key)) {
+        text = without(&text, key)?;
+    }
+    Ok(text)
+}
+
+/// Where `own` keeps another value than `theirs`: (key, own value, their value), as TOML text; empty where there is none.
+pub fn kept_local(file: &str, theirs: &str, own: &str) -> Result<Vec<(String, String, String)>, EditError> {
+    let (ours, others) = (entries(own)?, entries(theirs)?);
+    let mut keys: Vec<&String> = ours
+        .iter()
+        .chain(&others)
+        .map(|(key, _)| key)
+        .filter(|key| is_local(file, key))
+        .collect();
+    keys.sort();
+    keys.dedup();
+    let value = |of: &[(String, String)], key: &str| {
+        let found = of.iter().find(|(name, _)| name == key);
+        found.map(|(_, value)| value.clone()).unwrap_or_default()
+    };
+    let both = keys
+        .into_iter()
+        .map(|key| (key.clone(), value(&ours, key), value(&others, key)));
+    Ok(both.filter(|(_, own, theirs)| own != theirs).collect())
+}
+
+/// Every value of a file: (dotted key, TOML text). A list of tables is one value.
+pub fn entries(text: &str) -> Result<Vec<(String, String)>, EditError> {
+    let document = parse(text)?;
+    let mut out = Vec::new();
+    collect(document.as_table(), "", &mut out);
+    Ok(out)
+}
+
+fn collect(table: &dyn toml_edit::TableLike, prefix: &str, out: &mut Vec<(String, String)>) {
+    for (name, item) in table.iter() {
+        let key = if prefix.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{prefix}.{name}")
+        };
+        match item {
+            Item::Table(inner) => collect(inner, &key, out),
+            Item::Value(value) => out.push((key, value.clone().decorated("", "").to_string())),
+            Item::ArrayOfTables(tables) => {
+                let shown = tables.iter().map(|table| table.clone().into_inline_table().to_string());
+                out.push((key, format!("[{}]", shown.collect::<Vec<_>>().join(", "))));
+            }
+            Item::None => {}
+        }
+    }
+}
+
 /// `text` of `dynamic.toml` with `start` of the `[[namespace]]` called `name` set.
 pub fn set_namespace_start(text: &str, name: &str, start: bool) -> Result<String, EditError> {
     let mut document = parse(text)?;
@@ -179,10 +267,38 @@ mod tests {
     }
 
     #[test]
+    fn a_node_keeps_its_own_ports_and_role_in_anothers_file() {
+        let theirs =
+            "self = \"node1\" # name\n[port]\njsonrpc = 1 # here\ngrpc = 2\n[cvp]\nmax_rate = 7\nenable = false\n";
+        let own = "self = \"cvp\"\n[port]\njsonrpc = 8\n[cvp]\nenable = true\nnode_type = \"receiver\"\nmax_rate = 0\n";
+        let kept = keep_local("dynamic.toml", theirs, own).unwrap();
+        assert_eq!(
+            kept,
+            "self = \"node1\" # name\n[port]\njsonrpc = 8 # here\n[cvp]\nmax_rate = 7\nenable = true\nnode_type = \"receiver\"\n"
+        );
+        let listed = kept_local("dynamic.toml", theirs, own).unwrap();
+        let keys: Vec<&str> = listed.iter().map(|(key, ..)| key.as_str()).collect();
+        assert_eq!(keys, ["cvp.enable", "cvp.node_type", "port.grpc", "port.jsonrpc"]);
+        assert_eq!(listed[3], ("port.jsonrpc".into(), "8".into(), "1".into()));
+        assert_eq!(keep_local("global/ns_static.toml", theirs, own).unwrap(), theirs);
+    }
+
+    #[test]
+    fn every_value_is_listed() {
+        let found = entries(TEXT).unwrap();
+        let keys: Vec<&str> = found.iter().map(|(key, _)| key.as_str()).collect();
+        assert_eq!(keys, ["self", "cvp.enable", "cvp.remote", "namespace"]);
+        assert_eq!(found[1].1, "false");
+        assert!(found[3].1.contains("name = \"global\""), "{}", found[3].1);
+    }
+
+    #[test]
     fn input_is_typed() {
         assert_eq!(Value::from_input("true"), Value::Flag(true));
         assert_eq!(Value::from_input("12"), Value::Number(12));
         assert_eq!(Value::from_input("24h"), Value::Text("24h".to_owned()));
         assert_eq!(Value::from_input("[\"a\"]"), Value::Texts(vec!["a".to_owned()]));
+        let edited = edit("", "settings", Value::from_input(" { window = 8 }")).unwrap();
+        assert_eq!(edited, "settings = { window = 8 }\n");
     }
 }

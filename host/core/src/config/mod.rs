@@ -14,9 +14,10 @@ mod ns_static;
 mod system;
 mod tree;
 mod units;
+mod weight;
 
 pub use dynamic::{CvpKeys, Dynamic, DynamicLog, NamespaceEntry, PairRole, Remote};
-pub use edit::{EditError, Value, edit, get, set_namespace_start};
+pub use edit::{EditError, Value, edit, entries, get, keep_local, kept_local, set_namespace_start};
 pub use keys::Problem;
 pub use log::{LogLevel, ModuleLevels, NAMESPACE_MODULES, SYSTEM_MODULES};
 pub use ns_dynamic::NsDynamic;
@@ -25,3 +26,4 @@ pub use ns_static::{FlowControl, IndexSwitch, NsStatic, StrategyChoice};
 pub use system::{HttpKeys, LogKeys, MetricsKeys, P2pKeys, System};
 pub use tree::{Loaded, NodeConfig, NsConfig, load, load_in_upgrade};
 pub use units::{format_bytes, format_duration, parse_bytes, parse_duration};
+pub use weight::{Weight, is_local, local_keys, weight};

@@ -18,8 +18,8 @@ pub use effects::{promoted_identity, takeover_changes};
 pub use journal::{Append, Entry, JOURNAL_BYTES, Journal, JournalError};
 pub use plan::{Plan, PlannedNamespace};
 pub use preflight::{
-    Check, KeyState, NamespaceView, PortState, PortView, PreflightView, StrategyView, TlsNameView, Verdict, allowed,
-    preflight,
+    Check, CopyState, KeyState, NamespaceView, PortState, PortView, PreflightView, StrategyView, TlsNameView, Verdict,
+    allowed, preflight,
 };
 pub use run::{DryRun, Sink, StepReport, StepState, advance, begin, promote, resume};
 pub use step::{Step, next_step};

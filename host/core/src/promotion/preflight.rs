@@ -110,6 +110,15 @@ pub struct NamespaceView {
     pub own_strategies: Vec<StrategyView>,
 }
 
+/// The copy of the provider's configuration.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum CopyState {
+    /// It is whole; a change that the provider had not answered yet, if one is staged: the upgrade applies it.
+    Whole(Option<String>),
+    /// It is not usable; in words.
+    Missing(String),
+}
+
 /// Whether the node's TLS certificate can stand for the provider.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum TlsNameView {
@@ -158,6 +167,8 @@ pub struct PreflightView {
     pub last_heard_ms_ago: Option<u64>,
     /// Answers of the probes.
     pub probes: Vec<TargetProbe>,
+    /// The copy of the provider's configuration.
+    pub copy: CopyState,
     /// The provider's namespaces.
     pub namespaces: Vec<NamespaceView>,
     /// Own TLS certificate.
@@ -249,9 +260,24 @@ fn backup_complete(view: &PreflightView) -> Check {
         .iter()
         .filter_map(|ns| ns.chain.as_ref().err().map(|why| format!("{}: {why}", ns.name)))
         .collect();
+    if let CopyState::Missing(why) = &view.copy {
+        return Check::fail(
+            id,
+            format!("the configuration of {provider} is not here: {why}"),
+            "let it attach once more, until its status is normal",
+        );
+    }
     if missing.is_empty() {
         let count = view.namespaces.len();
-        Check::pass(id, format!("bound to {provider}; {count} namespace(s) here"))
+        let here = format!("bound to {provider}; its configuration and {count} namespace(s) are here");
+        match &view.copy {
+            CopyState::Whole(Some(staged)) => Check::warn(
+                id,
+                format!("{here}; a change was staged and never settled: {staged}"),
+                "the upgrade applies it: whoever asked for it may have been told that it is made",
+            ),
+            _ => Check::pass(id, here),
+        }
     } else {
         Check::fail(
             id,

@@ -23,7 +23,7 @@ use crate::link::{Listener, SharedTls};
 use crate::namespace::ChainSet;
 use crate::promotion;
 use crate::replication::strategies::Strategies;
-use crate::replication::{ControlFiles, Options, Remotes, Replication};
+use crate::replication::{ControlFiles, Options, Remotes, Replication, finish_commit};
 use crate::rpc::Rpc;
 use crate::telemetry::{self, LogLevels, LogOptions, RollAt};
 
@@ -48,6 +48,7 @@ pub fn run(root: &Root, on_ready: impl FnOnce(&Ready)) -> Result<(), Failure> {
     durable::create_directories(&root.system())?;
     let lock = LockFile::acquire(&root.lock_file())?;
     let files = ControlFiles::new(root.system());
+    finish_commit(root, &files).map_err(|r| as_failed(&r))?;
     let unfinished = promotion::standing(&files).map_err(|r| as_failed(&r))?.unfinished;
     // In the middle of an upgrade the files may name both hosts: its resumption sets them right.
     let loaded = if unfinished {
@@ -202,6 +203,7 @@ async fn attach(node: &Arc<Node>) -> Result<Listener, Failure> {
         remotes: Arc::clone(&node.remotes),
         known,
         files: node.files.clone(),
+        root: node.root.clone(),
         strategies: node.fleet.handles(),
         accepted,
     };

@@ -11,8 +11,11 @@ mod fleet;
 mod ports;
 mod chains;
 
+mod settings;
+
 pub mod verify;
 
 pub use chains::open_all;
 pub use life::run;
 pub use node::Ready;
+pub use settings::Changed;

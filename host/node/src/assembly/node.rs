@@ -16,7 +16,7 @@ use tokio::runtime::Handle;
 
 use super::fleet::Fleet;
 use super::{certificates, ports, view};
-use crate::config::Root;
+use crate::config::{Places, Root};
 use crate::ipc::{Failure, StatusView};
 use crate::link::SharedTls;
 use crate::namespace::{ChainSet, ChainState};
@@ -83,6 +83,7 @@ impl Node {
             files: &self.files,
             chains: &self.chains,
             strategy: &|namespace| self.fleet.offered(namespace),
+            copied: Places::copy(&self.root),
             node_key: self.root.node_key(),
             listen,
             predecessor,

@@ -8,6 +8,7 @@ use cvp_core::config::{PairRole, Value as ConfigValue};
 use serde_json::{Value, json};
 
 use super::node::Node;
+use super::settings;
 use super::verify::{self, Wanted};
 use crate::ipc::{Failure, Operator, Progress, Request};
 use crate::promotion::{self, Flags};
@@ -53,6 +54,14 @@ impl Operator for Node {
                     };
                     self.upgrade(flags, progress).await
                 }
+                Request::ConfigGet { file, key } => blocking(move || settings::get(&self.root, &file, &key)).await,
+                Request::ConfigList { file } => blocking(move || settings::list(&self.root, file.as_deref())).await,
+                Request::ConfigSet {
+                    file,
+                    key,
+                    value,
+                    must_replicate,
+                } => self.set_config(&file, &key, &value, must_replicate).await,
                 Request::PluginList => Ok(self.fleet.list()),
                 Request::PluginReset { id } => self.fleet.reset(&id),
             }
@@ -103,13 +112,15 @@ impl Node {
 }
 
 /// Runs disk work off the runtime's threads.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Failure> + Send + 'static) -> Result<T, Failure> {
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
         Err(error) => Err(Failure::failed("internal", error.to_string(), "see the node's log")),
     }
 }
 
-fn encode<T: serde::Serialize>(value: &T) -> Result<Value, Failure> {
+pub(super) fn encode<T: serde::Serialize>(value: &T) -> Result<Value, Failure> {
     serde_json::to_value(value).map_err(|error| Failure::failed("internal", error.to_string(), "report it"))
 }

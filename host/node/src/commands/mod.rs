@@ -3,6 +3,7 @@
 mod bench;
 mod certgen;
 mod clear;
+mod config;
 mod enable;
 mod init;
 mod namespace;
@@ -77,6 +78,9 @@ enum Command {
     /// Namespaces of the node.
     #[command(subcommand)]
     Namespace(namespace::Arguments),
+    /// Values of the configuration; changes that matter are made on both nodes.
+    #[command(subcommand)]
+    Config(config::Arguments),
     /// Strategies.
     #[command(subcommand)]
     Plugin(plugin::Arguments),
@@ -155,6 +159,7 @@ fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> {
         Command::Disable => enable::run(context, false),
         Command::Upgrade(arguments) => upgrade::run(context, &arguments),
         Command::Namespace(arguments) => namespace::run(context, &arguments),
+        Command::Config(arguments) => config::run(context, &arguments),
         Command::Plugin(arguments) => plugin::run(context, &arguments),
         Command::Clear(arguments) => clear::run(context, &arguments),
         Command::Verify(arguments) => verify::run(context, &arguments),

@@ -2,7 +2,14 @@
 //!
 //! Owns the places of a root directory. What the keys mean is `cvp_core::config`'s.
 
+mod copy;
 mod node_key;
 mod root;
+mod scan;
+mod secrets;
+mod watch;
 
+pub use copy::{Copy, exchange, remove_tree, sync_tree, write_new};
 pub use root::{Root, read_tree};
+pub use scan::Places;
+pub use watch::Watch;

@@ -34,6 +34,29 @@ pub enum Request {
         /// Its id.
         id: String,
     },
+    /// One value of the configuration.
+    ConfigGet {
+        /// File below `configuration/`.
+        file: String,
+        /// Dotted key.
+        key: String,
+    },
+    /// Change one value, on both nodes where it matters.
+    ConfigSet {
+        /// File below `configuration/`.
+        file: String,
+        /// Dotted key.
+        key: String,
+        /// The new value, as typed.
+        value: String,
+        /// Fail rather than change this node alone.
+        must_replicate: bool,
+    },
+    /// Every value of the configuration.
+    ConfigList {
+        /// One file; all when absent.
+        file: Option<String>,
+    },
     /// Recompute hashes and state.
     Verify {
         /// One namespace; all when absent.
@@ -61,9 +84,11 @@ impl Request {
             Request::Status
             | Request::Verify { .. }
             | Request::NamespaceList
+            | Request::ConfigGet { .. }
+            | Request::ConfigList { .. }
             | Request::PluginList
             | Request::PluginReset { .. } => Allowed::Both,
-            Request::Enable | Request::Disable => Allowed::Only(PairRole::Provider),
+            Request::Enable | Request::Disable | Request::ConfigSet { .. } => Allowed::Only(PairRole::Provider),
             Request::Upgrade { .. } => Allowed::Only(PairRole::Receiver),
         }
     }
@@ -76,6 +101,9 @@ impl Request {
             Request::Disable => "disable",
             Request::Upgrade { .. } => "upgrade",
             Request::NamespaceList => "namespace list",
+            Request::ConfigGet { .. } => "config get",
+            Request::ConfigSet { .. } => "config set",
+            Request::ConfigList { .. } => "config list",
             Request::PluginList => "plugin list",
             Request::PluginReset { .. } => "plugin reset",
             Request::Verify { .. } => "verify",

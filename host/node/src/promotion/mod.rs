@@ -9,6 +9,7 @@ mod points;
 mod probe;
 mod sink;
 mod survey;
+mod tree;
 pub mod view;
 
 use std::collections::BTreeMap;

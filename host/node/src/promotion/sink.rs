@@ -6,13 +6,14 @@ use std::time::Instant;
 use bytes::Bytes;
 use cvp_core::ledger::LedgerError;
 use cvp_core::promotion::{
-    Append, Plan, PlannedNamespace, Sink, Step, StepReport, configuration_edits, promoted_identity, takeover_changes,
+    Append, Plan, PlannedNamespace, Sink, Step, StepReport, promoted_identity, takeover_changes,
 };
 use cvp_core::record;
 use cvp_core::types::{Incarnation, NodeRole, Refusal};
 
 use super::journal::JournalFile;
 use super::points::CrashPoint;
+use super::tree;
 use super::{Ground, StepView, Tell, UpgradeLine};
 use crate::failure::Failure;
 use crate::namespace::Chain;
@@ -72,13 +73,7 @@ impl NodeSink<'_> {
     }
 
     fn configuration(&self, plan: &Plan) -> Result<(), Refusal> {
-        for edit in configuration_edits(plan) {
-            self.ground
-                .root
-                .edit(&edit.file, edit.key, edit.value)
-                .map_err(|failure| refusal_of(&failure))?;
-        }
-        Ok(())
+        tree::take_over(&self.ground.root, &self.ground.files, plan)
     }
 
     fn takeover(&self, plan: &Plan) -> Result<(), Refusal> {

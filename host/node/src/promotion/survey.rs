@@ -4,9 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use cvp_core::config::{self, NodeConfig};
+use cvp_core::config::NodeConfig;
 use cvp_core::promotion::{
-    KeyState, NamespaceView, Plan, PortState, PortView, PreflightView, StrategyView, TlsNameView, configuration_edits,
+    KeyState, NamespaceView, Plan, PortState, PortView, PreflightView, StrategyView, TlsNameView,
 };
 use cvp_core::replication::PairStatus;
 use cvp_core::session::Binding;
@@ -14,6 +14,7 @@ use cvp_core::types::{Namespace, NodeRole, Refusal};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::probe::probe_target;
+use super::tree;
 use super::{Flags, Ground, Probed};
 use crate::namespace::ChainState;
 
@@ -84,7 +85,10 @@ pub(super) async fn survey(ground: &Arc<Ground>, flags: Flags) -> Result<Surveye
         ),
         tls_name: names,
         tls_override,
-        config: edited_config(ground, plan.as_ref().ok()),
+        copy: tree::copy_state(&ground.root, &ground.files),
+        config: tree::check(&ground.root, &ground.files, plan.as_ref().ok())
+            .map(|_| ())
+            .map_err(|refusal| refusal.text),
         ports: ground
             .hooks
             .ports()
@@ -159,7 +163,10 @@ fn namespaces(
                     .map(|ns| ns.tip)
                     .filter(|_| status.is_some_and(|s| s.last_heard.is_some())),
                 history_from,
-                keys: keys(&ground.root.namespace(&name).join(certificates_of(config, &name))),
+                keys: keys(
+                    &ground.root.namespace(&name).join(certificates_of(config, &name)),
+                    &ground.root.namespace(&name).join("system/cvp/certs"),
+                ),
                 provider_strategies: theirs,
                 own_strategies: running,
                 name,
@@ -174,8 +181,9 @@ fn certificates_of<'a>(config: Option<&'a NodeConfig>, name: &Namespace) -> &'a 
     ns.map_or("certs/certs", |ns| &ns.fixed.ecert_dir)
 }
 
-/// Whether `key.priv` and the node certificate in `directory` belong together: the certificate of that key is among the files there.
-fn keys(directory: &Path) -> KeyState {
+/// Whether `key.priv` in `directory` and the node certificate belong together: the certificate of that key is among the files there, or
+/// among those backed up from the provider.
+fn keys(directory: &Path, backup: &Path) -> KeyState {
     let key_path = directory.join("key.priv");
     let key = match std::fs::read_to_string(&key_path) {
         Ok(text) => text,
@@ -189,7 +197,7 @@ fn keys(directory: &Path) -> KeyState {
         Err(error) => return KeyState::Bad(format!("{}: {error}", key_path.display())),
     };
     let mut seen = 0;
-    for path in certificates(directory) {
+    for path in certificates(directory).into_iter().chain(certificates(backup)) {
         let Ok(bytes) = std::fs::read(&path) else { continue };
         let Ok((_, pem)) = x509_parser::pem::parse_x509_pem(&bytes) else {
             continue;
@@ -214,22 +222,6 @@ fn certificates(directory: &Path) -> Vec<std::path::PathBuf> {
         .map(|entry| entry.path())
         .filter(|path| path.extension().is_some_and(|e| e == "cert"))
         .collect()
-}
-
-/// Whether the configuration, with the promotion's edits where they are known, can be loaded.
-fn edited_config(ground: &Ground, plan: Option<&Plan>) -> Result<(), String> {
-    let mut files = crate::config::read_tree(&ground.root.configuration()).map_err(|failure| failure.message)?;
-    for edit in plan.map(configuration_edits).unwrap_or_default() {
-        let text = files
-            .get(&edit.file)
-            .ok_or_else(|| format!("{} is missing", edit.file))?;
-        let edited = config::edit(text, edit.key, edit.value).map_err(|error| format!("{}: {error}", edit.file))?;
-        files.insert(edit.file, edited);
-    }
-    config::load(&files).map(|_| ()).map_err(|problems| {
-        let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        lines.join("; ")
-    })
 }
 
 /// Ports of the assembly: with an address it listens already.

@@ -7,21 +7,24 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cvp_core::config::Remote;
-use cvp_core::frame::Side;
-use cvp_core::replication::{Action, ConnId, DialPurpose, Event, Pair, PairStatus, Setup};
+use cvp_core::replication::{
+    Action, ChangeEvent, ChangeWork, ConnId, DialPurpose, Event, Limits, Outcome, Pair, PairStatus, Proposal, Setup,
+    Ticket, TreeEvent,
+};
 use cvp_core::types::strategy::{Fault, Level, Role, chain_sync};
 use cvp_core::types::{Micros, Millis, Namespace, Refusal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
-use super::dialer::{Dialled, describe, dial_for};
+use super::dialer::Dialled;
 use super::links::Links;
 use super::strategies::StrategyHandle;
+use super::tree::Work;
 use super::worker::{Job, Worker};
 use super::writer::Write;
-use super::{Environment, Standing, StrategyHandles};
-use crate::link::{Accepted, Link, LinkEvent};
+use super::{Environment, Standing, StrategyHandles, Wish};
+use crate::config::Watch;
+use crate::link::Accepted;
 use crate::namespace::ChainSet;
 
 /// How often the machine hears of time alone.
@@ -43,6 +46,8 @@ pub(super) enum Inbound {
 pub(super) enum Command {
     Status(oneshot::Sender<(PairStatus, Millis)>),
     Enable(bool, oneshot::Sender<()>),
+    Propose(Wish, oneshot::Sender<Outcome>),
+    Limits(Limits, oneshot::Sender<()>),
     /// Ends every link and every answer of the machine; from here on nobody but the caller writes the ledgers.
     Quiesce(oneshot::Sender<()>),
     /// A machine of another role in the place of this one.
@@ -51,19 +56,24 @@ pub(super) enum Command {
 }
 
 pub(super) struct Driver {
-    pair: Pair,
+    pub(super) pair: Pair,
     role: Role,
     /// Nothing is done for the machine while it is stopped for a change of role.
-    running: bool,
-    epoch: u64,
-    environment: Environment,
+    pub(super) running: bool,
+    pub(super) epoch: u64,
+    pub(super) environment: Environment,
     begun: Instant,
-    links: Links,
+    pub(super) links: Links,
     workers: HashMap<Namespace, Worker>,
     strategies: StrategyHandles,
     followers: Vec<JoinHandle<()>>,
-    inbound: mpsc::Sender<Inbound>,
+    pub(super) inbound: mpsc::Sender<Inbound>,
     standing: watch::Sender<Standing>,
+    /// Who waits for the end of a strong change.
+    clients: HashMap<Ticket, oneshot::Sender<Outcome>>,
+    tickets: Ticket,
+    /// Watches the own tree while this node is a provider.
+    watch: Option<Watch>,
     /// Events that doing an action gave; they go in before anything else.
     pending: VecDeque<Event>,
 }
@@ -89,6 +99,9 @@ impl Driver {
             followers: Vec::new(),
             inbound,
             standing,
+            clients: HashMap::new(),
+            tickets: 0,
+            watch: None,
             pending: VecDeque::new(),
         }
     }
@@ -97,7 +110,7 @@ impl Driver {
         u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
-    fn now(&self) -> Millis {
+    pub(super) fn now(&self) -> Millis {
         self.micros() / 1000
     }
 
@@ -157,7 +170,30 @@ impl Driver {
             let follow = super::follow_strategy(ns.clone(), handle.clone(), self.epoch, self.inbound.clone());
             self.followers.push(tokio::spawn(follow));
         }
+        if self.role == Role::Provider {
+            self.watch_tree();
+        }
         self.feed(Event::Tick);
+    }
+
+    /// Whoever edits the node's own files is noticed. Without a watch they are looked at when a session opens and after each change by
+    /// command.
+    fn watch_tree(&mut self) {
+        let (answers, epoch) = (self.inbound.clone(), self.epoch);
+        let touched = move || {
+            let answers = answers.clone();
+            async move {
+                let _ = answers
+                    .send(Inbound::Core(epoch, Event::Tree(TreeEvent::Touched)))
+                    .await;
+            }
+        };
+        match Watch::start(&self.environment.tree.own().watched(), touched) {
+            Ok(watch) => self.watch = Some(watch),
+            Err(error) => {
+                tracing::warn!(%error, "edits of the configuration by hand are not noticed at once: no watch (see fs.inotify.max_user_watches)")
+            }
+        }
     }
 
     fn on_command(&mut self, command: Command) {
@@ -170,8 +206,25 @@ impl Driver {
                 self.feed(Event::SetEnabled(enabled));
                 let _ = done.send(());
             }
+            Command::Propose(wish, answer) => {
+                self.tickets += 1;
+                self.clients.insert(self.tickets, answer);
+                let proposal = Proposal {
+                    ticket: self.tickets,
+                    kind: wish.kind.to_owned(),
+                    body: wish.body,
+                    note: wish.note,
+                    must_replicate: wish.must_replicate,
+                };
+                self.feed(Event::Change(ChangeEvent::Proposed(proposal)));
+            }
+            Command::Limits(limits, done) => {
+                self.feed(Event::SetLimits(limits));
+                let _ = done.send(());
+            }
             Command::Quiesce(done) => {
                 self.running = false;
+                self.watch = None;
                 self.epoch += 1;
                 self.links.close_all();
                 self.followers.drain(..).for_each(|task| task.abort());
@@ -180,15 +233,20 @@ impl Driver {
                 // caller waits for the end of both, this task does not.
                 let workers: Vec<Worker> = self.workers.drain().map(|(_, worker)| worker).collect();
                 let written = self.environment.writer.flushed();
+                let swapped = self.environment.tree.flushed();
                 tokio::task::spawn_blocking(move || {
                     workers.into_iter().for_each(Worker::end);
                     let _ = written.blocking_recv();
+                    let _ = swapped.blocking_recv();
                     let _ = done.send(());
                 });
             }
             Command::Become(setup, strategies, done) => {
                 self.strategies = strategies;
                 self.epoch += 1;
+                self.watch = None;
+                // Whoever waits hears that nobody knows.
+                self.clients.clear();
                 self.links.close_all();
                 self.followers.drain(..).for_each(|task| task.abort());
                 self.role = setup.role;
@@ -203,7 +261,7 @@ impl Driver {
     }
 
     /// Feeds one event and everything that doing the answers brings at once.
-    fn feed(&mut self, event: Event) {
+    pub(super) fn feed(&mut self, event: Event) {
         self.pending.push_back(event);
         while let Some(event) = self.pending.pop_front() {
             if !self.running {
@@ -284,6 +342,13 @@ impl Driver {
                     self.pending.push_back(Event::PersistFailed(token, refusal));
                 }
             }
+            Action::Tree(work) => self.environment.tree.push(self.epoch, self.role, Work::Tree(work)),
+            Action::Change(ChangeWork::Answer(ticket, outcome)) => {
+                if let Some(client) = self.clients.remove(&ticket) {
+                    let _ = client.send(outcome);
+                }
+            }
+            Action::Change(work) => self.environment.tree.push(self.epoch, self.role, Work::Change(work)),
             Action::AllowMaking => {
                 self.standing.send_modify(|standing| standing.may_make = true);
             }
@@ -360,67 +425,6 @@ impl Driver {
                 .collect();
             let _ = answers.blocking_send(Inbound::Core(epoch, Event::Found { conn, found }));
         });
-    }
-
-    fn dial(&mut self, purpose: DialPurpose) {
-        let (remotes, known, tls) = (
-            self.environment.remotes.clone(),
-            self.environment.known.clone(),
-            self.environment.tls.clone(),
-        );
-        let shunned = self.links.shunned.addresses(self.now());
-        let (answers, epoch) = (self.inbound.clone(), self.epoch);
-        tokio::spawn(async move {
-            let linked = dial_for(purpose.clone(), remotes, known, &shunned, tls).await;
-            let _ = answers.send(Inbound::Linked(epoch, purpose, linked)).await;
-        });
-    }
-
-    fn on_dialled(&mut self, purpose: DialPurpose, linked: Dialled) {
-        match linked {
-            Ok((link, remote)) => {
-                let peer = describe(&link.peer, Some(&remote.hostname), &self.environment.tls);
-                let conn = if purpose == DialPurpose::Session {
-                    self.open(link, Side::Receiver, Some(remote))
-                } else {
-                    self.open(link, Side::Provider, None)
-                };
-                self.feed(Event::Dialed { conn, purpose, peer });
-            }
-            Err(refusal) => {
-                if refusal.code != "unreachable" {
-                    let now = self.now();
-                    self.links.log_refused("dial", &refusal, now);
-                }
-                self.feed(Event::DialFailed { purpose, refusal });
-            }
-        }
-    }
-
-    fn on_accepted(&mut self, link: Link) {
-        if !self.running {
-            return;
-        }
-        let peer = describe(&link.peer, None, &self.environment.tls);
-        let conn = self.open(link, Side::Provider, None);
-        self.feed(Event::Accepted { conn, peer });
-    }
-
-    fn open(&mut self, link: Link, side: Side, remote: Option<Remote>) -> ConnId {
-        let (answers, epoch) = (self.inbound.clone(), self.epoch);
-        self.links.open(link, side, remote, move |conn, event| {
-            let answers = answers.clone();
-            async move {
-                let event = match event {
-                    LinkEvent::Frame(frame) => Event::Frame { conn, frame },
-                    LinkEvent::Closed(error) => Event::Closed {
-                        conn,
-                        reason: Some(error.refusal()),
-                    },
-                };
-                let _ = answers.send(Inbound::Core(epoch, event)).await;
-            }
-        })
     }
 
     /// Makes no more blocks, at once; the closing of the port is the assembly's, which watches the standing.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use cvp_core::replication::ControlFile;
+use cvp_core::replication::{Change, ChangeId, ControlFile, Inventory};
 use cvp_core::session::{Binding, Fenced, Identity, LastReceiver};
 use cvp_core::types::{Malformed, Namespace, Reader, Refusal, Writer};
 
@@ -15,6 +15,9 @@ const LAST_RECEIVER: &[u8; 8] = b"CVPLASTR";
 const FENCED: &[u8; 8] = b"CVPFENCE";
 const STORED: &[u8; 8] = b"CVPSTORE";
 const PROVIDER: &[u8; 8] = b"CVPPROVD";
+const COPY: &[u8; 8] = b"CVPCOPYI";
+const STAGED: &[u8; 8] = b"CVPSTAGE";
+const COMMITTED: &[u8; 8] = b"CVPCOMMT";
 
 /// Most keys of a provider's `[self]`, and the longest of them.
 const SELF_KEYS_MAX: usize = 4096;
@@ -142,6 +145,58 @@ impl ControlFiles {
             out.text(value);
         }
         self.write("provider", PROVIDER, out.as_slice())
+    }
+
+    /// The copy of the provider's tree as it was last written; `None` while it was being written, or never was.
+    pub fn copy(&self) -> Result<Option<Inventory>, FileError> {
+        let read = self.read("copy", COPY, |bytes| Reader::new(bytes).option(Inventory::read))?;
+        Ok(read.flatten())
+    }
+
+    /// Writes what the copy holds; `None` before it is changed.
+    pub fn write_copy(&self, inventory: Option<&Inventory>) -> Result<(), FileError> {
+        let mut out = Writer::new();
+        out.option(inventory, |out, inventory| inventory.write(out));
+        self.write("copy", COPY, out.as_slice())
+    }
+
+    /// Receiver: a strong change that waits for the provider's word.
+    pub fn staged(&self) -> Result<Option<Change>, FileError> {
+        self.read("staged", STAGED, Change::decode)
+    }
+
+    /// Stages a strong change.
+    pub fn write_staged(&self, change: &Change) -> Result<(), FileError> {
+        self.write("staged", STAGED, &change.encode())
+    }
+
+    /// Forgets the staged change; fine if there is none.
+    pub fn remove_staged(&self) -> Result<(), FileError> {
+        Ok(durable::remove(&self.path("staged"))?)
+    }
+
+    /// Provider: the last strong change that was committed while a receiver held it, and the change itself while it may not have been
+    /// written into the configuration.
+    pub fn committed(&self) -> Result<Option<(ChangeId, Option<Change>)>, FileError> {
+        self.read("committed", COMMITTED, |bytes| {
+            let mut input = Reader::new(bytes);
+            let id = ChangeId::read(&mut input)?;
+            let change = input.option(|input| Change::decode(input.bytes(durable::PAYLOAD_BYTES_MAX)?))?;
+            Ok((id, change))
+        })
+    }
+
+    /// Writes the commit of a strong change.
+    pub fn write_committed(&self, id: &ChangeId, change: Option<&Change>) -> Result<(), FileError> {
+        let mut out = Writer::new();
+        id.write(&mut out);
+        out.option(change, |out, change| out.bytes(&change.encode()));
+        self.write("committed", COMMITTED, out.as_slice())
+    }
+
+    /// Forgets every commit: none was ever written; fine if there is none.
+    pub fn remove_committed(&self) -> Result<(), FileError> {
+        Ok(durable::remove(&self.path("committed"))?)
     }
 
     /// Writes what the machine wants kept.

@@ -3,11 +3,13 @@
 //! Owns the task that owns the machine, the threads that touch ledgers for it, and the pair's control files. Decides nothing about spans,
 //! sessions or fencing: core does. The block producer never waits on anything here: it is followed by its watch.
 
+mod connect;
 mod dialer;
 mod driver;
 mod files;
 mod links;
 mod setup;
+mod tree;
 pub mod strategies;
 mod worker;
 mod writer;
@@ -19,18 +21,21 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use cvp_core::config::Remote;
-use cvp_core::replication::{Event, PairStatus, Setup};
+use cvp_core::replication::{Event, Limits, Outcome, PairStatus, Setup};
 use cvp_core::types::{Millis, Namespace, Refusal};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::config::Root;
 use crate::link::{Accepted, SharedTls};
 use crate::namespace::{Chain, ChainSet, ChainState};
 use driver::{Command, Driver, INBOUND_MAX, Inbound};
 
 pub use dialer::Remotes;
 pub use files::{ControlFiles, FileError};
-pub use setup::SetupSource;
+pub use setup::{SetupSource, limits};
 use strategies::StrategyHandle;
+use tree::TreeWorker;
+pub use tree::finish_commit;
 use writer::FileWriter;
 
 /// The strategy of each namespace.
@@ -42,6 +47,7 @@ struct Environment {
     tls: SharedTls,
     remotes: Remotes,
     known: Vec<Remote>,
+    tree: TreeWorker,
     writer: FileWriter,
 }
 
@@ -59,6 +65,8 @@ pub struct Options {
     pub known: Vec<Remote>,
     /// Control files.
     pub files: ControlFiles,
+    /// The node's root: its tree, and its copy of the provider's.
+    pub root: Root,
     /// The strategy of each chain.
     pub strategies: StrategyHandles,
     /// Links that are accepted (see [`crate::link::Listener`]).
@@ -72,6 +80,19 @@ pub struct Standing {
     pub may_make: bool,
     /// This node's place was taken.
     pub fenced: Option<Refusal>,
+}
+
+/// A strong change that an operator asks for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Wish {
+    /// What it is: an open set.
+    pub kind: &'static str,
+    /// What the kind says it is.
+    pub body: bytes::Bytes,
+    /// In words, for the status.
+    pub note: String,
+    /// Fail rather than change this node alone.
+    pub must_replicate: bool,
 }
 
 /// The handle; clone it freely.
@@ -89,7 +110,9 @@ impl Replication {
     pub fn start(options: Options) -> std::io::Result<Replication> {
         let (inbound, arrived) = mpsc::channel(INBOUND_MAX);
         let (send_standing, standing) = watch::channel(Standing::default());
+        let tree = TreeWorker::start(options.root, options.files.clone(), inbound.clone())?;
         let environment = Environment {
+            tree,
             chains: options.chains,
             tls: options.tls,
             remotes: options.remotes,
@@ -115,6 +138,16 @@ impl Replication {
     /// Changes of what the pair allows this node.
     pub fn watch_standing(&self) -> watch::Receiver<Standing> {
         self.standing.clone()
+    }
+
+    /// Makes a strong change; `None` when the task does not answer any more. Comes back when it has ended one way or the other.
+    pub async fn propose(&self, wish: Wish) -> Option<Outcome> {
+        self.ask(|answer| Command::Propose(wish, answer)).await
+    }
+
+    /// Numbers of the configuration changed.
+    pub async fn set_limits(&self, limits: Limits) {
+        let _ = self.ask(|done| Command::Limits(limits, done)).await;
     }
 
     /// `cvp.enable` changed.

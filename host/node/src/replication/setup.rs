@@ -2,12 +2,13 @@
 //! after an upgrade and the upgrade itself cannot differ.
 
 use cvp_core::config::{NodeConfig, PairRole, Remote};
-use cvp_core::replication::{Limits, NamespaceSetup, Setup, StrategySetup};
+use cvp_core::replication::{ChangesSetup, Inventory, Limits, NamespaceSetup, Setup, StrategySetup};
 use cvp_core::session::{Binding, Identity, Lineage, NodeKey, StrategyId};
 use cvp_core::types::strategy::Role;
 use cvp_core::types::{Incarnation, Namespace, NodeId};
 
 use super::files::{ControlFiles, FileError};
+use crate::config::Places;
 use crate::namespace::ChainSet;
 
 /// The kind whose instance a namespace has.
@@ -23,6 +24,8 @@ pub struct SetupSource<'a> {
     pub chains: &'a ChainSet,
     /// The strategy loaded for a namespace.
     pub strategy: &'a dyn Fn(&Namespace) -> StrategyId,
+    /// Where a standby's copy of its provider's tree lies.
+    pub copied: Places,
     /// What checks signatures of the node's own key.
     pub node_key: NodeKey,
     /// `IP:PORT` or `:PORT` where it listens for its peer.
@@ -63,14 +66,21 @@ impl SetupSource<'_> {
                 .into_iter()
                 .map(|remote| remote.address)
                 .collect(),
-            limits: Limits {
-                heartbeat_ms: dynamic.cvp.heartbeat_ms,
-                heartbeat_misses: dynamic.cvp.heartbeat_misses,
-                max_rate: dynamic.cvp.max_rate,
-                dial_pause_ms_max: self.config.system.p2p.retry_ms,
-                ..Limits::default()
+            copy: if provider { Inventory::default() } else { self.copy()? },
+            changes: ChangesSetup {
+                committed: self.files.committed()?.map(|(id, _)| id),
+                staged: self.files.staged()?.map(|change| change.id),
             },
+            limits: limits(self.config),
             seed: rand::random(),
+        })
+    }
+
+    /// The copy as it was last written. What a crash left half written is nobody's edit: it counts as it is.
+    fn copy(&self) -> Result<Inventory, FileError> {
+        Ok(match self.files.copy()? {
+            Some(copy) => copy,
+            None => self.copied.scan(),
         })
     }
 
@@ -171,6 +181,19 @@ impl SetupSource<'_> {
             });
         }
         Ok(out)
+    }
+}
+
+/// Numbers of the machine, from the configuration.
+pub fn limits(config: &NodeConfig) -> Limits {
+    let cvp = &config.dynamic.cvp;
+    Limits {
+        heartbeat_ms: cvp.heartbeat_ms,
+        heartbeat_misses: cvp.heartbeat_misses,
+        max_rate: cvp.max_rate,
+        strong_timeout_ms: cvp.strong_timeout_ms,
+        dial_pause_ms_max: config.system.p2p.retry_ms,
+        ..Limits::default()
     }
 }
 

@@ -6,13 +6,14 @@ use cvp_core::chain::{Genesis, genesis, takeover_delta};
 use cvp_core::config::StrategyChoice;
 use cvp_core::ledger::{Ledger, MemoryLedger};
 use cvp_core::record::Delta;
-use cvp_core::replication::{Limits, NamespaceSetup, StrategySetup};
+use cvp_core::replication::{ChangesSetup, Inventory, Limits, NamespaceSetup, StrategySetup};
 use cvp_core::session::{Identity, Lineage, NodeKey};
 use cvp_core::types::strategy::Role;
 use cvp_core::types::{Hostname, Incarnation, NodeId, NodeRole, Position};
 
 use super::strategies::Strategies;
 use super::*;
+use crate::config::Root;
 use crate::link::Listener;
 use crate::namespace::{ChainOptions, Verifier};
 
@@ -85,6 +86,8 @@ async fn end(role: Role, remotes: Vec<Remote>) -> End {
         }],
         ask: Vec::new(),
         notify: Vec::new(),
+        copy: Inventory::default(),
+        changes: ChangesSetup::default(),
         limits: Limits::default(),
         seed: 7,
     };
@@ -95,6 +98,7 @@ async fn end(role: Role, remotes: Vec<Remote>) -> End {
         remotes: Arc::new(move || Ok(remotes.clone())),
         known: Vec::new(),
         files: ControlFiles::new(dir.path().to_owned()),
+        root: Root::new(dir.path()),
         strategies: HashMap::from([(ns, handle)]),
         accepted,
     })

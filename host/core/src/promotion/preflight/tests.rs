@@ -12,6 +12,7 @@ pub(in super::super) fn healthy() -> PreflightView {
         sha256: "aa".into(),
     };
     PreflightView {
+        copy: CopyState::Whole(None),
         provider: Some(Hostname::new("node1").unwrap()),
         target_is_down: false,
         allow_missing_keys: false,

@@ -1,0 +1,361 @@
+//! `config get`, `config list` and `config set`: one value of the configuration, read from the disk, changed on both nodes where it matters.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use cvp_core::config::{self, Problem, Value as ConfigValue, Weight};
+use cvp_core::replication::{CHANGED_BYTES_MAX, CONFIG_CHANGE, CONFIGURATION, FileChange, Outcome, file_digest};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::node::Node;
+use super::operator::{blocking, encode};
+use crate::config::{Root, read_tree};
+use crate::ipc::{Exit, Failure};
+use crate::replication::{Wish, limits};
+
+/// Keys that say who the node is: an upgrade changes them, no command does.
+const IDENTITY: [(&str, &str); 4] = [
+    ("dynamic.toml", "self"),
+    ("dynamic.toml", "cvp.node_type"),
+    ("ns_dynamic.toml", "self.hostname"),
+    ("ns_dynamic.toml", "self.type"),
+];
+
+/// Keys of `dynamic.toml` that are read again while the node runs.
+const AT_ONCE: [&str; 3] = ["cvp.max_rate", "cvp.strong_timeout", "cvp.remote"];
+
+/// A value that was changed.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Changed {
+    /// File below `configuration/`.
+    pub file: String,
+    /// Dotted key.
+    pub key: String,
+    /// TOML text before; absent for a new key.
+    pub old: Option<String>,
+    /// TOML text now.
+    pub new: String,
+    /// `replicated`, `local`, `weak` or `unchanged`.
+    pub answer: String,
+    /// It is on both disks.
+    pub replicated: bool,
+    /// `now` or `restart`.
+    pub takes_effect: String,
+    /// What an operator should know of the key.
+    pub warnings: Vec<String>,
+}
+
+/// Reads the value of a key.
+pub(super) fn get(root: &Root, file: &str, key: &str) -> Result<Value, Failure> {
+    let (file, text) = text_of(root, file)?;
+    match config::get(&text, key).map_err(|error| bad_key(&file, &error))? {
+        Some(value) => Ok(json!({"file": file, "key": key, "value": value, "weight": word(&file, key)})),
+        None => Err(Failure::failed(
+            "no-key",
+            format!("configuration/{file} has no key {key}"),
+            format!("see `cvp config list {file}`"),
+        )),
+    }
+}
+
+/// Lists the values of one file, or of all.
+pub(super) fn list(root: &Root, file: Option<&str>) -> Result<Value, Failure> {
+    let texts = match file {
+        Some(file) => vec![text_of(root, file)?],
+        None => read_tree(&root.configuration())?.into_iter().collect(),
+    };
+    let mut values = Vec::new();
+    for (file, text) in texts {
+        for (key, value) in config::entries(&text).map_err(|error| bad_key(&file, &error))? {
+            values.push(json!({"weight": word(&file, &key), "file": file, "key": key, "value": value}));
+        }
+    }
+    Ok(json!({"values": values}))
+}
+
+fn word(file: &str, key: &str) -> &'static str {
+    if config::is_local(file, key) {
+        return "local";
+    }
+    match config::weight(file, key) {
+        Weight::Strong => "strong",
+        Weight::Weak => "weak",
+    }
+}
+
+fn text_of(root: &Root, file: &str) -> Result<(String, String), Failure> {
+    let file = file.strip_prefix("configuration/").unwrap_or(file);
+    let mut files = read_tree(&root.configuration())?;
+    match files.remove(file) {
+        Some(text) => Ok((file.to_owned(), text)),
+        None => {
+            let names: Vec<String> = files.into_keys().collect();
+            Err(Failure::failed(
+                "no-file",
+                format!("there is no configuration/{file}"),
+                format!("name one of {}", names.join(", ")),
+            ))
+        }
+    }
+}
+
+fn bad_key(file: &str, error: &config::EditError) -> Failure {
+    Failure::failed(
+        "bad-key",
+        format!("configuration/{file}: {error}"),
+        "nothing was changed",
+    )
+}
+
+/// A change that may be made.
+struct Draft {
+    changed: Changed,
+    before: String,
+    after: String,
+    weight: Weight,
+}
+
+/// Makes the new text and checks the whole configuration with it; writes nothing.
+fn draft(root: &Root, file: &str, key: &str, value: &str) -> Result<Draft, Failure> {
+    let (file, before) = text_of(root, file)?;
+    let name = file.rsplit('/').next().unwrap_or(&file);
+    if IDENTITY.contains(&(name, key)) {
+        return Err(Failure::refused(
+            "identity-key",
+            format!("{key} of {file} says which node this is: no command changes it"),
+            "`cvp upgrade` changes it when this node takes another one's place",
+        ));
+    }
+    if (file.as_str(), key) == ("dynamic.toml", "cvp.enable") {
+        let help = "use `cvp enable` or `cvp disable`";
+        return Err(Failure::refused(
+            "use-enable",
+            "cvp.enable has commands of its own",
+            help,
+        ));
+    }
+    let old = config::get(&before, key).map_err(|error| bad_key(&file, &error))?;
+    let after = config::edit(&before, key, ConfigValue::from_input(value)).map_err(|error| bad_key(&file, &error))?;
+    let new = config::get(&after, key).map_err(|error| bad_key(&file, &error))?;
+    let mut files = read_tree(&root.configuration())?;
+    files.insert(file.clone(), after.clone());
+    let loaded = config::load(&files).map_err(|problems| {
+        let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        Failure::failed("bad-value", lines.join("\n       "), "nothing was changed")
+    })?;
+    let about = |warning: &&Problem| warning.file == file && warning.key == key;
+    let warnings = loaded.warnings.iter().filter(about);
+    let at_once = file == "dynamic.toml" && AT_ONCE.contains(&key);
+    Ok(Draft {
+        changed: Changed {
+            key: key.to_owned(),
+            old,
+            new: new.unwrap_or_default(),
+            answer: "unchanged".to_owned(),
+            replicated: false,
+            takes_effect: if at_once { "now" } else { "restart" }.to_owned(),
+            warnings: warnings
+                .map(|warning| format!("{}; {}", warning.what, warning.help))
+                .collect(),
+            file: file.clone(),
+        },
+        weight: if config::is_local(&file, key) {
+            Weight::Weak
+        } else {
+            config::weight(&file, key)
+        },
+        before,
+        after,
+    })
+}
+
+impl Node {
+    /// Changes a value. What matters is on both disks when this returns; the rest follows within a second.
+    pub(super) async fn set_config(
+        self: &Arc<Self>,
+        file: &str,
+        key: &str,
+        value: &str,
+        must_replicate: bool,
+    ) -> Result<Value, Failure> {
+        let _one_at_a_time = self.changing.lock().await;
+        let (root, file, key, value) = (self.root.clone(), file.to_owned(), key.to_owned(), value.to_owned());
+        let draft = blocking(move || draft(&root, &file, &key, &value)).await?;
+        let mut changed = draft.changed.clone();
+        if draft.before == draft.after {
+            return encode(&changed);
+        }
+        if draft.weight == Weight::Strong || must_replicate {
+            let outcome = self.propose(&draft, must_replicate).await?;
+            changed.replicated = outcome == Outcome::Replicated;
+            changed.answer = if changed.replicated { "replicated" } else { "local" }.to_owned();
+        } else {
+            let (root, before, after) = (self.root.clone(), draft.before, draft.after);
+            let file = changed.file.clone();
+            blocking(move || write_alone(&root, &file, &before, &after)).await?;
+            changed.answer = "weak".to_owned();
+        }
+        tracing::info!(file = %changed.file, key = %changed.key, answer = %changed.answer, "configuration changed by the operator");
+        if changed.takes_effect == "now" {
+            self.take_effect().await?;
+        }
+        encode(&changed)
+    }
+
+    async fn propose(&self, draft: &Draft, must_replicate: bool) -> Result<Outcome, Failure> {
+        if draft.after.len() > CHANGED_BYTES_MAX {
+            return Err(Failure::failed(
+                "too-large",
+                format!(
+                    "configuration/{} has more than {CHANGED_BYTES_MAX} bytes",
+                    draft.changed.file
+                ),
+                "nothing was changed; make the file smaller",
+            ));
+        }
+        let change = FileChange {
+            path: format!("{CONFIGURATION}/{}", draft.changed.file),
+            old: Some(file_digest(draft.before.as_bytes())),
+            content: Bytes::from(draft.after.clone().into_bytes()),
+        };
+        let wish = Wish {
+            kind: CONFIG_CHANGE,
+            body: change.encode().into(),
+            note: format!("{} {}", draft.changed.file, draft.changed.key),
+            must_replicate,
+        };
+        let outcome = match self.replication() {
+            Some(replication) => replication.propose(wish).await,
+            None => None,
+        };
+        match outcome {
+            Some(Outcome::Failed(refusal)) => Err(Failure::failed(
+                &refusal.code,
+                format!("{}; nothing was changed on either node", refusal.text),
+                refusal.hint,
+            )),
+            Some(Outcome::Undecided(refusal)) => Err(Failure::new(
+                Exit::Undecided,
+                "strong-undecided",
+                refusal.text,
+                refusal.hint,
+            )),
+            Some(outcome) => Ok(outcome),
+            None => Err(Failure::new(
+                Exit::Undecided,
+                "strong-undecided",
+                "the node stopped before the change had ended",
+                "start it, and look with `cvp config get`",
+            )),
+        }
+    }
+
+    /// What is read again while the node runs.
+    async fn take_effect(self: &Arc<Self>) -> Result<(), Failure> {
+        let root = self.root.clone();
+        let loaded = blocking(move || root.load()).await?.config;
+        self.change_config(|config| {
+            config.dynamic.cvp.max_rate = loaded.dynamic.cvp.max_rate;
+            config.dynamic.cvp.strong_timeout_ms = loaded.dynamic.cvp.strong_timeout_ms;
+        });
+        if let Some(replication) = self.replication() {
+            replication.set_limits(limits(&self.config())).await;
+        }
+        Ok(())
+    }
+}
+
+fn write_alone(root: &Root, file: &str, before: &str, after: &str) -> Result<(), Failure> {
+    let mut meanwhile = false;
+    root.rewrite(file, |text| {
+        meanwhile = text != before;
+        Ok(if meanwhile { text } else { after }.to_owned())
+    })?;
+    if meanwhile {
+        return Err(Failure::failed(
+            "changed-meanwhile",
+            format!("configuration/{file} was changed by somebody else meanwhile"),
+            "look at it, and set the key again",
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn root() -> (tempfile::TempDir, Root) {
+        let directory = tempfile::tempdir().unwrap();
+        let root = Root::new(directory.path());
+        std::fs::create_dir_all(root.configuration().join("global")).unwrap();
+        for (name, text) in [
+            ("system.toml", include_str!("../../../../configuration/system.toml")),
+            ("dynamic.toml", include_str!("../../../../configuration/dynamic.toml")),
+            (
+                "global/ns_static.toml",
+                include_str!("../../../../configuration/global/ns_static.toml"),
+            ),
+            (
+                "global/ns_dynamic.toml",
+                include_str!("../../../../configuration/global/ns_dynamic.toml"),
+            ),
+            (
+                "global/ns_genesis.toml",
+                include_str!("../../../../configuration/global/ns_genesis.toml"),
+            ),
+        ] {
+            std::fs::write(root.configuration().join(name), text).unwrap();
+        }
+        (directory, root)
+    }
+
+    #[test]
+    fn a_value_is_read_and_listed_with_its_weight() {
+        let (_directory, root) = root();
+        let found = get(&root, "configuration/dynamic.toml", "cvp.max_rate").unwrap();
+        assert_eq!(
+            (found["value"].as_str(), found["weight"].as_str()),
+            (Some("0"), Some("strong"))
+        );
+        assert_eq!(get(&root, "dynamic.toml", "cvp.nothing").unwrap_err().code, "no-key");
+        assert_eq!(get(&root, "other.toml", "a").unwrap_err().code, "no-file");
+        let all = list(&root, None).unwrap();
+        let values = all["values"].as_array().unwrap();
+        assert!(
+            values
+                .iter()
+                .any(|v| v["key"] == "port.jsonrpc" && v["weight"] == "local")
+        );
+        assert!(values.iter().any(|v| v["file"] == "global/ns_static.toml"));
+    }
+
+    #[test]
+    fn a_bad_value_is_refused_before_anything_is_written() {
+        let (_directory, root) = root();
+        let bad = |file: &str, key: &str, value: &str| draft(&root, file, key, value).err().map(|failure| failure.code);
+        assert_eq!(
+            bad("dynamic.toml", "cvp.heartbeat", "soon").as_deref(),
+            Some("bad-value")
+        );
+        assert_eq!(bad("dynamic.toml", "cvp", "1").as_deref(), Some("bad-key"));
+        assert_eq!(bad("dynamic.toml", "self", "other").as_deref(), Some("identity-key"));
+        assert_eq!(
+            bad("global/ns_dynamic.toml", "self.type", "nvp").as_deref(),
+            Some("identity-key")
+        );
+        assert_eq!(bad("dynamic.toml", "cvp.enable", "true").as_deref(), Some("use-enable"));
+        let good = draft(&root, "dynamic.toml", "cvp.max_rate", "5").unwrap();
+        assert_eq!(
+            (good.weight, good.changed.takes_effect.as_str()),
+            (Weight::Strong, "now")
+        );
+        assert_eq!(
+            (good.changed.old.as_deref(), good.changed.new.as_str()),
+            (Some("0"), "5")
+        );
+        let unknown = draft(&root, "dynamic.toml", "cvp.later", "5").unwrap();
+        assert_eq!((unknown.weight, unknown.changed.warnings.len()), (Weight::Weak, 1));
+    }
+}

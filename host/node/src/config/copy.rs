@@ -1,0 +1,276 @@
+//! A standby's copy of its provider's tree on the disk: contents are staged by their digest, then the whole copy is built beside the old
+//! one, made durable, and exchanged with it in one rename. A crash leaves the old copy or the new one.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use cvp_core::replication::{CERTIFICATES, CONFIGURATION, FileChange, Inventory, TreeFile};
+use cvp_core::types::{Digest, Refusal};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+use super::Root;
+use super::scan::Places;
+use super::secrets::private_key;
+use crate::durable;
+
+/// Where the copy lies, and where it is built.
+#[derive(Clone, Debug)]
+pub struct Copy {
+    places: Places,
+    staging: PathBuf,
+}
+
+fn disk<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> Refusal + 'a {
+    move |error| {
+        Refusal::new(
+            if error.kind() == std::io::ErrorKind::StorageFull {
+                "disk-full"
+            } else {
+                "disk-failed"
+            },
+            format!("cannot {what} {}: {error}", path.display()),
+            "check the disk, its free space and the permissions",
+        )
+    }
+}
+
+fn durably(result: Result<(), durable::DurableError>) -> Result<(), Refusal> {
+    result.map_err(|error| Refusal::new("disk-failed", error.to_string(), "check the disk and the permissions"))
+}
+
+impl Copy {
+    /// The copy below `root`.
+    pub fn new(root: &Root) -> Copy {
+        Copy {
+            places: Places::copy(root),
+            staging: root.system().join("staging"),
+        }
+    }
+
+    /// Where its files are.
+    pub fn places(&self) -> &Places {
+        &self.places
+    }
+
+    fn contents(&self) -> PathBuf {
+        self.staging.join("contents")
+    }
+
+    /// Keeps a content durably until a swap needs it.
+    ///
+    /// # Errors
+    /// It holds a private key, which no provider of ours sends; the disk.
+    pub fn stage(&self, digest: &Digest, content: &[u8]) -> Result<(), Refusal> {
+        if let Some(reason) = private_key("", content) {
+            return Err(Refusal::new(
+                "private-key",
+                format!("the provider sent a file with a private key: {reason}"),
+                "it is not kept; report this with both logs",
+            ));
+        }
+        let directory = self.contents();
+        durably(durable::create_directories(&directory))?;
+        durably(durable::replace(&directory.join(hex::encode(digest.0)), content, 0o600))
+    }
+
+    /// Puts a copy of `inventory` in the place of the one before.
+    ///
+    /// # Errors
+    /// A content is neither staged nor in the copy; the disk. The copy is as it was then.
+    pub fn swap(&self, inventory: &Inventory) -> Result<(), Refusal> {
+        let here = self.places.scan();
+        let by_digest: BTreeMap<Digest, &TreeFile> = here.files.iter().map(|file| (file.digest, file)).collect();
+        let building = self.staging.join("building");
+        remove_tree(&building)?;
+        durably(durable::create_directories(&building))?;
+        for file in &inventory.files {
+            let staged = self.contents().join(hex::encode(file.digest.0));
+            let content = match std::fs::read(&staged) {
+                Ok(content) => content,
+                Err(_) => self.content_here(file, by_digest.get(&file.digest).copied())?,
+            };
+            if cvp_core::replication::file_digest(&content) != file.digest {
+                let text = format!("the staged content of {} is damaged", file.path);
+                return Err(Refusal::new("disk-failed", text, "check the disk"));
+            }
+            write_new(&building.join(&file.path), &content)?;
+        }
+        sync_tree(&building)?;
+        // Certificates first: the configuration, which names them, is there last.
+        let mut namespaces = self.places.namespaces();
+        let prefix = format!("{CERTIFICATES}/");
+        let named = inventory
+            .files
+            .iter()
+            .filter_map(|file| file.path.strip_prefix(&prefix)?.split('/').next());
+        namespaces.extend(named.map(str::to_owned));
+        namespaces.sort();
+        namespaces.dedup();
+        for namespace in namespaces {
+            exchange(
+                &building.join(CERTIFICATES).join(&namespace),
+                &self.places.certificates(&namespace),
+            )?;
+        }
+        exchange(&building.join(CONFIGURATION), self.places.configuration())?;
+        remove_tree(&self.staging)
+    }
+
+    fn content_here(&self, file: &TreeFile, here: Option<&TreeFile>) -> Result<Vec<u8>, Refusal> {
+        let missing = || {
+            Refusal::new(
+                "defect",
+                format!("the content of {} is not here", file.path),
+                "report it",
+            )
+        };
+        let content = self.places.read(&here.ok_or_else(missing)?.path, &file.digest)?;
+        Ok(content.to_vec())
+    }
+
+    /// Writes a changed file into the copy, durably.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn put(&self, change: &FileChange) -> Result<(), Refusal> {
+        let path = self.places.file(&change.path);
+        let path = path.ok_or_else(|| Refusal::new("bad-path", change.path.clone(), ""))?;
+        if let Some(parent) = path.parent() {
+            durably(durable::create_directories(parent))?;
+        }
+        durably(durable::replace(&path, &change.content, 0o600))
+    }
+}
+
+/// Puts `new` in the place of `old` in one rename; the old one goes. Without a new one the old one goes all the same.
+pub fn exchange(new: &Path, old: &Path) -> Result<(), Refusal> {
+    let parent = old.parent().unwrap_or(Path::new("."));
+    match (new.exists(), old.exists()) {
+        (false, false) => return Ok(()),
+        (false, true) => remove_tree(old)?,
+        (true, false) => {
+            durably(durable::create_directories(parent))?;
+            std::fs::rename(new, old).map_err(disk("rename", old))?;
+        }
+        (true, true) => {
+            renameat_with(CWD, new, CWD, old, RenameFlags::EXCHANGE)
+                .map_err(|errno| disk("exchange", old)(errno.into()))?;
+        }
+    }
+    durably(durable::sync_directory(parent))?;
+    remove_tree(new)
+}
+
+/// Removes a directory and everything below it; fine if there is none.
+pub fn remove_tree(path: &Path) -> Result<(), Refusal> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(disk("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Writes a new file, durable but for the names of its directories: [`sync_tree`] sees to those.
+pub fn write_new(path: &Path, content: &[u8]) -> Result<(), Refusal> {
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent).map_err(disk("create", parent))?;
+    }
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(disk("create", path))?;
+    file.write_all(content).map_err(disk("write", path))?;
+    file.sync_all().map_err(disk("sync", path))
+}
+
+/// Makes the names in a directory and in all directories below it durable.
+pub fn sync_tree(directory: &Path) -> Result<(), Refusal> {
+    let entries = std::fs::read_dir(directory).map_err(disk("list", directory))?;
+    for entry in entries {
+        let entry = entry.map_err(disk("list", directory))?;
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            sync_tree(&entry.path())?;
+        }
+    }
+    File::open(directory)
+        .and_then(|opened| opened.sync_all())
+        .map_err(disk("sync", directory))
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use cvp_core::replication::file_digest;
+
+    use super::*;
+
+    fn file(path: &str, content: &str) -> TreeFile {
+        TreeFile {
+            path: path.to_owned(),
+            bytes: content.len() as u64,
+            digest: file_digest(content.as_bytes()),
+        }
+    }
+
+    fn inventory(files: &[(&str, &str)]) -> Inventory {
+        Inventory::new(
+            files.iter().map(|(path, content)| file(path, content)).collect(),
+            Vec::new(),
+        )
+    }
+
+    #[test]
+    fn a_copy_is_made_changed_and_swapped() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = Root::new(directory.path());
+        let copy = Copy::new(&root);
+        let first = [
+            ("configuration/system.toml", "a"),
+            ("configuration/global/ns_static.toml", "b"),
+            ("certificates/global/CA/root.ca", "c"),
+        ];
+        assert_eq!(copy.swap(&inventory(&first)).unwrap_err().code, "defect");
+        for (_, content) in first {
+            copy.stage(&file_digest(content.as_bytes()), content.as_bytes())
+                .unwrap();
+        }
+        copy.swap(&inventory(&first)).unwrap();
+        assert_eq!(copy.places().scan(), inventory(&first));
+        assert!(
+            directory
+                .path()
+                .join("namespaces/global/system/cvp/CA/root.ca")
+                .is_file()
+        );
+        // One file moves without being sent, one is new, the certificates go.
+        let second = [("configuration/moved.toml", "a"), ("configuration/system.toml", "d")];
+        copy.stage(&file_digest(b"d"), b"d").unwrap();
+        copy.swap(&inventory(&second)).unwrap();
+        assert_eq!(copy.places().scan(), inventory(&second));
+        assert!(!directory.path().join("system/cvp/staging").exists());
+        let change = FileChange {
+            path: "configuration/system.toml".into(),
+            old: None,
+            content: Bytes::from_static(b"e"),
+        };
+        copy.put(&change).unwrap();
+        assert_eq!(
+            copy.places().scan().file("configuration/system.toml"),
+            Some(&file("configuration/system.toml", "e"))
+        );
+    }
+
+    #[test]
+    fn a_private_key_is_never_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let copy = Copy::new(&Root::new(directory.path()));
+        let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
+        let refused = copy.stage(&file_digest(key.as_bytes()), key.as_bytes()).unwrap_err();
+        assert_eq!(refused.code, "private-key");
+        assert!(!copy.contents().exists());
+    }
+}

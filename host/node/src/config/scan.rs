@@ -1,0 +1,296 @@
+//! Looking at a tree that is copied: every file with its size and digest, and what stays where it is, with the reason.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use cvp_core::replication::{
+    CERTIFICATES, CONFIGURATION, FILE_BYTES_MAX, FILES_MAX, Inventory, LeftOut, PRIVATE_KEY, TREE_BYTES_MAX, TreeFile,
+    check_path, file_digest,
+};
+use cvp_core::types::{Digest, Refusal};
+
+use super::Root;
+use super::secrets::private_key;
+
+/// Where the parts of a tree lie.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Places {
+    /// What `configuration/...` is.
+    configuration: PathBuf,
+    /// `namespaces/`.
+    namespaces: PathBuf,
+    /// What `certificates/<namespace>/...` is, below `namespaces/<namespace>`.
+    certificates: &'static str,
+}
+
+impl Places {
+    /// A node's own tree.
+    pub fn own(root: &Root) -> Places {
+        Places {
+            configuration: root.configuration(),
+            namespaces: root.directory().join("namespaces"),
+            certificates: "certs",
+        }
+    }
+
+    /// A standby's copy of its provider's tree.
+    pub fn copy(root: &Root) -> Places {
+        Places {
+            configuration: root.system().join("configuration_vp"),
+            namespaces: root.directory().join("namespaces"),
+            certificates: "system/cvp",
+        }
+    }
+
+    /// What `configuration/` is.
+    pub fn configuration(&self) -> &Path {
+        &self.configuration
+    }
+
+    /// What `certificates/<namespace>/` is.
+    pub fn certificates(&self, namespace: &str) -> PathBuf {
+        self.namespaces.join(namespace).join(self.certificates)
+    }
+
+    /// The namespaces that have a directory.
+    pub fn namespaces(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(&self.namespaces).into_iter().flatten().flatten();
+        let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        let mut names: Vec<String> = directories
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// The directories that are watched for changes.
+    pub fn watched(&self) -> Vec<PathBuf> {
+        let certificates = self.namespaces().into_iter().map(|name| self.certificates(&name));
+        let mut places = vec![self.configuration.clone()];
+        places.extend(certificates.filter(|path| path.is_dir()));
+        places
+    }
+
+    /// The file on the disk that `path` of the tree is; none where the path leaves it.
+    pub fn file(&self, path: &str) -> Option<PathBuf> {
+        check_path(path).ok()?;
+        match path.split_once('/')? {
+            (CONFIGURATION, below) => Some(self.configuration.join(below)),
+            (CERTIFICATES, below) => {
+                let (namespace, below) = below.split_once('/')?;
+                Some(self.certificates(namespace).join(below))
+            }
+            _ => None,
+        }
+    }
+
+    /// Looks at every file.
+    pub fn scan(&self) -> Inventory {
+        let mut scan = Scan::default();
+        scan.directory(&self.configuration, CONFIGURATION);
+        for namespace in self.namespaces() {
+            let directory = self.certificates(&namespace);
+            if directory.is_dir() {
+                scan.directory(&directory, &format!("{CERTIFICATES}/{namespace}"));
+            }
+        }
+        Inventory::new(scan.files, scan.left_out)
+    }
+
+    /// The content of a file of the tree, if it still is what the inventory said.
+    ///
+    /// # Errors
+    /// It is not there, cannot be read, or is another by now.
+    pub fn read(&self, path: &str, digest: &Digest) -> Result<Bytes, Refusal> {
+        let file = self.file(path);
+        let file = file.ok_or_else(|| Refusal::new("bad-path", format!("{path:?} is no file of the tree"), ""))?;
+        let content = read_bounded(&file)
+            .map_err(|error| Refusal::new("unreadable", format!("{}: {error}", file.display()), "check the file"))?;
+        if file_digest(&content) != *digest {
+            return Err(Refusal::new("changed", format!("{path} has changed meanwhile"), ""));
+        }
+        Ok(content.into())
+    }
+}
+
+/// At most one byte more than a file of the tree may have: enough to see that it has too many.
+fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut content)?;
+    Ok(content)
+}
+
+#[derive(Default)]
+struct Scan {
+    files: Vec<TreeFile>,
+    left_out: Vec<LeftOut>,
+    bytes: u64,
+}
+
+impl Scan {
+    fn leave(&mut self, path: &str, code: &'static str, reason: impl Into<String>) {
+        if self.left_out.len() < FILES_MAX {
+            self.left_out.push(LeftOut::new(path, code, reason));
+        }
+    }
+
+    fn directory(&mut self, directory: &Path, prefix: &str) {
+        let entries = match std::fs::read_dir(directory) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return,
+            Err(error) => return self.leave(prefix, "unreadable", error.to_string()),
+        };
+        let mut entries: Vec<_> = entries.flatten().collect();
+        entries.sort_by_key(std::fs::DirEntry::file_name);
+        for entry in entries {
+            let shown = format!("{prefix}/{}", entry.file_name().to_string_lossy());
+            let kind = match entry.file_type() {
+                Ok(kind) => kind,
+                Err(error) => {
+                    self.leave(&shown, "unreadable", error.to_string());
+                    continue;
+                }
+            };
+            let Some(name) = entry.file_name().to_str().map(str::to_owned) else {
+                self.leave(&shown, "bad-name", "its name is not UTF-8");
+                continue;
+            };
+            // A file that is being replaced: the next look finds it under its own name.
+            if is_temporary(&name) {
+                continue;
+            }
+            if kind.is_symlink() {
+                self.leave(&shown, "symlink", "it is a symbolic link; links are not copied");
+            } else if kind.is_dir() {
+                // The depth of a path is bounded, so is this walk.
+                match check_path(&format!("{shown}/x")) {
+                    Ok(()) => self.directory(&entry.path(), &shown),
+                    Err(error) => self.leave(&shown, "bad-name", error.what),
+                }
+            } else if kind.is_file() {
+                self.file(&entry.path(), &shown);
+            } else {
+                self.leave(&shown, "not-a-file", "it is neither a file nor a directory");
+            }
+        }
+    }
+
+    fn file(&mut self, file: &Path, path: &str) {
+        if let Err(error) = check_path(path) {
+            return self.leave(path, "bad-name", error.what);
+        }
+        let content = match read_bounded(file) {
+            Ok(content) => content,
+            // Removed since the directory was read.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return,
+            Err(error) => return self.leave(path, "unreadable", error.to_string()),
+        };
+        let bytes = content.len() as u64;
+        if bytes > FILE_BYTES_MAX {
+            return self.leave(path, "too-large", format!("it has more than {FILE_BYTES_MAX} bytes"));
+        }
+        if let Some(reason) = private_key(path, &content) {
+            return self.leave(path, PRIVATE_KEY, reason);
+        }
+        if self.files.len() >= FILES_MAX || self.bytes + bytes > TREE_BYTES_MAX {
+            return self.leave(
+                path,
+                "too-many",
+                format!("more than {FILES_MAX} files or {TREE_BYTES_MAX} bytes"),
+            );
+        }
+        self.bytes += bytes;
+        self.files.push(TreeFile {
+            path: path.to_owned(),
+            bytes,
+            digest: file_digest(&content),
+        });
+    }
+}
+
+/// A name that an atomic replacement uses while it writes.
+fn is_temporary(name: &str) -> bool {
+    name.starts_with('.') && name.ends_with(".new")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree() -> (tempfile::TempDir, Root) {
+        let directory = tempfile::tempdir().unwrap();
+        let root = Root::new(directory.path());
+        std::fs::create_dir_all(root.configuration().join("global")).unwrap();
+        std::fs::create_dir_all(directory.path().join("namespaces/global/certs/certs")).unwrap();
+        std::fs::write(root.configuration().join("system.toml"), "a = 1\n").unwrap();
+        std::fs::write(root.configuration().join("global/ns_static.toml"), "").unwrap();
+        std::fs::write(
+            directory.path().join("namespaces/global/certs/certs/node1.cert"),
+            "cert",
+        )
+        .unwrap();
+        std::fs::write(
+            directory.path().join("namespaces/global/certs/certs/key.priv"),
+            "secret",
+        )
+        .unwrap();
+        (directory, root)
+    }
+
+    #[test]
+    fn every_file_is_listed_and_what_stays_is_named() {
+        let (_directory, root) = tree();
+        let configuration = root.configuration();
+        std::os::unix::fs::symlink("/etc/passwd", configuration.join("link")).unwrap();
+        std::fs::write(configuration.join("line\nbreak"), "x").unwrap();
+        std::fs::write(configuration.join("n".repeat(201)), "x").unwrap();
+        std::fs::write(configuration.join("large"), vec![0; FILE_BYTES_MAX as usize + 1]).unwrap();
+        std::fs::write(configuration.join(".system.toml.1.new"), "half").unwrap();
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            configuration.join("pipe"),
+            rustix::fs::FileType::Fifo,
+            0o600.into(),
+            0,
+        )
+        .unwrap();
+        let inventory = Places::own(&root).scan();
+        inventory.check().unwrap();
+        let paths: Vec<&str> = inventory.files.iter().map(|file| file.path.as_str()).collect();
+        assert_eq!(
+            paths,
+            [
+                "certificates/global/certs/node1.cert",
+                "configuration/global/ns_static.toml",
+                "configuration/system.toml"
+            ]
+        );
+        let mut codes: Vec<&str> = inventory.left_out.iter().map(|left| left.code.as_str()).collect();
+        codes.sort_unstable();
+        assert_eq!(
+            codes,
+            [
+                "bad-name",
+                "bad-name",
+                "not-a-file",
+                "private-key",
+                "symlink",
+                "too-large"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_file_is_read_as_the_inventory_said_or_not_at_all() {
+        let (_directory, root) = tree();
+        let places = Places::own(&root);
+        let file = places.scan().file("configuration/system.toml").cloned().unwrap();
+        assert_eq!(places.read(&file.path, &file.digest).unwrap(), "a = 1\n");
+        std::fs::write(root.configuration().join("system.toml"), "a = 2\n").unwrap();
+        assert_eq!(places.read(&file.path, &file.digest).unwrap_err().code, "changed");
+        assert!(places.file("configuration/../tls/key").is_none());
+        assert!(places.file("/etc/passwd").is_none());
+    }
+}

@@ -1,0 +1,334 @@
+//! The configuration after a promotion: the provider's whole tree from the copy, with the keys that this node keeps for itself, and what the
+//! plan says of names and roles. The survey checks it, the step writes it: both make it here.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use cvp_core::config::{self, Loaded};
+use cvp_core::promotion::{CopyState, Plan, configuration_edits};
+use cvp_core::replication::{CONFIGURATION, FileChange};
+use cvp_core::types::Refusal;
+
+use super::sink::refusal_of;
+use crate::config::{Copy, Places, Root, exchange, read_tree, remove_tree, sync_tree, write_new};
+use crate::durable;
+use crate::replication::ControlFiles;
+
+/// Content by path below `configuration/`.
+type Files = BTreeMap<String, Vec<u8>>;
+
+fn bad(text: String) -> Refusal {
+    Refusal::new(
+        "bad-configuration",
+        text,
+        "correct it on the provider, or in this node's own configuration",
+    )
+}
+
+/// The files that this node had as a standby: its own, until the step has put them aside.
+fn standby_files(root: &Root) -> Result<BTreeMap<String, String>, Refusal> {
+    let own = read_tree(&root.configuration()).map_err(|failure| refusal_of(&failure))?;
+    if is_standby(&own) {
+        return Ok(own);
+    }
+    read_tree(&aside(root)).map_err(|failure| refusal_of(&failure))
+}
+
+fn is_standby(files: &BTreeMap<String, String>) -> bool {
+    let node_type = files.get("dynamic.toml").map(|text| config::get(text, "cvp.node_type"));
+    matches!(node_type, Some(Ok(Some(value))) if value.trim_matches(['"', '\'']) == "receiver")
+}
+
+fn aside(root: &Root) -> PathBuf {
+    root.system().join("configuration_cvp")
+}
+
+/// The tree that the node goes on with; reads only.
+///
+/// # Errors
+/// The copy is not here, or a file of it is no TOML.
+pub(super) fn promoted_files(root: &Root, files: &ControlFiles, plan: Option<&Plan>) -> Result<Files, Refusal> {
+    let mut theirs = copied_files(root)?;
+    if let Some(change) = staged(files)?
+        && let Some(below) = change.path.strip_prefix(&format!("{CONFIGURATION}/"))
+    {
+        theirs.insert(below.to_owned(), change.content.to_vec());
+    }
+    for (name, own) in standby_files(root)? {
+        if let Some(content) = theirs.get_mut(&name) {
+            let text = text_of(&name, content)?;
+            let kept = config::keep_local(&name, text, &own).map_err(|error| bad(format!("{name}: {error}")))?;
+            *content = kept.into_bytes();
+        }
+    }
+    for edit in plan.map(configuration_edits).unwrap_or_default() {
+        let content = theirs
+            .get_mut(&edit.file)
+            .ok_or_else(|| bad(format!("{} is missing", edit.file)))?;
+        let text = text_of(&edit.file, content)?;
+        let edited =
+            config::edit(text, edit.key, edit.value).map_err(|error| bad(format!("{}: {error}", edit.file)))?;
+        *content = edited.into_bytes();
+    }
+    Ok(theirs)
+}
+
+fn text_of<'a>(name: &str, content: &'a [u8]) -> Result<&'a str, Refusal> {
+    std::str::from_utf8(content).map_err(|_| bad(format!("{name} is not UTF-8")))
+}
+
+fn copied_files(root: &Root) -> Result<Files, Refusal> {
+    let places = Places::copy(root);
+    let mut out = Files::new();
+    for file in places.scan().files {
+        let Some(below) = file.path.strip_prefix(&format!("{CONFIGURATION}/")) else {
+            continue;
+        };
+        out.insert(below.to_owned(), places.read(&file.path, &file.digest)?.to_vec());
+    }
+    if out.is_empty() {
+        return Err(bad(format!("{} holds nothing", places.configuration().display())));
+    }
+    Ok(out)
+}
+
+fn staged(files: &ControlFiles) -> Result<Option<FileChange>, Refusal> {
+    let Some(change) = files.staged().map_err(|error| error.refusal())? else {
+        return Ok(None);
+    };
+    FileChange::decode(&change.body)
+        .map(Some)
+        .map_err(|error| bad(format!("the staged change: {error}")))
+}
+
+/// Whether the node could start with the provider's tree and its own keys; the configuration it would have.
+///
+/// # Errors
+/// What keeps it from starting, in words.
+pub(super) fn check(root: &Root, files: &ControlFiles, plan: Option<&Plan>) -> Result<Loaded, Refusal> {
+    let tree = promoted_files(root, files, plan)?;
+    let mut texts = BTreeMap::new();
+    for (name, content) in tree.iter().filter(|(name, _)| name.ends_with(".toml")) {
+        texts.insert(name.clone(), text_of(name, content)?.to_owned());
+    }
+    config::load(&texts).map_err(|problems| {
+        let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        bad(lines.join("; "))
+    })
+}
+
+/// The copy, as the preflight judges it.
+pub(super) fn copy_state(root: &Root, files: &ControlFiles) -> CopyState {
+    let state = || -> Result<CopyState, Refusal> {
+        if files.copy().map_err(|error| error.refusal())?.is_none() {
+            return Ok(CopyState::Missing("it was never copied as a whole".to_owned()));
+        }
+        copied_files(root)?;
+        Ok(CopyState::Whole(staged(files)?.map(|change| change.path)))
+    };
+    state().unwrap_or_else(|refusal| CopyState::Missing(refusal.text))
+}
+
+/// The step: the own tree goes aside, the provider's takes its place in one rename, its certificates go to theirs. Doing it again ends in
+/// the same files.
+///
+/// # Errors
+/// The disk, or a tree that cannot be made.
+pub(super) fn take_over(root: &Root, files: &ControlFiles, plan: &Plan) -> Result<(), Refusal> {
+    let staging = root.system().join("staging");
+    let own = read_tree(&root.configuration()).map_err(|failure| refusal_of(&failure))?;
+    if is_standby(&own) {
+        let building = staging.join("own");
+        remove_tree(&building)?;
+        copy_directory(&root.configuration(), &building)?;
+        sync_tree(&building)?;
+        exchange(&building, &aside(root))?;
+    }
+    let promoted = promoted_files(root, files, Some(plan))?;
+    let building = staging.join("promoted");
+    remove_tree(&building)?;
+    for (name, content) in &promoted {
+        write_new(&building.join(name), content)?;
+    }
+    sync_tree(&building)?;
+    exchange(&building, &root.configuration())?;
+    take_certificates(root)?;
+    // Rolled forward: it is in the configuration now.
+    if let Some(change) = staged(files)? {
+        Copy::new(root).put(&change)?;
+        files.remove_staged().map_err(|error| error.refusal())?;
+    }
+    remove_tree(&staging)
+}
+
+fn copy_directory(from: &Path, to: &Path) -> Result<(), Refusal> {
+    let unreadable =
+        |error: std::io::Error| Refusal::new("disk-failed", format!("{}: {error}", from.display()), "check it");
+    for entry in std::fs::read_dir(from).map_err(unreadable)? {
+        let entry = entry.map_err(unreadable)?;
+        let (path, target) = (entry.path(), to.join(entry.file_name()));
+        if path.is_dir() {
+            copy_directory(&path, &target)?;
+        } else if path.is_file() {
+            write_new(&target, &std::fs::read(&path).map_err(unreadable)?)?;
+        }
+    }
+    Ok(())
+}
+
+/// The backed-up certificates become the node's own; keys that the operator brought stay where they are.
+fn take_certificates(root: &Root) -> Result<(), Refusal> {
+    let (copied, own) = (Places::copy(root), Places::own(root));
+    for file in copied.scan().files {
+        if file.path.starts_with(CONFIGURATION) {
+            continue;
+        }
+        let content = copied.read(&file.path, &file.digest)?;
+        let Some(target) = own.file(&file.path) else { continue };
+        let disk = |error: durable::DurableError| Refusal::new("disk-failed", error.to_string(), "check the disk");
+        if let Some(parent) = target.parent() {
+            durable::create_directories(parent).map_err(disk)?;
+        }
+        if std::fs::read(&target).ok().as_deref() != Some(&content[..]) {
+            durable::replace(&target, &content, 0o644).map_err(disk)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use cvp_core::promotion::PlannedNamespace;
+    use cvp_core::replication::file_digest;
+    use cvp_core::types::{Digest, Hostname, Incarnation, Namespace, NodeId, NodeRole, Position};
+
+    use super::*;
+
+    fn plan() -> Plan {
+        Plan {
+            node_id: NodeId([1; 16]),
+            hostname: Hostname::new("node1").unwrap(),
+            own_hostname: Hostname::new("cvp").unwrap(),
+            old: Incarnation { number: 1, id: [1; 16] },
+            new: Incarnation { number: 2, id: [2; 16] },
+            old_addresses: Vec::new(),
+            namespaces: vec![PlannedNamespace {
+                name: Namespace::new("global").unwrap(),
+                role: NodeRole::Vp,
+                durable: Position {
+                    height: 7,
+                    hash: Digest::of(b"tip"),
+                },
+            }],
+            signature: Vec::new(),
+        }
+    }
+
+    fn write(path: &Path, text: &str) {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    /// A standby with a copy, both made from the defaults.
+    fn standby() -> (tempfile::TempDir, Root, ControlFiles) {
+        let directory = tempfile::tempdir().unwrap();
+        let root = Root::new(directory.path());
+        let texts = [
+            ("system.toml", include_str!("../../../../configuration/system.toml")),
+            ("dynamic.toml", include_str!("../../../../configuration/dynamic.toml")),
+            (
+                "global/ns_static.toml",
+                include_str!("../../../../configuration/global/ns_static.toml"),
+            ),
+            (
+                "global/ns_dynamic.toml",
+                include_str!("../../../../configuration/global/ns_dynamic.toml"),
+            ),
+            (
+                "global/ns_genesis.toml",
+                include_str!("../../../../configuration/global/ns_genesis.toml"),
+            ),
+        ];
+        let copy = root.system().join("configuration_vp");
+        for (name, text) in texts {
+            write(&copy.join(name), text);
+            let own = text
+                .replace("node_type = \"provider\"", "node_type = \"receiver\"")
+                .replace("hostname = \"node1\"", "hostname = \"cvp\"")
+                .replace("self = \"node1\"", "self = \"cvp\"")
+                .replace("type = \"vp\"", "type = \"cvp\"")
+                .replace("jsonrpc = 8081", "jsonrpc = 9999");
+            write(&root.configuration().join(name), &own);
+        }
+        write(
+            &copy.join("dynamic.toml"),
+            &texts[1].1.replace("max_rate = 0", "max_rate = 4096"),
+        );
+        write(&copy.join("global/extra.txt"), "kept as it is");
+        write(
+            &directory.path().join("namespaces/global/system/cvp/CA/root.ca"),
+            "the provider's",
+        );
+        let files = ControlFiles::new(root.system());
+        files.write_copy(Some(&Places::copy(&root).scan())).unwrap();
+        (directory, root, files)
+    }
+
+    #[test]
+    fn the_providers_tree_takes_the_place_with_the_own_ports_and_again_the_same() {
+        let (directory, root, files) = standby();
+        assert_eq!(copy_state(&root, &files), CopyState::Whole(None));
+        check(&root, &files, Some(&plan())).unwrap();
+        let own = read_tree(&root.configuration()).unwrap();
+        take_over(&root, &files, &plan()).unwrap();
+        let after = Places::own(&root).scan();
+        let loaded = root.load().unwrap().config;
+        assert_eq!(loaded.dynamic.hostname.as_str(), "node1");
+        assert_eq!((loaded.dynamic.jsonrpc_port, loaded.dynamic.cvp.max_rate), (9999, 4096));
+        assert!(root.configuration().join("global/extra.txt").is_file());
+        assert_eq!(
+            std::fs::read_to_string(directory.path().join("namespaces/global/certs/CA/root.ca")).unwrap(),
+            "the provider's"
+        );
+        assert_eq!(read_tree(&root.system().join("configuration_cvp")).unwrap(), own);
+        take_over(&root, &files, &plan()).unwrap();
+        assert_eq!(Places::own(&root).scan(), after);
+        assert_eq!(read_tree(&root.system().join("configuration_cvp")).unwrap(), own);
+    }
+
+    #[test]
+    fn a_staged_change_rolls_forward() {
+        let (_directory, root, files) = standby();
+        let text = std::fs::read_to_string(root.system().join("configuration_vp/dynamic.toml")).unwrap();
+        let change = FileChange {
+            path: "configuration/dynamic.toml".into(),
+            old: Some(file_digest(text.as_bytes())),
+            content: text.replace("4096", "8192").into(),
+        };
+        let staged = cvp_core::replication::Change {
+            id: cvp_core::replication::ChangeId {
+                incarnation: [1; 16],
+                sequence: 1,
+            },
+            kind: "config".into(),
+            body: change.encode().into(),
+        };
+        files.write_staged(&staged).unwrap();
+        assert_eq!(copy_state(&root, &files), CopyState::Whole(Some(change.path)));
+        take_over(&root, &files, &plan()).unwrap();
+        assert_eq!(root.load().unwrap().config.dynamic.cvp.max_rate, 8192);
+        assert!(files.staged().unwrap().is_none());
+    }
+
+    #[test]
+    fn without_a_whole_copy_nothing_is_taken_over() {
+        let (_directory, root, files) = standby();
+        files.write_copy(None).unwrap();
+        assert!(matches!(copy_state(&root, &files), CopyState::Missing(_)));
+        std::fs::remove_dir_all(root.system().join("configuration_vp")).unwrap();
+        let before = Places::own(&root).scan();
+        assert!(check(&root, &files, None).is_err());
+        assert!(take_over(&root, &files, &plan()).is_err());
+        assert_eq!(Places::own(&root).scan(), before);
+    }
+}

@@ -1,0 +1,260 @@
+//! The one thread that reads and writes trees for the machine, in order: scans, files for the other end, the swap of a copy, and strong
+//! changes. So a change and a swap never cross.
+
+use std::sync::mpsc as std_mpsc;
+use std::thread::{Builder, JoinHandle};
+
+use cvp_core::replication::{
+    CONFIG_CHANGE, Change, ChangeEvent, ChangeWork, Event, FileChange, Inventory, TreeEvent, TreeWork, file_digest,
+};
+use cvp_core::types::Refusal;
+use cvp_core::types::strategy::Role;
+use tokio::sync::{mpsc, oneshot};
+
+use super::driver::Inbound;
+use super::files::{ControlFiles, FileError};
+use crate::config::{Copy, Places, Root};
+use crate::durable;
+
+/// What the thread does.
+pub(super) enum Work {
+    Tree(TreeWork),
+    Change(ChangeWork),
+    /// Nothing: whoever waits for it knows that the work before it is done.
+    Mark(oneshot::Sender<()>),
+}
+
+/// Work, and the machine that asked for it.
+struct Job {
+    epoch: u64,
+    role: Role,
+    work: Work,
+}
+
+/// The thread's handle; what was asked for before it is dropped is still done.
+pub(super) struct TreeWorker {
+    jobs: Option<std_mpsc::Sender<Job>>,
+    own: Places,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl TreeWorker {
+    /// Starts the thread; it answers into `answers`.
+    pub(super) fn start(
+        root: Root,
+        files: ControlFiles,
+        answers: mpsc::Sender<Inbound>,
+    ) -> std::io::Result<TreeWorker> {
+        // The machine has a bounded number of works under way: the queue needs no bound of its own.
+        let (jobs, arrived) = std_mpsc::channel::<Job>();
+        let own = Places::own(&root);
+        let disk = Disk {
+            copy: Copy::new(&root),
+            own: own.clone(),
+            files,
+        };
+        let thread = Builder::new().name("tree".into()).spawn(move || {
+            for job in arrived {
+                if let Some(event) = disk.work(job.role, job.work) {
+                    let _ = answers.blocking_send(Inbound::Core(job.epoch, event));
+                }
+            }
+        })?;
+        Ok(TreeWorker {
+            jobs: Some(jobs),
+            own,
+            thread: Some(thread),
+        })
+    }
+
+    /// Where the node's own tree lies.
+    pub(super) fn own(&self) -> &Places {
+        &self.own
+    }
+
+    /// Queues work; never waits.
+    pub(super) fn push(&self, epoch: u64, role: Role, work: Work) {
+        if let Some(jobs) = &self.jobs
+            && jobs.send(Job { epoch, role, work }).is_err()
+        {
+            tracing::error!("the thread of the configuration's copy has ended: start the node again");
+        }
+    }
+
+    /// Answers when the work asked for before is done.
+    pub(super) fn flushed(&self) -> oneshot::Receiver<()> {
+        let (done, flushed) = oneshot::channel();
+        self.push(0, Role::Provider, Work::Mark(done));
+        flushed
+    }
+}
+
+impl Drop for TreeWorker {
+    fn drop(&mut self) {
+        self.jobs = None;
+        // It ends with its queue; whoever drops this may not wait for a disk.
+        drop(self.thread.take());
+    }
+}
+
+/// The trees and files that the thread works on.
+struct Disk {
+    copy: Copy,
+    own: Places,
+    files: ControlFiles,
+}
+
+fn refused(error: FileError) -> Refusal {
+    error.refusal()
+}
+
+impl Disk {
+    fn work(&self, role: Role, work: Work) -> Option<Event> {
+        match work {
+            Work::Tree(work) => Some(Event::Tree(self.tree(role, work))),
+            Work::Change(work) => self.change(work).map(Event::Change),
+            Work::Mark(done) => {
+                let _ = done.send(());
+                None
+            }
+        }
+    }
+
+    fn tree(&self, role: Role, work: TreeWork) -> TreeEvent {
+        match work {
+            TreeWork::Scan { generation } => TreeEvent::Scanned {
+                generation,
+                inventory: match role {
+                    Role::Provider => self.own.scan(),
+                    Role::Receiver => self.copy.places().scan(),
+                },
+            },
+            TreeWork::ReadFile {
+                conn,
+                version,
+                path,
+                digest,
+            } => TreeEvent::FileRead {
+                conn,
+                version,
+                content: self.own.read(&path, &digest),
+                path,
+            },
+            TreeWork::StageFile { digest, content } => TreeEvent::FileStaged {
+                result: self.copy.stage(&digest, &content),
+                digest,
+            },
+            TreeWork::Swap { inventory } => TreeEvent::Swapped {
+                result: self.swap(&inventory),
+                inventory,
+            },
+        }
+    }
+
+    /// While the copy is being changed its record says nothing: what a crash leaves is nobody's edit.
+    fn swap(&self, inventory: &Inventory) -> Result<(), Refusal> {
+        self.files.write_copy(None).map_err(refused)?;
+        self.copy.swap(inventory)?;
+        self.files.write_copy(Some(inventory)).map_err(refused)
+    }
+
+    fn change(&self, work: ChangeWork) -> Option<ChangeEvent> {
+        match work {
+            ChangeWork::Commit { change, replicated } => Some(ChangeEvent::Committed(self.commit(&change, replicated))),
+            ChangeWork::Stage(change) => Some(ChangeEvent::Staged(self.stage(&change))),
+            ChangeWork::Apply(id) => Some(ChangeEvent::Settled(self.apply(&id).map(Some))),
+            ChangeWork::Drop(id) => {
+                let dropped = match self.files.staged() {
+                    Ok(Some(staged)) if staged.id == id => self.files.remove_staged(),
+                    Ok(_) => Ok(()),
+                    Err(error) => Err(error),
+                };
+                Some(ChangeEvent::Settled(dropped.map(|()| None).map_err(refused)))
+            }
+            ChangeWork::Answer(..) => None,
+        }
+    }
+
+    /// From the moment that a replicated change stands in `committed` it counts: a start finishes what a crash interrupts.
+    fn commit(&self, change: &Change, replicated: bool) -> Result<(), Refusal> {
+        let file = read_change(change)?;
+        let path = self.own.file(&file.path);
+        let path = path.ok_or_else(|| Refusal::new("bad-path", file.path.clone(), ""))?;
+        let there = std::fs::read(&path).ok().map(|content| file_digest(&content));
+        if there != file.old {
+            return Err(Refusal::new(
+                "changed-meanwhile",
+                format!("{} was changed by somebody else meanwhile", file.path),
+                "look at it, and set the key again",
+            ));
+        }
+        if !replicated {
+            return write_own(&self.own, &file);
+        }
+        let before = self.files.committed().map_err(refused)?;
+        self.files.write_committed(&change.id, Some(change)).map_err(refused)?;
+        if let Err(refusal) = write_own(&self.own, &file) {
+            // It does not count after all: a start must not finish it.
+            let undone = match &before {
+                Some((id, _)) => self.files.write_committed(id, None),
+                None => self.files.remove_committed(),
+            };
+            undone.map_err(refused)?;
+            return Err(refusal);
+        }
+        self.files.write_committed(&change.id, None).map_err(refused)
+    }
+
+    fn stage(&self, change: &Change) -> Result<(), Refusal> {
+        read_change(change)?;
+        self.files.write_staged(change).map_err(refused)
+    }
+
+    /// Writes what is staged into the copy; the copy that comes of it.
+    fn apply(&self, id: &cvp_core::replication::ChangeId) -> Result<Inventory, Refusal> {
+        if let Some(change) = self.files.staged().map_err(refused)?.filter(|staged| staged.id == *id) {
+            self.files.write_copy(None).map_err(refused)?;
+            self.copy.put(&read_change(&change)?)?;
+        }
+        let copy = self.copy.places().scan();
+        self.files.write_copy(Some(&copy)).map_err(refused)?;
+        self.files.remove_staged().map_err(refused)?;
+        Ok(copy)
+    }
+}
+
+fn read_change(change: &Change) -> Result<FileChange, Refusal> {
+    if change.kind != CONFIG_CHANGE {
+        return Err(Refusal::new(
+            "unknown-change",
+            format!("this release does not know changes of kind {}", change.kind),
+            "upgrade the standby first",
+        ));
+    }
+    FileChange::decode(&change.body)
+        .map_err(|error| Refusal::new("bad-change", error.to_string(), "report it with both logs"))
+}
+
+/// Writes a change into a node's own tree, durably; the permission bits of the file stay.
+fn write_own(own: &Places, change: &FileChange) -> Result<(), Refusal> {
+    use std::os::unix::fs::PermissionsExt;
+    let path = own.file(&change.path);
+    let path = path.ok_or_else(|| Refusal::new("bad-path", change.path.clone(), ""))?;
+    let mode = std::fs::metadata(&path).map_or(0o644, |meta| meta.permissions().mode() & 0o777);
+    durable::replace(&path, &change.content, mode)
+        .map_err(|error| Refusal::new("disk-failed", error.to_string(), "check the disk and the permissions"))
+}
+
+/// At a provider's start, before its configuration is read: a change that was committed and perhaps not written is written.
+///
+/// # Errors
+/// The file of the commit is damaged, or the change cannot be written.
+pub fn finish_commit(root: &Root, files: &ControlFiles) -> Result<(), Refusal> {
+    let Some((id, Some(change))) = files.committed().map_err(refused)? else {
+        return Ok(());
+    };
+    let file = read_change(&change)?;
+    tracing::info!(path = %file.path, "a configuration change that a crash interrupted is finished");
+    write_own(&Places::own(root), &file)?;
+    files.write_committed(&id, None).map_err(refused)
+}
