@@ -29,7 +29,7 @@ pub use api::{
 pub use ingest::{NotIngested, ingest};
 pub use pair::Pair;
 pub use peer::PeerTls;
-pub use status::{NamespaceStatus, PairStatus, PeerStatus, Phase, StrategyStatus};
+pub use status::{NamespaceStatus, PairStatus, PeerStatus, Phase, RefusedDial, StrategyStatus};
 
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,6 @@
 //! Two machines back to back: their frames cross at once, their stores hold numbers, and the tests answer for the strategies.
 
+mod report;
 mod strategies;
 
 use std::collections::VecDeque;
@@ -139,6 +140,8 @@ impl<S: FnMut(&[Told]) -> Answer> Ends<S> {
             id: strategy(version),
             run,
             faults: 0,
+            configured: "mine".into(),
+            problem: String::new(),
         };
         self.queue.push_back((end, event));
         self.run(0);
