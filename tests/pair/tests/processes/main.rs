@@ -20,4 +20,5 @@ mod strategies;
 mod takeover;
 mod traces;
 mod upgrade;
+mod usage;
 mod verify;
