@@ -22,3 +22,4 @@ mod traces;
 mod upgrade;
 mod usage;
 mod verify;
+mod way_back;
