@@ -61,6 +61,25 @@ fn quarantine(advisor: &Advisor) -> Refusal {
     )
 }
 
+/// Why both ends run the default although nothing is wrong with the strategy of this one; what is wrong here is a reason.
+fn difference(advisor: &Advisor) -> Option<String> {
+    let theirs = advisor.theirs.as_ref().filter(|_| advisor.defaulted)?;
+    if advisor.is_unloaded() {
+        return None;
+    }
+    let (ours, end) = (&advisor.ours, "on the other end");
+    let other = match advisor.theirs_quarantined {
+        // The embedded one is never in quarantine: it is offered in the place of what could not be loaded.
+        true if theirs.id == "default" => format!("what is configured {end} cannot be loaded"),
+        true => format!("{} {} {end} is quarantined", theirs.id, theirs.version),
+        false => format!("{} {} {end} differs", theirs.id, theirs.version),
+    };
+    Some(format!(
+        "strategies-differ: strategy {} {} here, {other}: both run the embedded default",
+        ours.id, ours.version
+    ))
+}
+
 /// The configured strategy, as far as it is known.
 fn configured(advisor: &Advisor) -> StrategyId {
     if !advisor.is_unloaded() {
@@ -296,18 +315,6 @@ impl Pair {
     fn namespace_status(&self, lane: &Lane, now: Millis) -> NamespaceStatus {
         let (tip, durable): (Height, Height) = lane.heights(self.setup.role);
         let advisor = &lane.advisor;
-        let mut warnings = Vec::new();
-        if let Some(theirs) = advisor.theirs.as_ref().filter(|_| advisor.defaulted) {
-            let why = if advisor.theirs_quarantined {
-                "is quarantined"
-            } else {
-                "differs"
-            };
-            warnings.push(format!(
-                "strategy {} {} here; {} {} on the other end {why}: both run the embedded default",
-                advisor.ours.id, advisor.ours.version, theirs.id, theirs.version
-            ));
-        }
         NamespaceStatus {
             name: lane.setup.namespace.clone(),
             role: lane.setup.role,
@@ -326,7 +333,7 @@ impl Pair {
                 refused: advisor.refused,
             }],
             overrides: Vec::new(),
-            warnings,
+            warnings: difference(advisor).into_iter().collect(),
         }
     }
 

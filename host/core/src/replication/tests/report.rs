@@ -108,6 +108,16 @@ fn a_strategy_that_does_not_run_is_named_with_its_reason() {
         let status = ends.status(RECEIVER);
         let text = reason(&status, "strategy-quarantined").unwrap();
         assert_eq!(status.namespaces[0].strategies[0].id.id, "mine");
+        if offered == "default" {
+            assert!(status.namespaces[0].warnings.is_empty(), "the reason says it");
+        }
+        let warnings = ends.status(PROVIDER).namespaces[0].warnings.join("; ");
+        let why = match offered {
+            "default" => "what is configured on the other end cannot be loaded",
+            _ => "mine 1 on the other end is quarantined",
+        };
+        let expected = format!("strategies-differ: strategy mine 1 here, {why}: both run the embedded default");
+        assert_eq!(warnings, expected);
         let heard = reason(&ends.status(PROVIDER), "strategy-quarantined").unwrap();
         assert_eq!(heard, format!("receiver: {text}"));
         text
