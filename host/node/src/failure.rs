@@ -110,11 +110,19 @@ impl std::error::Error for Failure {}
 impl From<crate::durable::DurableError> for Failure {
     fn from(error: crate::durable::DurableError) -> Self {
         use crate::durable::DurableError as E;
-        let (code, help) = match &error {
-            E::Disk { .. } => ("disk", "check the disk, its free space and the permissions"),
-            E::Damaged { .. } => ("damaged", "restore the file; do not remove it"),
-            E::Locked { .. } => ("locked", "stop the node that runs on this root directory"),
+        let (exit, code, help) = match &error {
+            E::Disk { .. } => (
+                Exit::Failed,
+                "disk",
+                "check the disk, its free space and the permissions",
+            ),
+            E::Damaged { .. } => (Exit::Failed, "damaged", "restore the file; do not remove it"),
+            E::Locked { .. } => (
+                Exit::Refused,
+                "locked",
+                "stop the node that runs on this root directory",
+            ),
         };
-        Self::failed(code, error.to_string(), help)
+        Self::new(exit, code, error.to_string(), help)
     }
 }

@@ -34,6 +34,8 @@ impl fmt::Display for Problem {
 pub(super) struct Keys {
     file: String,
     table: Table,
+    /// The text is not TOML: nothing is known of its keys.
+    broken: bool,
     taken: BTreeSet<String>,
     problems: Vec<Problem>,
     remarks: Vec<Problem>,
@@ -45,6 +47,7 @@ impl Keys {
         let mut keys = Self {
             file: file.to_owned(),
             table: Table::new(),
+            broken: false,
             taken: BTreeSet::new(),
             problems: Vec::new(),
             remarks: Vec::new(),
@@ -56,13 +59,22 @@ impl Keys {
                 let line = text.lines().filter(|l| !l.trim().is_empty());
                 let what = line.collect::<Vec<_>>().join(" / ");
                 keys.problem("", format!("not valid TOML: {what}"), "correct that line");
+                keys.broken = true;
             }
         }
         keys
     }
 
-    /// Adds a problem.
+    /// Whether the text is not TOML at all.
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken
+    }
+
+    /// Adds a problem; after one of the syntax, what its reader misses is none.
     pub(super) fn problem(&mut self, key: &str, what: impl Into<String>, help: impl Into<String>) {
+        if self.broken {
+            return;
+        }
         self.problems.push(Problem {
             file: self.file.clone(),
             key: key.to_owned(),
@@ -271,7 +283,9 @@ mod tests {
 
     #[test]
     fn broken_toml_is_one_problem() {
-        let (problems, _) = Keys::parse("dynamic.toml", "a = \n").finish();
+        let mut keys = Keys::parse("dynamic.toml", "a = \n");
+        keys.problem("a", "it is missing", "write it");
+        let (problems, _) = keys.finish();
         assert_eq!(problems.len(), 1);
         assert!(problems[0].what.contains("line 1"), "{}", problems[0]);
     }

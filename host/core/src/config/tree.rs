@@ -124,10 +124,12 @@ impl TreeReader<'_> {
         };
         let mut keys = Keys::parse(name, text);
         let value = read(&mut keys, text);
+        let broken = keys.is_broken();
         let (problems, warnings) = keys.finish();
         self.problems.extend(problems);
         self.warnings.extend(warnings);
-        Some(value)
+        // What it would be checked against is unknown too.
+        (!broken).then_some(value)
     }
 
     fn check_namespace(&mut self, dynamic: &Dynamic, file: &str, ns: &NsDynamic) {
@@ -195,6 +197,31 @@ mod tests {
     fn our_defaults_load_and_hold_nothing_without_effect() {
         let loaded = load(&defaults()).unwrap();
         assert_eq!(loaded.warnings, []);
+    }
+
+    #[test]
+    fn a_file_that_is_no_toml_is_one_problem() {
+        for file in defaults().keys() {
+            let mut files = defaults();
+            // A receiver's: the defaults of a file that was not read would contradict it.
+            let dynamic = files["dynamic.toml"].replace("\"provider\"", "\"receiver\"");
+            files.insert(
+                "dynamic.toml".to_owned(),
+                dynamic.replace("self = \"node1\"", "self = \"cvp\""),
+            );
+            let other = files["global/ns_dynamic.toml"].replace("type = \"vp\"", "type = \"cvp\"");
+            let other = other.replacen("hostname = \"node1\"", "hostname = \"cvp\"", 1);
+            files.insert("global/ns_dynamic.toml".to_owned(), other);
+            assert!(load(&files).is_ok());
+            files.insert(file.clone(), format!("{}\nodd = [\n", files[file]));
+            let problems = load(&files).unwrap_err();
+            assert_eq!(problems.len(), 1, "{file}: {problems:?}");
+            assert!(
+                problems[0].file == *file && problems[0].what.starts_with("not valid TOML"),
+                "{}",
+                problems[0]
+            );
+        }
     }
 
     #[test]

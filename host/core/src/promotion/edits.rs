@@ -1,7 +1,9 @@
-//! Which keys of the node's own files a promotion rewrites. Everything else in them stays as the operator wrote it.
+//! Which keys of the node's own files a promotion rewrites, and which the way back of a node that was replaced. Everything else in them
+//! stays as the operator wrote it.
 
 use super::plan::Plan;
-use crate::config::Value;
+use crate::config::{PairRole, Remote, Value};
+use crate::types::{Namespace, NodeRole};
 
 /// One key of one file under `configuration/`.
 #[derive(Clone, PartialEq, Debug)]
@@ -39,10 +41,52 @@ pub fn configuration_edits(plan: &Plan) -> Vec<ConfigEdit> {
     edits
 }
 
+/// The edits that make a standby of `remote` out of a node with these namespaces, in order. It keeps its own hostname: its TLS certificate
+/// carries that one.
+pub fn standby_edits(namespaces: &[Namespace], remote: &Remote) -> Vec<ConfigEdit> {
+    let role = namespaces.iter().map(|namespace| ConfigEdit {
+        file: format!("{namespace}/ns_dynamic.toml"),
+        key: "self.type",
+        value: Value::Text(NodeRole::Cvp.as_str().to_owned()),
+    });
+    // Of the whole node last, as in a promotion.
+    let whole = [
+        ("cvp.remote", Value::Texts(vec![remote.to_string()])),
+        ("cvp.enable", Value::Flag(true)),
+        ("cvp.node_type", Value::Text(PairRole::Receiver.as_str().to_owned())),
+    ];
+    let whole = whole.into_iter().map(|(key, value)| ConfigEdit {
+        file: "dynamic.toml".into(),
+        key,
+        value,
+    });
+    role.chain(whole).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::run::tests::plan;
     use super::*;
+
+    #[test]
+    fn the_way_back_touches_roles_and_the_remote() {
+        let namespaces = ["global", "ns1"].map(|name| Namespace::new(name).unwrap());
+        let edits = standby_edits(&namespaces, &"node1 10.0.0.2:50015".parse().unwrap());
+        let said: Vec<_> = edits
+            .iter()
+            .map(|e| format!("{} {} {:?}", e.file, e.key, e.value))
+            .collect();
+        assert_eq!(
+            said,
+            [
+                "global/ns_dynamic.toml self.type Text(\"cvp\")",
+                "ns1/ns_dynamic.toml self.type Text(\"cvp\")",
+                "dynamic.toml cvp.remote Texts([\"node1 10.0.0.2:50015\"])",
+                "dynamic.toml cvp.enable Flag(true)",
+                "dynamic.toml cvp.node_type Text(\"receiver\")",
+            ]
+        );
+    }
 
     #[test]
     fn the_provider_names_and_roles_are_taken_over_and_the_remote_is_emptied() {

@@ -13,7 +13,7 @@ mod run;
 mod step;
 mod target;
 
-pub use edits::{ConfigEdit, configuration_edits};
+pub use edits::{ConfigEdit, configuration_edits, standby_edits};
 pub use effects::{promoted_identity, takeover_changes};
 pub use journal::{Append, Entry, JOURNAL_BYTES, Journal, JournalError};
 pub use plan::{Plan, PlannedNamespace};

@@ -157,6 +157,8 @@ pub enum PortState {
 pub struct PreflightView {
     /// The provider's hostname, from the binding; `None` when this node was never bound to one.
     pub provider: Option<Hostname>,
+    /// A control file about the provider that cannot be read; in words.
+    pub unreadable: Option<String>,
     /// `--target-is-down`.
     pub target_is_down: bool,
     /// `--allow-missing-keys`.
@@ -241,6 +243,9 @@ fn last_heard(view: &PreflightView) -> Check {
 
 fn backup_complete(view: &PreflightView) -> Check {
     let id = "backup-complete";
+    if let Some(what) = &view.unreadable {
+        return Check::fail(id, what.clone(), "restore the file from a backup; nothing was changed");
+    }
     let Some(provider) = &view.provider else {
         return Check::fail(
             id,

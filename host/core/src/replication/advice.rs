@@ -354,6 +354,13 @@ impl Pair {
         self.compare_strategies(index);
     }
 
+    /// What the configuration names, and why that does not run.
+    pub(super) fn on_strategy_problem(&mut self, index: usize, configured: String, problem: String) {
+        let Some(lane) = self.lanes.get_mut(index) else { return };
+        lane.advisor.configured = configured;
+        lane.advisor.problem = problem;
+    }
+
     /// The hello says what this end offers, not that it faulted too often.
     pub(super) fn announce_quarantine(&mut self, index: usize) {
         let Some(lane) = self.lanes.get(index) else { return };

@@ -269,6 +269,13 @@ pub enum Event {
         /// Its actions or its fault.
         result: Result<Vec<chain_sync::Action>, Fault>,
     },
+    /// A link was refused before the machine could see it: by its TLS, or for what it sent first.
+    Turned {
+        /// `IP:PORT` it came from.
+        address: String,
+        /// Why.
+        refusal: Refusal,
+    },
     /// A strategy was loaded, replaced, quarantined or reset.
     StrategyState {
         /// Namespace.
@@ -279,6 +286,10 @@ pub enum Event {
         run: StrategyRun,
         /// Faults so far.
         faults: u64,
+        /// The id that the configuration names; another one is offered where it could not be loaded.
+        configured: String,
+        /// Why the configured one does not run; empty when it does.
+        problem: String,
     },
     /// An [`Action::Persist`] is durable.
     Persisted(Token),

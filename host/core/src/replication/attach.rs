@@ -12,6 +12,7 @@ use crate::types::{Digest, Namespace, Reader, Refusal};
 use super::api::{Action, ConnId, ControlFile, DialPurpose};
 use super::pair::{HANDSHAKE_MS, LINKS_MAX, Link, Pair, Session, Stage, Waiting};
 use super::peer::PeerTls;
+use super::status::RefusedDial;
 
 impl Pair {
     fn own(&self) -> Own {
@@ -56,6 +57,7 @@ impl Pair {
                 purpose: None,
                 since: self.now,
                 stage,
+                claimed: None,
             },
         );
     }
@@ -96,6 +98,7 @@ impl Pair {
                 purpose: Some(purpose),
                 since: self.now,
                 stage,
+                claimed: None,
             },
         );
     }
@@ -211,12 +214,12 @@ impl Pair {
         if self.session.is_none() {
             self.remember(refusal.clone());
         }
-        let dialled = self
-            .links
-            .get(&conn)
-            .is_some_and(|link| link.purpose == Some(DialPurpose::Session));
+        let purpose = self.links.get(&conn).and_then(|link| link.purpose.clone());
+        if let Some(link) = self.links.get(&conn).filter(|link| link.purpose.is_none()) {
+            self.note_refused(RefusedDial::of(link, refusal.clone(), self.now));
+        }
         self.close(conn, Some(refusal), true);
-        if dialled {
+        if purpose == Some(DialPurpose::Session) {
             self.back_off();
         }
     }
@@ -237,6 +240,9 @@ impl Pair {
     }
 
     fn on_hello(&mut self, conn: ConnId, state: ExpectHello, payload: &[u8]) {
+        if let (Some(link), Ok(hello)) = (self.links.get_mut(&conn), Hello::decode(payload)) {
+            link.claimed = Some(hello.hostname);
+        }
         if let Some(fenced) = self.place.fenced() {
             let refusal = refuse::fenced(&fenced.by());
             return self.refuse(conn, refusal);
@@ -432,12 +438,12 @@ impl Pair {
             .map(|(conn, _)| *conn)
             .collect();
         for conn in conns {
-            let purpose = self.links.get(&conn).and_then(|link| link.purpose.clone());
-            let refusal = refuse::silent(HANDSHAKE_MS);
-            self.close(conn, Some(refusal.clone()), true);
+            let Some(link) = self.links.get(&conn) else { continue };
+            let (purpose, since) = (link.purpose.clone(), link.since);
+            self.close(conn, Some(refuse::silent(HANDSHAKE_MS)), true);
             match purpose {
                 Some(DialPurpose::Session) => {
-                    self.remember(refusal);
+                    self.remember_silence(since);
                     self.back_off();
                 }
                 Some(DialPurpose::Question { address }) => self.on_question_over(&address),

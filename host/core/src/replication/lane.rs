@@ -55,6 +55,10 @@ pub(super) struct Advisor {
     pub theirs_quarantined: bool,
     pub defaulted: bool,
     pub run: StrategyRun,
+    /// The id that the configuration names.
+    pub configured: String,
+    /// Why the configured one does not run.
+    pub problem: String,
     /// Calls that failed or were refused, since the start or the last reset.
     pub faults: u64,
     /// As the host's actor said last.
@@ -93,6 +97,11 @@ impl Advisor {
         self.fault_streak += 1;
         self.owes_opened = streams;
         self.ticked_at = now;
+    }
+
+    /// Whether the default runs because the configured one could not be loaded.
+    pub fn is_unloaded(&self) -> bool {
+        self.run == StrategyRun::Quarantined && self.configured != self.ours.id
     }
 
     /// The host's actor counts too; fewer than before means that the operator forgave them.
@@ -166,6 +175,8 @@ impl Lane {
             early: Vec::new(),
             intake: Intake::new(setup.durable),
             advisor: Advisor {
+                configured: ours.id.clone(),
+                problem: String::new(),
                 ours,
                 theirs: None,
                 theirs_quarantined: false,

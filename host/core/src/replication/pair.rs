@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use crate::frame::{Frame, Kind, NamespaceTag};
 use crate::session::{
     Agreement, Backoff, BackoffRange, Binding, Confirmed, ExpectHello, ExpectReply, ExpectVerdict, Hello, Judge,
-    Lineage, LookUp, RoundTrip,
+    Lineage, LookUp, RoundTrip, refuse,
 };
 use crate::types::strategy::Role;
 use crate::types::{Hostname, Incarnation, Micros, Millis, Namespace, NodeId, Refusal, Writer};
@@ -17,6 +17,7 @@ use super::changes::Changes;
 use super::lane::Lane;
 use super::peer::PeerTls;
 use super::place::Place;
+use super::status::RefusedDial;
 use super::tree::{Giver, Taker};
 
 /// A link that is silent in the handshake for so long is closed.
@@ -64,6 +65,8 @@ pub(super) struct Link {
     pub purpose: Option<DialPurpose>,
     pub since: Millis,
     pub stage: Stage,
+    /// Who the other end says that it is.
+    pub claimed: Option<Hostname>,
 }
 
 /// A session: a link on which all checks were made.
@@ -112,6 +115,10 @@ pub struct Pair {
     pub(super) control_failed: Option<Refusal>,
     /// How the last session, or the last attempt at one, ended.
     pub(super) ending: Option<Refusal>,
+    /// Since when the other end has been silent, where that was the end.
+    pub(super) silent_since: Option<Millis>,
+    /// The last link that was refused here.
+    pub(super) refused: Option<RefusedDial>,
     pub(super) last_heard: Option<Millis>,
     pub(super) nonces: u64,
     pub(super) defect: Option<String>,
@@ -153,6 +160,8 @@ impl Pair {
             waiting: BTreeMap::new(),
             control_failed: None,
             ending: None,
+            silent_since: None,
+            refused: None,
             last_heard: None,
             nonces: 0,
             defect: None,
@@ -202,6 +211,13 @@ impl Pair {
             Event::SetLimits(limits) => self.on_limits(limits),
             Event::Tree(event) => self.on_tree(event),
             Event::Change(event) => self.on_change(event),
+            Event::Turned { address, refusal } => self.note_refused(RefusedDial {
+                hostname: None,
+                names: Vec::new(),
+                address,
+                refusal,
+                at: self.now,
+            }),
             Event::Tick => {}
             other => self.dispatch_lane(other),
         }
@@ -235,9 +251,17 @@ impl Pair {
                 self.each(&ns, |it, lane| it.on_read_done(lane, conn, stream, first, last, bytes));
             }
             Event::Strategy { ns, result } => self.each(&ns, |it, lane| it.on_strategy(lane, result)),
-            Event::StrategyState { ns, id, run, faults } => {
-                self.each(&ns, |it, lane| it.on_strategy_state(lane, id, run, faults));
-            }
+            Event::StrategyState {
+                ns,
+                id,
+                run,
+                faults,
+                configured,
+                problem,
+            } => self.each(&ns, |it, lane| {
+                it.on_strategy_problem(lane, configured, problem);
+                it.on_strategy_state(lane, id, run, faults);
+            }),
             _ => {}
         }
     }
@@ -359,6 +383,13 @@ impl Pair {
     /// Remembers how it ended, for the status.
     pub(super) fn remember(&mut self, refusal: Refusal) {
         self.ending = Some(refusal);
+        self.silent_since = None;
+    }
+
+    /// The other end was last heard at `since`, and that was the end.
+    pub(super) fn remember_silence(&mut self, since: Millis) {
+        self.remember(refuse::silent(self.now.saturating_sub(since)));
+        self.silent_since = Some(since);
     }
 
     pub(super) fn next_token(&mut self) -> Token {

@@ -230,6 +230,9 @@ impl Pair {
             Ok(claim) => claim,
             Err(error) => return self.refuse(conn, refuse::malformed("the claim", &error)),
         };
+        if let Some(link) = self.links.get_mut(&conn) {
+            link.claimed = Some(claim.hostname.clone());
+        }
         let heard = self
             .check_name(conn, &claim.hostname)
             .and_then(|()| self.hear(conn, &claim));

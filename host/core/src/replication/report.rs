@@ -1,14 +1,14 @@
 //! What is wrong, and the status: `normal` is proof, not hope.
 
-use crate::session::Mood;
+use crate::session::{Mood, StrategyId};
 use crate::types::strategy::Role;
 use crate::types::{Height, Millis, Refusal};
 
 use super::advice::CALL_MS;
 use super::api::StrategyRun;
-use super::lane::{BEHIND_MS, Lane, STALL_MS};
+use super::lane::{Advisor, BEHIND_MS, Lane, STALL_MS};
 use super::pair::{Pair, Stage};
-use super::status::{NamespaceStatus, PairStatus, PeerStatus, Phase, StrategyStatus};
+use super::status::{NamespaceStatus, PairStatus, PeerStatus, Phase, RefusedDial, StrategyStatus};
 
 /// A read, write or fsync that takes so long is stalled.
 const DISK_MS: Millis = 2_000;
@@ -36,6 +36,60 @@ fn shown(refusal: &Refusal) -> Refusal {
     Refusal {
         code: format!("refused-{}", refusal.code).into(),
         ..refusal.clone()
+    }
+}
+
+/// Why the default runs in the place of the configured strategy, and how that ends.
+fn quarantine(advisor: &Advisor) -> Refusal {
+    let (id, problem) = (&advisor.configured, &advisor.problem);
+    let code = "strategy-quarantined";
+    if advisor.is_unloaded() {
+        return Refusal::new(
+            code,
+            format!("strategy {id} cannot be loaded ({problem}), the default runs"),
+            format!("correct plugins/{id} (`cvp plugin check plugins/{id}`), or the strategy's id in ns_static.toml"),
+        );
+    }
+    let last = match problem.as_str() {
+        "" => String::new(),
+        problem => format!(" (the last time: {problem})"),
+    };
+    Refusal::new(
+        code,
+        format!("strategy {id} faulted too often{last}, the default runs"),
+        format!("correct it, then run `cvp plugin reset {id}`"),
+    )
+}
+
+/// Why both ends run the default although nothing is wrong with the strategy of this one; what is wrong here is a reason.
+fn difference(advisor: &Advisor) -> Option<String> {
+    let theirs = advisor.theirs.as_ref().filter(|_| advisor.defaulted)?;
+    if advisor.is_unloaded() {
+        return None;
+    }
+    let (ours, end) = (&advisor.ours, "on the other end");
+    let other = match advisor.theirs_quarantined {
+        // The embedded one is never in quarantine: it is offered in the place of what could not be loaded.
+        true if theirs.id == "default" => format!("what is configured {end} cannot be loaded"),
+        true => format!("{} {} {end} is quarantined", theirs.id, theirs.version),
+        false => format!("{} {} {end} differs", theirs.id, theirs.version),
+    };
+    Some(format!(
+        "strategies-differ: strategy {} {} here, {other}: both run the embedded default",
+        ours.id, ours.version
+    ))
+}
+
+/// The configured strategy, as far as it is known.
+fn configured(advisor: &Advisor) -> StrategyId {
+    if !advisor.is_unloaded() {
+        return advisor.ours.clone();
+    }
+    StrategyId {
+        kind: advisor.ours.kind.clone(),
+        id: advisor.configured.clone(),
+        version: String::new(),
+        sha256: [0; 32],
     }
 }
 
@@ -69,7 +123,10 @@ impl Pair {
             reasons.push(Refusal::new(
                 "fenced",
                 text,
-                "clear this node and attach it to the promoted one as its standby",
+                format!(
+                    "to make it a standby of the promoted node, stop it, run `cvp clear --yes --as-standby-of \"{} IP:PORT\"` with that node's address, and start it",
+                    fenced.take_over.hostname
+                ),
             ));
         }
         for lane in &self.lanes {
@@ -98,14 +155,15 @@ impl Pair {
                 format!("the strategy has not answered for {age} ms"),
             );
         }
-        if lane.advisor.run == StrategyRun::Quarantined {
-            add(
-                "strategy-quarantined",
-                format!("strategy {} faulted too often; the default runs", lane.advisor.ours.id),
-            );
-        }
         if let Some(reason) = &lane.advisor.paused {
             add("stream-paused", reason.clone());
+        }
+        if lane.advisor.run == StrategyRun::Quarantined {
+            let refusal = quarantine(&lane.advisor);
+            reasons.push(Refusal {
+                text: format!("{name}: {}", refusal.text),
+                ..refusal
+            });
         }
         let failed = lane.store.iter().chain(lane.halt.iter().map(|halt| &halt.refusal));
         for refusal in failed {
@@ -143,7 +201,7 @@ impl Pair {
                 text,
                 "the standby is slower than the provider",
             ));
-        } else if !lane.live {
+        } else if !lane.live && self.lag_blocks(lane) > 0 {
             reasons.push(Refusal::new("catching-up", format!("{name}: {behind}"), ""));
         }
     }
@@ -178,10 +236,7 @@ impl Pair {
         match &self.session {
             Some(session) => {
                 if session.judge.tardy(now) != Mood::Fresh {
-                    reasons.push(silent(format!(
-                        "the {other} has said nothing for {} ms",
-                        session.judge.age(now)
-                    )));
+                    reasons.push(silent(self.silence(session.judge.age(now))));
                 }
                 for reason in &session.peer_reasons {
                     if !reasons.iter().any(|known| known.code == reason.code) {
@@ -192,15 +247,30 @@ impl Pair {
                     }
                 }
             }
-            None => self.absence(&mut reasons, silent),
+            None => self.absence(&mut reasons, now, silent),
         }
         reasons
     }
 
-    fn absence(&self, reasons: &mut Vec<Refusal>, silent: impl Fn(String) -> Refusal) {
+    fn silence(&self, age: Millis) -> String {
+        format!("the {} has said nothing for {age} ms", self.other())
+    }
+
+    /// A link was refused here: the status names the last one.
+    pub(super) fn note_refused(&mut self, refused: RefusedDial) {
+        // The older link of a standby that dialled anew.
+        if refused.refusal.code != "superseded" {
+            self.refused = Some(refused);
+        }
+    }
+
+    fn absence(&self, reasons: &mut Vec<Refusal>, now: Millis, silent: impl Fn(String) -> Refusal) {
         let provider = self.setup.role == Role::Provider;
         match &self.ending {
-            Some(ending) if ending.code == "silent" => reasons.push(silent(ending.text.clone())),
+            Some(ending) if ending.code == "silent" => reasons.push(silent(match self.silent_since {
+                Some(since) => self.silence(now.saturating_sub(since)),
+                None => ending.text.clone(),
+            })),
             Some(ending) if !matches!(ending.code.as_ref(), "unreachable" | "connection-lost" | "superseded") => {
                 reasons.push(shown(ending));
             }
@@ -249,18 +319,6 @@ impl Pair {
     fn namespace_status(&self, lane: &Lane, now: Millis) -> NamespaceStatus {
         let (tip, durable): (Height, Height) = lane.heights(self.setup.role);
         let advisor = &lane.advisor;
-        let mut warnings = Vec::new();
-        if let Some(theirs) = advisor.theirs.as_ref().filter(|_| advisor.defaulted) {
-            let why = if advisor.theirs_quarantined {
-                "is quarantined"
-            } else {
-                "differs"
-            };
-            warnings.push(format!(
-                "strategy {} {} here; {} {} on the other end {why}: both run the embedded default",
-                advisor.ours.id, advisor.ours.version, theirs.id, theirs.version
-            ));
-        }
         NamespaceStatus {
             name: lane.setup.namespace.clone(),
             role: lane.setup.role,
@@ -272,14 +330,14 @@ impl Pair {
             lag_ms: lane.marks.age(now),
             ack_micros: lane.sender.ack_micros(),
             strategies: vec![StrategyStatus {
-                id: advisor.ours.clone(),
+                id: configured(advisor),
                 run: advisor.run,
                 defaulted: advisor.defaulted,
                 faults: advisor.faults,
                 refused: advisor.refused,
             }],
             overrides: Vec::new(),
-            warnings,
+            warnings: difference(advisor).into_iter().collect(),
         }
     }
 
@@ -301,6 +359,7 @@ impl Pair {
             enabled: self.setup.enabled,
             making: self.place.making(),
             last_heard: self.last_heard,
+            refused: self.refused.clone(),
             peer: self.session.as_ref().map(|session| PeerStatus {
                 hostname: session.agreement.peer_hostname().clone(),
                 address: session.address.clone(),

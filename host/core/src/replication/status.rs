@@ -5,6 +5,7 @@ use crate::types::strategy::Role;
 use crate::types::{Height, Hostname, Incarnation, Micros, Millis, Namespace, NodeId, NodeRole, Refusal};
 
 use super::api::StrategyRun;
+use super::pair::Link;
 
 /// How far a namespace's copy is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,10 +52,37 @@ pub struct PeerStatus {
     pub not_after: Option<i64>,
 }
 
+/// A link that this end refused.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RefusedDial {
+    /// Who it said that it is, if it came so far.
+    pub hostname: Option<Hostname>,
+    /// Names in its certificate; none on a plain link, and where the link did not come about.
+    pub names: Vec<String>,
+    /// `IP:PORT` it came from.
+    pub address: String,
+    /// Why.
+    pub refusal: Refusal,
+    /// When.
+    pub at: Millis,
+}
+
+impl RefusedDial {
+    pub(super) fn of(link: &Link, refusal: Refusal, at: Millis) -> RefusedDial {
+        RefusedDial {
+            hostname: link.claimed.clone(),
+            names: link.peer.names.clone(),
+            address: link.peer.address.clone(),
+            refusal,
+            at,
+        }
+    }
+}
+
 /// A strategy.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct StrategyStatus {
-    /// Configured kind, id, version.
+    /// Configured kind, id, version; no version and no digest where it could not be loaded.
     pub id: StrategyId,
     /// How it is.
     pub run: StrategyRun,
@@ -116,6 +144,8 @@ pub struct PairStatus {
     pub last_heard: Option<Millis>,
     /// The session's other end.
     pub peer: Option<PeerStatus>,
+    /// The last link that was refused here, whoever dialled it.
+    pub refused: Option<RefusedDial>,
     /// Why it is not normal, worst first: code and message.
     pub reasons: Vec<Refusal>,
     /// Each namespace.

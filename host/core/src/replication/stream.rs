@@ -377,9 +377,8 @@ impl Pair {
         let Some(session) = &mut self.session else { return };
         if session.judge.tardy(self.now) == Mood::Dead {
             let (conn, age) = (session.conn, session.judge.age(self.now));
-            let refusal = refuse::silent(age);
-            self.close(conn, Some(refusal.clone()), false);
-            return self.remember(refusal);
+            self.close(conn, Some(refuse::silent(age)), false);
+            return self.remember_silence(self.now.saturating_sub(age));
         }
         if self.now < session.beat_at {
             return;

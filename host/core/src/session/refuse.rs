@@ -68,7 +68,7 @@ pub(crate) fn same_node(node_id: &NodeId) -> Refusal {
     Refusal::new(
         "same-node",
         format!("both nodes have the node-id {node_id}"),
-        "a standby must not be a copy of its provider's root: make it with `cvp init`",
+        "a standby must not be a copy of its provider's root: make it with `cvp init`; a node that was replaced becomes a standby with `cvp clear --yes --as-standby-of \"HOST IP:PORT\"`",
     )
 }
 
@@ -92,7 +92,7 @@ pub(crate) fn fenced(by: &Incarnation) -> Refusal {
     Refusal::new(
         "fenced",
         format!("this node is fenced: incarnation {by} took its place"),
-        "point cvp.remote at the promoted node; clear and re-attach this one as its standby",
+        "point cvp.remote at the promoted node; this one becomes its standby with `cvp clear --yes --as-standby-of`",
     )
 }
 

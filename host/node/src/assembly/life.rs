@@ -15,7 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::chains::{close_all, open_all};
 use super::fleet::Fleet;
 use super::node::{Node, Ready, strategy_role};
-use super::{ports, view};
+use super::{ports, secrets, view};
 use crate::config::Root;
 use crate::durable::{self, LockFile};
 use crate::ipc::{Failure, Server};
@@ -58,6 +58,9 @@ pub fn run(root: &Root, on_ready: impl FnOnce(&Ready)) -> Result<(), Failure> {
     };
     let _logs = start_logs(root, &loaded.config)?;
     view::log_warnings(&loaded.warnings);
+    for warning in secrets::exposed(root, &loaded.config) {
+        tracing::warn!(code = %warning.code, "{}", warning.message);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

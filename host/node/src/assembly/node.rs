@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
 use super::fleet::Fleet;
-use super::{certificates, ports, view};
+use super::{certificates, ports, secrets, view};
 use crate::config::{Places, Root};
 use crate::ipc::{Failure, StatusView};
 use crate::link::SharedTls;
@@ -166,6 +166,7 @@ impl Node {
         };
         view::add_local(&mut view, &self.chains, &ready, &config);
         certificates::add(&mut view, ends, SystemTime::now());
+        view.warnings.extend(secrets::exposed(&self.root, &config));
         view
     }
 

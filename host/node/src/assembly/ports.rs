@@ -29,6 +29,19 @@ pub(super) fn load_tls(root: &Root, config: &NodeConfig) -> Result<SharedTls, Fa
         cert: root.resolve(&p2p.tls_cert),
         key: root.resolve(&p2p.tls_cert_priv),
     };
+    for file in [&files.ca, &files.cert, &files.key] {
+        if !file.exists() {
+            let name = &config.dynamic.hostname;
+            return Err(Failure::failed(
+                "tls-files",
+                format!("the TLS file {} is missing", file.display()),
+                format!(
+                    "run `cvp certgen DIR --host {name}` with the DIR of the pair's CA, and copy tlsca.ca, tls_peer.cert and tls_peer.priv of DIR/{name} to {}",
+                    file.parent().unwrap_or(root.directory()).display()
+                ),
+            ));
+        }
+    }
     let tls = Tls::load(&files, p2p.tls_server_host_override.clone()).map_err(|error| {
         let refusal = error.refusal();
         Failure::failed(&refusal.code, refusal.text, refusal.hint)

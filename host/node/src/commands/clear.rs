@@ -1,9 +1,13 @@
 //! `cvp clear`: wipes what a stopped receiver holds of its provider, so that it can protect another node. Keys and its own configuration
-//! stay.
+//! stay. With `--as-standby-of` also the way back of a provider that was replaced: it becomes a standby of the node that took its place.
+//!
+//! Every step can be repeated after a crash; until the last one a start is refused or asks nobody for blocks.
+
+mod standby;
 
 use std::path::{Path, PathBuf};
 
-use cvp_core::config::PairRole;
+use cvp_core::config::{PairRole, Remote};
 use serde::Serialize;
 
 use super::Context;
@@ -16,73 +20,111 @@ pub struct Arguments {
     /// Really wipe; there is no way back.
     #[arg(long)]
     yes: bool,
+    /// Also makes the node a standby of this one: rewrites cvp.remote, cvp.enable, cvp.node_type and each namespace's self.type. A provider
+    /// is taken only when it knows that it was replaced.
+    #[arg(long, value_name = "HOST IP:PORT")]
+    as_standby_of: Option<Remote>,
 }
 
 /// What was wiped.
 #[derive(Debug, Serialize)]
 struct Cleared {
     cleared: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    standby_of: Option<String>,
 }
 
-/// What belongs to the provider below `system/cvp`. The binding goes last: while it is there, a half-cleared copy refuses any other
-/// provider, and `clear` can be repeated.
-const SYSTEM_FILES: [&str; 6] = [
+/// What belongs to the provider below `system/cvp`, beside what strategies stored.
+const SYSTEM_FILES: [&str; 8] = [
     "staged",
+    "staging",
+    "copy",
+    "committed",
     "configuration_vp",
     "promotion.journal",
+    "provider",
     "last-receiver",
-    "fenced",
-    "identity",
 ];
-const BINDING: &str = "binding";
+const STORED: &str = "strategy-";
+/// These go last: while they are there, a half-cleared copy refuses any other provider, a half-cleared old provider does not start, and
+/// `clear` can be repeated.
+const LAST_FILES: [&str; 3] = ["identity", "fenced", "binding"];
 
 /// Runs `clear`.
 pub fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Failure> {
-    let config = context.root.load()?.config;
-    if config.role() != PairRole::Receiver {
-        return Err(Failure::refused(
-            "wrong-role",
-            "`cvp clear` wipes a receiver's copy, and this node is a provider",
-            "to make it a receiver, set cvp.node_type and cvp.remote in dynamic.toml first",
-        ));
-    }
     if !arguments.yes {
         return Err(Failure::usage(
             "`cvp clear` removes every block and the binding of this node",
             "repeat with --yes if that is what you want",
         ));
     }
+    if !context.root.exists() {
+        // Says what is missing, and makes nothing.
+        context.root.load()?;
+    }
     let _lock = LockFile::acquire(&context.root.lock_file())?;
+    match &arguments.as_standby_of {
+        Some(remote) => standby::configure(&context.root, remote)?,
+        None => refuse_provider(context)?,
+    }
     let mut cleared = Vec::new();
     for namespace in namespaces(context)? {
         wipe(&namespace.join("data"), &mut cleared)?;
         wipe(&namespace.join("system/cvp"), &mut cleared)?;
     }
     let system = context.root.system();
-    for name in SYSTEM_FILES.into_iter().chain([BINDING]) {
+    for name in SYSTEM_FILES {
         wipe(&system.join(name), &mut cleared)?;
     }
-    context.print(&Cleared { cleared }, |answer| match answer.cleared.len() {
-        0 => "nothing was there to clear".to_owned(),
-        count => format!("cleared {count} items; this node can protect another provider now"),
+    for path in entries(&system)? {
+        let name = path.file_name().unwrap_or_default();
+        if name.to_string_lossy().starts_with(STORED) {
+            wipe(&path, &mut cleared)?;
+        }
+    }
+    for name in LAST_FILES {
+        wipe(&system.join(name), &mut cleared)?;
+    }
+    let standby_of = arguments.as_standby_of.as_ref().map(ToString::to_string);
+    context.print(&Cleared { cleared, standby_of }, |answer| {
+        let count = answer.cleared.len();
+        match &answer.standby_of {
+            Some(remote) => format!("cleared {count} items; this node is a standby of {remote}: start it"),
+            None if count == 0 => "nothing was there to clear".to_owned(),
+            None => format!("cleared {count} items; this node can protect another provider now"),
+        }
     });
     Ok(Exit::Done)
 }
 
+fn refuse_provider(context: &Context) -> Result<(), Failure> {
+    if context.root.load()?.config.role() == PairRole::Receiver {
+        return Ok(());
+    }
+    Err(Failure::refused(
+        "wrong-role",
+        "`cvp clear` wipes a receiver's copy, and this node is a provider",
+        "if another node took its place, make it that node's standby: `cvp clear --yes --as-standby-of \"HOST IP:PORT\"`",
+    ))
+}
+
 /// Every directory below `namespaces/`, configured or not.
 fn namespaces(context: &Context) -> Result<Vec<PathBuf>, Failure> {
-    let directory = context.root.directory().join("namespaces");
-    let entries = match std::fs::read_dir(&directory) {
+    let mut out = entries(&context.root.directory().join("namespaces"))?;
+    out.retain(|path| path.is_dir());
+    Ok(out)
+}
+
+/// What is in a directory, in order; nothing where there is none.
+fn entries(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let entries = match std::fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(disk(&directory, &error)),
+        Err(error) => return Err(disk(directory, &error)),
     };
     let mut out = Vec::new();
     for entry in entries {
-        let path = entry.map_err(|error| disk(&directory, &error))?.path();
-        if path.is_dir() {
-            out.push(path);
-        }
+        out.push(entry.map_err(|error| disk(directory, &error))?.path());
     }
     out.sort();
     Ok(out)

@@ -11,6 +11,7 @@ use cvp_core::types::{Hostname, Namespace, NodeRole};
 use serde::Serialize;
 
 use super::Context;
+use super::output::print_note;
 use crate::config::Root;
 use crate::durable;
 use crate::ipc::{Exit, Failure};
@@ -102,6 +103,13 @@ pub(super) struct Plan<'a> {
 /// Runs `init`.
 pub fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Failure> {
     let directory = &arguments.directory;
+    let (jsonrpc, p2p) = (arguments.jsonrpc_port, arguments.p2p_port);
+    if jsonrpc == p2p && p2p != 0 {
+        return Err(Failure::usage(
+            format!("--jsonrpc-port and --p2p-port are both {p2p}"),
+            "give each a port of its own, or 0 for a free one",
+        ));
+    }
     refuse_taken(directory)?;
     let (jsonrpc_port, p2p_port) = ports(arguments)?;
     let plan = Plan {
@@ -113,6 +121,12 @@ pub fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Failure> {
     let mut notes = Vec::new();
     let staging = Staging::make(directory)?;
     files::write(&staging.path, &plan, &mut notes)?;
+    if arguments.role == PairRole::Receiver && arguments.peer.is_none() {
+        notes.push(format!(
+            "this standby has no peer yet and dials nobody: before the start write \"HOST IP:PORT\" of the provider into cvp.remote of {}",
+            directory.join("configuration/dynamic.toml").display()
+        ));
+    }
     // The node itself would refuse what does not load: say it now.
     Root::new(&staging.path).load()?;
     staging.install(directory)?;
@@ -133,10 +147,12 @@ pub fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Failure> {
             made.jsonrpc_port,
             made.p2p_port
         )];
-        lines.extend(made.notes.iter().map(|note| format!("note: {note}")));
         lines.push(format!("start it with {}/start.sh", made.root.display()));
         lines.join("\n")
     });
+    if !context.json {
+        made.notes.iter().for_each(|note| print_note(&format!("note: {note}")));
+    }
     Ok(Exit::Done)
 }
 
@@ -193,24 +209,26 @@ fn namespaces(arguments: &Arguments) -> Result<Vec<(Namespace, NodeRole)>, Failu
 /// The two ports: free ones picked now where 0 was asked.
 fn ports(arguments: &Arguments) -> Result<(u16, u16), Failure> {
     let mut held = Vec::new();
-    let mut pick = |port: u16| -> Result<u16, Failure> {
+    let mut pick = |port: u16, other: u16| -> Result<u16, Failure> {
         if port != 0 {
             return Ok(port);
         }
         let refused = |error: std::io::Error| Failure::failed("no-port", format!("no free port: {error}"), "name one");
-        let listener = free_port().map_err(refused)?;
+        let listener = free_port(other).map_err(refused)?;
         let port = listener.local_addr().map_err(refused)?.port();
         held.push(listener);
         Ok(port)
     };
-    Ok((pick(arguments.jsonrpc_port)?, pick(arguments.p2p_port)?))
+    let (jsonrpc, p2p) = (arguments.jsonrpc_port, arguments.p2p_port);
+    Ok((pick(jsonrpc, p2p)?, pick(p2p, jsonrpc)?))
 }
 
-/// A port that is free now, and that the system gives to nobody before the node starts: from below its range for outgoing connections.
+/// A port beside `other` that is free now, and that the system gives to nobody before the node starts: from below its range for outgoing connections.
 /// When tries there find none, any.
-fn free_port() -> std::io::Result<std::net::TcpListener> {
+fn free_port(other: u16) -> std::io::Result<std::net::TcpListener> {
     let candidates = (0..PORT_TRIES).map(|_| rand::random_range(QUIET_PORTS));
     candidates
+        .filter(|port| *port != other)
         .filter_map(|port| std::net::TcpListener::bind(("127.0.0.1", port)).ok())
         .next()
         .map_or_else(|| std::net::TcpListener::bind("127.0.0.1:0"), Ok)

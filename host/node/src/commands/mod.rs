@@ -99,8 +99,10 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            let json = std::env::args().any(|argument| argument == "--json");
-            return usage(&error, json);
+            let words: Vec<String> = std::env::args_os()
+                .map(|word| word.to_string_lossy().into_owned())
+                .collect();
+            return usage(&error, &words);
         }
     };
     let json = cli.json;
@@ -114,19 +116,15 @@ pub fn main() -> ExitCode {
 }
 
 /// clap's answer: help and version are no errors; the rest is one in our form.
-fn usage(error: &clap::Error, json: bool) -> ExitCode {
+fn usage(error: &clap::Error, words: &[String]) -> ExitCode {
     use clap::error::ErrorKind;
     let informs = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
     if informs {
         let _ = error.print();
         return ExitCode::SUCCESS;
     }
-    let failure = output::usage_failure(error);
-    if json {
-        output::print_failure(&failure, true);
-    } else {
-        let _ = error.print();
-    }
+    let failure = output::usage_failure(error, words);
+    output::print_failure(&failure, words.iter().any(|word| word == "--json"));
     ExitCode::from(failure.exit.code())
 }
 
@@ -176,6 +174,43 @@ mod tests {
     fn the_command_line_is_consistent() {
         use clap::CommandFactory;
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_wrong_command_line_is_said_in_the_form_of_every_error() {
+        let said = |line: &str| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let error = Cli::try_parse_from(&words).unwrap_err();
+            output::usage_failure(&error, &words).to_string()
+        };
+        for (line, text) in [
+            (
+                "cvp verfy",
+                "unrecognized subcommand 'verfy' (a similar subcommand exists: 'verify'); see `cvp --help`",
+            ),
+            (
+                "cvp init d --hostname n",
+                "the following required arguments were not provided: --role <provider|receiver>; see `cvp init --help`",
+            ),
+            (
+                "cvp plugin",
+                "a command is missing after `cvp plugin`; see `cvp plugin --help`",
+            ),
+            (
+                "cvp bench nothing",
+                "invalid value 'nothing' for '<SCENARIO>' [possible values: catch-up, live, overhead, promote, strategy]; see `cvp bench --help`",
+            ),
+            (
+                "cvp verify --to x",
+                "invalid value 'x' for '--to <H>': invalid digit found in string; see `cvp verify --help`",
+            ),
+            (
+                "cvp status --wach",
+                "unexpected argument '--wach' found (a similar argument exists: '--watch'); see `cvp status --help`",
+            ),
+        ] {
+            assert_eq!(said(line), text, "{line}");
+        }
     }
 
     #[test]

@@ -3,9 +3,11 @@
 use std::io::Write;
 use std::path::PathBuf;
 
+use clap::CommandFactory;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::Cli;
 use crate::config::Root;
 use crate::ipc::{self, Failure, Request};
 
@@ -75,10 +77,34 @@ pub fn decode<T: serde::de::DeserializeOwned>(answer: Value) -> Result<T, Failur
     })
 }
 
-/// clap's error in our form.
-pub fn usage_failure(error: &clap::Error) -> Failure {
+/// clap's error about `words` in our form: its first paragraph, its tips, and the help of the command that was meant.
+pub fn usage_failure<S: AsRef<str>>(error: &clap::Error, words: &[S]) -> Failure {
+    let command = command_of(words);
+    let help = format!("see `{command} --help`");
+    if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return Failure::usage(format!("a command is missing after `{command}`"), help);
+    }
     let text = error.to_string();
-    let what = text.lines().next().unwrap_or("wrong usage");
-    let what = what.strip_prefix("error: ").unwrap_or(what);
-    Failure::usage(what, "see `cvp --help`")
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    let mut lines = text.lines().map(str::trim);
+    let first: Vec<&str> = lines.by_ref().take_while(|line| !line.is_empty()).collect();
+    let tips: Vec<&str> = lines.filter_map(|line| line.strip_prefix("tip: ")).collect();
+    let mut what = first.join(" ");
+    if !tips.is_empty() {
+        what.push_str(&format!(" ({})", tips.join("; ")));
+    }
+    Failure::usage(what, help)
+}
+
+/// The command that `words` name, as far as they name one: `cvp plugin check`.
+fn command_of<S: AsRef<str>>(words: &[S]) -> String {
+    let whole = Cli::command();
+    let (mut command, mut name) = (&whole, "cvp".to_owned());
+    for word in words {
+        if let Some(inner) = command.find_subcommand(word.as_ref()) {
+            name = format!("{name} {}", inner.get_name());
+            command = inner;
+        }
+    }
+    name
 }

@@ -113,6 +113,13 @@ fn check(file: &Path, settings: &str) -> Result<Report, Failure> {
     };
     Ok(match loaded.and_then(|component| inspect(&component, settings)) {
         Ok(report) => report,
+        Err(error @ LoadError::Read { .. }) => {
+            return Err(Failure::failed(
+                error.code(),
+                error.to_string(),
+                format!("name a component (a .wasm file), or a plugin directory with plugin.toml and {PLUGIN_FILE}"),
+            ));
+        }
         Err(error) => Report {
             problems: vec![Problem {
                 code: error.code().to_owned(),
@@ -205,7 +212,9 @@ mod tests {
         let report = check(&file, "{}").unwrap();
         assert!(!report.good);
         assert_eq!(report.problems[0].code, "plugin-does-not-compile");
-        let report = check(&directory.path().join("absent"), "{}").unwrap();
-        assert_eq!(report.problems[0].code, "plugin-unreadable");
+        for unreadable in [directory.path().join("absent"), directory.path().to_owned()] {
+            let failure = check(&unreadable, "{}").unwrap_err();
+            assert!(failure.code == "plugin-unreadable" && failure.help.starts_with("name a component"));
+        }
     }
 }

@@ -13,8 +13,9 @@ use crate::ipc::{Exit, Failure};
 /// Lines of history kept.
 const HISTORY_LINES: usize = 500;
 
-/// Commands that make no sense inside a prompt: they run a node or make a directory.
-const OUTSIDE: [&str; 4] = ["start", "init", "certgen", "shell"];
+/// Commands that make no sense inside a prompt, which needs a node that runs: they start one, make its files, need it stopped, or measure
+/// without it.
+const OUTSIDE: [&str; 6] = ["start", "init", "certgen", "clear", "bench", "shell"];
 
 /// Runs one line such as `cvp status`, `status` or `namespace list`.
 pub fn run_line(context: &Context, line: &str) -> Result<Exit, Failure> {
@@ -35,14 +36,14 @@ pub fn run_line(context: &Context, line: &str) -> Result<Exit, Failure> {
         }
         Some(_) => {}
     }
-    let arguments = std::iter::once("cvp").chain(words);
+    let arguments = std::iter::once("cvp").chain(words.iter().copied());
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) if error.exit_code() == 0 => {
             print_line(error.to_string().trim_end());
             return Ok(Exit::Done);
         }
-        Err(error) => return Err(usage_failure(&error)),
+        Err(error) => return Err(usage_failure(&error, &words)),
     };
     let Some(command) = cli.command else {
         return Err(Failure::usage("no command was given", "see `help`"));
@@ -209,5 +210,10 @@ mod tests {
             assert!(phrases.iter().any(|p| p == line), "{line}");
         }
         assert!(help().contains("namespace"));
+        for outside in OUTSIDE {
+            let listed = |text: &str| text.split_whitespace().next() == Some(outside);
+            assert!(!help().lines().any(listed), "{outside}");
+            assert!(!phrases.iter().any(|phrase| phrase.ends_with(outside)), "{outside}");
+        }
     }
 }

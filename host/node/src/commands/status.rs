@@ -66,6 +66,11 @@ fn human(view: &StatusView) -> String {
     for (name, address) in [("json-rpc", &view.jsonrpc), ("p2p", &view.p2p)] {
         let _ = write!(out, "\n{name:<10} {}", address.as_deref().unwrap_or("closed"));
     }
+    if let Some(refused) = &view.refused_dial {
+        let who = if refused.who.is_empty() { "a dial" } else { &refused.who };
+        let (address, at, code, message) = (&refused.address, &refused.at, &refused.code, &refused.message);
+        let _ = write!(out, "\nrefused    {who} from {address} at {at} ({code}): {message}");
+    }
     out.push('\n');
     table(&mut out, &view.namespaces);
     for warning in &view.warnings {
@@ -119,7 +124,7 @@ fn table(out: &mut String, namespaces: &[NamespaceView]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ipc::{PeerView, ReasonView};
+    use crate::ipc::{PeerView, ReasonView, RefusedView};
 
     fn view() -> StatusView {
         StatusView {
@@ -155,6 +160,20 @@ mod tests {
         view.role = "provider".to_owned();
         view.normal = true;
         assert!(human(&view).starts_with("cvp is normal\n"));
+    }
+
+    #[test]
+    fn the_last_refused_dial_is_shown() {
+        let mut view = view();
+        view.refused_dial = Some(RefusedView {
+            who: "cvp2".to_owned(),
+            address: "10.0.0.2:1".to_owned(),
+            at: "2026-11-23T10:00:00Z".to_owned(),
+            code: "second-standby".to_owned(),
+            message: "one is served; stop it first".to_owned(),
+        });
+        let line = "\nrefused    cvp2 from 10.0.0.2:1 at 2026-11-23T10:00:00Z (second-standby): one is served; stop it first\n";
+        assert!(human(&view).contains(line), "{}", human(&view));
     }
 
     #[test]

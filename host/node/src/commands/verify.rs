@@ -25,6 +25,14 @@ pub struct Arguments {
 
 /// Runs `verify`.
 pub fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Failure> {
+    if let (Some(from), Some(to)) = (arguments.from, arguments.to)
+        && from > to
+    {
+        return Err(Failure::usage(
+            format!("--from {from} is above --to {to}: there is no record between them"),
+            "name the lower height with --from",
+        ));
+    }
     let request = Request::Verify {
         namespace: arguments.namespace.clone(),
         from: arguments.from,

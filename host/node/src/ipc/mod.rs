@@ -15,4 +15,6 @@ pub use crate::failure::{Exit, Failure};
 pub use client::Connection;
 pub use request::Request;
 pub use server::{Operator, Progress, Server};
+#[cfg(test)]
+pub use status::RefusedView;
 pub use status::{NamespaceView, PeerView, ReasonView, StatusView};

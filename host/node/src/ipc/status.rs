@@ -5,7 +5,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use cvp_core::replication::{NamespaceStatus, PairStatus, PeerStatus, StrategyRun, StrategyStatus};
+use cvp_core::replication::{NamespaceStatus, PairStatus, PeerStatus, RefusedDial, StrategyRun, StrategyStatus};
 use cvp_core::types::{Incarnation, Millis, Refusal};
 use serde::{Deserialize, Serialize};
 
@@ -48,6 +48,24 @@ pub struct StatusView {
     /// Version of the binary.
     #[serde(default)]
     pub version: String,
+    /// The last link that was refused here; absent when none was since the start.
+    #[serde(default)]
+    pub refused_dial: Option<RefusedView>,
+}
+
+/// A link that this node refused.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RefusedView {
+    /// Who dialled: the name it gave, else the names in its certificate; empty where it said nothing.
+    pub who: String,
+    /// Its address.
+    pub address: String,
+    /// When, RFC 3339.
+    pub at: String,
+    /// Why: kebab-case code.
+    pub code: String,
+    /// The same in words, and what to do.
+    pub message: String,
 }
 
 /// `{number, id}`.
@@ -143,6 +161,7 @@ impl StatusView {
             incarnation: status.incarnation.map(IncarnationView::from),
             enabled: status.enabled,
             peer: status.peer.as_ref().map(|peer| PeerView::of(peer, now)),
+            refused_dial: status.refused.as_ref().map(|refused| RefusedView::of(refused, now)),
             reasons: status.reasons.iter().map(ReasonView::from).collect(),
             warnings: status
                 .warnings
@@ -160,6 +179,20 @@ impl From<Incarnation> for IncarnationView {
         Self {
             number: incarnation.number,
             id: hex::encode(incarnation.id),
+        }
+    }
+}
+
+impl RefusedView {
+    fn of(refused: &RefusedDial, now: Millis) -> Self {
+        let names = || refused.names.join(", ");
+        let ReasonView { code, message } = ReasonView::from(&refused.refusal);
+        Self {
+            who: refused.hostname.as_ref().map_or_else(names, ToString::to_string),
+            address: refused.address.clone(),
+            at: wall_clock(now.saturating_sub(refused.at)),
+            code,
+            message,
         }
     }
 }

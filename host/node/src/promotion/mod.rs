@@ -135,7 +135,7 @@ impl Ground {
             }
             return self.finish(Beginning::default(), file, journal, progress).await;
         }
-        let surveyed = survey::survey(&self, flags).await.map_err(failure)?;
+        let surveyed = survey::survey(&self, flags).await;
         let rehearsal = plan::rehearse(&journal, &surveyed.plan);
         let mut checks = preflight(&surveyed.view);
         checks.push(rehearsal.check);

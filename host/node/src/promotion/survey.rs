@@ -29,13 +29,12 @@ pub(super) struct Surveyed {
 }
 
 /// Gathers the view; the probes take two seconds at most, the rest is quick.
-pub(super) async fn survey(ground: &Arc<Ground>, flags: Flags) -> Result<Surveyed, Refusal> {
-    let binding = ground.files.binding().map_err(|error| error.refusal())?;
-    let section = ground
-        .files
-        .provider_self()
-        .map_err(|error| error.refusal())?
-        .unwrap_or_default();
+pub(super) async fn survey(ground: &Arc<Ground>, flags: Flags) -> Surveyed {
+    let (binding, section) = (ground.files.binding(), ground.files.provider_self());
+    let unreadable = [binding.as_ref().err(), section.as_ref().err()];
+    let unreadable: Vec<String> = unreadable.into_iter().flatten().map(ToString::to_string).collect();
+    let binding = binding.ok().flatten();
+    let section = section.ok().flatten().unwrap_or_default();
     let status = ground.replication.as_ref();
     let status = match status {
         Some(replication) => replication.status().await,
@@ -69,6 +68,7 @@ pub(super) async fn survey(ground: &Arc<Ground>, flags: Flags) -> Result<Surveye
         .and_then(|loaded| loaded.config.system.p2p.tls_server_host_override.clone());
     let view = PreflightView {
         provider: binding.as_ref().map(|binding| binding.hostname.clone()),
+        unreadable: (!unreadable.is_empty()).then(|| unreadable.join("; ")),
         target_is_down: flags.target_is_down,
         allow_missing_keys: flags.allow_missing_keys,
         heartbeat_ms,
@@ -97,7 +97,7 @@ pub(super) async fn survey(ground: &Arc<Ground>, flags: Flags) -> Result<Surveye
             .collect(),
         index_configured: index,
     };
-    Ok(Surveyed { view, plan, probed })
+    Surveyed { view, plan, probed }
 }
 
 /// The text of a TOML value without its quotes.

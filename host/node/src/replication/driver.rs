@@ -136,8 +136,13 @@ impl Driver {
                 Some((from, link)) = accepted.recv() => match link {
                     Ok(link) => self.on_accepted(link),
                     Err(error) => {
-                        let now = self.now();
-                        self.links.log_refused(&from.ip().to_string(), &error.refusal(), now);
+                        let (now, refusal) = (self.now(), error.refusal());
+                        self.links.log_refused(&from.ip().to_string(), &refusal, now);
+                        // Who only looks whether somebody listens was not refused.
+                        if refusal.code != "connection-lost" {
+                            let address = from.to_string();
+                            self.feed(Event::Turned { address, refusal });
+                        }
                     }
                 },
                 _ = ticks.tick() => self.feed(Event::Tick),
@@ -433,7 +438,7 @@ impl Driver {
         let refusal = Refusal::new(
             "fenced",
             why,
-            "make it a receiver of the node that took its place, or clear it",
+            "make it a standby of the node that took its place: see `cvp status`",
         );
         self.standing.send_modify(|standing| {
             standing.may_make = false;

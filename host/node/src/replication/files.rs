@@ -40,6 +40,9 @@ pub enum FileError {
     /// The configuration makes a provider of a node that holds another node's copy.
     #[error("this node holds the copy of another node, and its configuration says provider")]
     StillAStandby,
+    /// The configuration makes a standby of a node that was replaced, and its own chain is still there.
+    #[error("another node took this node's place, and what it held before is still here, at least in part")]
+    NotCleared,
     /// The frame holds, and the content is not what this release knows.
     #[error("{path} is damaged: {source}")]
     Content {
@@ -57,8 +60,9 @@ impl FileError {
             FileError::Absent { hint, .. } => ("control-file-missing", *hint),
             FileError::StillAStandby => (
                 "still-a-standby",
-                "set cvp.node_type back to receiver and run `cvp upgrade`: it takes the other node's place in order; or `cvp clear --yes`, to begin anew",
+                "to take that node's place, set cvp.node_type of dynamic.toml back to \"receiver\" and self.type of each ns_dynamic.toml back to \"cvp\", start this node and run `cvp upgrade`; to copy it anew, run `cvp clear --yes --as-standby-of \"HOST IP:PORT\"`",
             ),
+            FileError::NotCleared => ("not-cleared", "run `cvp clear --yes`, then start it again"),
             FileError::Durable(_) | FileError::Content { .. } => {
                 ("disk-failed", "check the disk; never delete a file of system/cvp")
             }

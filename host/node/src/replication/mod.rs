@@ -218,6 +218,8 @@ async fn follow_strategy(ns: Namespace, handle: StrategyHandle, epoch: u64, inbo
             id: state.offered,
             run: state.run,
             faults: state.faults,
+            configured: state.configured,
+            problem: state.problem,
         };
         if inbound.send(Inbound::Core(epoch, event)).await.is_err() || changes.changed().await.is_err() {
             return;

@@ -46,6 +46,9 @@ impl SetupSource<'_> {
         };
         let dynamic = &self.config.dynamic;
         let provider = role == Role::Provider;
+        if !provider && self.files.fenced()?.is_some() {
+            return Err(FileError::NotCleared);
+        }
         let remotes = dynamic.cvp.remote.iter().map(|remote| remote.address.clone());
         Ok(Setup {
             role,

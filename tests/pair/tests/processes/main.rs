@@ -20,4 +20,6 @@ mod strategies;
 mod takeover;
 mod traces;
 mod upgrade;
+mod usage;
 mod verify;
+mod way_back;

@@ -51,7 +51,15 @@ fn the_shell_takes_the_documented_lines_from_a_pipe() -> Result<()> {
         "a node cannot be started in the shell: {output:?}"
     );
     let help = shell(&pair.receiver, "help\n")?;
-    ensure!(String::from_utf8_lossy(&help.stdout).contains("upgrade"), "{help:?}");
+    let text = String::from_utf8_lossy(&help.stdout).into_owned();
+    ensure!(text.contains("upgrade"), "{help:?}");
+    for outside in ["start", "init", "certgen", "bench", "clear", "shell"] {
+        let listed = |line: &str| line.split_whitespace().next() == Some(outside);
+        ensure!(
+            !text.lines().any(listed),
+            "{outside} works without a node alone: {text}"
+        );
+    }
     pair.receiver.stop()?;
     let output = shell(&pair.receiver, "status\n")?;
     ensure!(output.status.code() == Some(3), "no node answers there: {output:?}");

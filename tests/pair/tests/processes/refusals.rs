@@ -41,7 +41,13 @@ fn a_second_standby_is_refused() -> Result<()> {
     second.wait_log("second-standby", SOON)?;
     pair.provider.wait_log("second-standby", SOON)?;
     ensure!(pair.provider.status()?["normal"] == true, "the first standby suffered");
-    ensure!(pair.provider.status()?["peer"]["hostname"] == "cvp");
+    let status = pair.provider.status()?;
+    ensure!(status["peer"]["hostname"] == "cvp");
+    let refused = &status["refused_dial"];
+    ensure!(
+        refused["who"] == "cvp2" && refused["code"] == "second-standby" && refused["at"].is_string(),
+        "{status}"
+    );
     Ok(())
 }
 
@@ -106,6 +112,11 @@ fn certificates_that_do_not_serve_are_named() -> Result<()> {
             .wait_status(&format!("{what}: the provider has no receiver"), SOON, |s| {
                 s["normal"] == false
             })?;
+        if what == "another CA" {
+            pair.provider.wait_status("who was refused, and why", SOON, |s| {
+                s["refused_dial"]["code"] == "certificate-untrusted"
+            })?;
+        }
         if what == "an expired certificate" {
             wait_reason(&pair.provider, "certificate-expires")?;
         }

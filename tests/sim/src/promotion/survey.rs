@@ -27,6 +27,7 @@ impl World {
         };
         Ok(PreflightView {
             provider: binding.as_ref().map(|binding| binding.hostname.clone()),
+            unreadable: None,
             target_is_down,
             allow_missing_keys: false,
             heartbeat_ms: machine.config.dynamic.cvp.heartbeat_ms,

@@ -14,6 +14,7 @@ pub(in super::super) fn healthy() -> PreflightView {
     PreflightView {
         copy: CopyState::Whole(None),
         provider: Some(Hostname::new("node1").unwrap()),
+        unreadable: None,
         target_is_down: false,
         allow_missing_keys: false,
         heartbeat_ms: 500,
@@ -81,6 +82,8 @@ fn each_check_sees_what_is_wrong() {
     assert_eq!(after("last-heard", |v| v.namespaces[0].provider_tip = Some(121)), Warn);
     assert_eq!(after("backup-complete", |v| v.provider = None), Fail);
     assert_eq!(after("backup-complete", |v| v.namespaces.clear()), Fail);
+    let unreadable = |v: &mut PreflightView| v.unreadable = Some("binding is damaged".into());
+    assert_eq!(after("backup-complete", unreadable), Fail);
     assert_eq!(
         after("backup-complete", |v| v.namespaces[0].chain = Err("disk failed".into())),
         Fail

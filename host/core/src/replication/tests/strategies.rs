@@ -55,6 +55,8 @@ fn a_quarantine_of_before_the_session_is_told_in_it() {
             id: strategy("1"),
             run: StrategyRun::Quarantined,
             faults: 3,
+            configured: "mine".into(),
+            problem: String::new(),
         };
         ends.queue.push_back((quarantined, event));
         ends.run(0);

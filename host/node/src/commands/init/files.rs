@@ -153,6 +153,18 @@ fn tls(root: &Path, plan: &Plan<'_>, notes: &mut Vec<String>) -> Result<(), Fail
     let own = from.join(plan.arguments.hostname.as_str());
     // Operators may share one set between both nodes: then the files stand in the directory itself.
     let source = if own.is_dir() { own } else { from.clone() };
+    if !source.join("tls_peer.cert").is_file() {
+        let name = &plan.arguments.hostname;
+        let standby = match (plan.arguments.role, &plan.arguments.peer) {
+            (PairRole::Receiver, Some(peer)) => format!(" --standby-for {}", peer.hostname),
+            _ => String::new(),
+        };
+        return Err(Failure::failed(
+            "no-certificate",
+            format!("{} holds no TLS certificate of {name}", from.display()),
+            format!("run `cvp certgen {} --host {name}{standby}`", from.display()),
+        ));
+    }
     for (file, mode) in [("tlsca.ca", 0o644), ("tls_peer.cert", 0o644), ("tls_peer.priv", 0o600)] {
         let text = read(&source.join(file))?;
         durable::replace(&root.join("tls").join(file), text.as_bytes(), mode)?;

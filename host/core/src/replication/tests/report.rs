@@ -1,0 +1,135 @@
+//! What the status says: that a silence lasts, who was refused, which strategy does not run, and no standstill where nothing is owed.
+
+use super::*;
+
+fn reason(status: &PairStatus, code: &str) -> Option<String> {
+    let found = status.reasons.iter().find(|reason| reason.code == code);
+    found.map(|reason| format!("{}; {}", reason.text, reason.hint))
+}
+
+#[test]
+fn a_silence_grows_before_and_after_the_end_of_its_session() {
+    let mut ends = Ends::attached(fetch_all);
+    ends.run(1_000);
+    let provider = &mut ends.pairs[PROVIDER];
+    let mut said = Vec::new();
+    for now in (1_050..12_000).step_by(50) {
+        let _ = provider.step(now * 1_000, Event::Tick);
+        let text = reason(&provider.status(now), "receiver-silent");
+        said.extend(text.map(|text| (now, text)));
+    }
+    assert!(provider.session.is_none(), "a dead session is over");
+    assert_eq!(said.first().map(|(now, _)| *now), Some(2_500));
+    for (now, text) in said {
+        let expected = format!("the receiver has said nothing for {} ms; ", now - 1_000);
+        assert!(text.starts_with(&expected), "{now}: {text}");
+    }
+}
+
+#[test]
+fn nobody_catches_up_with_nothing() {
+    let mut ends = Ends::apart([setup(Role::Provider), setup(Role::Receiver)], fetch_all);
+    for _ in 0..40 {
+        ends.run(50);
+        for end in [PROVIDER, RECEIVER] {
+            let status = ends.status(end);
+            assert_eq!(reason(&status, "catching-up"), None, "{status:?}");
+        }
+    }
+    assert!(ends.status(PROVIDER).normal && ends.status(RECEIVER).normal);
+}
+
+#[test]
+fn the_last_refused_dial_is_named_where_it_was_refused() {
+    let mut ends = Ends::attached(fetch_all);
+    assert_eq!(ends.status(PROVIDER).refused, None);
+    let mut other = setup(Role::Receiver);
+    other.hostname = Hostname::new("cvp2").unwrap();
+    other.identity.node_id = NodeId([9; 16]);
+    let mut second = Pair::new(other);
+    let peer = PeerTls {
+        address: "10.0.0.2:1".into(),
+        tls: true,
+        names: vec!["cvp2".into()],
+        ..PeerTls::default()
+    };
+    let _ = second.step(0, Event::Tick);
+    let dialed = Event::Dialed {
+        conn: 7,
+        purpose: DialPurpose::Session,
+        peer: peer.clone(),
+    };
+    let hello = second.step(0, dialed).now.into_iter().find_map(|action| match action {
+        Action::Send { frame, .. } => Some(frame),
+        _ => None,
+    });
+    let provider = &mut ends.pairs[PROVIDER];
+    let _ = provider.step(50_000, Event::Accepted { conn: 7, peer });
+    let _ = provider.step(
+        60_000,
+        Event::Frame {
+            conn: 7,
+            frame: hello.unwrap(),
+        },
+    );
+    let refused = provider.status(60).refused.unwrap();
+    assert_eq!(refused.hostname, Some(Hostname::new("cvp2").unwrap()));
+    assert_eq!((refused.refusal.code.as_ref(), refused.at), ("second-standby", 60));
+    assert!(provider.status(60).peer.is_some(), "the first one goes on");
+    // What TLS refused before the machine saw it.
+    let turned = |code: &'static str| Event::Turned {
+        address: "10.0.0.3:1".into(),
+        refusal: Refusal::new(code, "text", ""),
+    };
+    let _ = provider.step(70_000, turned("certificate-untrusted"));
+    let _ = provider.step(80_000, turned("superseded"));
+    let refused = provider.status(80).refused.unwrap();
+    assert_eq!((refused.address.as_str(), refused.at), ("10.0.0.3:1", 70));
+}
+
+#[test]
+fn a_strategy_that_does_not_run_is_named_with_its_reason() {
+    let mut ends = Ends::attached(fetch_all);
+    let mut tell = |offered: &str, problem: &str| {
+        let id = StrategyId {
+            id: offered.to_owned(),
+            ..strategy("1")
+        };
+        let event = Event::StrategyState {
+            ns: namespace(),
+            id,
+            run: StrategyRun::Quarantined,
+            faults: 0,
+            configured: "mine".into(),
+            problem: problem.into(),
+        };
+        ends.queue.push_back((RECEIVER, event));
+        ends.run(600);
+        let status = ends.status(RECEIVER);
+        let text = reason(&status, "strategy-quarantined").unwrap();
+        assert_eq!(status.namespaces[0].strategies[0].id.id, "mine");
+        if offered == "default" {
+            assert!(status.namespaces[0].warnings.is_empty(), "the reason says it");
+        }
+        let warnings = ends.status(PROVIDER).namespaces[0].warnings.join("; ");
+        let why = match offered {
+            "default" => "what is configured on the other end cannot be loaded",
+            _ => "mine 1 on the other end is quarantined",
+        };
+        let expected = format!("strategies-differ: strategy mine 1 here, {why}: both run the embedded default");
+        assert_eq!(warnings, expected);
+        let heard = reason(&ends.status(PROVIDER), "strategy-quarantined").unwrap();
+        assert_eq!(heard, format!("receiver: {text}"));
+        text
+    };
+    let text = tell("default", "cannot read plugins/mine/plugin.toml: No such file");
+    assert!(
+        text.starts_with("global: strategy mine cannot be loaded (cannot read plugins/mine/plugin.toml: No such file), the default runs; correct plugins/mine"),
+        "{text}"
+    );
+    let text = tell("mine", "trap: unreachable");
+    assert!(
+        text.starts_with("global: strategy mine faulted too often (the last time: trap: unreachable), the default runs; correct it, then run `cvp plugin reset mine`"),
+        "{text}"
+    );
+}
