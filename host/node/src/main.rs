@@ -13,6 +13,7 @@ mod namespace;
 mod consensus;
 mod link;
 mod config;
+mod crash_point;
 mod durable;
 mod failure;
 mod telemetry;

@@ -124,6 +124,11 @@ impl Node {
         self.wait_end(within)
     }
 
+    /// Whether the process was started and not waited for.
+    pub fn is_running(&self) -> bool {
+        self.process.is_some()
+    }
+
     /// Waits for the running process to end.
     pub fn wait_end(&mut self, within: Duration) -> Result<std::process::ExitStatus> {
         let process = self.process.as_mut().context("the node does not run")?;

@@ -54,9 +54,12 @@ impl Pair {
         Ok(pair)
     }
 
-    /// SIGKILLs the provider and waits until the preflight no longer takes it for alive (three heartbeats of silence).
+    /// SIGKILLs the provider, unless it died by itself, and waits until the preflight no longer takes it for alive (three heartbeats of
+    /// silence).
     pub fn lose_provider(&mut self) -> Result<()> {
-        self.provider.kill()?;
+        if self.provider.is_running() {
+            self.provider.kill()?;
+        }
         wait::until(
             "the preflight takes the provider for dead",
             Duration::from_secs(10),

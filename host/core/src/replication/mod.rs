@@ -34,7 +34,7 @@ pub use changes::ChangesSetup;
 pub use ingest::{NotIngested, ingest};
 pub use pair::Pair;
 pub use peer::PeerTls;
-pub use status::{NamespaceStatus, PairStatus, PeerStatus, Phase, RefusedDial, StrategyStatus};
+pub use status::{NamespaceStatus, PairStatus, PeerStatus, Phase, RefusedDial, StrategyStatus, TreeStatus};
 pub use strong::{Change, ChangeId, Outcome, Ticket};
 pub use tree::{
     CERTIFICATES, CHANGED_BYTES_MAX, CONFIG_CHANGE, CONFIGURATION, FILE_BYTES_MAX, FILES_MAX, FileChange, Inventory,

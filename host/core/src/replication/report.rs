@@ -369,6 +369,7 @@ impl Pair {
                 not_after: session.not_after,
             }),
             reasons,
+            tree: self.session.is_some().then(|| self.tree_status()),
             namespaces: self.lanes.iter().map(|lane| self.namespace_status(lane, now)).collect(),
             warnings: self
                 .session

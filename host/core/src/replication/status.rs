@@ -6,6 +6,7 @@ use crate::types::{Height, Hostname, Incarnation, Micros, Millis, Namespace, Nod
 
 use super::api::StrategyRun;
 use super::pair::Link;
+use super::tree::LeftOut;
 
 /// How far a namespace's copy is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -123,6 +124,21 @@ pub struct NamespaceStatus {
     pub warnings: Vec<String>,
 }
 
+/// The copy of the provider's configuration and certificates, as a session shows it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct TreeStatus {
+    /// Both ends hold the same files, byte for byte.
+    pub equal: bool,
+    /// Files of the provider's tree.
+    pub files: usize,
+    /// Receiver: files that its copy lacks or has otherwise.
+    pub to_come: usize,
+    /// What is not copied, and why.
+    pub left_out: Vec<LeftOut>,
+    /// Receiver: what somebody changed in the copy, until the provider's files replace it.
+    pub edited: Vec<String>,
+}
+
 /// The one status.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PairStatus {
@@ -148,6 +164,8 @@ pub struct PairStatus {
     pub refused: Option<RefusedDial>,
     /// Why it is not normal, worst first: code and message.
     pub reasons: Vec<Refusal>,
+    /// The copy of the configuration; none without a session.
+    pub tree: Option<TreeStatus>,
     /// Each namespace.
     pub namespaces: Vec<NamespaceStatus>,
     /// What an operator should know.

@@ -7,6 +7,7 @@ mod node;
 mod operator;
 mod view;
 mod certificates;
+mod copied;
 mod secrets;
 mod fleet;
 mod ports;

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
 use super::fleet::Fleet;
-use super::{certificates, ports, secrets, view};
+use super::{certificates, copied, ports, secrets, view};
 use crate::config::{Places, Root};
 use crate::ipc::{Failure, StatusView};
 use crate::link::SharedTls;
@@ -167,6 +167,11 @@ impl Node {
         view::add_local(&mut view, &self.chains, &ready, &config);
         certificates::add(&mut view, ends, SystemTime::now());
         view.warnings.extend(secrets::exposed(&self.root, &config));
+        if config.role() == PairRole::Receiver {
+            let (root, files) = (self.root.clone(), self.files.clone());
+            let seen = tokio::task::spawn_blocking(move || copied::look(&root, &files)).await;
+            copied::add(&mut view, seen.unwrap_or_default());
+        }
         view
     }
 

@@ -40,7 +40,7 @@ impl Operator for Node {
                 }
                 Request::Verify { namespace, from, to } => {
                     let wanted = Wanted { namespace, from, to };
-                    blocking(move || verify::verify_running(&self.chains, &wanted, &progress)).await
+                    blocking(move || verify::verify_running(&self.root, &self.chains, &wanted, &progress)).await
                 }
                 Request::Upgrade {
                     dry_run,

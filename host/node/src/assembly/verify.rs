@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::chains::{inspect, ledger_failure};
+use super::copied;
 use crate::config::Root;
 use crate::durable::LockFile;
 use crate::ipc::{Failure, Progress};
@@ -31,6 +32,18 @@ pub struct Report {
     pub good: bool,
     /// One entry a namespace.
     pub namespaces: Vec<NamespaceReport>,
+    /// The copy of the provider's configuration; absent where none was made, or one namespace was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub configuration: Option<CopyReport>,
+}
+
+/// The outcome of the copy of the provider's configuration and certificates.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct CopyReport {
+    /// Files of it.
+    pub files: usize,
+    /// Files that are not as the provider sent them, or are gone.
+    pub edited: Vec<String>,
 }
 
 /// The outcome of one namespace.
@@ -71,7 +84,14 @@ pub struct BadView {
 impl Report {
     /// As an operator reads it.
     pub fn human(&self) -> String {
-        let lines: Vec<String> = self.namespaces.iter().flat_map(NamespaceReport::lines).collect();
+        let mut lines: Vec<String> = self.namespaces.iter().flat_map(NamespaceReport::lines).collect();
+        lines.extend(self.configuration.as_ref().map(|copy| match copy.edited.as_slice() {
+            [] => format!("configuration: good, {} files as the provider sent them", copy.files),
+            edited => format!(
+                "configuration: BAD, changed by hand: {}; the next handshake with the provider replaces them",
+                edited.join(", ")
+            ),
+        }));
         lines.join("\n")
     }
 }
@@ -141,14 +161,19 @@ pub fn verify_stopped(root: &Root, wanted: &Wanted, on_progress: &mut dyn FnMut(
         };
         namespaces.push(subject.report(wanted, &mut tell)?);
     }
-    finish(wanted, namespaces)
+    finish(wanted, namespaces, copied::verify(root)?)
 }
 
 /// Verifies the open chains of a running node, while they go on.
 ///
 /// # Errors
 /// A disk failed, nobody waits any more, or there is no such namespace or record.
-pub(super) fn verify_running(chains: &ChainSet, wanted: &Wanted, progress: &Progress) -> Result<Value, Failure> {
+pub(super) fn verify_running(
+    root: &Root,
+    chains: &ChainSet,
+    wanted: &Wanted,
+    progress: &Progress,
+) -> Result<Value, Failure> {
     let mut tell = |line| tell_or_end(progress, line);
     let mut namespaces = Vec::new();
     for chain in chains.all() {
@@ -165,7 +190,7 @@ pub(super) fn verify_running(chains: &ChainSet, wanted: &Wanted, progress: &Prog
         };
         namespaces.push(subject.report(wanted, &mut tell)?);
     }
-    finish(wanted, namespaces)
+    finish(wanted, namespaces, copied::verify(root)?)
 }
 
 /// Tells whoever waits how far the work is, and ends it when nobody does.
@@ -245,7 +270,7 @@ fn not_checked(from: Height, whole: bool, found: &VerifyReport) -> Vec<String> {
     left_out
 }
 
-fn finish(wanted: &Wanted, namespaces: Vec<NamespaceReport>) -> Result<Value, Failure> {
+fn finish(wanted: &Wanted, namespaces: Vec<NamespaceReport>, copy: Option<CopyReport>) -> Result<Value, Failure> {
     if let (Some(name), true) = (&wanted.namespace, namespaces.is_empty()) {
         return Err(Failure::failed(
             "no-namespace",
@@ -253,16 +278,22 @@ fn finish(wanted: &Wanted, namespaces: Vec<NamespaceReport>) -> Result<Value, Fa
             "see `cvp namespace list`",
         ));
     }
-    let good = namespaces.iter().all(|n| n.first_bad.is_none());
-    if good && namespaces.iter().all(|n| n.checked == 0) {
+    let chains_good = namespaces.iter().all(|n| n.first_bad.is_none());
+    let configuration = copy.filter(|_| wanted.namespace.is_none());
+    let good = chains_good && configuration.as_ref().is_none_or(|copy| copy.edited.is_empty());
+    if chains_good && namespaces.iter().all(|n| n.checked == 0) {
         return Err(Failure::failed(
             "no-records",
             "no record lies in the range",
             "`cvp status` names the tip; a node that was never started has no records",
         ));
     }
-    serde_json::to_value(&Report { good, namespaces })
-        .map_err(|error| Failure::failed("internal", error.to_string(), "report it"))
+    serde_json::to_value(&Report {
+        good,
+        namespaces,
+        configuration,
+    })
+    .map_err(|error| Failure::failed("internal", error.to_string(), "report it"))
 }
 
 impl Wanted {
@@ -318,6 +349,7 @@ mod tests {
         let text = Report {
             good: true,
             namespaces: vec![part],
+            configuration: None,
         }
         .human();
         assert!(
@@ -357,6 +389,6 @@ mod tests {
             ..Wanted::default()
         };
         let nothing = report(&wanted, &mut |_| ControlFlow::Continue(())).unwrap();
-        assert_eq!(finish(&wanted, vec![nothing]).unwrap_err().code, "no-records");
+        assert_eq!(finish(&wanted, vec![nothing], None).unwrap_err().code, "no-records");
     }
 }

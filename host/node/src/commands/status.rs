@@ -66,6 +66,14 @@ fn human(view: &StatusView) -> String {
     for (name, address) in [("json-rpc", &view.jsonrpc), ("p2p", &view.p2p)] {
         let _ = write!(out, "\n{name:<10} {}", address.as_deref().unwrap_or("closed"));
     }
+    if let Some(copy) = &view.configuration {
+        let word = match (copy.equal, copy.to_come) {
+            (true, _) => "the same on both nodes".to_owned(),
+            (false, 0) => "being compared".to_owned(),
+            (false, files) => format!("being copied, {files} files differ"),
+        };
+        let _ = write!(out, "\nconfig     {} files, {word}", copy.files);
+    }
     if let Some(refused) = &view.refused_dial {
         let who = if refused.who.is_empty() { "a dial" } else { &refused.who };
         let (address, at, code, message) = (&refused.address, &refused.at, &refused.code, &refused.message);

@@ -5,7 +5,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use cvp_core::replication::{NamespaceStatus, PairStatus, PeerStatus, RefusedDial, StrategyRun, StrategyStatus};
+use cvp_core::replication::{
+    NamespaceStatus, PairStatus, PeerStatus, RefusedDial, StrategyRun, StrategyStatus, TreeStatus,
+};
 use cvp_core::types::{Incarnation, Millis, Refusal};
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +33,9 @@ pub struct StatusView {
     /// What an operator should know and what does not make the node abnormal.
     #[serde(default)]
     pub warnings: Vec<ReasonView>,
+    /// The copy of the provider's configuration and certificates; absent without a session.
+    #[serde(default)]
+    pub configuration: Option<ConfigurationView>,
     /// Every namespace of the node.
     pub namespaces: Vec<NamespaceView>,
     /// Commits of this process that waited for the link's side of the node; must stay 0.
@@ -51,6 +56,49 @@ pub struct StatusView {
     /// The last link that was refused here; absent when none was since the start.
     #[serde(default)]
     pub refused_dial: Option<RefusedView>,
+}
+
+/// The copy of the provider's configuration and certificates.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct ConfigurationView {
+    /// Both nodes hold the same files, byte for byte.
+    pub equal: bool,
+    /// Files of the provider's tree.
+    pub files: usize,
+    /// Receiver: files that its copy lacks or has otherwise.
+    pub to_come: usize,
+    /// What is not copied.
+    pub left_out: Vec<LeftOutView>,
+    /// Receiver: what somebody changed in the copy.
+    pub edited: Vec<String>,
+}
+
+/// A file that is not copied.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LeftOutView {
+    /// Its path in the tree: `configuration/...` or `certificates/<namespace>/...`.
+    pub path: String,
+    /// `private-key`, `symlink`, `not-a-file`, `too-large`, `bad-name`, `too-many` or `unreadable`.
+    pub code: String,
+    /// Why, in words.
+    pub reason: String,
+}
+
+impl From<&TreeStatus> for ConfigurationView {
+    fn from(status: &TreeStatus) -> Self {
+        let left_out = status.left_out.iter().map(|left| LeftOutView {
+            path: left.path.clone(),
+            code: left.code.clone(),
+            reason: left.reason.clone(),
+        });
+        Self {
+            equal: status.equal,
+            files: status.files,
+            to_come: status.to_come,
+            left_out: left_out.collect(),
+            edited: status.edited.clone(),
+        }
+    }
 }
 
 /// A link that this node refused.
@@ -163,6 +211,7 @@ impl StatusView {
             peer: status.peer.as_ref().map(|peer| PeerView::of(peer, now)),
             refused_dial: status.refused.as_ref().map(|refused| RefusedView::of(refused, now)),
             reasons: status.reasons.iter().map(ReasonView::from).collect(),
+            configuration: status.tree.as_ref().map(ConfigurationView::from),
             warnings: status
                 .warnings
                 .iter()

@@ -12,6 +12,8 @@ mod survey;
 mod tree;
 pub mod view;
 
+pub use tree::check as check_tree;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,12 +22,12 @@ use cvp_core::promotion::{Check, Journal, Plan, StepReport, allowed, next_step, 
 use cvp_core::types::Refusal;
 
 use crate::config::Root;
+use crate::crash_point::CrashPoint;
 use crate::failure::Failure;
 use crate::link::SharedTls;
 use crate::namespace::ChainSet;
 use crate::replication::{ControlFiles, Remotes, Replication};
 use journal::JournalFile;
-use points::CrashPoint;
 use sink::NodeSink;
 use view::{CheckView, HeightView, ServingView, StepView, UpgradeLine, UpgradeView};
 

@@ -12,9 +12,9 @@ use cvp_core::record;
 use cvp_core::types::{Incarnation, NodeRole, Refusal};
 
 use super::journal::JournalFile;
-use super::points::CrashPoint;
-use super::tree;
 use super::{Ground, StepView, Tell, UpgradeLine};
+use super::{points, tree};
+use crate::crash_point::CrashPoint;
 use crate::failure::Failure;
 use crate::namespace::Chain;
 use crate::replication::FileError;
@@ -31,7 +31,7 @@ pub(super) struct NodeSink<'a> {
 
 impl Sink for NodeSink<'_> {
     fn perform(&mut self, step: Step, plan: &Plan) -> Result<(), Refusal> {
-        self.crash.before(step);
+        points::before(&self.crash, step);
         match step {
             Step::Fence | Step::Done => Ok(()),
             Step::Identity => self.identity(plan),
@@ -43,13 +43,13 @@ impl Sink for NodeSink<'_> {
         if step == Step::Takeover {
             self.taken_over = Some(Instant::now());
         }
-        self.crash.between(step);
+        points::between(&self.crash, step);
         Ok(())
     }
 
     fn record(&mut self, step: Step, append: &Append) -> Result<(), Refusal> {
         self.journal.record(append)?;
-        self.crash.after(step);
+        points::after(&self.crash, step);
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use cvp_core::config::{self, Loaded};
-use cvp_core::promotion::{CopyState, Plan, configuration_edits};
+use cvp_core::promotion::{ConfigEdit, CopyState, Plan, configuration_edits};
 use cvp_core::replication::{CONFIGURATION, FileChange};
 use cvp_core::types::Refusal;
 
@@ -61,7 +61,16 @@ pub(super) fn promoted_files(root: &Root, files: &ControlFiles, plan: Option<&Pl
             *content = kept.into_bytes();
         }
     }
-    for edit in plan.map(configuration_edits).unwrap_or_default() {
+    let edits = plan.map(configuration_edits);
+    // Without a plan the names and roles are the provider's own already.
+    let role_alone = || {
+        vec![ConfigEdit {
+            file: "dynamic.toml".into(),
+            key: "cvp.node_type",
+            value: config::Value::Text("provider".into()),
+        }]
+    };
+    for edit in edits.unwrap_or_else(role_alone) {
         let content = theirs
             .get_mut(&edit.file)
             .ok_or_else(|| bad(format!("{} is missing", edit.file)))?;
@@ -105,7 +114,7 @@ fn staged(files: &ControlFiles) -> Result<Option<FileChange>, Refusal> {
 ///
 /// # Errors
 /// What keeps it from starting, in words.
-pub(super) fn check(root: &Root, files: &ControlFiles, plan: Option<&Plan>) -> Result<Loaded, Refusal> {
+pub fn check(root: &Root, files: &ControlFiles, plan: Option<&Plan>) -> Result<Loaded, Refusal> {
     let tree = promoted_files(root, files, plan)?;
     let mut texts = BTreeMap::new();
     for (name, content) in tree.iter().filter(|(name, _)| name.ends_with(".toml")) {
@@ -279,6 +288,7 @@ mod tests {
         let (directory, root, files) = standby();
         assert_eq!(copy_state(&root, &files), CopyState::Whole(None));
         check(&root, &files, Some(&plan())).unwrap();
+        check(&root, &files, None).unwrap();
         let own = read_tree(&root.configuration()).unwrap();
         take_over(&root, &files, &plan()).unwrap();
         let after = Places::own(&root).scan();

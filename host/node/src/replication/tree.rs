@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::driver::Inbound;
 use super::files::{ControlFiles, FileError};
 use crate::config::{Copy, Places, Root};
+use crate::crash_point::CrashPoint;
 use crate::durable;
 
 /// What the thread does.
@@ -52,6 +53,7 @@ impl TreeWorker {
             copy: Copy::new(&root),
             own: own.clone(),
             files,
+            crash: CrashPoint::from_environment(),
         };
         let thread = Builder::new().name("tree".into()).spawn(move || {
             for job in arrived {
@@ -102,6 +104,7 @@ struct Disk {
     copy: Copy,
     own: Places,
     files: ControlFiles,
+    crash: CrashPoint,
 }
 
 fn refused(error: FileError) -> Refusal {
@@ -191,8 +194,10 @@ impl Disk {
         if !replicated {
             return write_own(&self.own, &file);
         }
+        self.crash.at("change:before-commit");
         let before = self.files.committed().map_err(refused)?;
         self.files.write_committed(&change.id, Some(change)).map_err(refused)?;
+        self.crash.at("change:committed");
         if let Err(refusal) = write_own(&self.own, &file) {
             // It does not count after all: a start must not finish it.
             let undone = match &before {
@@ -202,19 +207,27 @@ impl Disk {
             undone.map_err(refused)?;
             return Err(refusal);
         }
-        self.files.write_committed(&change.id, None).map_err(refused)
+        self.crash.at("change:written");
+        self.files.write_committed(&change.id, None).map_err(refused)?;
+        self.crash.at("change:before-answer");
+        Ok(())
     }
 
     fn stage(&self, change: &Change) -> Result<(), Refusal> {
         read_change(change)?;
-        self.files.write_staged(change).map_err(refused)
+        self.crash.at("change:before-stage");
+        self.files.write_staged(change).map_err(refused)?;
+        self.crash.at("change:staged");
+        Ok(())
     }
 
     /// Writes what is staged into the copy; the copy that comes of it.
     fn apply(&self, id: &cvp_core::replication::ChangeId) -> Result<Inventory, Refusal> {
         if let Some(change) = self.files.staged().map_err(refused)?.filter(|staged| staged.id == *id) {
+            self.crash.at("change:before-apply");
             self.files.write_copy(None).map_err(refused)?;
             self.copy.put(&read_change(&change)?)?;
+            self.crash.at("change:applied");
         }
         let copy = self.copy.places().scan();
         self.files.write_copy(Some(&copy)).map_err(refused)?;

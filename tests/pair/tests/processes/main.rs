@@ -1,6 +1,7 @@
 //! Real nodes, real TLS, real signals: what the simulator cannot show. One binary, so that the harness is linked once.
 
 mod commands;
+mod configuration;
 mod control_files;
 mod crashes;
 mod fencing;
@@ -17,6 +18,7 @@ mod restarts;
 mod sdk;
 mod stall;
 mod strategies;
+mod strong;
 mod takeover;
 mod traces;
 mod upgrade;

@@ -19,6 +19,7 @@ use crate::types::{Malformed, Reader, Refusal, Writer};
 
 use super::api::{Action, ConnId};
 use super::pair::Pair;
+use super::status::TreeStatus;
 use super::work::{TreeEvent, TreeWork};
 use give::GiveDo;
 use take::TakeDo;
@@ -180,10 +181,16 @@ impl Pair {
 
     /// Why the copy is not the provider's tree, if it is not.
     pub(super) fn tree_reasons(&self, reasons: &mut Vec<Refusal>) {
-        let (equal, trouble, left_out) = match self.setup.role {
-            Role::Provider => (self.giver.is_held(), self.giver.trouble(), self.giver.inventory()),
-            Role::Receiver => (self.taker.is_equal(), self.taker.trouble(), self.taker.theirs()),
+        let trouble = match self.setup.role {
+            Role::Provider => self.giver.trouble(),
+            Role::Receiver => self.taker.trouble(),
         };
+        let TreeStatus {
+            equal,
+            to_come,
+            left_out,
+            ..
+        } = self.tree_status();
         if let Some(trouble) = trouble {
             reasons.push(Refusal {
                 code: format!("configuration-{}", trouble.code).into(),
@@ -192,14 +199,14 @@ impl Pair {
         } else if !equal {
             reasons.push(Refusal::new(
                 "configuration-behind",
-                match self.taker.to_come() {
+                match to_come {
                     0 => "the copy of the configuration is not the provider's yet".to_owned(),
                     files => format!("the copy of the configuration is not the provider's yet: {files} files differ"),
                 },
                 "it is being copied; if this stays, see the logs of both nodes",
             ));
         }
-        for left in left_out.iter().flat_map(|inventory| &inventory.left_out) {
+        for left in left_out {
             if left.code != PRIVATE_KEY {
                 reasons.push(Refusal::new(
                     "configuration-refused",
@@ -210,21 +217,34 @@ impl Pair {
         }
     }
 
-    /// What an operator should know of the copy.
+    /// What an operator should know of the copy, behind a code each.
     pub(super) fn tree_warnings(&self) -> Vec<String> {
-        let inventory = match self.setup.role {
-            Role::Provider => self.giver.inventory(),
-            Role::Receiver => self.taker.theirs(),
-        };
-        let secrets = inventory.iter().flat_map(|inventory| &inventory.left_out);
-        let mut warnings: Vec<String> = secrets
-            .filter(|left| left.code == PRIVATE_KEY)
-            .map(|left| format!("{} stays on the provider: {}", left.path, left.reason))
+        let status = self.tree_status();
+        // A key among the certificates is where keys belong.
+        let secrets = status.left_out.iter().filter(|left| left.code == PRIVATE_KEY);
+        let misplaced = secrets.filter(|left| !left.path.starts_with(CERTIFICATES));
+        let mut warnings: Vec<String> = misplaced
+            .map(|left| format!("{PRIVATE_KEY}: {} is not copied: {}", left.path, left.reason))
             .collect();
-        let edited = self.taker.edited().iter();
+        let edited = status.edited.iter();
         warnings
-            .extend(edited.map(|path| format!("{path} was changed by hand in the copy; the provider's replaces it")));
+            .extend(edited.map(|path| format!("copy-edited: {path} was changed by hand; the provider's replaces it")));
         warnings
+    }
+
+    /// The copy, as this end sees it.
+    pub(super) fn tree_status(&self) -> TreeStatus {
+        let (equal, theirs) = match self.setup.role {
+            Role::Provider => (self.giver.is_held(), self.giver.inventory()),
+            Role::Receiver => (self.taker.is_equal(), self.taker.theirs()),
+        };
+        TreeStatus {
+            equal,
+            files: theirs.map_or(0, |inventory| inventory.files.len()),
+            to_come: self.taker.to_come(),
+            left_out: theirs.map(|inventory| inventory.left_out.clone()).unwrap_or_default(),
+            edited: self.taker.edited().to_vec(),
+        }
     }
 }
 

@@ -1,0 +1,82 @@
+//! What a standby's status says of the copy of its provider's configuration beside its own: which keys it would keep for itself at an
+//! upgrade, and whether it could start with the rest. So what cannot work here is named on the day it arrives.
+
+use cvp_core::config;
+
+use super::verify::CopyReport;
+use crate::config::{Places, Root, read_tree};
+use crate::ipc::{Failure, ReasonView, StatusView};
+use crate::promotion;
+use crate::replication::ControlFiles;
+
+/// What a look at both trees found.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Seen {
+    /// (file, what is kept).
+    overrides: Vec<(String, String)>,
+    /// Why the node could not start with the provider's tree.
+    unusable: Option<String>,
+}
+
+/// Looks at both trees. Nothing is there to see before the first copy.
+pub(super) fn look(root: &Root, files: &ControlFiles) -> Seen {
+    let (Ok(own), Ok(theirs)) = (
+        read_tree(&root.configuration()),
+        read_tree(Places::copy(root).configuration()),
+    ) else {
+        return Seen::default();
+    };
+    let mut overrides = Vec::new();
+    for (file, text) in &theirs {
+        let kept = own.get(file).and_then(|own| config::kept_local(file, text, own).ok());
+        for (key, own, theirs) in kept.unwrap_or_default() {
+            // Which end this is goes without saying.
+            if !key.starts_with("cvp.") {
+                let or_none = |value: &str| {
+                    if value.is_empty() {
+                        "not set".to_owned()
+                    } else {
+                        value.to_owned()
+                    }
+                };
+                let text = format!("{file} {key} = {} (provider: {})", or_none(&own), or_none(&theirs));
+                overrides.push((file.clone(), text));
+            }
+        }
+    }
+    Seen {
+        overrides,
+        unusable: promotion::check_tree(root, files, None)
+            .err()
+            .map(|refusal| refusal.text),
+    }
+}
+
+/// Compares the copy with what the provider sent; none where no copy was made, or one is being made.
+///
+/// # Errors
+/// The record of the copy is damaged.
+pub(super) fn verify(root: &Root) -> Result<Option<CopyReport>, Failure> {
+    let files = ControlFiles::new(root.system());
+    let sent = files.copy().map_err(|error| Failure::from_refusal(&error.refusal()))?;
+    Ok(sent.map(|sent| CopyReport {
+        files: sent.files.len(),
+        edited: sent.differing(&Places::copy(root).scan()),
+    }))
+}
+
+/// Puts it into the view: what belongs to the whole node stands with `global`.
+pub(super) fn add(view: &mut StatusView, seen: Seen) {
+    for (file, text) in seen.overrides {
+        let namespace = file.split_once('/').map_or("global", |(namespace, _)| namespace);
+        if let Some(entry) = view.namespaces.iter_mut().find(|entry| entry.name == namespace) {
+            entry.overrides.push(text);
+        }
+    }
+    if let Some(text) = seen.unusable {
+        view.warnings.push(ReasonView::new(
+            "configuration-unusable",
+            format!("an upgrade would be refused: {text}"),
+        ));
+    }
+}

@@ -1,0 +1,202 @@
+//! The copy of the provider's configuration and certificates: byte for byte, followed at once, put right when somebody edits it, and what
+//! the promoted node goes on with.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use cvp_pair::node::Node;
+use cvp_pair::pair::{Pair, Setup};
+use cvp_pair::wait;
+use serde_json::Value;
+
+use crate::takeover::{goes_on, loaded};
+
+/// Every file below `directory`, by its path relative to it.
+pub fn files(directory: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
+    let mut found = BTreeMap::new();
+    let mut left = vec![directory.to_owned()];
+    while let Some(at) = left.pop() {
+        let Ok(entries) = std::fs::read_dir(&at) else { continue };
+        for entry in entries {
+            let path = entry?.path();
+            if path.is_dir() {
+                left.push(path);
+            } else {
+                found.insert(path.strip_prefix(directory)?.to_owned(), std::fs::read(&path)?);
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn differing(a: &BTreeMap<PathBuf, Vec<u8>>, b: &BTreeMap<PathBuf, Vec<u8>>) -> Vec<PathBuf> {
+    let one_way = |a: &BTreeMap<PathBuf, Vec<u8>>, b: &BTreeMap<PathBuf, Vec<u8>>| -> Vec<PathBuf> {
+        a.iter()
+            .filter(|(path, bytes)| b.get(*path) != Some(bytes))
+            .map(|(path, _)| path.clone())
+            .collect()
+    };
+    let mut out = one_way(a, b);
+    out.extend(one_way(b, a));
+    out
+}
+
+pub fn copy_of(receiver: &Node) -> PathBuf {
+    receiver.root().join("system/cvp/configuration_vp")
+}
+
+/// Waits until the copy holds the provider's files, byte for byte, and both say that they are normal.
+pub fn wait_equal(provider: &Node, receiver: &Node) -> Result<()> {
+    wait::until("the copy is the provider's tree", Duration::from_secs(20), || {
+        let differs = differing(
+            &files(&provider.root().join("configuration"))?,
+            &files(&copy_of(receiver))?,
+        );
+        if !differs.is_empty() {
+            return Ok(Err(format!("{differs:?} differ")));
+        }
+        let (ours, theirs) = (provider.status()?, receiver.status()?);
+        let equal = |status: &Value| status["normal"] == true && status["configuration"]["equal"] == true;
+        Ok(if equal(&ours) && equal(&theirs) {
+            Ok(())
+        } else {
+            Err(format!("{ours}\n{theirs}"))
+        })
+    })
+}
+
+fn edit(node: &Node, file: &str, from: &str, to: &str) -> Result<()> {
+    let path = node.root().join("configuration").join(file);
+    let text = std::fs::read_to_string(&path)?;
+    ensure!(text.contains(from), "{from:?} is not in {file}");
+    Ok(std::fs::write(&path, text.replace(from, to))?)
+}
+
+#[test]
+fn the_copy_follows_every_edit_and_is_put_right_when_somebody_changes_it() -> Result<()> {
+    let mut pair = Pair::start(&Setup {
+        namespaces: &["ns1"],
+        ..Setup::default()
+    })?;
+    wait_equal(&pair.provider, &pair.receiver)?;
+    let configuration = pair.provider.root().join("configuration");
+    edit(
+        &pair.provider,
+        "ns1/ns_dynamic.toml",
+        "batch_size = 500",
+        "batch_size = 400",
+    )?;
+    std::fs::write(configuration.join("notes.txt"), "of the operator")?;
+    std::fs::create_dir(configuration.join("more"))?;
+    std::fs::write(configuration.join("more/empty"), "")?;
+    wait_equal(&pair.provider, &pair.receiver)?;
+    std::fs::remove_file(configuration.join("notes.txt"))?;
+    std::fs::remove_dir_all(configuration.join("more"))?;
+    let certificate = "namespaces/global/certs/CA/root.ca";
+    std::fs::create_dir_all(pair.provider.root().join("namespaces/global/certs/CA"))?;
+    std::fs::write(pair.provider.root().join(certificate), "a certificate")?;
+    wait_equal(&pair.provider, &pair.receiver)?;
+    wait::until("the certificate is backed up", Duration::from_secs(10), || {
+        let backup = pair.receiver.root().join("namespaces/global/system/cvp/CA/root.ca");
+        Ok(if backup.is_file() {
+            Ok(())
+        } else {
+            Err("it is not".into())
+        })
+    })?;
+    pair.receiver.verify()?;
+    // By hand, while the standby runs, and while it does not.
+    let copied = copy_of(&pair.receiver).join("dynamic.toml");
+    std::fs::write(&copied, "by hand")?;
+    std::fs::write(copy_of(&pair.receiver).join("strange"), "")?;
+    for running in [true, false] {
+        if !running {
+            pair.receiver.stop()?;
+        }
+        let (exit, report) = pair.receiver.json(&["verify"])?;
+        let edited = report["configuration"]["edited"].to_string();
+        ensure!(exit == 1 && report["good"] == false, "{exit} {report}");
+        ensure!(
+            edited.contains("configuration/dynamic.toml") && edited.contains("configuration/strange"),
+            "{edited}"
+        );
+    }
+    pair.receiver.start()?;
+    wait_equal(&pair.provider, &pair.receiver)?;
+    ensure!(
+        pair.receiver
+            .log()
+            .contains("changed by hand: configuration/dynamic.toml"),
+        "{}",
+        pair.receiver.log()
+    );
+    pair.receiver.verify()
+}
+
+#[test]
+fn what_may_not_travel_is_named_on_both_ends() -> Result<()> {
+    let pair = Pair::start(&Setup::default())?;
+    let configuration = pair.provider.root().join("configuration");
+    std::os::unix::fs::symlink("/etc/passwd", configuration.join("link.toml"))?;
+    std::fs::write(configuration.join("large.bin"), vec![b'x'; (4 << 20) + 1])?;
+    for node in [&pair.provider, &pair.receiver] {
+        node.wait_status("both files are named", Duration::from_secs(20), |status| {
+            let text = status["reasons"].to_string();
+            text.contains("configuration-refused") && text.contains("link.toml") && text.contains("large.bin")
+        })?;
+    }
+    ensure!(!copy_of(&pair.receiver).join("link.toml").exists() && !copy_of(&pair.receiver).join("large.bin").exists());
+    std::fs::remove_file(configuration.join("link.toml"))?;
+    std::fs::remove_file(configuration.join("large.bin"))?;
+    wait_equal(&pair.provider, &pair.receiver)
+}
+
+#[test]
+fn the_promoted_node_goes_on_with_the_whole_tree_and_its_own_ports() -> Result<()> {
+    let mut pair = Pair::start(&Setup::default())?;
+    let (exit, _) = pair
+        .provider
+        .json(&["config", "set", "dynamic.toml", "cvp.max_rate", "987654321"])?;
+    ensure!(exit == 0);
+    edit(
+        &pair.provider,
+        "global/ns_dynamic.toml",
+        "batch_size = 500",
+        "batch_size = 321",
+    )?;
+    std::fs::write(pair.provider.root().join("configuration/notes.txt"), "of the operator")?;
+    wait_equal(&pair.provider, &pair.receiver)?;
+    let status = pair.receiver.status()?;
+    let overrides = status["namespaces"][0]["overrides"].to_string();
+    ensure!(overrides.contains("dynamic.toml port.jsonrpc = "), "{status}");
+    let (height, block) = loaded(&pair)?;
+    let own = files(&pair.receiver.root().join("configuration"))?;
+    let port = pair.receiver.jsonrpc().to_owned();
+    pair.lose_provider()?;
+    let (exit, report) = pair.receiver.json(&["upgrade"])?;
+    ensure!(exit == 0, "{exit} {report}");
+    goes_on(&pair.receiver, height, &block)?;
+    let root = pair.receiver.root().to_owned();
+    ensure!(
+        files(&root.join("system/cvp/configuration_cvp"))? == own,
+        "the own tree is kept aside"
+    );
+    let now = files(&root.join("configuration"))?;
+    let text = |name: &str| -> Result<String> {
+        let bytes = now.get(Path::new(name)).with_context(|| format!("{name} is missing"))?;
+        Ok(String::from_utf8(bytes.clone())?)
+    };
+    ensure!(text("notes.txt")? == "of the operator");
+    ensure!(text("global/ns_dynamic.toml")?.contains("batch_size = 321"));
+    let dynamic = text("dynamic.toml")?;
+    for part in ["max_rate = 987654321", "self = \"node1\"", "node_type = \"provider\""] {
+        ensure!(dynamic.contains(part), "{part} is not in {dynamic}");
+    }
+    ensure!(pair.receiver.rpc().height().is_ok() && pair.receiver.jsonrpc() == port);
+    // It starts again as an ordinary provider.
+    pair.receiver.stop()?;
+    pair.receiver.start()?;
+    goes_on(&pair.receiver, height, &block)
+}
