@@ -129,7 +129,9 @@ mod tests {
             ("ns1/ns_genesis.toml", "genesis.ca_mode"),
             // A file as a whole may hold any of them.
             ("dynamic.toml", ""),
-            ("ns1/certs/CA/root.ca", ""),
+            ("certificates/ns1/CA/root.ca", ""),
+            ("configuration/dynamic.toml", "cvp.max_rate"),
+            ("configuration/ns1/ns_dynamic.toml", "self.hostname"),
             // A table holds what stands below it.
             ("dynamic.toml", "cvp"),
         ] {
@@ -145,6 +147,7 @@ mod tests {
             ("ns1/ns_static.toml", "sync.backfill"),
             ("ns1/ns_static.toml", "ledger.keep_blocks"),
             ("notes.txt", ""),
+            ("configuration/dynamic.toml", "cvp.enable"),
         ] {
             assert!(!weight("{}", file, key), "{file}:{key}");
         }

@@ -19,7 +19,7 @@ pub const SCHEMA: &str = r#"{"type":"object","additionalProperties":false,"prope
 const PATTERNS_MAX: usize = 128;
 
 /// Strong when nothing else is said: namespaces, nodes, roles, switches, what bounds the copy, strategies, log levels, certificates.
-const STRONG: [&str; 17] = [
+const STRONG: [&str; 16] = [
     "dynamic.toml:namespace",
     "dynamic.toml:self",
     "dynamic.toml:cvp.strong_timeout",
@@ -35,8 +35,7 @@ const STRONG: [&str; 17] = [
     "*.toml:*.enableTLS",
     "*.toml:*.enableT",
     "*.toml:http.security",
-    "*certs/*",
-    "tls/*",
+    "certificates/*",
 ];
 
 /// Switches that are each end's own affair.

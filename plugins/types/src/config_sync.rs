@@ -10,7 +10,7 @@ use crate::{Descriptor, Fault, Level, Problem, Role};
 pub const KIND: &str = "config-sync";
 
 /// Most files of one inventory.
-pub const FILES_MAX: usize = 1_024;
+pub const FILES_MAX: usize = 4_096;
 
 /// Most paths that one [`Action::Request`] or [`Action::Delete`] names.
 pub const PATHS_MAX: usize = 256;
@@ -24,7 +24,7 @@ pub const KEY_BYTES_MAX: usize = 512;
 /// One file of an inventory.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FileEntry {
-    /// Relative to the configuration that the host shows, parts separated by `/`; at most [`PATH_BYTES_MAX`].
+    /// `configuration/...` or `certificates/<namespace>/...`, with `/` between names; at most [`PATH_BYTES_MAX`].
     pub path: String,
     /// Its size, bytes.
     pub size: u64,

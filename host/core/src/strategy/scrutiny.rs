@@ -1,13 +1,11 @@
-//! The check of what a config-sync strategy says, and of the inventories it is shown. A call is taken whole or not at all.
+//! The check of what a config-sync strategy says. A call is taken whole or not at all. Inventories were checked before it was shown them.
 //!
 //! Pure: it looks and changes nothing. What is refused here counts as a fault of the instance, as a trap does; an unknown action is none, for a
 //! strategy may be newer than its host. What must be strong whatever a strategy says (the floor) is not known here.
 
 use std::collections::BTreeSet;
 
-use crate::types::strategy::config_sync::{
-    Action, FILES_MAX, FileEntry, KEY_BYTES_MAX, PATH_BYTES_MAX, PATHS_MAX, View,
-};
+use crate::types::strategy::config_sync::{Action, FileEntry, KEY_BYTES_MAX, PATHS_MAX, View};
 use crate::types::strategy::{self, Fault, Role};
 
 /// What holds when the answer of one call is checked.
@@ -102,47 +100,6 @@ impl ConfigGround<'_> {
         }
         Ok(())
     }
-}
-
-/// What an end says of its files, before a strategy is shown it: bounded, each path safe below the root it is relative to, in order of path
-/// and each once, none a file and a directory of another.
-///
-/// # Errors
-/// `too-many-files`, `bad-path`, or `bad-order`.
-pub fn check_inventory(files: &[FileEntry]) -> Result<(), Fault> {
-    if files.len() > FILES_MAX {
-        let text = format!("{} files, at most {FILES_MAX}", files.len());
-        return Err(Fault::new("too-many-files", text));
-    }
-    for file in files {
-        if !is_safe_path(&file.path) {
-            return Err(Fault::new(
-                "bad-path",
-                format!("{:?} is no path of a file", shown(&file.path)),
-            ));
-        }
-    }
-    if let Some(pair) = files.windows(2).find(|pair| pair[0].path >= pair[1].path) {
-        let text = format!("{:?} follows {:?}", pair[1].path, pair[0].path);
-        return Err(Fault::new("bad-order", text));
-    }
-    let there: BTreeSet<&str> = files.iter().map(|file| file.path.as_str()).collect();
-    for file in files {
-        let mut parents = file.path.match_indices('/').map(|(end, _)| &file.path[..end]);
-        if let Some(parent) = parents.find(|parent| there.contains(parent)) {
-            return Err(Fault::new("bad-path", format!("{parent:?} is a file and a directory")));
-        }
-    }
-    Ok(())
-}
-
-/// Whether a path stays below the directory it is relative to, on any system: parts separated by `/`, none empty, `.` or `..`, no backslash,
-/// no control character; at most [`PATH_BYTES_MAX`].
-pub fn is_safe_path(path: &str) -> bool {
-    let part_is_safe = |part: &str| !part.is_empty() && part != "." && part != "..";
-    path.len() <= PATH_BYTES_MAX
-        && path.split('/').all(part_is_safe)
-        && !path.chars().any(|c| c == '\\' || c.is_control())
 }
 
 /// That a list names only files there are, each once, and not too many.
@@ -322,28 +279,5 @@ mod tests {
         };
         let asked = ground.check(&[Action::Request(paths(&["new"]))]);
         assert_eq!(asked.unwrap_err().code, "unknown-path");
-    }
-
-    #[test]
-    fn a_peers_inventory_is_bounded_safe_and_in_order() {
-        assert_eq!(check_inventory(&[]), Ok(()));
-        assert_eq!(check_inventory(&[file("a"), file("b..c"), file("b/c.toml")]), Ok(()));
-        for bad in [
-            "", "/a", "a/", "a//b", ".", "a/../b", "..", "./a", "a\\b", "a\0b", "a\nb",
-        ] {
-            assert_eq!(check_inventory(&[file(bad)]).unwrap_err().code, "bad-path", "{bad:?}");
-        }
-        assert_eq!(
-            check_inventory(&[file(&"x".repeat(PATH_BYTES_MAX + 1))])
-                .unwrap_err()
-                .code,
-            "bad-path"
-        );
-        assert_eq!(check_inventory(&[file("b"), file("a")]).unwrap_err().code, "bad-order");
-        assert_eq!(check_inventory(&[file("a"), file("a")]).unwrap_err().code, "bad-order");
-        let both = [file("a"), file("a-b"), file("a/b/c")];
-        assert_eq!(check_inventory(&both).unwrap_err().code, "bad-path");
-        let many: Vec<_> = (0..=FILES_MAX).map(|number| file(&format!("{number:05}"))).collect();
-        assert_eq!(check_inventory(&many).unwrap_err().code, "too-many-files");
     }
 }

