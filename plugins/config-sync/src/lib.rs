@@ -118,7 +118,7 @@ mod tests {
             ("dynamic.toml", "cvp.max_rate"),
             ("dynamic.toml", "cvp.retain_bytes"),
             ("dynamic.toml", "log.module.cvp"),
-            ("system.toml", "log.log_level"),
+            ("ns1/ns_dynamic.toml", "consensus.algo"),
             ("system.toml", "p2p.enableTLS"),
             ("global/ns_dynamic.toml", "nodes"),
             ("global/ns_dynamic.toml", "self.type"),

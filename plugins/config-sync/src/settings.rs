@@ -25,16 +25,16 @@ const STRONG: [&str; 16] = [
     "dynamic.toml:cvp.strong_timeout",
     "dynamic.toml:cvp.max_rate",
     "dynamic.toml:cvp.retain_bytes",
-    "*ns_dynamic.toml:nodes",
-    "*ns_dynamic.toml:self",
+    "*ns_*.toml:nodes",
+    "*ns_*.toml:self",
+    "*ns_*.toml:service",
+    "*ns_*.toml:consensus.algo",
     "*ns_genesis.toml",
     "*.toml:strategy",
     "*.toml:log.module",
-    "*.toml:log.log_level",
     "*.toml:*.enable",
     "*.toml:*.enableTLS",
     "*.toml:*.enableT",
-    "*.toml:http.security",
     "certificates/*",
 ];
 
@@ -45,7 +45,8 @@ const WEAK: [&str; 3] = [
     "dynamic.toml:cvp.remote",
 ];
 
-/// What belongs to a machine rather than to the node: addresses, ports, paths, log files. Log levels are copied.
+/// What belongs to a machine rather than to the node: addresses, ports, paths, log files and the node's own log level. Levels of modules are
+/// copied.
 const KEEP_LOCAL: [&str; 18] = [
     "dynamic.toml:cvp.enable",
     "dynamic.toml:cvp.node_type",
@@ -54,8 +55,7 @@ const KEEP_LOCAL: [&str; 18] = [
     "dynamic.toml:p2p.ip.self",
     "dynamic.toml:log.dump_interval",
     "dynamic.toml:log.max_log_size",
-    "system.toml:log.dump_file",
-    "system.toml:log.log_dir",
+    "system.toml:log",
     "system.toml:http",
     "system.toml:metrics.port",
     "system.toml:p2p.address",
@@ -63,6 +63,7 @@ const KEEP_LOCAL: [&str; 18] = [
     "system.toml:p2p.tlsCA",
     "system.toml:p2p.tlsCert",
     "system.toml:p2p.tlsCertPriv",
+    "system.toml:p2p.tlsServerHostOverride",
     "*ns_static.toml:encryption.root.ca",
     "*ns_static.toml:encryption.ecert.ecert",
 ];

@@ -3,6 +3,7 @@
 use std::sync::OnceLock;
 use std::time::Instant;
 
+use cvp_core::config;
 use cvp_core::strategy::scrutiny::ConfigGround;
 use cvp_core::strategy::{ConfigSync, ConfigSyncStrategy, Native, Strategy, contract, trace};
 use cvp_core::types::strategy::config_sync::{Action, Edit, Event, FILES_MAX, FileEntry, PATH_BYTES_MAX, View};
@@ -147,6 +148,70 @@ fn an_edit_that_is_not_weighed_is_refused() {
     let answer = wasm(Role::Provider).unwrap().handle(edit()).unwrap();
     assert_eq!(answer, [Action::Weigh { edit: 5, strong: true }]);
     assert_eq!(ground.check(&answer), Ok(()));
+}
+
+#[test]
+fn the_default_is_no_weaker_than_the_host() {
+    let keys = [
+        "cvp.strong_timeout",
+        "cvp.max_rate",
+        "cvp.retain_bytes",
+        "cvp.heartbeat",
+        "namespace",
+        "self",
+        "self.hostname",
+        "log.module.cvp",
+        "strategy.config-sync.id",
+        "nodes",
+        "service.a",
+        "database.indexdb.layer1.enable",
+        "consensus.algo",
+        "ledger.keep_blocks",
+    ];
+    let files = [
+        "dynamic.toml",
+        "global/ns_dynamic.toml",
+        "global/ns_static.toml",
+        "system.toml",
+    ];
+    let strong_here = |file: &str, key: &str| config::weight(file, key) == config::Weight::Strong;
+    let mut provider = native(Role::Provider).unwrap();
+    let mut strong = 0;
+    for (file, key) in files.iter().flat_map(|file| keys.iter().map(move |key| (*file, *key))) {
+        let edit = Edit {
+            id: 1,
+            file: format!("configuration/{file}"),
+            key: key.into(),
+            old: None,
+            new: None,
+        };
+        let answer = provider.handle(vec![Event::Edit(edit)]).unwrap();
+        let weighed = answer == [Action::Weigh { edit: 1, strong: true }];
+        assert!(weighed || !strong_here(file, key), "{file}:{key}");
+        strong += usize::from(weighed);
+    }
+    assert!(strong > 10 && strong < files.len() * keys.len(), "{strong} strong");
+
+    let mut view = View::new(Role::Receiver, "global");
+    view.local = files
+        .iter()
+        .map(|path| file(format!("configuration/{path}"), 1))
+        .collect();
+    view.peer = Some(view.local.clone());
+    let said = native(Role::Receiver).unwrap().handle(opened(&view)).unwrap();
+    for file in files {
+        for key in config::local_keys(file) {
+            let is_kept = said.iter().any(|action| match action {
+                // The host's `p2p.tls` stands for every key that begins so.
+                Action::KeepLocal { file: of, key: kept } => {
+                    of == &format!("configuration/{file}")
+                        && (kept == key || (key == "p2p.tls" && kept.starts_with(key)))
+                }
+                _ => false,
+            });
+            assert!(is_kept, "{file}:{key}");
+        }
+    }
 }
 
 /// Shows an instance the largest inventories there can be, all different and then all gone, again and again. The slowest call, milliseconds.
