@@ -22,8 +22,9 @@ if command -v cargo-deny >/dev/null; then
 fi
 if command -v cargo-component >/dev/null; then
   step "The strategies with cargo component"
-  cargo component build --release --locked -p cvp-example-strategy -p cvp-chain-sync --target-dir "$CARGO_TARGET_DIR/component"
-  for name in cvp_example_strategy cvp_chain_sync; do
+  cargo component build --release --locked -p cvp-example-strategy -p cvp-chain-sync -p cvp-example-config-strategy -p cvp-config-sync \
+    --target-dir "$CARGO_TARGET_DIR/component"
+  for name in cvp_example_strategy cvp_chain_sync cvp_example_config_strategy cvp_config_sync; do
     "$CARGO_TARGET_DIR/release/cvp" plugin check "$CARGO_TARGET_DIR/component/wasm32-wasip1/release/$name.wasm"
   done
 fi

@@ -8,13 +8,21 @@ use std::process::{Command, ExitCode};
 
 const TARGET: &str = "wasm32-wasip2";
 
+/// Of each default strategy: its package, its component, and the variable that names the component's path to the node.
+const STRATEGIES: [(&str, &str, &str); 2] = [
+    ("cvp-chain-sync", "cvp_chain_sync.wasm", "CVP_CHAIN_SYNC_WASM"),
+    ("cvp-config-sync", "cvp_config_sync.wasm", "CVP_CONFIG_SYNC_WASM"),
+];
+
 fn main() -> ExitCode {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=../../plugins");
     println!("cargo::rerun-if-changed=../../wit");
     match build() {
-        Ok(component) => {
-            println!("cargo::rustc-env=CVP_CHAIN_SYNC_WASM={}", component.display());
+        Ok(release) => {
+            for (_, file, variable) in STRATEGIES {
+                println!("cargo::rustc-env={variable}={}", release.join(file).display());
+            }
             ExitCode::SUCCESS
         }
         Err(message) => {
@@ -24,21 +32,15 @@ fn main() -> ExitCode {
     }
 }
 
+/// Builds all of them, and answers the directory they lie in.
 fn build() -> Result<PathBuf, String> {
     let variable = |name: &str| std::env::var_os(name).ok_or_else(|| format!("cargo did not set {name}"));
     let target = PathBuf::from(variable("OUT_DIR")?).join("strategies");
     let mut cargo = Command::new(variable("CARGO")?);
     cargo
         .current_dir(PathBuf::from(variable("CARGO_MANIFEST_DIR")?).join("../.."))
-        .args([
-            "build",
-            "--release",
-            "--locked",
-            "-p",
-            "cvp-chain-sync",
-            "--target",
-            TARGET,
-        ])
+        .args(["build", "--release", "--locked", "--target", TARGET])
+        .args(STRATEGIES.iter().flat_map(|(package, ..)| ["-p", package]))
         .arg("--target-dir")
         .arg(&target);
     for (name, _) in std::env::vars_os() {
@@ -75,10 +77,11 @@ fn build() -> Result<PathBuf, String> {
             },
         );
     }
-    let component = target.join(TARGET).join("release/cvp_chain_sync.wasm");
-    if component.is_file() {
-        Ok(component)
-    } else {
-        Err(format!("the nested cargo made no {}", component.display()))
+    let release = target.join(TARGET).join("release");
+    for (_, file, _) in STRATEGIES {
+        if !release.join(file).is_file() {
+            return Err(format!("the nested cargo made no {file} in {}", release.display()));
+        }
     }
+    Ok(release)
 }

@@ -1,10 +1,19 @@
-//! Generated from `wit/chain-sync`: the host's side of the canonical ABI.
+//! Generated from `wit/`: the host's side of the canonical ABI, a module a kind. The shared types are the same for all kinds.
 #![allow(missing_docs)]
 
-wasmtime::component::bindgen!({
-    path: ["../../wit/types", "../../wit/chain-sync"],
-    world: "cvp:chain-sync/chain-sync-strategy",
-});
+pub mod chain_sync {
+    wasmtime::component::bindgen!({
+        path: ["../../wit/types", "../../wit/chain-sync"],
+        world: "cvp:chain-sync/chain-sync-strategy",
+    });
+}
 
-pub use cvp::types::types as shared;
-pub use exports::cvp::chain_sync::chain_sync as wit;
+pub mod config_sync {
+    wasmtime::component::bindgen!({
+        path: ["../../wit/types", "../../wit/config-sync"],
+        world: "cvp:config-sync/config-sync-strategy",
+        with: { "cvp:types/types@0.1.0": super::chain_sync::cvp::types::types },
+    });
+}
+
+pub use chain_sync::cvp::types::types as shared;

@@ -1,93 +1,89 @@
 //! A loaded component: what it says of itself, its settings check, and instances of it.
 
-use cvp_core::types::strategy::{Descriptor, Fault, Problem, Role, SETTINGS_BYTES_MAX, chain_sync};
+use cvp_core::strategy::{ChainSync, ConfigSync, Kind};
+use cvp_core::types::strategy::{Descriptor, Fault, Problem, Role, SETTINGS_BYTES_MAX};
 use wasmtime::Store;
 
-use crate::bindings::{ChainSyncStrategy, ChainSyncStrategyPre};
-use crate::convert;
 use crate::error::LoadError;
 use crate::instance::{Instance, fault_of};
 use crate::runtime::Runtime;
 use crate::sandbox::Sandbox;
+use crate::world::World;
 
-/// A compiled and linked strategy. Cheap to clone; instances start in microseconds.
-#[derive(Clone)]
-pub struct Component {
-    runtime: Runtime,
-    pre: ChainSyncStrategyPre<Sandbox>,
-    descriptor: Descriptor,
-    imports: Vec<String>,
-    bytes: usize,
-    sha256: [u8; 32],
+/// What is known of a loaded component, whatever its kind.
+#[derive(Clone, Debug)]
+pub struct About {
+    /// What it says of itself.
+    pub descriptor: Descriptor,
+    /// Everything it imports.
+    pub imports: Vec<String>,
+    /// Its size, bytes.
+    pub bytes: usize,
+    /// Of its bytes.
+    pub sha256: [u8; 32],
 }
 
-impl std::fmt::Debug for Component {
+/// A compiled and linked strategy of kind `K`. Cheap to clone; instances start in microseconds.
+#[derive(Clone)]
+pub struct Component<K: World = ChainSync> {
+    runtime: Runtime,
+    pre: K::Pre,
+    about: About,
+}
+
+impl<K: World> std::fmt::Debug for Component<K> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Component")
-            .field("descriptor", &self.descriptor)
-            .field("sha256", &hex::encode(self.sha256))
+            .field("descriptor", &self.about.descriptor)
+            .field("sha256", &hex::encode(self.about.sha256))
             .finish_non_exhaustive()
     }
 }
 
-impl Component {
-    /// The last steps of loading: asks the component what it is.
-    pub(crate) fn describe(
-        runtime: Runtime,
-        pre: ChainSyncStrategyPre<Sandbox>,
-        imports: Vec<String>,
-        bytes: usize,
-        sha256: [u8; 32],
-    ) -> Result<Self, LoadError> {
-        let mut it = Self {
-            runtime,
-            pre,
-            descriptor: Descriptor::default(),
-            imports,
-            bytes,
-            sha256,
-        };
+impl<K: World> Component<K> {
+    /// The last steps of loading: asks the component what it is. Of `about` all but the descriptor is known.
+    pub(crate) fn describe(runtime: Runtime, pre: K::Pre, about: About) -> Result<Self, LoadError> {
+        let mut it = Self { runtime, pre, about };
         let mut store = it.runtime.store();
-        let descriptor = it
+        it.about.descriptor = it
             .instantiate(&mut store)
-            .and_then(|world| world.cvp_chain_sync_chain_sync().call_describe(&mut store))
+            .and_then(|exports| K::describe(&exports, &mut store))
             .map_err(|e| LoadError::Failed {
                 what: "description",
                 reason: fault_of(&store, &e).to_string(),
             })?;
-        it.descriptor = convert::descriptor(descriptor);
-        if it.descriptor.kind != chain_sync::KIND {
+        if it.about.descriptor.kind != K::NAME {
             return Err(LoadError::Mismatch {
                 field: "kind",
-                found: it.descriptor.kind,
-                expected: chain_sync::KIND.into(),
+                found: it.about.descriptor.kind,
+                expected: K::NAME.into(),
             });
         }
         Ok(it)
     }
 
-    fn instantiate(&self, store: &mut Store<Sandbox>) -> wasmtime::Result<ChainSyncStrategy> {
-        self.pre.instantiate(store)
+    fn instantiate(&self, store: &mut Store<Sandbox>) -> wasmtime::Result<K::Exports> {
+        K::instantiate(&self.pre, store)
+    }
+
+    /// What is known of it.
+    pub fn about(&self) -> &About {
+        &self.about
     }
 
     /// What it says of itself.
     pub fn descriptor(&self) -> &Descriptor {
-        &self.descriptor
-    }
-
-    /// Everything it imports.
-    pub fn imports(&self) -> &[String] {
-        &self.imports
+        &self.about.descriptor
     }
 
     /// Its size, bytes.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.about.bytes
     }
 
     /// Of its bytes.
     pub fn sha256(&self) -> [u8; 32] {
-        self.sha256
+        self.about.sha256
     }
 
     /// What is wrong with a settings text; empty when nothing is. Fails when the component traps over it.
@@ -99,40 +95,55 @@ impl Component {
             }]);
         }
         let mut store = self.runtime.store();
-        let answer = self
-            .instantiate(&mut store)
-            .and_then(|world| {
-                world
-                    .cvp_chain_sync_chain_sync()
-                    .call_check_settings(&mut store, settings)
-            })
+        self.instantiate(&mut store)
+            .and_then(|exports| K::check_settings(&exports, &mut store, settings))
             .map_err(|e| LoadError::Failed {
                 what: "settings check",
                 reason: fault_of(&store, &e).to_string(),
-            })?;
-        Ok(match answer {
-            Ok(()) => Vec::new(),
-            Err(problems) => problems.into_iter().map(convert::problem).collect(),
-        })
+            })
     }
 
     /// A fresh instance for one end of one namespace. Fails with the strategy's own fault, or with `trap`, `deadline` or `memory`.
-    pub fn open(&self, role: Role, namespace: &str, settings: &str) -> Result<Instance, Fault> {
+    pub fn open(&self, role: Role, namespace: &str, settings: &str) -> Result<Instance<K>, Fault> {
         let mut store = self.runtime.store();
-        let world = match self.instantiate(&mut store) {
-            Ok(world) => world,
-            Err(e) => return Err(fault_of(&store, &e)),
-        };
-        let answer = world.cvp_chain_sync_chain_sync().strategy().call_open(
-            &mut store,
-            convert::lower_role(role),
-            namespace,
-            settings,
-        );
-        match answer {
-            Ok(Ok(strategy)) => Ok(Instance::new(store, world, strategy)),
-            Ok(Err(fault)) => Err(convert::fault(fault)),
+        let opened = self.instantiate(&mut store).and_then(|exports| {
+            let answer = K::open(&exports, &mut store, role, namespace, settings)?;
+            Ok((exports, answer))
+        });
+        match opened {
+            Ok((exports, Ok(strategy))) => Ok(Instance::new(store, exports, strategy)),
+            Ok((_, Err(fault))) => Err(fault),
             Err(e) => Err(fault_of(&store, &e)),
+        }
+    }
+}
+
+/// A component whose kind was found out by loading it.
+#[derive(Clone, Debug)]
+pub enum AnyComponent {
+    /// Of kind chain-sync.
+    ChainSync(Component<ChainSync>),
+    /// Of kind config-sync.
+    ConfigSync(Component<ConfigSync>),
+}
+
+impl AnyComponent {
+    /// The kinds that this release serves.
+    pub const KINDS: [&'static str; 2] = [ChainSync::NAME, ConfigSync::NAME];
+
+    /// What is known of it.
+    pub fn about(&self) -> &About {
+        match self {
+            AnyComponent::ChainSync(it) => it.about(),
+            AnyComponent::ConfigSync(it) => it.about(),
+        }
+    }
+
+    /// What is wrong with a settings text; see [`Component::check_settings`].
+    pub fn check_settings(&self, settings: &str) -> Result<Vec<Problem>, LoadError> {
+        match self {
+            AnyComponent::ChainSync(it) => it.check_settings(settings),
+            AnyComponent::ConfigSync(it) => it.check_settings(settings),
         }
     }
 }

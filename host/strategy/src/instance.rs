@@ -1,61 +1,52 @@
 //! One running instance: a deadline before every call, bounds on every answer; after a fault it is spent.
 
-use cvp_core::strategy::Strategy;
-use cvp_core::types::strategy::chain_sync::{Action, Event};
-use cvp_core::types::strategy::{ACTIONS_MAX, Fault, SEND_BYTES_MAX, STORE_BYTES_MAX, TEXT_BYTES_MAX};
+use cvp_core::strategy::{ChainSync, Strategy};
+use cvp_core::types::strategy::{ACTIONS_MAX, Fault};
 use wasmtime::component::ResourceAny;
 use wasmtime::{Store, Trap};
 
-use crate::bindings::ChainSyncStrategy;
-use crate::convert;
 use crate::runtime::CALL_EPOCHS;
 use crate::sandbox::Sandbox;
+use crate::world::World;
 
-/// A strategy at work, in its own store.
-pub struct Instance {
+/// A strategy of kind `K` at work, in its own store.
+pub struct Instance<K: World = ChainSync> {
     store: Store<Sandbox>,
-    world: ChainSyncStrategy,
+    exports: K::Exports,
     strategy: ResourceAny,
     spent: bool,
 }
 
-impl Instance {
-    pub(crate) fn new(store: Store<Sandbox>, world: ChainSyncStrategy, strategy: ResourceAny) -> Self {
+impl<K: World> Instance<K> {
+    pub(crate) fn new(store: Store<Sandbox>, exports: K::Exports, strategy: ResourceAny) -> Self {
         Self {
             store,
-            world,
+            exports,
             strategy,
             spent: false,
         }
     }
 
-    fn call(&mut self, events: Vec<Event>) -> Result<Vec<Action>, Fault> {
-        let events: Vec<_> = events.into_iter().map(convert::lower_event).collect();
+    fn call(&mut self, events: Vec<K::Event>) -> Result<Vec<K::Action>, Fault> {
         self.store.set_epoch_deadline(CALL_EPOCHS);
-        let answer = self
-            .world
-            .cvp_chain_sync_chain_sync()
-            .strategy()
-            .call_handle(&mut self.store, self.strategy, &events)
-            .map_err(|e| fault_of(&self.store, &e))?
-            .map_err(convert::fault)?;
-        if answer.len() > ACTIONS_MAX {
+        let actions = K::handle(&self.exports, &mut self.store, self.strategy, events)
+            .map_err(|e| fault_of(&self.store, &e))??;
+        if actions.len() > ACTIONS_MAX {
             return Err(Fault::new(
                 "too-many-actions",
-                format!("{} actions in one answer, at most {ACTIONS_MAX}", answer.len()),
+                format!("{} actions in one answer, at most {ACTIONS_MAX}", actions.len()),
             ));
         }
-        let actions: Vec<_> = answer.into_iter().map(convert::action).collect();
-        actions.iter().try_for_each(bounded)?;
+        actions.iter().flat_map(K::sizes).try_for_each(bounded)?;
         Ok(actions)
     }
 }
 
-impl Strategy for Instance {
-    type Event = Event;
-    type Action = Action;
+impl<K: World> Strategy for Instance<K> {
+    type Event = K::Event;
+    type Action = K::Action;
 
-    fn handle(&mut self, events: Vec<Event>) -> Result<Vec<Action>, Fault> {
+    fn handle(&mut self, events: Vec<K::Event>) -> Result<Vec<K::Action>, Fault> {
         if self.spent {
             return Err(Fault::new("spent", "this instance ended with an earlier fault"));
         }
@@ -65,25 +56,14 @@ impl Strategy for Instance {
     }
 }
 
-fn bounded(action: &Action) -> Result<(), Fault> {
-    let (what, bytes, bytes_max) = match action {
-        Action::Store(bytes) => ("store", bytes.len(), STORE_BYTES_MAX),
-        Action::Send(bytes) => ("send", bytes.len(), SEND_BYTES_MAX),
-        Action::Pause(text) => ("pause", text.len(), TEXT_BYTES_MAX),
-        Action::Refuse(text) => ("refuse", text.len(), TEXT_BYTES_MAX),
-        Action::Log(_, text) => ("log", text.len(), TEXT_BYTES_MAX),
-        Action::Metric(name, _) => ("metric", name.len(), TEXT_BYTES_MAX),
-        Action::Other(name, bytes) => ("other", name.len().max(bytes.len()), TEXT_BYTES_MAX),
-        _ => return Ok(()),
-    };
-    if bytes <= bytes_max {
-        Ok(())
-    } else {
-        Err(Fault::new(
-            "oversize-action",
-            format!("action {what} with {bytes} bytes, at most {bytes_max}"),
-        ))
+fn bounded((what, size, size_max): (&'static str, usize, usize)) -> Result<(), Fault> {
+    if size <= size_max {
+        return Ok(());
     }
+    Err(Fault::new(
+        "oversize-action",
+        format!("action {what} of size {size}, at most {size_max}"),
+    ))
 }
 
 /// What a failed call was: the deadline, memory, a trap; with the panic's message where there is one.

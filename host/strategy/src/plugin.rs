@@ -7,8 +7,7 @@ use std::time::SystemTime;
 
 use serde::Deserialize;
 
-use cvp_core::types::strategy::chain_sync;
-
+use crate::component::AnyComponent;
 use crate::error::LoadError;
 use crate::runtime::COMPONENT_BYTES_MAX;
 
@@ -18,8 +17,8 @@ pub const MANIFEST_FILE: &str = "plugin.toml";
 /// Name of the component.
 pub const PLUGIN_FILE: &str = "plugin.wasm";
 
-/// Contract this release serves; a plugin says which it was built for.
-const CONTRACT: &str = "cvp:chain-sync@0.1";
+/// Version of each kind's contract that this release serves; a plugin says which it was built for.
+const CONTRACT_VERSION: &str = "0.1";
 
 /// Longest manifest read, bytes.
 const MANIFEST_BYTES_MAX: u64 = 64 << 10;
@@ -30,11 +29,11 @@ const MANIFEST_BYTES_MAX: u64 = 64 << 10;
 pub struct Manifest {
     /// The directory's name.
     pub id: String,
-    /// `chain-sync`.
+    /// `chain-sync` or `config-sync`.
     pub kind: String,
     /// As the component describes itself.
     pub version: String,
-    /// `cvp:chain-sync@0.1.0`.
+    /// `cvp:<kind>@0.1.0`.
     pub contract: String,
     /// Of `plugin.wasm`, hex.
     pub sha256: String,
@@ -68,13 +67,14 @@ impl Plugin {
         if manifest.id == "default" {
             return Err(wrong("the id \"default\" is the embedded strategy's".into()));
         }
-        if manifest.kind != chain_sync::KIND {
+        if !AnyComponent::KINDS.contains(&manifest.kind.as_str()) {
             return Err(wrong(format!("kind {:?} is not known to this release", manifest.kind)));
         }
+        let served = format!("cvp:{}@{CONTRACT_VERSION}", manifest.kind);
         let contract = manifest.contract.as_str();
-        if contract != CONTRACT && !contract.starts_with("cvp:chain-sync@0.1.") {
+        if contract != served && !contract.starts_with(&format!("{served}.")) {
             return Err(wrong(format!(
-                "contract {contract:?} is not served; this release serves {CONTRACT}"
+                "contract {contract:?} is not served; this release serves {served}"
             )));
         }
         if manifest.sha256.len() != 64 || hex::decode(&manifest.sha256).is_err() {

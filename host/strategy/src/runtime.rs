@@ -8,11 +8,14 @@ use sha2::{Digest as _, Sha256};
 use wasmtime::component::Linker;
 use wasmtime::{Cache, CacheConfig, Config, Engine, Store};
 
-use crate::bindings::ChainSyncStrategyPre;
-use crate::component::Component;
+use cvp_core::strategy::{ChainSync, ConfigSync, Kind};
+use cvp_core::types::strategy::Descriptor;
+
+use crate::component::{About, AnyComponent, Component};
 use crate::error::LoadError;
-use crate::plugin::Plugin;
+use crate::plugin::{Manifest, Plugin};
 use crate::sandbox::{Sandbox, allowed, hint};
+use crate::world::World;
 
 /// Largest component taken, bytes.
 pub const COMPONENT_BYTES_MAX: u64 = 8 << 20;
@@ -31,6 +34,12 @@ pub(crate) const OPEN_EPOCHS: u64 = 101;
 pub struct Runtime {
     engine: Engine,
     linker: Arc<Linker<Sandbox>>,
+}
+
+/// A component whose imports are allowed. What it says of itself is not known yet.
+struct Compiled {
+    component: wasmtime::component::Component,
+    about: About,
 }
 
 impl Runtime {
@@ -64,43 +73,61 @@ impl Runtime {
         })
     }
 
-    /// Loads the component of a plugin directory, and checks that it is what its manifest says.
-    pub fn load_plugin(&self, plugin: &Plugin) -> Result<Component, LoadError> {
-        let bytes = plugin.read_component()?;
-        let found = hex::encode(Sha256::digest(&bytes));
-        let expected = plugin.manifest.sha256.to_ascii_lowercase();
-        if found != expected {
-            return Err(LoadError::WrongDigest { expected, found });
-        }
-        let component = self.load(&bytes)?;
-        let it = component.descriptor();
-        for (field, found, expected) in [
-            ("id", &it.id, &plugin.manifest.id),
-            ("kind", &it.kind, &plugin.manifest.kind),
-            ("version", &it.version, &plugin.manifest.version),
-        ] {
-            if found != expected {
-                return Err(LoadError::Mismatch {
-                    field,
-                    found: found.clone(),
-                    expected: expected.clone(),
-                });
-            }
-        }
+    /// Loads the component of a plugin directory, and checks that it is of kind `K` and what its manifest says.
+    pub fn load_plugin<K: World>(&self, plugin: &Plugin) -> Result<Component<K>, LoadError> {
+        // Said of the manifest first: a component of another kind would only be said not to export what it must.
+        same("kind", &plugin.manifest.kind, K::NAME)?;
+        let component = self.load(&checked_bytes(plugin)?)?;
+        is_as_named(component.descriptor(), &plugin.manifest)?;
         Ok(component)
     }
 
-    /// Loads a component from its bytes: compile, imports, link, describe. Takes tens of milliseconds: never on the hot path.
-    pub fn load(&self, bytes: &[u8]) -> Result<Component, LoadError> {
+    /// As [`Runtime::load_plugin`], of whatever kind it is.
+    pub fn load_any_plugin(&self, plugin: &Plugin) -> Result<AnyComponent, LoadError> {
+        let component = self.load_any(&checked_bytes(plugin)?)?;
+        is_as_named(&component.about().descriptor, &plugin.manifest)?;
+        Ok(component)
+    }
+
+    /// Loads a component of kind `K` from its bytes: compile, imports, link, describe. Takes tens of milliseconds: never on the hot path.
+    pub fn load<K: World>(&self, bytes: &[u8]) -> Result<Component<K>, LoadError> {
+        self.link(self.compile(bytes)?)
+    }
+
+    /// As [`Runtime::load`], of whatever kind it is: which, its exports say.
+    pub fn load_any(&self, bytes: &[u8]) -> Result<AnyComponent, LoadError> {
+        let compiled = self.compile(bytes)?;
+        let exports: Vec<String> = compiled
+            .component
+            .component_type()
+            .exports(&self.engine)
+            .map(|(name, _)| name.to_owned())
+            .collect();
+        let is_of = |kind: &str| {
+            let interface = format!("cvp:{kind}/{kind}@");
+            exports.iter().any(|name| name.starts_with(&interface))
+        };
+        if is_of(ChainSync::NAME) {
+            self.link(compiled).map(AnyComponent::ChainSync)
+        } else if is_of(ConfigSync::NAME) {
+            self.link(compiled).map(AnyComponent::ConfigSync)
+        } else {
+            let kinds = AnyComponent::KINDS.join(", ");
+            let text = format!("it exports the interface of no kind ({kinds}), but {exports:?}");
+            Err(LoadError::Contract(text))
+        }
+    }
+
+    fn compile(&self, bytes: &[u8]) -> Result<Compiled, LoadError> {
         if bytes.len() as u64 > COMPONENT_BYTES_MAX {
             return Err(LoadError::TooLarge {
                 bytes: bytes.len() as u64,
                 bytes_max: COMPONENT_BYTES_MAX,
             });
         }
-        let compiled = wasmtime::component::Component::from_binary(&self.engine, bytes)
+        let component = wasmtime::component::Component::from_binary(&self.engine, bytes)
             .map_err(|e| LoadError::Compile(format!("{e:#}")))?;
-        let imports: Vec<String> = compiled
+        let imports: Vec<String> = component
             .component_type()
             .imports(&self.engine)
             .map(|(name, _)| name.to_owned())
@@ -111,11 +138,20 @@ impl Runtime {
                 hint: hint(name),
             });
         }
+        let about = About {
+            descriptor: Descriptor::default(),
+            imports,
+            bytes: bytes.len(),
+            sha256: Sha256::digest(bytes).into(),
+        };
+        Ok(Compiled { component, about })
+    }
+
+    fn link<K: World>(&self, compiled: Compiled) -> Result<Component<K>, LoadError> {
         let contract = |e: wasmtime::Error| LoadError::Contract(format!("{e:#}"));
-        let linked = self.linker.instantiate_pre(&compiled).map_err(contract)?;
-        let pre = ChainSyncStrategyPre::new(linked).map_err(contract)?;
-        let sha256 = Sha256::digest(bytes).into();
-        Component::describe(self.clone(), pre, imports, bytes.len(), sha256)
+        let linked = self.linker.instantiate_pre(&compiled.component).map_err(contract)?;
+        let pre = K::bind(linked).map_err(contract)?;
+        Component::describe(self.clone(), pre, compiled.about)
     }
 
     /// A fresh store with the deadline of construction.
@@ -124,6 +160,35 @@ impl Runtime {
         store.set_epoch_deadline(OPEN_EPOCHS);
         store
     }
+}
+
+/// The component's bytes, which are the ones the manifest names.
+fn checked_bytes(plugin: &Plugin) -> Result<Vec<u8>, LoadError> {
+    let bytes = plugin.read_component()?;
+    let found = hex::encode(Sha256::digest(&bytes));
+    let expected = plugin.manifest.sha256.to_ascii_lowercase();
+    if found == expected {
+        Ok(bytes)
+    } else {
+        Err(LoadError::WrongDigest { expected, found })
+    }
+}
+
+fn is_as_named(it: &Descriptor, manifest: &Manifest) -> Result<(), LoadError> {
+    same("id", &it.id, &manifest.id)?;
+    same("kind", &it.kind, &manifest.kind)?;
+    same("version", &it.version, &manifest.version)
+}
+
+fn same(field: &'static str, found: &str, expected: &str) -> Result<(), LoadError> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(LoadError::Mismatch {
+        field,
+        found: found.to_owned(),
+        expected: expected.to_owned(),
+    })
 }
 
 fn open_cache(directory: &Path) -> wasmtime::Result<Cache> {

@@ -9,7 +9,10 @@
 //! All WIT glue is compiled for WebAssembly only: natively the strategy is plain Rust, for tests and the simulator.
 
 pub mod chain_sync;
+pub mod config_sync;
 pub mod settings;
+#[cfg(target_arch = "wasm32")]
+mod shared;
 
 pub use cvp_types::{
     ACTIONS_MAX, Descriptor, Fault, Height, LIVE_TAIL, Level, Position, Problem, Role, SEND_BYTES_MAX, STORE_BYTES_MAX,
@@ -25,6 +28,20 @@ macro_rules! export_chain_sync {
             type Exported = $crate::chain_sync::component::Component<$strategy>;
             $crate::chain_sync::bindings::export_chain_sync_world!(
                 Exported with_types_in $crate::chain_sync::bindings
+            );
+        };
+    };
+}
+
+/// Exports a type that implements [`config_sync::ConfigSync`] as a component of kind `config-sync`. Natively it expands to nothing.
+#[macro_export]
+macro_rules! export_config_sync {
+    ($strategy:ty) => {
+        #[cfg(target_arch = "wasm32")]
+        const _: () = {
+            type Exported = $crate::config_sync::component::Component<$strategy>;
+            $crate::config_sync::bindings::export_config_sync_world!(
+                Exported with_types_in $crate::config_sync::bindings
             );
         };
     };

@@ -1,4 +1,4 @@
-//! Reads a strategy's settings: a flat JSON object of numbers, strings and booleans, checked name by name.
+//! Reads a strategy's settings: a flat JSON object of numbers, strings, booleans and lists of strings, checked name by name.
 //!
 //! Small on purpose: a strategy that reads a handful of settings should not carry a whole JSON library into every node. Nested values are
 //! refused with a problem that names the setting.
@@ -18,6 +18,8 @@ pub enum Value {
     Text(String),
     /// `true` or `false`.
     Flag(bool),
+    /// A list of strings.
+    Texts(Vec<String>),
 }
 
 /// Settings being read: take what you know, then [`Settings::finish`] names what is left and what was wrong.
@@ -75,6 +77,18 @@ impl Settings {
             Some(_) => {
                 self.problem(name, "must be a string".into());
                 default.to_owned()
+            }
+        }
+    }
+
+    /// A list of at most `most` strings; empty when not given.
+    pub fn texts(&mut self, name: &str, most: usize) -> Vec<String> {
+        match self.values.remove(name) {
+            None => Vec::new(),
+            Some(Value::Texts(values)) if values.len() <= most => values,
+            Some(_) => {
+                self.problem(name, format!("must be a list of at most {most} strings"));
+                Vec::new()
             }
         }
     }
@@ -165,6 +179,9 @@ impl Scan<'_> {
         if self.eat("false") {
             return Ok(Value::Flag(false));
         }
+        if self.eat("[") {
+            return self.texts().map(Value::Texts);
+        }
         self.skip_space();
         if self.rest.starts_with('"') {
             return self.string().map(Value::Text).map_err(|(_, message)| message);
@@ -179,10 +196,28 @@ impl Scan<'_> {
         } else if let Ok(number) = number.parse::<f64>() {
             Value::Number(number)
         } else {
-            return Err("must be a number, a string, true or false".into());
+            return Err("must be a number, a string, true, false or a list of strings".into());
         };
         self.rest = rest;
         Ok(value)
+    }
+
+    /// What follows the `[` of a list.
+    fn texts(&mut self) -> Result<Vec<String>, String> {
+        let mut values = Vec::new();
+        if self.eat("]") {
+            return Ok(values);
+        }
+        loop {
+            self.skip_space();
+            values.push(self.string().map_err(|_| "must be a list of strings".to_owned())?);
+            if self.eat("]") {
+                return Ok(values);
+            }
+            if !self.eat(",") {
+                return Err("expected ',' or ']' after a string of it".into());
+            }
+        }
     }
 
     fn string(&mut self) -> Result<String, Wrong> {
@@ -238,6 +273,17 @@ mod tests {
     }
 
     #[test]
+    fn a_list_holds_strings_and_not_too_many() {
+        let mut it = Settings::parse(r#"{"a": [ "x" , "y\"" ], "b":[], "c": ["1", "2", "3"], "d": "one"}"#);
+        assert_eq!(it.texts("a", 2), ["x", "y\""]);
+        assert!(it.texts("b", 2).is_empty() && it.texts("absent", 2).is_empty());
+        it.texts("c", 2);
+        it.texts("d", 2);
+        let paths: Vec<_> = it.finish().unwrap_err().into_iter().map(|p| p.path).collect();
+        assert_eq!(paths, ["c", "d"]);
+    }
+
+    #[test]
     fn every_problem_names_its_setting() {
         let mut it = Settings::parse(r#"{"window": 11, "flag": "yes", "odd": 1}"#);
         it.whole("window", 1, 0, 10);
@@ -253,6 +299,10 @@ mod tests {
             "{",
             "{\"a\"}",
             "{\"a\":[1]}",
+            "{\"a\":[[]]}",
+            "{\"a\":[\"b\",]}",
+            "{\"a\":[\"b\"",
+            "{\"a\":[\"b\" \"c\"]}",
             "{\"a\":{}}",
             "{\"a\":1}x",
             "{\"a\":1,\"a\":2}",

@@ -5,6 +5,7 @@
 //! decision and no encoding.
 
 pub mod chain_sync;
+pub mod config_sync;
 
 /// Height of a block; genesis is 0.
 pub type Height = u64;
@@ -60,7 +61,7 @@ pub struct Position {
 pub struct Descriptor {
     /// Its id, as the directory under `plugins/` is called; `default` for the embedded one.
     pub id: String,
-    /// Its kind: `chain-sync`, ...
+    /// Its kind: `chain-sync`, `config-sync`, ...
     pub kind: String,
     /// Its version, `major.minor.patch`.
     pub version: String,

@@ -15,6 +15,11 @@ pub fn example(feature: &str) -> Result<PathBuf> {
     component("cvp-example-strategy", feature)
 }
 
+/// The third-party example of kind config-sync, `examples/config-strategy`.
+pub fn config_example() -> Result<PathBuf> {
+    component("cvp-example-config-strategy", "")
+}
+
 /// The embedded strategy's source, built once more.
 pub fn default_strategy() -> Result<PathBuf> {
     component("cvp-chain-sync", "")

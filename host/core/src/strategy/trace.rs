@@ -1,14 +1,13 @@
 //! A trace: every call of one strategy instance with what it answered, as bytes; recorded by a node, replayed by anyone.
 //!
-//! Bytes: magic `cvptrac1`, then of the instance its role, namespace, settings and component (id, version, sha256); then, for each call, a
-//! flag 1, the events, and the actions or the fault. A trace cut off anywhere replays up to its last whole call.
+//! Bytes: magic `cvptrac2`, then of the instance its kind, role, namespace, settings and component (id, version, sha256); then, for each call,
+//! a flag 1, the events, and the actions or the fault. A trace cut off anywhere replays up to its last whole call.
 
-use super::{ChainSyncStrategy, codec};
-use crate::types::strategy::chain_sync::{Action, Event};
+use super::{Boxed, ChainSync, Coded, Kind, codec};
 use crate::types::strategy::{ACTIONS_MAX, Fault, Role, SETTINGS_BYTES_MAX, TEXT_BYTES_MAX};
 use crate::types::{Malformed, Reader, Writer};
 
-const MAGIC: &[u8; 8] = b"cvptrac1";
+const MAGIC: &[u8; 8] = b"cvptrac2";
 
 /// Most events one recorded call may hold.
 const EVENTS_MAX: usize = 4_096;
@@ -16,6 +15,8 @@ const EVENTS_MAX: usize = 4_096;
 /// What opened the recorded instance.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Opening {
+    /// Its kind: `chain-sync`, `config-sync`.
+    pub kind: String,
     /// The end it worked for.
     pub role: Role,
     /// The namespace.
@@ -30,13 +31,13 @@ pub struct Opening {
     pub sha256: [u8; 32],
 }
 
-/// One recorded call.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Call {
+/// One recorded call of a strategy of kind `K`.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Call<K: Kind = ChainSync> {
     /// What it was told.
-    pub events: Vec<Event>,
+    pub events: Vec<K::Event>,
     /// What it answered.
-    pub answer: Result<Vec<Action>, Fault>,
+    pub answer: Result<Vec<K::Action>, Fault>,
 }
 
 impl Opening {
@@ -44,6 +45,7 @@ impl Opening {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Writer::new();
         out.raw(MAGIC);
+        out.text(&self.kind);
         codec::write_role(&mut out, self.role);
         out.text(&self.namespace);
         out.text(&self.settings);
@@ -52,23 +54,42 @@ impl Opening {
         out.raw(&self.sha256);
         out.into_bytes()
     }
+
+    /// Reads the head of a trace of any kind, from its first byte.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn read(input: &mut Reader<'_>) -> Result<Self, Malformed> {
+        if &input.array::<8>()? != MAGIC {
+            return Err(Malformed::new("not a strategy trace"));
+        }
+        Ok(Self {
+            kind: input.text(64)?.to_owned(),
+            role: codec::read_role(input)?,
+            namespace: input.text(64)?.to_owned(),
+            settings: input.text(SETTINGS_BYTES_MAX)?.to_owned(),
+            id: input.text(TEXT_BYTES_MAX)?.to_owned(),
+            version: input.text(TEXT_BYTES_MAX)?.to_owned(),
+            sha256: input.array()?,
+        })
+    }
 }
 
-impl Call {
+impl<K: Kind> Call<K> {
     /// One call's bytes, to append to a trace.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Writer::new();
         out.flag(true);
         out.u32(self.events.len() as u32);
         for event in &self.events {
-            codec::write_event(&mut out, event);
+            event.write(&mut out);
         }
         match &self.answer {
             Ok(actions) => {
                 out.flag(true);
                 out.u32(actions.len() as u32);
                 for action in actions {
-                    codec::write_action(&mut out, action);
+                    action.write(&mut out);
                 }
             }
             Err(fault) => {
@@ -83,12 +104,12 @@ impl Call {
         input.flag()?;
         let mut events = Vec::new();
         for _ in 0..input.count(EVENTS_MAX, 1)? {
-            events.push(codec::read_event(input)?);
+            events.push(K::Event::read(input)?);
         }
         let answer = if input.flag()? {
             let mut actions = Vec::new();
             for _ in 0..input.count(ACTIONS_MAX, 1)? {
-                actions.push(codec::read_action(input)?);
+                actions.push(K::Action::read(input)?);
             }
             Ok(actions)
         } else {
@@ -98,20 +119,16 @@ impl Call {
     }
 }
 
-/// Reads a trace up to its last whole call. Fails when the head is not one.
-pub fn read(bytes: &[u8]) -> Result<(Opening, Vec<Call>), Malformed> {
+/// Reads a trace of kind `K` up to its last whole call.
+///
+/// # Errors
+/// The head is none, or is of another kind.
+pub fn read<K: Kind>(bytes: &[u8]) -> Result<(Opening, Vec<Call<K>>), Malformed> {
     let mut input = Reader::new(bytes);
-    if &input.array::<8>()? != MAGIC {
-        return Err(Malformed::new("not a strategy trace"));
+    let opening = Opening::read(&mut input)?;
+    if opening.kind != K::NAME {
+        return Err(Malformed::new(format!("a trace of kind {:?}", opening.kind)));
     }
-    let opening = Opening {
-        role: codec::read_role(&mut input)?,
-        namespace: input.text(64)?.to_owned(),
-        settings: input.text(SETTINGS_BYTES_MAX)?.to_owned(),
-        id: input.text(TEXT_BYTES_MAX)?.to_owned(),
-        version: input.text(TEXT_BYTES_MAX)?.to_owned(),
-        sha256: input.array()?,
-    };
     let mut calls = Vec::new();
     while let Ok(call) = Call::read(&mut input) {
         calls.push(call);
@@ -120,7 +137,7 @@ pub fn read(bytes: &[u8]) -> Result<(Opening, Vec<Call>), Malformed> {
 }
 
 /// Plays the calls to a fresh instance; names the first call that is answered otherwise than recorded.
-pub fn replay(calls: &[Call], strategy: &mut ChainSyncStrategy) -> Result<(), String> {
+pub fn replay<K: Kind>(calls: &[Call<K>], strategy: &mut Boxed<K>) -> Result<(), String> {
     for (number, call) in calls.iter().enumerate() {
         let answer = strategy.handle(call.events.clone());
         if answer != call.answer {
@@ -134,59 +151,4 @@ pub fn replay(calls: &[Call], strategy: &mut ChainSyncStrategy) -> Result<(), St
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::contract;
-    use super::*;
-    use crate::types::strategy::Level;
-
-    fn every_action() -> Vec<Action> {
-        vec![
-            Action::Window(1),
-            Action::Pause("p".into()),
-            Action::Bootstrap(2),
-            Action::VerifyEvery(3),
-            Action::Throttle(4),
-            Action::Refuse("r".into()),
-            Action::Store(vec![1, 2]),
-            Action::Send(vec![3]),
-            Action::Log(Level::Warn, "w".into()),
-            Action::Metric("m".into(), -5),
-            Action::Other("o".into(), vec![6]),
-        ]
-    }
-
-    #[test]
-    fn a_trace_is_read_back_and_may_be_cut_anywhere() {
-        let opening = Opening {
-            role: Role::Receiver,
-            namespace: "global".into(),
-            settings: "{}".into(),
-            id: "default".into(),
-            version: "1.0.0".into(),
-            sha256: [7; 32],
-        };
-        let mut bytes = opening.encode();
-        let head = bytes.len();
-        let mut calls: Vec<Call> = contract::script(Role::Receiver)
-            .into_iter()
-            .map(|events| Call {
-                events,
-                answer: Ok(every_action()),
-            })
-            .collect();
-        calls.push(Call {
-            events: Vec::new(),
-            answer: Err(Fault::new("code", "text")),
-        });
-        for call in &calls {
-            bytes.extend(call.encode());
-        }
-        assert_eq!(read(&bytes).unwrap(), (opening, calls.clone()));
-        for end in head..bytes.len() {
-            let (_, whole) = read(&bytes[..end]).unwrap();
-            assert!(whole.len() < calls.len() && calls.starts_with(&whole), "cut at {end}");
-        }
-        assert!(read(&bytes[..head - 1]).is_err());
-        assert!(read(b"something else entirely").is_err());
-    }
-}
+mod tests;

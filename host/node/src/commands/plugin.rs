@@ -2,8 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use cvp_core::types::strategy::chain_sync::KIND;
-use cvp_strategy::{Component, LoadError, PLUGIN_FILE, Plugin, Runtime};
+use cvp_strategy::{AnyComponent, LoadError, PLUGIN_FILE, Plugin, Runtime};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -107,9 +106,9 @@ fn check(file: &Path, settings: &str) -> Result<Report, Failure> {
     let loaded = if file.is_dir() {
         // `plugin check .` must know the directory's name.
         let directory = file.canonicalize().unwrap_or_else(|_| file.to_owned());
-        Plugin::open(&directory).and_then(|plugin| runtime.load_plugin(&plugin))
+        Plugin::open(&directory).and_then(|plugin| runtime.load_any_plugin(&plugin))
     } else {
-        read(file).and_then(|bytes| runtime.load(&bytes))
+        read(file).and_then(|bytes| runtime.load_any(&bytes))
     };
     Ok(match loaded.and_then(|component| inspect(&component, settings)) {
         Ok(report) => report,
@@ -145,7 +144,7 @@ fn read(file: &Path) -> Result<Vec<u8>, LoadError> {
     std::fs::read(file).map_err(unreadable)
 }
 
-fn inspect(component: &Component, settings: &str) -> Result<Report, LoadError> {
+fn inspect(component: &AnyComponent, settings: &str) -> Result<Report, LoadError> {
     let problems: Vec<_> = component
         .check_settings(settings)?
         .into_iter()
@@ -154,15 +153,16 @@ fn inspect(component: &Component, settings: &str) -> Result<Report, LoadError> {
             message: format!("{} {}", p.path, p.message).trim_start().to_owned(),
         })
         .collect();
-    let it = component.descriptor();
+    let about = component.about();
+    let it = &about.descriptor;
     Ok(Report {
         good: problems.is_empty(),
         id: it.id.clone(),
         kind: it.kind.clone(),
         version: it.version.clone(),
-        sha256: hex::encode(component.sha256()),
-        bytes: component.bytes(),
-        imports: component.imports().to_vec(),
+        sha256: hex::encode(about.sha256),
+        bytes: about.bytes,
+        imports: about.imports.clone(),
         settings_schema: serde_json::from_str(&it.settings_schema)
             .unwrap_or_else(|_| Value::String(it.settings_schema.clone())),
         problems,
@@ -190,8 +190,8 @@ impl Report {
             "good, and the embedded one's: a plugin needs an id of its own".to_owned()
         } else if self.good {
             format!(
-                "good: put it into plugins/{}/{PLUGIN_FILE} to use it for {KIND}",
-                self.id
+                "good: put it into plugins/{}/{PLUGIN_FILE} to use it for {}",
+                self.id, self.kind
             )
         } else {
             "bad: a node would not run it".to_owned()

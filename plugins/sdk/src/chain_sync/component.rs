@@ -8,6 +8,7 @@ use cvp_types::chain_sync::ChainSync;
 
 use super::bindings::cvp::types::types as shared;
 use super::bindings::exports::cvp::chain_sync::chain_sync as wit;
+use crate::shared::{lift_digest, lift_fault, lift_role, lower_descriptor, lower_fault, lower_level, lower_problems};
 
 /// The exported component of a strategy.
 pub struct Component<S>(PhantomData<S>);
@@ -19,24 +20,11 @@ impl<S: ChainSync> wit::Guest for Component<S> {
     type Strategy = Instance<S>;
 
     fn describe() -> shared::Descriptor {
-        let it = S::describe();
-        shared::Descriptor {
-            id: it.id,
-            kind: it.kind,
-            version: it.version,
-            settings_schema: it.settings_schema,
-            extra: it.extra,
-        }
+        lower_descriptor(S::describe())
     }
 
     fn check_settings(settings: String) -> Result<(), Vec<shared::Problem>> {
-        S::check_settings(&settings).map_err(|problems| {
-            let lower = |p: cvp_types::Problem| shared::Problem {
-                path: p.path,
-                message: p.message,
-            };
-            problems.into_iter().map(lower).collect()
-        })
+        S::check_settings(&settings).map_err(lower_problems)
     }
 }
 
@@ -53,22 +41,10 @@ impl<S: ChainSync> wit::GuestStrategy for Instance<S> {
     }
 }
 
-fn lift_role(role: shared::Role) -> cvp_types::Role {
-    match role {
-        shared::Role::Provider => cvp_types::Role::Provider,
-        shared::Role::Receiver => cvp_types::Role::Receiver,
-    }
-}
-
 fn lift_position(it: shared::Position) -> cvp_types::Position {
-    let mut hash = [0; 32];
-    let (a, b, c, d) = it.hash;
-    for (part, word) in hash.chunks_exact_mut(8).zip([a, b, c, d]) {
-        part.copy_from_slice(&word.to_be_bytes());
-    }
     cvp_types::Position {
         height: it.height,
-        hash,
+        hash: lift_digest(it.hash),
     }
 }
 
@@ -129,18 +105,8 @@ fn lift_event(event: wit::Event) -> plain::Event {
         },
         wit::Event::Tick(view) => plain::Event::Tick(lift_view(view)),
         wit::Event::Message(bytes) => plain::Event::Message(bytes),
-        wit::Event::Fault(it) => plain::Event::Fault(cvp_types::Fault {
-            code: it.code,
-            text: it.text,
-        }),
+        wit::Event::Fault(it) => plain::Event::Fault(lift_fault(it)),
         wit::Event::Other((name, bytes)) => plain::Event::Other(name, bytes),
-    }
-}
-
-fn lower_fault(it: cvp_types::Fault) -> shared::Fault {
-    shared::Fault {
-        code: it.code,
-        text: it.text,
     }
 }
 
@@ -160,11 +126,7 @@ fn lower_action(action: plain::Action) -> wit::Action {
         plain::Action::Store(bytes) => wit::Action::Store(bytes),
         plain::Action::Send(bytes) => wit::Action::Send(bytes),
         plain::Action::Log(level, text) => wit::Action::Log(wit::LogLine {
-            level: match level {
-                cvp_types::Level::Debug => shared::Level::Debug,
-                cvp_types::Level::Info => shared::Level::Info,
-                cvp_types::Level::Warn => shared::Level::Warn,
-            },
+            level: lower_level(level),
             text,
         }),
         plain::Action::Metric(name, value) => wit::Action::Metric(wit::Metric { name, value }),

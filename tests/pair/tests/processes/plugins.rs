@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use cvp_pair::node::{Node, cvp};
 use cvp_pair::pair::{Pair, Setup, durable};
-use cvp_pair::plugins::{choose, default_strategy, example, install};
+use cvp_pair::plugins::{choose, config_example, default_strategy, example, install};
 use cvp_pair::signer::{ec, send_many};
 use cvp_pair::wait;
 use serde_json::Value;
@@ -262,6 +262,13 @@ fn a_component_is_checked_without_a_node() -> Result<()> {
     let embedded = default_strategy()?.to_string_lossy().into_owned();
     let text = out(&check(&[&embedded])?);
     ensure!(text.contains("\ngood, and the embedded one's"), "{text}");
+
+    let other = config_example()?.to_string_lossy().into_owned();
+    let text = out(&check(&[&other])?);
+    ensure!(
+        text.starts_with("careful 0.1.0 (config-sync), ") && text.contains("to use it for config-sync"),
+        "{text}"
+    );
 
     let (exit, report) = json(&[&file, "--settings", r#"{"mode":"sing"}"#])?;
     ensure!(

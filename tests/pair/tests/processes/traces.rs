@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use cvp_core::strategy::trace::{self, Opening};
-use cvp_core::strategy::{ChainSyncStrategy, Native};
+use cvp_core::strategy::{ChainSync, ChainSyncStrategy, Native};
 use cvp_core::types::strategy::chain_sync::{Action, Event};
 use cvp_core::types::strategy::{Fault, Role};
 use cvp_pair::pair::{Pair, Setup};
@@ -33,7 +33,8 @@ struct Seen {
 }
 
 fn replay(file: &Path, component: &Component, seen: &mut Seen) -> Result<Opening> {
-    let (opening, calls) = trace::read(&std::fs::read(file)?).map_err(|e| anyhow!("{}: {e}", file.display()))?;
+    let (opening, calls) =
+        trace::read::<ChainSync>(&std::fs::read(file)?).map_err(|e| anyhow!("{}: {e}", file.display()))?;
     let fault = |fault: Fault| anyhow!("{}: {fault}", file.display());
     let native = Native::<cvp_chain_sync::Default>::open(opening.role, &opening.namespace, &opening.settings);
     let wasm = component.open(opening.role, &opening.namespace, &opening.settings);

@@ -324,6 +324,7 @@ impl Actor {
     fn open_trace(&self, component: &Component, settings: String) -> Option<Recording> {
         let recorder = self.recorder.as_ref()?;
         let opening = Opening {
+            kind: component.descriptor().kind.clone(),
             role: self.role,
             namespace: self.namespace.to_string(),
             settings,

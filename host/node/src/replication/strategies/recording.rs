@@ -108,7 +108,7 @@ fn list(directory: &Path) -> io::Result<Vec<Kept>> {
 
 #[cfg(test)]
 mod tests {
-    use cvp_core::strategy::trace;
+    use cvp_core::strategy::{ChainSync, trace};
     use cvp_core::types::strategy::Role;
     use cvp_core::types::strategy::chain_sync::Action;
 
@@ -116,6 +116,7 @@ mod tests {
 
     fn opening() -> Opening {
         Opening {
+            kind: "chain-sync".into(),
             role: Role::Receiver,
             namespace: "global".into(),
             settings: "{}".into(),
@@ -150,7 +151,7 @@ mod tests {
         assert!(kept.iter().map(|it| it.bytes).sum::<u64>() <= 8_000);
         let numbers: Vec<u64> = kept.iter().map(|it| it.number).collect();
         assert_eq!(numbers, [6, 7, 8, 9]);
-        let (head, calls) = trace::read(&fs::read(&kept[3].path).unwrap()).unwrap();
+        let (head, calls) = trace::read::<ChainSync>(&fs::read(&kept[3].path).unwrap()).unwrap();
         assert_eq!((head, calls.len()), (opening(), 3));
     }
 

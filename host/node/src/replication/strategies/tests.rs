@@ -39,7 +39,7 @@ async fn the_embedded_default_fetches_and_its_calls_are_counted() {
     assert_eq!(handle.cost().calls, 1);
     assert!(handle.cost().nanos > 0);
     let trace = std::fs::read(root.path().join("traces/global/000001-receiver.trace")).unwrap();
-    let (opening, calls) = cvp_core::strategy::trace::read(&trace).unwrap();
+    let (opening, calls) = cvp_core::strategy::trace::read::<cvp_core::strategy::ChainSync>(&trace).unwrap();
     assert_eq!(
         (opening.id.as_str(), opening.sha256),
         ("default", strategies.embedded().sha256)

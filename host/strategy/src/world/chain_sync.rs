@@ -1,47 +1,48 @@
-//! Events into the WIT types, WIT actions into core's. Two spellings of one thing; no decision here.
+//! Kind chain-sync at the component boundary: events into the WIT types, WIT actions into core's. No decision here.
 
-use cvp_core::types::strategy as types;
+use cvp_core::strategy::ChainSync;
 use cvp_core::types::strategy::chain_sync as plain;
+use cvp_core::types::strategy::{self as types, SEND_BYTES_MAX, STORE_BYTES_MAX, TEXT_BYTES_MAX};
+use wasmtime::Store;
+use wasmtime::component::{InstancePre, ResourceAny};
 
-use crate::bindings::{shared, wit};
+use super::{
+    World, calls_of, lift_descriptor, lift_fault, lift_level, lift_problems, lower_digest, lower_fault, lower_role,
+};
+use crate::bindings::chain_sync::exports::cvp::chain_sync::chain_sync as wit;
+use crate::bindings::{chain_sync as bindings, shared};
+use crate::sandbox::Sandbox;
 
-pub fn lower_role(role: types::Role) -> shared::Role {
-    match role {
-        types::Role::Provider => shared::Role::Provider,
-        types::Role::Receiver => shared::Role::Receiver,
+impl World for ChainSync {
+    calls_of!(
+        bindings,
+        ChainSyncStrategyPre,
+        ChainSyncStrategy,
+        cvp_chain_sync_chain_sync
+    );
+
+    fn sizes(action: &plain::Action) -> Vec<(&'static str, usize, usize)> {
+        match action {
+            plain::Action::Store(bytes) => vec![("store", bytes.len(), STORE_BYTES_MAX)],
+            plain::Action::Send(bytes) => vec![("send", bytes.len(), SEND_BYTES_MAX)],
+            plain::Action::Pause(text) => vec![("pause", text.len(), TEXT_BYTES_MAX)],
+            plain::Action::Refuse(text) => vec![("refuse", text.len(), TEXT_BYTES_MAX)],
+            plain::Action::Log(_, text) => vec![("log", text.len(), TEXT_BYTES_MAX)],
+            plain::Action::Metric(name, _) => vec![("metric", name.len(), TEXT_BYTES_MAX)],
+            plain::Action::Other(name, bytes) => vec![("other", name.len().max(bytes.len()), TEXT_BYTES_MAX)],
+            plain::Action::Fetch(_)
+            | plain::Action::Window(_)
+            | plain::Action::Bootstrap(_)
+            | plain::Action::VerifyEvery(_)
+            | plain::Action::Throttle(_) => Vec::new(),
+        }
     }
-}
-
-pub fn descriptor(it: shared::Descriptor) -> types::Descriptor {
-    types::Descriptor {
-        id: it.id,
-        kind: it.kind,
-        version: it.version,
-        settings_schema: it.settings_schema,
-        extra: it.extra,
-    }
-}
-
-pub fn problem(it: shared::Problem) -> types::Problem {
-    types::Problem {
-        path: it.path,
-        message: it.message,
-    }
-}
-
-pub fn fault(it: shared::Fault) -> types::Fault {
-    types::Fault::new(it.code, it.text)
 }
 
 fn lower_position(it: types::Position) -> shared::Position {
-    let word = |n: usize| {
-        let mut bytes = [0; 8];
-        bytes.copy_from_slice(&it.hash[n * 8..n * 8 + 8]);
-        u64::from_be_bytes(bytes)
-    };
     shared::Position {
         height: it.height,
-        hash: (word(0), word(1), word(2), word(3)),
+        hash: lower_digest(it.hash),
     }
 }
 
@@ -89,7 +90,7 @@ fn lower_view(it: plain::View) -> wit::View {
     }
 }
 
-pub fn lower_event(event: plain::Event) -> wit::Event {
+fn lower_event(event: plain::Event) -> wit::Event {
     match event {
         plain::Event::Opened { view, stored } => wit::Event::Opened(wit::Opened {
             view: lower_view(view),
@@ -102,15 +103,12 @@ pub fn lower_event(event: plain::Event) -> wit::Event {
         }),
         plain::Event::Tick(view) => wit::Event::Tick(lower_view(view)),
         plain::Event::Message(bytes) => wit::Event::Message(bytes),
-        plain::Event::Fault(it) => wit::Event::Fault(shared::Fault {
-            code: it.code,
-            text: it.text,
-        }),
+        plain::Event::Fault(it) => wit::Event::Fault(lower_fault(it)),
         plain::Event::Other(name, bytes) => wit::Event::Other((name, bytes)),
     }
 }
 
-pub fn action(action: wit::Action) -> plain::Action {
+fn lift_action(action: wit::Action) -> plain::Action {
     match action {
         wit::Action::Fetch(f) => plain::Action::Fetch(plain::Fetch {
             first: f.first,
@@ -125,14 +123,7 @@ pub fn action(action: wit::Action) -> plain::Action {
         wit::Action::Refuse(reason) => plain::Action::Refuse(reason),
         wit::Action::Store(bytes) => plain::Action::Store(bytes),
         wit::Action::Send(bytes) => plain::Action::Send(bytes),
-        wit::Action::Log(it) => {
-            let level = match it.level {
-                shared::Level::Debug => types::Level::Debug,
-                shared::Level::Info => types::Level::Info,
-                shared::Level::Warn => types::Level::Warn,
-            };
-            plain::Action::Log(level, it.text)
-        }
+        wit::Action::Log(it) => plain::Action::Log(lift_level(it.level), it.text),
         wit::Action::Metric(it) => plain::Action::Metric(it.name, it.value),
         wit::Action::Other((name, bytes)) => plain::Action::Other(name, bytes),
     }

@@ -1,49 +1,18 @@
 //! Real components in the real runtime: the contract suite, a trace in both worlds, and every way to misbehave.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+mod built;
+mod config_sync;
+
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use cvp_core::strategy::{ChainSyncStrategy, Native, Strategy, contract, trace};
+use cvp_core::strategy::{ChainSync, ChainSyncStrategy, Native, Strategy, contract, trace};
 use cvp_core::types::strategy::chain_sync::{Action, Event, View};
 use cvp_core::types::strategy::{Fault, Role};
-use cvp_strategy::{COMPONENT_BYTES_MAX, Component, LoadError, Plugin, Runtime, Stamp};
+use cvp_strategy::{AnyComponent, COMPONENT_BYTES_MAX, Component, LoadError, Plugin, Stamp};
 use sha2::{Digest as _, Sha256};
 
-/// Builds both components once a test run, in a target directory of their own (the outer one is locked by this very cargo).
-fn built() -> &'static Path {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("components");
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo
-            .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
-            .args(["build", "--release", "--locked", "--target", "wasm32-wasip2"])
-            .args(["-p", "cvp-chain-sync", "-p", "cvp-example-strategy"])
-            .arg("--target-dir")
-            .arg(&target)
-            .env("CARGO_PROFILE_RELEASE_DEBUG", "false")
-            .env("CARGO_PROFILE_RELEASE_STRIP", "true");
-        for (name, _) in std::env::vars_os() {
-            let text = name.to_string_lossy();
-            if text.ends_with("RUSTFLAGS") || text.starts_with("CARGO_TARGET_") {
-                cargo.env_remove(&name);
-            }
-        }
-        assert!(cargo.status().unwrap().success(), "the components do not build");
-        target.join("wasm32-wasip2/release")
-    })
-}
-
-fn bytes_of(name: &str) -> Vec<u8> {
-    std::fs::read(built().join(name)).unwrap()
-}
-
-fn runtime() -> &'static Runtime {
-    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
-    RUNTIME.get_or_init(|| Runtime::new(None).unwrap())
-}
+use built::{bytes_of, runtime};
 
 fn default_component() -> &'static Component {
     static IT: OnceLock<Component> = OnceLock::new();
@@ -83,15 +52,16 @@ fn told(mode: &str) -> Result<Vec<Action>, Fault> {
 
 #[test]
 fn native_and_wasm_pass_the_same_contract_suite() {
-    contract::check(&mut native).unwrap();
-    contract::check(&mut wasm).unwrap();
-    contract::check(&mut |role| Ok(Box::new(pauser().open(role, "global", "{}")?))).unwrap();
+    contract::check::<ChainSync>(&mut native).unwrap();
+    contract::check::<ChainSync>(&mut wasm).unwrap();
+    contract::check::<ChainSync>(&mut |role| Ok(Box::new(pauser().open(role, "global", "{}")?))).unwrap();
 }
 
 #[test]
 fn a_recorded_trace_replays_the_same_in_both_worlds() {
     for role in [Role::Receiver, Role::Provider] {
         let opening = trace::Opening {
+            kind: default_component().descriptor().kind.clone(),
             role,
             namespace: "global".into(),
             settings: "{}".into(),
@@ -100,13 +70,13 @@ fn a_recorded_trace_replays_the_same_in_both_worlds() {
             sha256: default_component().sha256(),
         };
         let (mut bytes, mut told) = (opening.encode(), wasm(role).unwrap());
-        for events in contract::script(role) {
+        for events in contract::script::<ChainSync>(role) {
             let answer = told.handle(events.clone());
-            bytes.extend(trace::Call { events, answer }.encode());
+            bytes.extend(trace::Call::<ChainSync> { events, answer }.encode());
         }
-        let (again, calls) = trace::read(&bytes).unwrap();
+        let (again, calls) = trace::read::<ChainSync>(&bytes).unwrap();
         assert_eq!(again, opening);
-        assert_eq!(calls.len(), contract::script(role).len());
+        assert_eq!(calls.len(), contract::script::<ChainSync>(role).len());
         trace::replay(&calls, &mut native(role).unwrap()).unwrap();
         trace::replay(&calls, &mut wasm(role).unwrap()).unwrap();
     }
@@ -152,16 +122,24 @@ fn a_loop_is_cut_off_by_its_deadline() {
 
 #[test]
 fn what_is_not_a_fitting_component_is_refused() {
-    let runtime = runtime();
-    assert_eq!(runtime.load(b"not wasm").unwrap_err().code(), "plugin-does-not-compile");
-    assert_eq!(
-        runtime.load(b"(component)").unwrap_err().code(),
-        "plugin-does-not-compile"
-    );
+    // Of whatever kind, and of one kind: the same is refused.
+    for load in [
+        |bytes: &[u8]| runtime().load_any(bytes).map(drop),
+        |bytes: &[u8]| runtime().load::<ChainSync>(bytes).map(drop),
+    ] {
+        refuses_what_does_not_fit(&load);
+    }
+    let other = runtime().load::<ChainSync>(&bytes_of("cvp_config_sync.wasm"));
+    assert_eq!(other.unwrap_err().code(), "plugin-contract", "another kind");
+}
+
+fn refuses_what_does_not_fit(load: &dyn Fn(&[u8]) -> Result<(), LoadError>) {
+    assert_eq!(load(b"not wasm").unwrap_err().code(), "plugin-does-not-compile");
+    assert_eq!(load(b"(component)").unwrap_err().code(), "plugin-does-not-compile");
     let empty = b"\0asm\x0d\0\x01\0";
-    assert_eq!(runtime.load(empty).unwrap_err().code(), "plugin-contract");
+    assert_eq!(load(empty).unwrap_err().code(), "plugin-contract");
     let large = vec![0; COMPONENT_BYTES_MAX as usize + 1];
-    assert_eq!(runtime.load(&large).unwrap_err().code(), "plugin-too-large");
+    assert_eq!(load(&large).unwrap_err().code(), "plugin-too-large");
     // The smallest component that imports an (empty) instance `wasi:sockets/tcp@0.2.0`.
     let mut forbidden = empty.to_vec();
     forbidden.extend([7, 3, 1, 0x42, 0]);
@@ -169,8 +147,12 @@ fn what_is_not_a_fitting_component_is_refused() {
     forbidden.extend([10, name.len() as u8 + 5, 1, 0, name.len() as u8]);
     forbidden.extend(name);
     forbidden.extend([5, 0]);
-    let refused = runtime.load(&forbidden).unwrap_err();
+    let refused = load(&forbidden).unwrap_err();
     assert_eq!(refused.code(), "plugin-forbidden-import", "{refused}");
+}
+
+fn pauser_of(plugin: &Plugin) -> Result<Component, LoadError> {
+    runtime().load_plugin(plugin)
 }
 
 #[test]
@@ -189,17 +171,16 @@ fn a_plugin_directory_must_be_what_its_manifest_says() {
     };
     let right: String = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
     let before = Stamp::of(&directory);
-    assert_eq!(
-        runtime().load_plugin(&write(&right, "0.1.0")).unwrap().descriptor().id,
-        "pauser"
-    );
+    assert_eq!(pauser_of(&write(&right, "0.1.0")).unwrap().descriptor().id, "pauser");
+    let any = runtime().load_any_plugin(&write(&right, "0.1.0")).unwrap();
+    assert!(matches!(any, AnyComponent::ChainSync(_)), "{any:?}");
     assert_ne!(Stamp::of(&directory), before, "the manifest appeared");
-    let wrong = runtime().load_plugin(&write(&"0".repeat(64), "0.1.0")).unwrap_err();
+    let wrong = pauser_of(&write(&"0".repeat(64), "0.1.0")).unwrap_err();
     assert!(matches!(wrong, LoadError::WrongDigest { .. }), "{wrong}");
-    let wrong = runtime().load_plugin(&write(&right, "9.9.9")).unwrap_err();
+    let wrong = pauser_of(&write(&right, "9.9.9")).unwrap_err();
     assert!(matches!(wrong, LoadError::Mismatch { field: "version", .. }), "{wrong}");
     std::fs::write(directory.join("plugin.wasm"), vec![0; COMPONENT_BYTES_MAX as usize + 1]).unwrap();
-    let wrong = runtime().load_plugin(&write(&right, "0.1.0")).unwrap_err();
+    let wrong = pauser_of(&write(&right, "0.1.0")).unwrap_err();
     assert!(matches!(wrong, LoadError::TooLarge { .. }), "{wrong}");
     std::fs::write(directory.join("plugin.toml"), "id = 7").unwrap();
     assert_eq!(Plugin::open(&directory).unwrap_err().code(), "plugin-manifest");

@@ -1,0 +1,47 @@
+//! A strategy linked into this process as plain Rust: the simulator's and the tests'.
+
+use std::marker::PhantomData;
+
+use super::{ChainSync, ConfigSync, Kind, Strategy};
+use crate::types::strategy::{Fault, Role, chain_sync, config_sync};
+
+/// A strategy `S` of kind `K`, run as it is.
+pub struct Native<S, K = ChainSync>(S, PhantomData<fn() -> K>);
+
+impl<S: chain_sync::ChainSync> Native<S, ChainSync> {
+    /// Opens it for one end of one namespace.
+    ///
+    /// # Errors
+    /// The strategy's own fault: its settings are not what it accepts.
+    pub fn open(role: Role, namespace: &str, settings: &str) -> Result<Self, Fault> {
+        Ok(Self(S::open(role, namespace, settings)?, PhantomData))
+    }
+}
+
+impl<S: chain_sync::ChainSync> Strategy for Native<S, ChainSync> {
+    type Event = <ChainSync as Kind>::Event;
+    type Action = <ChainSync as Kind>::Action;
+
+    fn handle(&mut self, events: Vec<Self::Event>) -> Result<Vec<Self::Action>, Fault> {
+        self.0.handle(events)
+    }
+}
+
+impl<S: config_sync::ConfigSync> Native<S, ConfigSync> {
+    /// Opens it for one end of one namespace.
+    ///
+    /// # Errors
+    /// The strategy's own fault: its settings are not what it accepts.
+    pub fn open(role: Role, namespace: &str, settings: &str) -> Result<Self, Fault> {
+        Ok(Self(S::open(role, namespace, settings)?, PhantomData))
+    }
+}
+
+impl<S: config_sync::ConfigSync> Strategy for Native<S, ConfigSync> {
+    type Event = <ConfigSync as Kind>::Event;
+    type Action = <ConfigSync as Kind>::Action;
+
+    fn handle(&mut self, events: Vec<Self::Event>) -> Result<Vec<Self::Action>, Fault> {
+        self.0.handle(events)
+    }
+}
