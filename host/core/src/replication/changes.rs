@@ -76,6 +76,7 @@ impl Pair {
     pub(super) fn on_change(&mut self, event: ChangeEvent) {
         match event {
             ChangeEvent::Proposed(proposal) => self.on_proposed(proposal),
+            ChangeEvent::Weigh(ticket, edit) => self.on_weigh(ticket, edit),
             ChangeEvent::Committed(result) => {
                 // What is being looked at now may be older than the change.
                 self.giver.changed();
@@ -88,6 +89,7 @@ impl Pair {
             }
             ChangeEvent::Settled(Ok(copy)) => {
                 if let Some(copy) = copy {
+                    self.tree_changes += 1;
                     self.taker.on_written(copy);
                 }
                 let told = self.changes.stager.on_settled();

@@ -1,6 +1,7 @@
 //! The copy of the tree and strong changes, both ends against each other.
 
 use super::*;
+use crate::types::strategy::config_sync;
 
 const DYNAMIC: &str = "configuration/dynamic.toml";
 
@@ -14,6 +15,44 @@ pub(super) fn provider_tree() -> MemoryTree {
     let mut tree = MemoryTree::default();
     tree.files = files.into();
     tree
+}
+
+pub(super) fn strategy() -> StrategyId {
+    StrategyId {
+        kind: config_sync::KIND.into(),
+        id: "default".into(),
+        version: "1".into(),
+        sha256: [0; 32],
+    }
+}
+
+/// Takes everything that differs, keeps the ports, and finds every edit weak.
+pub(super) fn mirror(events: &[config_sync::Event]) -> Vec<config_sync::Action> {
+    use config_sync::{Action as Say, Event as Told};
+    let mut said = Vec::new();
+    for event in events {
+        match event {
+            Told::Opened { view, .. } | Told::Inventories(view) if view.role == Role::Receiver => {
+                let peer = view.peer.clone().unwrap_or_default();
+                let differs = peer.iter().filter(|file| !view.local.contains(file));
+                let wanted: Vec<String> = differs.map(|file| file.path.clone()).collect();
+                let goes = |path: &str| !peer.iter().any(|file| file.path == path);
+                let gone: Vec<String> = view.local.iter().map(|f| f.path.clone()).filter(|p| goes(p)).collect();
+                said.extend((!wanted.is_empty()).then_some(Say::Request(wanted)));
+                said.extend((!gone.is_empty() && !peer.is_empty()).then_some(Say::Delete(gone)));
+                if peer.iter().any(|file| file.path == DYNAMIC) {
+                    let (file, key) = (DYNAMIC.to_owned(), "port".to_owned());
+                    said.extend(matches!(event, Told::Opened { .. }).then_some(Say::KeepLocal { file, key }));
+                }
+            }
+            Told::Edit(edit) => said.push(Say::Weigh {
+                edit: edit.id,
+                strong: edit.key == "strong",
+            }),
+            _ => {}
+        }
+    }
+    said
 }
 
 fn idle(_: &[Told]) -> Answer {
@@ -166,4 +205,43 @@ fn a_receiver_refuses_a_change_that_it_does_not_know() {
     ends.propose(8, "x", true);
     ends.run(0);
     assert_eq!(ends.answers[1], (8, Outcome::Replicated));
+}
+
+#[test]
+fn a_strategy_weighs_an_edit_and_nobody_waits_without_a_session() {
+    let mut ends = Ends::attached(fetch_all);
+    ends.run(600);
+    let edit = |key: &str| config_sync::Edit {
+        id: 0,
+        file: DYNAMIC.into(),
+        key: key.into(),
+        old: None,
+        new: None,
+    };
+    for (ticket, key) in [(1, "strong"), (2, "weak")] {
+        let event = Event::Change(ChangeEvent::Weigh(ticket, edit(key)));
+        ends.queue.push_back((PROVIDER, event));
+    }
+    ends.run(0);
+    assert_eq!(ends.weighed, [(1, true), (2, false)]);
+    let mut alone = Pair::new(setup(Role::Provider));
+    let told = alone.step(0, Event::Change(ChangeEvent::Weigh(3, edit("strong")))).now;
+    assert!(
+        told.contains(&Action::Change(ChangeWork::Weighed(3, false))),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn nothing_is_copied_that_no_strategy_asks_for() {
+    let mut ends = Ends::attached(fetch_all);
+    ends.silent_files = true;
+    ends.edit("configuration/global/ns_static.toml", "new");
+    ends.run(600);
+    assert!(!ends.is_equal());
+    assert!(ends.reason(RECEIVER, "configuration-behind").is_some());
+    ends.silent_files = false;
+    ends.edit("configuration/global/ns_static.toml", "newer");
+    ends.run(600);
+    assert!(ends.is_equal());
 }

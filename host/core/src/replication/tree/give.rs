@@ -34,6 +34,8 @@ pub(in crate::replication) struct Giver {
     version: u64,
     told: Option<u64>,
     held: Option<u64>,
+    /// What the receiver held last, as it said.
+    held_files: Option<Inventory>,
     trouble: Option<Refusal>,
 }
 
@@ -106,12 +108,16 @@ impl Giver {
     pub(in crate::replication) fn on_held(&mut self, version: u64, trouble: Option<Refusal>) {
         if trouble.is_none() {
             self.held = Some(version);
+            if version == self.version {
+                self.held_files.clone_from(&self.inventory);
+            }
         }
         self.trouble = trouble;
     }
 
     pub(in crate::replication) fn detach(&mut self) {
         (self.told, self.held, self.trouble) = (None, None, None);
+        self.held_files = None;
     }
 
     /// The receiver holds this very tree.
@@ -121,6 +127,10 @@ impl Giver {
 
     pub(in crate::replication) fn inventory(&self) -> Option<&Inventory> {
         self.inventory.as_ref()
+    }
+
+    pub(in crate::replication) fn held_inventory(&self) -> Option<&Inventory> {
+        self.held_files.as_ref()
     }
 
     pub(in crate::replication) fn trouble(&self) -> Option<&Refusal> {

@@ -9,7 +9,8 @@ use bytes::Bytes;
 use crate::session::refuse;
 use crate::types::{Digest, Millis, Refusal};
 
-use super::inventory::{Inventory, file_digest};
+use super::advise::FileAdvice;
+use super::inventory::{Inventory, TreeFile, file_digest};
 
 /// Bytes asked for and not yet staged.
 const ASKED_BYTES_MAX: u64 = 8 << 20;
@@ -197,8 +198,8 @@ impl Taker {
         self.trouble = None;
     }
 
-    /// What is to be done now. `order`: in which order the missing files are asked for, by their paths.
-    pub(in crate::replication) fn settle(&mut self, now: Millis) -> Vec<TakeDo> {
+    /// What is to be done now, as far as the strategies agree.
+    pub(in crate::replication) fn settle(&mut self, now: Millis, advice: &FileAdvice) -> Vec<TakeDo> {
         if self.stale && !self.scanning && !self.swapping {
             (self.stale, self.scanning) = (false, true);
             return vec![TakeDo::Scan];
@@ -228,8 +229,21 @@ impl Taker {
         }
         let here: BTreeSet<Digest> = local.files.iter().map(|file| file.digest).collect();
         let mut under_way: u64 = self.asked.values().sum::<u64>() + self.staging.values().sum::<u64>();
-        let mut complete = true;
-        for file in &target.inventory.files {
+        let wanted: BTreeSet<&str> = advice.requested.iter().map(String::as_str).collect();
+        let differs = |file: &&TreeFile| local.file(&file.path) != Some(*file);
+        let goes = |file: &&TreeFile| target.inventory.file(&file.path).is_none();
+        let mut complete = target
+            .inventory
+            .files
+            .iter()
+            .filter(differs)
+            .all(|file| wanted.contains(file.path.as_str()))
+            && local
+                .files
+                .iter()
+                .filter(goes)
+                .all(|file| advice.deletes.contains(&file.path));
+        for file in advice.requested.iter().filter_map(|path| target.inventory.file(path)) {
             if here.contains(&file.digest) || self.staged.contains(&file.digest) {
                 continue;
             }
@@ -248,6 +262,17 @@ impl Taker {
             out.push(TakeDo::Swap(target.inventory.clone()));
         }
         out
+    }
+
+    /// Whether the copy has not what the provider has at `path`, while both are known.
+    pub(in crate::replication) fn differs(&self, path: &str) -> bool {
+        let theirs = self.target.as_ref().and_then(|target| target.inventory.file(path));
+        let ours = self.local.as_ref().and_then(|local| local.file(path));
+        theirs.is_some() && ours != theirs
+    }
+
+    pub(in crate::replication) fn local(&self) -> Option<&Inventory> {
+        self.local.as_ref()
     }
 
     /// Nothing is being written: a dial may begin.
