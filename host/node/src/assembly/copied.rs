@@ -28,7 +28,10 @@ pub(super) fn look(root: &Root, files: &ControlFiles) -> Seen {
     };
     let mut overrides = Vec::new();
     for (file, text) in &theirs {
-        let kept = own.get(file).and_then(|own| config::kept_local(file, text, own).ok());
+        let further = promotion::kept_keys(files, file).unwrap_or_default();
+        let kept = own
+            .get(file)
+            .and_then(|own| config::kept_local(file, text, own, &further).ok());
         for (key, own, theirs) in kept.unwrap_or_default() {
             // Which end this is goes without saying.
             if !key.starts_with("cvp.") {

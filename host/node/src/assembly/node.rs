@@ -82,7 +82,7 @@ impl Node {
             config,
             files: &self.files,
             chains: &self.chains,
-            strategy: &|namespace| self.fleet.offered(namespace),
+            strategy: &|namespace, kind| self.fleet.offered(namespace, kind),
             copied: Places::copy(&self.root),
             node_key: self.root.node_key(),
             listen,

@@ -57,7 +57,8 @@ pub(super) fn promoted_files(root: &Root, files: &ControlFiles, plan: Option<&Pl
     for (name, own) in standby_files(root)? {
         if let Some(content) = theirs.get_mut(&name) {
             let text = text_of(&name, content)?;
-            let kept = config::keep_local(&name, text, &own).map_err(|error| bad(format!("{name}: {error}")))?;
+            let kept = config::keep_local(&name, text, &own, &kept_keys(files, &name)?)
+                .map_err(|error| bad(format!("{name}: {error}")))?;
             *content = kept.into_bytes();
         }
     }
@@ -80,6 +81,20 @@ pub(super) fn promoted_files(root: &Root, files: &ControlFiles, plan: Option<&Pl
         *content = edited.into_bytes();
     }
     Ok(theirs)
+}
+
+/// The keys of a file below `configuration/` that the strategies of all namespaces keep for this node.
+///
+/// # Errors
+/// Their record is damaged.
+pub fn kept_keys(files: &ControlFiles, name: &str) -> Result<Vec<String>, Refusal> {
+    let path = format!("{CONFIGURATION}/{name}");
+    let mut keys = Vec::new();
+    for namespace in files.kept_namespaces() {
+        let kept = files.kept_local(&namespace).map_err(|error| error.refusal())?;
+        keys.extend(kept.into_iter().filter(|kept| kept.file == path).map(|kept| kept.key));
+    }
+    Ok(keys)
 }
 
 fn text_of<'a>(name: &str, content: &'a [u8]) -> Result<&'a str, Refusal> {

@@ -174,7 +174,7 @@ impl Disk {
                 };
                 Some(ChangeEvent::Settled(dropped.map(|()| None).map_err(refused)))
             }
-            ChangeWork::Answer(..) => None,
+            ChangeWork::Answer(..) | ChangeWork::Weighed(..) => None,
         }
     }
 
