@@ -12,6 +12,7 @@ mod survey;
 mod tree;
 pub mod view;
 
+pub use survey::key_state;
 pub use tree::{check as check_tree, kept_keys};
 
 use std::collections::BTreeMap;
