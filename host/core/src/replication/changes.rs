@@ -55,15 +55,20 @@ pub(super) struct Changes {
 }
 
 impl Changes {
-    pub(super) fn new(setup: &ChangesSetup, incarnation: [u8; 16]) -> Changes {
+    pub(super) fn new(setup: &ChangesSetup, incarnation: [u8; 16], run: u32) -> Changes {
         Changes {
-            proposer: Proposer::new(incarnation, setup.committed),
+            proposer: Proposer::new(incarnation, setup.committed, run),
             stager: Stager::new(setup.staged),
             queue: VecDeque::new(),
             opening: Opening::Unheard,
             doing: None,
             unreplicated: Vec::new(),
         }
+    }
+
+    /// Provider: a session is open, and what the receiver held staged is settled.
+    pub(super) fn is_settled(&self) -> bool {
+        self.opening == Opening::Settled
     }
 
     /// Receiver: nothing is being written.
@@ -210,6 +215,15 @@ impl Pair {
         match frame.kind {
             Kind::Prepare => {
                 let change = Change::decode(&frame.payload).map_err(malformed)?;
+                if !self.taker.has_copy() {
+                    let refusal = Refusal::new(
+                        "no-copy",
+                        "the receiver has not copied the configuration yet",
+                        "set it again when `cvp status` is normal",
+                    );
+                    self.receive(Some(ReceiverDo::TellAborted(change.id, Some(refusal))));
+                    return Ok(());
+                }
                 let told = self.changes.stager.on_prepare(change)?;
                 self.receive(told);
             }

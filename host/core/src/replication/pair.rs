@@ -144,6 +144,7 @@ impl Pair {
             changes: Changes::new(
                 &setup.changes,
                 incarnation.map_or([0; 16], |incarnation| incarnation.id),
+                setup.seed as u32,
             ),
             backoff: Backoff::new(pauses, setup.seed),
             setup,

@@ -1,6 +1,7 @@
 //! The copy of the tree and strong changes, both ends against each other.
 
 use super::*;
+use crate::frame::Kind;
 
 const DYNAMIC: &str = "configuration/dynamic.toml";
 
@@ -166,4 +167,56 @@ fn a_receiver_refuses_a_change_that_it_does_not_know() {
     ends.propose(8, "x", true);
     ends.run(0);
     assert_eq!(ends.answers[1], (8, Outcome::Replicated));
+}
+
+#[test]
+fn what_a_change_replaced_is_not_told_again_after_it() {
+    let mut ends = Ends::attached(idle);
+    // What the change replaces lies under another name, too: a swap back to it would need no file.
+    ends.edit("configuration/spare.toml", "[cvp]\n");
+    ends.run(600);
+    ends.propose(1, "a", true);
+    let mut told = Vec::new();
+    while let Some((end, event)) = ends.queue.pop_front() {
+        if end == RECEIVER
+            && let Event::Frame { frame, .. } = &event
+            && [Kind::Commit, Kind::Inventory].contains(&frame.kind)
+        {
+            told.push(frame.kind);
+        }
+        for action in ends.pairs[end].step(ends.now * 1000, event).now {
+            ends.act(end, action);
+        }
+        let copied = &ends.trees[RECEIVER].files[DYNAMIC];
+        assert!(copied == "a" || !told.contains(&Kind::Inventory), "{copied:?}");
+    }
+    assert_eq!(told, [Kind::Commit, Kind::Inventory]);
+    assert!(ends.is_equal() && ends.answers == [(1, Outcome::Replicated)]);
+}
+
+#[test]
+fn a_receiver_without_a_copy_refuses_a_change() {
+    let mut ends = Ends::apart([setup(Role::Provider), setup(Role::Receiver)], idle);
+    // The provider has not looked at its tree yet when the change comes.
+    let mut held = Vec::new();
+    for (end, event) in [(PROVIDER, Event::Tick), (RECEIVER, Event::Tick)] {
+        for action in ends.pairs[end].step(0, event).now {
+            match action {
+                Action::Tree(TreeWork::Scan { .. }) => held.push((end, action)),
+                action => ends.act(end, action),
+            }
+        }
+    }
+    ends.run(0);
+    ends.propose(1, "a", false);
+    ends.run(0);
+    assert!(matches!(&ends.answers[..], [(1, Outcome::Failed(why))] if why.code == "no-copy"));
+    assert!(ends.trees[RECEIVER].files.is_empty() && ends.trees[RECEIVER].staged.is_none());
+    for (end, action) in held {
+        ends.act(end, action);
+    }
+    ends.run(600);
+    ends.propose(2, "b", true);
+    ends.run(0);
+    assert_eq!(ends.answers[1], (2, Outcome::Replicated));
 }

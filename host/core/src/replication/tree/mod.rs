@@ -135,7 +135,8 @@ impl Pair {
     pub(super) fn settle_tree(&mut self) {
         match self.setup.role {
             Role::Provider => {
-                for told in self.giver.settle(self.session.is_some()) {
+                // What the receiver holds staged is settled before it hears of any tree.
+                for told in self.giver.settle(self.changes.is_settled()) {
                     match told {
                         GiveDo::Scan(generation) => self.out.push(Action::Tree(TreeWork::Scan { generation })),
                         GiveDo::Tell(version, inventory) => {

@@ -255,6 +255,11 @@ impl Taker {
         !self.swapping && self.staging.is_empty()
     }
 
+    /// There is a copy to write a change into: without one, a file of it would look like a whole.
+    pub(in crate::replication) fn has_copy(&self) -> bool {
+        !self.written.files.is_empty()
+    }
+
     /// The copy is the provider's tree.
     pub(in crate::replication) fn is_equal(&self) -> bool {
         let equal = |target: &Target| {
