@@ -7,7 +7,7 @@ use crate::session::refuse;
 use crate::types::strategy::Role;
 use crate::types::{Malformed, Reader, Refusal, Writer};
 
-use super::api::Action;
+use super::api::{Action, Setup};
 use super::pair::Pair;
 use super::strong::{
     Change, ChangeId, Outcome, Proposer, ProviderDo, ReceiverDo, Settlement, Stager, Ticket, decode_aborted,
@@ -55,10 +55,12 @@ pub(super) struct Changes {
 }
 
 impl Changes {
-    pub(super) fn new(setup: &ChangesSetup, incarnation: [u8; 16], run: u32) -> Changes {
+    pub(super) fn new(setup: &Setup) -> Changes {
+        let incarnation = setup.identity.lineage.current();
+        let incarnation = incarnation.map_or([0; 16], |incarnation| incarnation.id);
         Changes {
-            proposer: Proposer::new(incarnation, setup.committed, run),
-            stager: Stager::new(setup.staged),
+            proposer: Proposer::new(incarnation, setup.changes.committed, setup.seed as u32),
+            stager: Stager::new(setup.changes.staged),
             queue: VecDeque::new(),
             opening: Opening::Unheard,
             doing: None,
@@ -298,6 +300,11 @@ impl Pair {
         let Some((next, with_session)) = self.changes.queue.pop_front() else {
             return;
         };
+        if let Some(fenced) = self.place.fenced() {
+            // It waited while the place was taken.
+            let refusal = refuse::fenced(&fenced.by());
+            return self.answer(next.ticket, Outcome::Failed(refusal));
+        }
         if with_session && self.session.is_none() {
             // Begun with a session, a change never becomes a local one.
             let refusal = Refusal::new(

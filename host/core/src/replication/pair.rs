@@ -132,7 +132,6 @@ impl Pair {
             .iter()
             .map(|namespace| Lane::new(namespace.clone(), 0))
             .collect();
-        let incarnation = setup.identity.lineage.current();
         let pauses = BackoffRange {
             first_ms: DIAL_PAUSE_MS.min(setup.limits.dial_pause_ms_max),
             last_ms: setup.limits.dial_pause_ms_max,
@@ -141,11 +140,7 @@ impl Pair {
             place: Place::new(&setup),
             giver: Giver::default(),
             taker: Taker::new(setup.copy.clone()),
-            changes: Changes::new(
-                &setup.changes,
-                incarnation.map_or([0; 16], |incarnation| incarnation.id),
-                setup.seed as u32,
-            ),
+            changes: Changes::new(&setup),
             backoff: Backoff::new(pauses, setup.seed),
             setup,
             out: Vec::new(),

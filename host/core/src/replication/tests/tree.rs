@@ -1,7 +1,8 @@
 //! The copy of the tree and strong changes, both ends against each other.
 
 use super::*;
-use crate::frame::Kind;
+use crate::frame::{Frame, Kind};
+use crate::session::{Claim, TakeOver};
 
 const DYNAMIC: &str = "configuration/dynamic.toml";
 
@@ -219,4 +220,62 @@ fn a_receiver_without_a_copy_refuses_a_change() {
     ends.propose(2, "b", true);
     ends.run(0);
     assert_eq!(ends.answers[1], (2, Outcome::Replicated));
+}
+
+#[test]
+fn a_change_that_waits_while_the_place_is_taken_fails() {
+    let mut pair = Pair::new(setup(Role::Provider));
+    let propose = |pair: &mut Pair, ticket| {
+        let proposal = Proposal {
+            ticket,
+            kind: CONFIG_CHANGE.into(),
+            body: Bytes::new(),
+            note: String::new(),
+            must_replicate: false,
+        };
+        pair.step(0, Event::Change(ChangeEvent::Proposed(proposal))).now
+    };
+    let begun = |actions: &[Action]| {
+        actions
+            .iter()
+            .any(|action| matches!(action, Action::Change(ChangeWork::Commit { .. })))
+    };
+    assert!(begun(&propose(&mut pair, 1)) && !begun(&propose(&mut pair, 2)));
+    let (old, new) = (
+        Incarnation { number: 1, id: [1; 16] },
+        Incarnation { number: 2, id: [2; 16] },
+    );
+    let hostname = Hostname::new("node1").unwrap();
+    let claim = Claim {
+        role: Role::Provider,
+        hostname: hostname.clone(),
+        node_id: NodeId([2; 16]),
+        incarnation: Some(new),
+        take_over: Some(TakeOver {
+            node_id: NodeId([2; 16]),
+            hostname,
+            old,
+            new,
+            signature: Vec::new(),
+        }),
+        fenced: false,
+    };
+    let peer = PeerTls {
+        tls: true,
+        names: vec!["node1".into()],
+        ..PeerTls::default()
+    };
+    let _ = pair.step(0, Event::Accepted { conn: CONN, peer });
+    let frame = Frame::node(Kind::Notice, claim.encode());
+    let _ = pair.step(0, Event::Frame { conn: CONN, frame });
+    let told = pair.step(0, Event::Change(ChangeEvent::Committed(Ok(())))).now;
+    let answers: Vec<_> = told
+        .iter()
+        .filter_map(|action| match action {
+            Action::Change(ChangeWork::Answer(ticket, outcome)) => Some((*ticket, outcome.clone())),
+            _ => None,
+        })
+        .collect();
+    assert!(!begun(&told), "{told:?}");
+    assert!(matches!(&answers[..], [(1, Outcome::Local), (2, Outcome::Failed(why))] if why.code == "fenced"));
 }
