@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use cvp_core::planted::{self, Fault};
 use cvp_core::promotion::{Append, JOURNAL_BYTES};
-use cvp_core::replication::ControlFile;
+use cvp_core::replication::{Change, ControlFile, MemoryTree};
 use cvp_core::types::Namespace;
 
 use crate::random::Random;
@@ -80,6 +81,16 @@ pub struct Disk {
     pub stored: BTreeMap<Namespace, Vec<u8>>,
     /// Texts by path below `configuration/`.
     pub configuration: BTreeMap<String, String>,
+    /// A standby's own texts, put aside by a promotion.
+    pub aside: BTreeMap<String, String>,
+    /// Own certificates, by their path in the tree.
+    pub certificates: BTreeMap<String, Bytes>,
+    /// Receiver: the copy of the provider's tree, and what is staged. Provider: the last replicated commit.
+    pub copy: MemoryTree,
+    /// The copy was made as a whole.
+    pub copied: bool,
+    /// Provider: a change that is committed and not yet written.
+    pub unwritten: Option<Change>,
     pub journal: InPlace,
 }
 
@@ -144,14 +155,12 @@ impl Hand<'_> {
         alive
     }
 
-    /// A configuration file is replaced as a whole.
-    pub fn replace_configuration(&mut self, file: &str, text: String) -> Result<(), Dead> {
+    /// The planted fault: a configuration file is written where it is, and torn by a crash.
+    pub fn write_in_place(&mut self, file: &str, text: &str) -> Result<(), Dead> {
         let alive = self.operate();
-        let mut kept = text.as_str();
-        if alive.is_err() && planted::active(Fault::ConfigurationInPlace) {
+        let mut kept = text;
+        if alive.is_err() {
             kept = &text[..self.random.range(0, text.len() as u64) as usize];
-        } else if alive.is_err() && self.random.chance(50) {
-            return alive;
         }
         self.disk.configuration.insert(file.to_owned(), kept.to_owned());
         alive

@@ -1,13 +1,15 @@
 //! One machine of the world: a process that may crash, a disk that forgets what was not synced, ledgers, strategies.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use cvp_chain_sync::Default as ChainSyncDefault;
 use cvp_core::config::{NodeConfig, Remote, Value};
 use cvp_core::ledger::{Ledger, MemoryLedger};
 use cvp_core::planted::{self, Fault};
 use cvp_core::promotion::Journal;
-use cvp_core::replication::{ControlFile, Limits, NamespaceSetup, Pair, Setup, StrategySetup, Token};
+use cvp_core::replication::{
+    ChangesSetup, ControlFile, Inventory, Limits, NamespaceSetup, Pair, Setup, StrategySetup, Token,
+};
 use cvp_core::session::{Binding, Fenced, Identity, LastReceiver, StrategyId};
 use cvp_core::strategy::{ChainSyncStrategy, Native};
 use cvp_core::types::strategy::Role;
@@ -19,6 +21,7 @@ use crate::disk::Disk;
 use crate::papers::Papers;
 use crate::promotion::{Expected, Promotion};
 use crate::random::Random;
+use crate::tree::Job;
 
 /// Heartbeat of every node, milliseconds.
 pub const HEARTBEAT_MS: Millis = 500;
@@ -56,6 +59,8 @@ pub struct Node {
     pub papers: Papers,
     pub disk: Disk,
     pub pending: BTreeMap<Token, ControlFile>,
+    /// Work of the one thread for the tree and for strong changes; the first is under way.
+    pub jobs: VecDeque<Job>,
     pub stores: Vec<Store>,
     /// The machine; none while the process is down or in the middle of a promotion.
     pub pair: Option<Pair>,
@@ -120,6 +125,7 @@ impl Node {
                 ..Disk::default()
             },
             pending: BTreeMap::new(),
+            jobs: VecDeque::new(),
             stores,
             pair: None,
             promotion: None,
@@ -240,11 +246,22 @@ impl Node {
                 Vec::new()
             },
             notify: addresses.map(|remote: Remote| remote.address).collect(),
+            // As it was last written; a crash in the middle of that leaves one or the other here.
+            copy: if provider {
+                Inventory::default()
+            } else {
+                self.disk.copy.written.clone()
+            },
+            changes: ChangesSetup {
+                committed: self.disk.copy.committed,
+                staged: self.disk.copy.staged.as_ref().map(|change| change.id),
+            },
             limits: Limits {
                 heartbeat_ms: self.config.dynamic.cvp.heartbeat_ms,
                 heartbeat_misses: self.config.dynamic.cvp.heartbeat_misses,
                 window_bytes_max: WINDOW_BYTES,
                 max_rate: self.config.dynamic.cvp.max_rate,
+                strong_timeout_ms: self.config.dynamic.cvp.strong_timeout_ms,
                 dial_pause_ms_max: DIAL_PAUSE_MS_MAX,
             },
             seed: random.draw(),

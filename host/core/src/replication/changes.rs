@@ -168,7 +168,13 @@ impl Pair {
     fn receive(&mut self, told: impl IntoIterator<Item = ReceiverDo>) {
         for told in told {
             let work = match told {
-                ReceiverDo::Stage(change) => ChangeWork::Stage(change),
+                ReceiverDo::Stage(change) => {
+                    #[cfg(feature = "planted-faults")]
+                    if crate::planted::active(crate::planted::Fault::PreparedBeforeDurable) {
+                        self.send_id(Kind::Prepared, change.id);
+                    }
+                    ChangeWork::Stage(change)
+                }
                 ReceiverDo::Commit(id) => ChangeWork::Apply(id),
                 ReceiverDo::Drop(id) => ChangeWork::Drop(id),
                 ReceiverDo::TellPrepared(id) => {

@@ -49,6 +49,11 @@ impl Giver {
     pub(in crate::replication) fn changed(&mut self) {
         self.generation += 1;
         self.touched = true;
+        #[cfg(feature = "planted-faults")]
+        if crate::planted::active(crate::planted::Fault::StaleInventoryTold) {
+            self.told = None;
+            return;
+        }
         self.inventory = None;
     }
 

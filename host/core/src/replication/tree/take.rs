@@ -93,6 +93,12 @@ impl Taker {
         if self.stale {
             return Vec::new();
         }
+        #[cfg(feature = "planted-faults")]
+        let inventory = if crate::planted::active(crate::planted::Fault::CopyEditNotSeen) {
+            self.written.clone()
+        } else {
+            inventory
+        };
         self.edited = self.written.differing(&inventory);
         self.local = Some(inventory);
         self.edited.clone()
