@@ -135,7 +135,6 @@ impl Pair {
             .iter()
             .map(|namespace| Lane::new(namespace.clone(), 0))
             .collect();
-        let incarnation = setup.identity.lineage.current();
         let pauses = BackoffRange {
             first_ms: DIAL_PAUSE_MS.min(setup.limits.dial_pause_ms_max),
             last_ms: setup.limits.dial_pause_ms_max,
@@ -145,10 +144,7 @@ impl Pair {
             giver: Giver::default(),
             taker: Taker::new(setup.copy.clone()),
             tree_changes: 0,
-            changes: Changes::new(
-                &setup.changes,
-                incarnation.map_or([0; 16], |incarnation| incarnation.id),
-            ),
+            changes: Changes::new(&setup),
             backoff: Backoff::new(pauses, setup.seed),
             setup,
             out: Vec::new(),

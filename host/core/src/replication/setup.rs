@@ -108,6 +108,6 @@ pub struct Setup {
     pub changes: ChangesSetup,
     /// Numbers.
     pub limits: Limits,
-    /// Random: jitter and nonces. Two machines with one seed behave alike.
+    /// Random: jitter, nonces, numbers of strong changes. Drawn anew at each start. Two machines with one seed behave alike.
     pub seed: u64,
 }

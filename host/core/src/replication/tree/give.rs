@@ -29,6 +29,7 @@ pub(in crate::replication) struct Giver {
     generation: u64,
     scanning: bool,
     touched: bool,
+    /// None until the tree was looked at, after a start and after each change of ours.
     inventory: Option<Inventory>,
     /// Grows with each change of the inventory; only the latest is served.
     version: u64,
@@ -45,12 +46,17 @@ impl Giver {
         self.touched = true;
     }
 
-    /// This node changed a file itself, durably: what is being looked at now is older.
+    /// This node changed a file itself, durably: what was looked at before, or is being looked at now, is older. It is not told any more:
+    /// the receiver would take the change back. What the next look finds gets a version of its own.
     pub(in crate::replication) fn changed(&mut self) {
         self.generation += 1;
         self.touched = true;
-        // The receiver drops what it was told before the change.
-        self.told = None;
+        #[cfg(feature = "planted-faults")]
+        if crate::planted::active(crate::planted::Fault::StaleInventoryTold) {
+            self.told = None;
+            return;
+        }
+        self.inventory = None;
     }
 
     pub(in crate::replication) fn on_scanned(&mut self, generation: u64, inventory: Inventory) {
@@ -66,7 +72,7 @@ impl Giver {
         }
     }
 
-    /// What is to be done now; `attached`: a session is open.
+    /// What is to be done now; `attached`: a receiver may be told.
     pub(in crate::replication) fn settle(&mut self, attached: bool) -> Vec<GiveDo> {
         let mut out = Vec::new();
         if self.touched && !self.scanning {

@@ -146,7 +146,8 @@ impl Pair {
                 for index in 0..self.lanes.len() {
                     self.pump_files(index);
                 }
-                for told in self.giver.settle(self.session.is_some()) {
+                // What the receiver holds staged is settled before it hears of any tree.
+                for told in self.giver.settle(self.changes.is_settled()) {
                     match told {
                         GiveDo::Scan(generation) => self.out.push(Action::Tree(TreeWork::Scan { generation })),
                         GiveDo::Tell(version, inventory) => {

@@ -94,6 +94,12 @@ impl Taker {
         if self.stale {
             return Vec::new();
         }
+        #[cfg(feature = "planted-faults")]
+        let inventory = if crate::planted::active(crate::planted::Fault::CopyEditNotSeen) {
+            self.written.clone()
+        } else {
+            inventory
+        };
         self.edited = self.written.differing(&inventory);
         self.local = Some(inventory);
         self.edited.clone()
@@ -278,6 +284,11 @@ impl Taker {
     /// Nothing is being written: a dial may begin.
     pub(in crate::replication) fn is_quiet(&self) -> bool {
         !self.swapping && self.staging.is_empty()
+    }
+
+    /// There is a copy to write a change into: without one, a file of it would look like a whole.
+    pub(in crate::replication) fn has_copy(&self) -> bool {
+        !self.written.files.is_empty()
     }
 
     /// The copy is the provider's tree.
