@@ -39,6 +39,7 @@ counts! {
     forgeries "forged take-overs",
     refused "refusals",
     swaps "swaps",
+    unrecorded "copies left unrecorded",
     works_failed "works on trees failed",
     edits "hand edits",
     copy_edits_found "hand edits of the copy found",

@@ -1,5 +1,6 @@
 //! A node's tree of configuration and certificates on its virtual disk, and the one thread that works on it: one work after the other, in
-//! the order asked for. What a crash finds under way is lost or done whole; a commit may also be recorded and not yet written.
+//! the order asked for. What a crash finds under way is lost or done whole; a commit may also be recorded and not yet written, a copy
+//! written and not yet recorded.
 
 mod advice;
 mod check;
@@ -89,9 +90,14 @@ impl World {
     fn next_job(&mut self, node: usize) {
         let epoch = self.nodes[node].epoch;
         let delay = self.disk_delay(node, WORK_MS);
-        let commits = |job: &Job| matches!(job, Job::Change(ChangeWork::Commit { .. }));
-        if self.now < self.chaos_until && self.nodes[node].jobs.front().is_some_and(commits) && self.random.chance(10) {
-            // Power fails in the middle of a commit.
+        let percent = match self.nodes[node].jobs.front() {
+            _ if self.now >= self.chaos_until || node == C => 0,
+            Some(Job::Change(ChangeWork::Commit { .. })) => 10,
+            Some(Job::Change(ChangeWork::Apply(_)) | Job::Tree(TreeWork::Swap { .. })) => 3,
+            _ => 0,
+        };
+        if self.random.chance(percent) {
+            // Power fails in the middle of it.
             self.later(delay / 2, Ev::Crash { node, epoch });
             let pause = self.random.range(20, 2_000);
             self.later(delay + pause, Ev::Restart { node });
@@ -171,8 +177,27 @@ impl World {
                     (disk.copy.committed, disk.unwritten) = (Some(change.id), Some(change));
                 }
             }
-            (job, _) => drop(self.do_job(node, job)),
+            (job, half) => {
+                let staged = self.nodes[node].disk.copy.staged.clone();
+                let writes = matches!(
+                    &job,
+                    Job::Tree(TreeWork::Swap { .. }) | Job::Change(ChangeWork::Apply(_))
+                );
+                let _ = self.do_job(node, job);
+                if half == 1 && writes {
+                    self.leave_unrecorded(node, staged);
+                }
+            }
         }
+    }
+
+    /// The copy is written, and nothing says so yet: it counts as it is, and is no whole one before it is written again.
+    fn leave_unrecorded(&mut self, node: usize, staged: Option<Change>) {
+        self.counts.unrecorded += 1;
+        let disk = &mut self.nodes[node].disk;
+        disk.copied = false;
+        disk.copy.staged = staged;
+        disk.copy.written = disk.copy.inventory();
     }
 
     fn do_job(&mut self, node: usize, job: Job) -> Option<Event> {
