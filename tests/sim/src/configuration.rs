@@ -40,7 +40,16 @@ pub fn files(hostname: &str, role: Role, namespaces: &[Namespace], remote: &str)
         dynamic.push_str(&format!("\n[[namespace]]\nname = \"{name}\"\nstart = true\n"));
         files.insert(format!("{name}/ns_static.toml"), String::new());
         files.insert(format!("{name}/ns_genesis.toml"), String::new());
-        let text = format!("[self]\nn = 1\nhostname = \"{hostname}\" # as in dynamic.toml\ntype = \"{role}\"\n");
+        // A standby names its provider, a provider itself.
+        let maker = remote
+            .split(' ')
+            .next()
+            .filter(|name| !name.is_empty() && role == "cvp")
+            .unwrap_or(hostname);
+        let text = format!(
+            "[self]\nn = 1\nhostname = \"{hostname}\" # as in dynamic.toml\ntype = \"{role}\"\n\n\
+             [[nodes]]\nhostname = \"{maker}\"\nscore = 10\n"
+        );
         files.insert(format!("{name}/ns_dynamic.toml"), text);
     }
     files.insert("dynamic.toml".to_owned(), dynamic);
