@@ -413,7 +413,7 @@ impl Pair {
             peer_reasons: Vec::new(),
         });
         self.open_changes();
-        self.taker.look_again();
+        self.taker.attach();
         for index in 0..self.lanes.len() {
             self.announce_quarantine(index);
             self.compare_strategies(index);

@@ -37,7 +37,7 @@ pub use pair::Pair;
 pub use peer::PeerTls;
 pub use setup::{Limits, NamespaceSetup, Setup, StrategySetup};
 pub use status::{NamespaceStatus, PairStatus, PeerStatus, Phase, RefusedDial, StrategyStatus, TreeStatus};
-pub use strong::{Change, ChangeId, Outcome, Ticket};
+pub use strong::{Change, ChangeId, NOT_UNDONE, Outcome, Ticket};
 pub use tree::{
     CERTIFICATES, CHANGED_BYTES_MAX, CONFIG_CHANGE, CONFIGURATION, FILE_BYTES_MAX, FILES_MAX, FileChange, Inventory,
     KeptKey, LeftOut, MemoryTree, PATH_BYTES_MAX, PRIVATE_KEY, TREE_BYTES_MAX, TreeFile, check_path, file_digest,

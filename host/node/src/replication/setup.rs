@@ -81,7 +81,13 @@ impl SetupSource<'_> {
     fn copy(&self) -> Result<Inventory, FileError> {
         Ok(match self.files.copy()? {
             Some(copy) => copy,
-            None => self.copied.scan(),
+            None => {
+                let copy = self.copied.scan();
+                if !copy.files.is_empty() {
+                    self.files.write_copy(Some(&copy))?;
+                }
+                copy
+            }
         })
     }
 

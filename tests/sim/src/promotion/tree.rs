@@ -64,8 +64,8 @@ pub fn check(disk: &Disk, plan: Option<&Plan>) -> Result<(), String> {
 
 /// The copy, as the preflight judges it.
 pub fn copy_state(disk: &Disk) -> CopyState {
-    if !disk.copied {
-        return CopyState::Missing("it was never copied as a whole".into());
+    if disk.copy.files.is_empty() {
+        return CopyState::Missing("it was never copied".into());
     }
     match staged(disk) {
         Ok(change) => CopyState::Whole(change.map(|change| change.path)),

@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use crate::types::{Malformed, Reader, Refusal, Writer};
 
-pub use proposer::{Outcome, Proposer, ProviderDo, Settlement, Ticket};
+pub use proposer::{NOT_UNDONE, Outcome, Proposer, ProviderDo, Settlement, Ticket};
 pub use stager::{ReceiverDo, Stager};
 
 /// Longest name of a change's kind, bytes.

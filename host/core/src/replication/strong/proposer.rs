@@ -9,6 +9,9 @@ use super::{Change, ChangeId};
 /// After the time-out the receiver is asked to drop the change; its word that it did makes "failed" of "undecided".
 const ABORT_MS: Millis = 1_000;
 
+/// Code of a commit that failed half done and could not be taken back: the next start may finish it.
+pub const NOT_UNDONE: &str = "commit-not-undone";
+
 /// A client's wish, numbered by the host.
 pub type Ticket = u64;
 
@@ -224,6 +227,8 @@ impl Proposer {
             return Vec::new();
         };
         match (result, replicated) {
+            // A start may yet finish it: then its own record says so, and the handshake goes by that.
+            (Err(why), _) if why.code == NOT_UNDONE => vec![ProviderDo::Answer(ticket, Outcome::Undecided(why))],
             (Ok(()), false) => vec![ProviderDo::Answer(ticket, Outcome::Local)],
             (Ok(()), true) => {
                 self.committed = Some(id);

@@ -270,6 +270,32 @@ fn a_refusal_changes_nothing_anywhere() {
 }
 
 #[test]
+fn a_commit_that_cannot_be_taken_back_is_undecided() {
+    for attached in [true, false] {
+        let mut world = World::new();
+        if attached {
+            world.attach();
+        }
+        world.begin(1);
+        world.deliver_down();
+        world.write_receiver(true);
+        world.deliver_up();
+        let (change, _) = world.provider_write.take().unwrap();
+        let half = Err(Refusal::new(NOT_UNDONE, "EIO", ""));
+        let told = world.proposer.on_committed(world.now, half);
+        world.provide(told);
+        assert!(matches!(&world.answers[..], [(1, Outcome::Undecided(_))]));
+        // The next start finds its record, and writes it.
+        world.crash_provider();
+        world.provider.push(of(&change));
+        world.proposer = Proposer::new([1; 16], attached.then_some(change.id), 9);
+        world.quiet();
+        assert!(world.staged.is_none());
+        assert_eq!(world.receiver, if attached { vec![1] } else { Vec::new() });
+    }
+}
+
+#[test]
 fn a_lost_session_is_undecided_and_settled_by_the_next() {
     let mut world = World::new();
     world.attach();

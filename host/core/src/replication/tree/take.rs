@@ -18,6 +18,9 @@ const ASKED_BYTES_MAX: u64 = 8 << 20;
 /// Files asked for and not yet staged.
 const ASKED_MAX: usize = 32;
 
+/// The copy is looked at so often while a session lives.
+const LOOK_MS: Millis = 5_000;
+
 /// After a failure of the own disk the copy is tried again so much later.
 const RETRY_MS: Millis = 5_000;
 
@@ -56,6 +59,8 @@ pub(in crate::replication) struct Taker {
     staged: BTreeSet<Digest>,
     scanning: bool,
     stale: bool,
+    /// When the copy is looked at again by itself: somebody may have changed it.
+    look_at: Millis,
     swapping: bool,
     trouble: Option<Refusal>,
     retry_at: Millis,
@@ -75,6 +80,7 @@ impl Taker {
             staged: BTreeSet::new(),
             scanning: false,
             stale: true,
+            look_at: 0,
             swapping: false,
             trouble: None,
             retry_at: 0,
@@ -82,7 +88,13 @@ impl Taker {
         }
     }
 
-    /// The copy is to be looked at: at the start, at each handshake, after a change.
+    /// A session begins: what was seen of the copy before proves nothing.
+    pub(in crate::replication) fn attach(&mut self) {
+        self.local = None;
+        self.stale = true;
+    }
+
+    /// The copy is to be looked at.
     pub(in crate::replication) fn look_again(&mut self) {
         self.stale = true;
     }
@@ -206,8 +218,12 @@ impl Taker {
 
     /// What is to be done now, as far as the strategies agree.
     pub(in crate::replication) fn settle(&mut self, now: Millis, advice: &FileAdvice) -> Vec<TakeDo> {
+        if now >= self.look_at && self.target.is_some() {
+            self.stale = true;
+        }
         if self.stale && !self.scanning && !self.swapping {
             (self.stale, self.scanning) = (false, true);
+            self.look_at = now + LOOK_MS;
             return vec![TakeDo::Scan];
         }
         let mut out = Vec::new();
@@ -298,7 +314,7 @@ impl Taker {
                 .as_ref()
                 .is_some_and(|local| local.same_files(&target.inventory))
         };
-        !self.swapping && !self.scanning && !self.stale && self.target.as_ref().is_some_and(equal)
+        !self.swapping && self.target.as_ref().is_some_and(equal)
     }
 
     /// Files that are still to come.
