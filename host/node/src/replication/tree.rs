@@ -114,7 +114,7 @@ fn refused(error: FileError) -> Refusal {
 impl Disk {
     fn work(&self, role: Role, work: Work) -> Option<Event> {
         match work {
-            Work::Tree(work) => Some(Event::Tree(self.tree(role, work))),
+            Work::Tree(work) => self.tree(role, work).map(Event::Tree),
             Work::Change(work) => self.change(work).map(Event::Change),
             Work::Mark(done) => {
                 let _ = done.send(());
@@ -123,8 +123,14 @@ impl Disk {
         }
     }
 
-    fn tree(&self, role: Role, work: TreeWork) -> TreeEvent {
-        match work {
+    fn tree(&self, role: Role, work: TreeWork) -> Option<TreeEvent> {
+        Some(match work {
+            TreeWork::Forget => {
+                if let Err(refusal) = self.copy.forget() {
+                    tracing::warn!("remove what was staged of the copy: {refusal}");
+                }
+                return None;
+            }
             TreeWork::Scan { generation } => TreeEvent::Scanned {
                 generation,
                 inventory: match role {
@@ -151,7 +157,7 @@ impl Disk {
                 result: self.swap(&inventory),
                 inventory,
             },
-        }
+        })
     }
 
     /// While the copy is being changed its record says nothing: what a crash leaves is nobody's edit.
@@ -214,7 +220,7 @@ impl Disk {
     }
 
     fn stage(&self, change: &Change) -> Result<(), Refusal> {
-        read_change(change)?;
+        self.copy.check(&read_change(change)?)?;
         self.crash.at("change:before-stage");
         self.files.write_staged(change).map_err(refused)?;
         self.crash.at("change:staged");

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::session::refuse;
 use crate::types::{Digest, Millis, Refusal};
 
-use super::inventory::{Inventory, file_digest};
+use super::inventory::{Inventory, TREE_BYTES_MAX, file_digest};
 
 /// Bytes asked for and not yet staged.
 const ASKED_BYTES_MAX: u64 = 8 << 20;
@@ -27,6 +27,8 @@ pub(in crate::replication) enum TakeDo {
     Scan,
     /// Send a request: the version and the path.
     Ask(u64, String),
+    /// Remove every content that waits for a swap.
+    Forget,
     /// Put the copy of this inventory in the place of the one before.
     Swap(Inventory),
     /// Tell the provider that the copy is this version, or what keeps it from being.
@@ -52,7 +54,7 @@ pub(in crate::replication) struct Taker {
     asked: BTreeMap<String, u64>,
     /// Contents on their way to the disk.
     staging: BTreeMap<Digest, u64>,
-    staged: BTreeSet<Digest>,
+    staged: BTreeMap<Digest, u64>,
     scanning: bool,
     stale: bool,
     swapping: bool,
@@ -71,7 +73,7 @@ impl Taker {
             target: None,
             asked: BTreeMap::new(),
             staging: BTreeMap::new(),
-            staged: BTreeSet::new(),
+            staged: BTreeMap::new(),
             scanning: false,
             stale: true,
             swapping: false,
@@ -133,7 +135,7 @@ impl Taker {
                 "content of {path:?}: it is not what the inventory says"
             )));
         }
-        if self.staged.contains(&file.digest) || self.staging.contains_key(&file.digest) {
+        if self.staged.contains_key(&file.digest) || self.staging.contains_key(&file.digest) {
             return Ok(None);
         }
         self.staging.insert(file.digest, file.bytes);
@@ -141,10 +143,10 @@ impl Taker {
     }
 
     pub(in crate::replication) fn on_staged(&mut self, digest: Digest, result: Result<(), Refusal>, now: Millis) {
-        self.staging.remove(&digest);
+        let bytes = self.staging.remove(&digest).unwrap_or(0);
         match result {
             Ok(()) => {
-                self.staged.insert(digest);
+                self.staged.insert(digest, bytes);
             }
             Err(refusal) => self.fail(refusal, now),
         }
@@ -226,11 +228,16 @@ impl Taker {
             }
             return out;
         }
+        // More than any tree needs: inventories came and went, and nothing was swapped in.
+        if self.staging.is_empty() && self.staged.values().sum::<u64>() > TREE_BYTES_MAX {
+            self.staged.clear();
+            out.push(TakeDo::Forget);
+        }
         let here: BTreeSet<Digest> = local.files.iter().map(|file| file.digest).collect();
         let mut under_way: u64 = self.asked.values().sum::<u64>() + self.staging.values().sum::<u64>();
         let mut complete = true;
         for file in &target.inventory.files {
-            if here.contains(&file.digest) || self.staged.contains(&file.digest) {
+            if here.contains(&file.digest) || self.staged.contains_key(&file.digest) {
                 continue;
             }
             complete = false;
