@@ -222,7 +222,10 @@ impl Pair {
     pub(super) fn on_change_frame(&mut self, frame: &Frame) -> Result<(), Refusal> {
         let malformed = |error: Malformed| refuse::malformed(&format!("a frame {:?}", frame.kind), &error);
         let mut input = Reader::new(&frame.payload);
-        let mut id = || ChangeId::read(&mut input).map_err(malformed);
+        let mut id = || {
+            let id = ChangeId::read(&mut input).map_err(malformed)?;
+            input.finish().map_err(malformed).map(|()| id)
+        };
         match frame.kind {
             Kind::Prepare => {
                 let change = Change::decode(&frame.payload).map_err(malformed)?;
@@ -261,7 +264,9 @@ impl Pair {
                 self.provide(told);
             }
             _ => {
-                let staged = Reader::new(&frame.payload).option(ChangeId::read).map_err(malformed)?;
+                let mut input = Reader::new(&frame.payload);
+                let staged = input.option(ChangeId::read).map_err(malformed)?;
+                input.finish().map_err(malformed)?;
                 match staged {
                     Some(id) => self.changes.opening = Opening::Unsettled(id),
                     None => self.attach_changes(),

@@ -331,7 +331,7 @@ impl<S: FnMut(&[Told]) -> Answer> Ends<S> {
             }
             Action::Tree(work) => {
                 let event = self.trees[end].work(work);
-                self.queue.push_back((end, Event::Tree(event)));
+                self.queue.extend(event.map(|event| (end, Event::Tree(event))));
             }
             Action::Change(ChangeWork::Answer(ticket, outcome)) => self.answers.push((ticket, outcome)),
             Action::Change(ChangeWork::Weighed(ticket, strong)) => self.weighed.push((ticket, strong)),

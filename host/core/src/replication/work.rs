@@ -35,6 +35,8 @@ pub enum TreeWork {
         /// The content.
         content: Bytes,
     },
+    /// Receiver: remove every content that is staged; there is no answer.
+    Forget,
     /// Receiver: put a copy of this inventory in the place of the one before, as a whole and durably; its contents are staged or in the
     /// copy already. Staged contents go. Answer with `Swapped`.
     Swap {

@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cvp_core::config::{self, Problem, Value as ConfigValue, Weight};
-use cvp_core::replication::{CHANGED_BYTES_MAX, CONFIG_CHANGE, CONFIGURATION, FileChange, Outcome, file_digest};
+use cvp_core::replication::{
+    CHANGED_BYTES_MAX, CONFIG_CHANGE, CONFIGURATION, FileChange, Outcome, PRIVATE_KEY, file_digest,
+};
 use cvp_core::types::strategy::config_sync::Edit;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::node::Node;
 use super::operator::{blocking, encode};
-use crate::config::{Root, read_tree};
+use crate::config::{Root, private_key, read_tree};
 use crate::ipc::{Exit, Failure};
 use crate::replication::{Wish, limits};
 
@@ -231,8 +233,17 @@ impl Node {
                 "nothing was changed; make the file smaller",
             ));
         }
+        let path = format!("{CONFIGURATION}/{}", draft.changed.file);
+        if let Some(reason) = private_key(&path, draft.after.as_bytes()) {
+            // The whole file would travel.
+            return Err(Failure::failed(
+                PRIVATE_KEY,
+                format!("{path}: {reason}"),
+                "nothing was changed; private keys never leave this node: move it out of this file",
+            ));
+        }
         let change = FileChange {
-            path: format!("{CONFIGURATION}/{}", draft.changed.file),
+            path,
             old: Some(file_digest(draft.before.as_bytes())),
             content: Bytes::from(draft.after.clone().into_bytes()),
         };

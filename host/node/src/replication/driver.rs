@@ -205,7 +205,7 @@ impl Driver {
                     .await;
             }
         };
-        match Watch::start(&self.environment.tree.own().watched(), touched) {
+        match Watch::start(self.environment.tree.own().clone(), touched) {
             Ok(watch) => self.watch = Some(watch),
             Err(error) => {
                 tracing::warn!(%error, "edits of the configuration by hand are not noticed at once: no watch (see fs.inotify.max_user_watches)")

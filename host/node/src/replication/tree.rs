@@ -115,7 +115,7 @@ fn refused(error: FileError) -> Refusal {
 impl Disk {
     fn work(&self, role: Role, work: Work) -> Option<Event> {
         match work {
-            Work::Tree(work) => Some(Event::Tree(self.tree(role, work))),
+            Work::Tree(work) => self.tree(role, work).map(Event::Tree),
             Work::Change(work) => self.change(work).map(Event::Change),
             Work::Mark(done) => {
                 let _ = done.send(());
@@ -124,8 +124,14 @@ impl Disk {
         }
     }
 
-    fn tree(&self, role: Role, work: TreeWork) -> TreeEvent {
-        match work {
+    fn tree(&self, role: Role, work: TreeWork) -> Option<TreeEvent> {
+        Some(match work {
+            TreeWork::Forget => {
+                if let Err(refusal) = self.copy.forget() {
+                    tracing::warn!("remove what was staged of the copy: {refusal}");
+                }
+                return None;
+            }
             TreeWork::Scan { generation } => TreeEvent::Scanned {
                 generation,
                 inventory: match role {
@@ -152,7 +158,7 @@ impl Disk {
                 result: self.swap(&inventory),
                 inventory,
             },
-        }
+        })
     }
 
     /// While the copy is being changed its record says nothing: what a crash leaves is nobody's edit.
@@ -230,7 +236,7 @@ impl Disk {
 
     /// What is refused must not be staged: an upgrade would roll it forward. A disk that cannot promise that takes no more changes.
     fn stage(&self, change: &Change) -> ChangeEvent {
-        if let Err(refusal) = read_change(change) {
+        if let Err(refusal) = read_change(change).and_then(|file| self.copy.check(&file)) {
             return ChangeEvent::Staged(Err(refusal));
         }
         self.crash.at("change:before-stage");

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::takeover::{goes_on, loaded};
 
-/// Every file below `directory`, by its path relative to it.
+/// Every ordinary file below `directory`, by its path relative to it; what goes meanwhile is not there.
 pub fn files(directory: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
     let mut found = BTreeMap::new();
     let mut left = vec![directory.to_owned()];
@@ -23,8 +23,13 @@ pub fn files(directory: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
             let path = entry?.path();
             if path.is_dir() {
                 left.push(path);
-            } else {
-                found.insert(path.strip_prefix(directory)?.to_owned(), std::fs::read(&path)?);
+            } else if path.is_file() {
+                match std::fs::read(&path) {
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                    read => {
+                        found.insert(path.strip_prefix(directory)?.to_owned(), read?);
+                    }
+                }
             }
         }
     }

@@ -202,22 +202,22 @@ impl World {
 
     fn do_job(&mut self, node: usize, job: Job) -> Option<Event> {
         match job {
-            Job::Tree(work) => Some(Event::Tree(self.tree_work(node, work))),
+            Job::Tree(work) => self.tree_work(node, work).map(Event::Tree),
             Job::Change(work) => self.change_work(node, work).map(Event::Change),
         }
     }
 
-    fn tree_work(&mut self, node: usize, work: TreeWork) -> TreeEvent {
+    fn tree_work(&mut self, node: usize, work: TreeWork) -> Option<TreeEvent> {
         let machine = &mut self.nodes[node];
         if machine.role == Role::Provider {
             return own_tree(&machine.disk).work(work);
         }
         let event = machine.disk.copy.work(work);
-        if matches!(event, TreeEvent::Scanned { .. }) {
+        if matches!(event, Some(TreeEvent::Scanned { .. })) {
             let unseen = self.trees.edited[node].values_mut();
             unseen.for_each(|seen| *seen = seen.or(Some(self.now)));
         }
-        if matches!(event, TreeEvent::Swapped { result: Ok(()), .. }) {
+        if matches!(event, Some(TreeEvent::Swapped { result: Ok(()), .. })) {
             machine.disk.copied = true;
             self.counts.swaps += 1;
             self.note_swapped(node);

@@ -80,11 +80,13 @@ impl Change {
     /// They are not a change, or one beyond the bounds.
     pub fn decode(bytes: &[u8]) -> Result<Change, Malformed> {
         let mut input = Reader::new(bytes);
-        Ok(Change {
+        let change = Change {
             id: ChangeId::read(&mut input)?,
             kind: input.text(KIND_BYTES_MAX)?.to_owned(),
             body: Bytes::copy_from_slice(input.bytes(BODY_BYTES_MAX)?),
-        })
+        };
+        input.finish()?;
+        Ok(change)
     }
 }
 
@@ -108,6 +110,7 @@ pub(in crate::replication) fn decode_aborted(bytes: &[u8]) -> Result<(ChangeId, 
     } else {
         None
     };
+    input.finish()?;
     Ok((id, refusal))
 }
 

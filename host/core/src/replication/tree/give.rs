@@ -5,6 +5,9 @@ use crate::types::{Digest, Refusal};
 
 use super::inventory::Inventory;
 
+/// Files that are being read for one session at most: what a receiver has asked for of two inventories in a row, and some.
+const READING_MAX: usize = 128;
+
 /// What the host is to do.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(in crate::replication) enum GiveDo {
@@ -38,6 +41,8 @@ pub(in crate::replication) struct Giver {
     /// What the receiver held last, as it said.
     held_files: Option<Inventory>,
     trouble: Option<Refusal>,
+    /// Files that the host reads for the session's receiver.
+    reading: usize,
 }
 
 impl Giver {
@@ -93,7 +98,7 @@ impl Giver {
     /// The receiver asks for a file. None: of a version that is no more; the next inventory is on its way.
     ///
     /// # Errors
-    /// It asks for what it was never told of.
+    /// It asks for what it was never told of, or for more than it could take.
     pub(in crate::replication) fn on_request(&mut self, version: u64, path: &str) -> Result<Option<Wanted>, Refusal> {
         if version > self.version {
             return Err(refuse::unexpected("version of the configuration in a request"));
@@ -104,6 +109,10 @@ impl Giver {
         let file = inventory.file(path);
         let file =
             file.ok_or_else(|| refuse::unexpected(&format!("request for {path:?}, which is not in the inventory")))?;
+        if self.reading >= READING_MAX {
+            return Err(refuse::unexpected("number of files asked for at once"));
+        }
+        self.reading += 1;
         Ok(Some(Wanted {
             version,
             path: path.to_owned(),
@@ -111,7 +120,21 @@ impl Giver {
         }))
     }
 
-    pub(in crate::replication) fn on_held(&mut self, version: u64, trouble: Option<Refusal>) {
+    /// The host has read a file for the session's receiver.
+    pub(in crate::replication) fn on_read(&mut self) {
+        self.reading = self.reading.saturating_sub(1);
+    }
+
+    /// The receiver says how far its copy is.
+    ///
+    /// # Errors
+    /// It names what it was never told of.
+    pub(in crate::replication) fn on_held(&mut self, version: u64, trouble: Option<Refusal>) -> Result<(), Refusal> {
+        if version > self.version {
+            return Err(refuse::unexpected(
+                "version of the configuration that the receiver holds",
+            ));
+        }
         if trouble.is_none() {
             self.held = Some(version);
             if version == self.version {
@@ -119,10 +142,11 @@ impl Giver {
             }
         }
         self.trouble = trouble;
+        Ok(())
     }
 
     pub(in crate::replication) fn detach(&mut self) {
-        (self.told, self.held, self.trouble) = (None, None, None);
+        (self.told, self.held, self.trouble, self.reading) = (None, None, None, 0);
         self.held_files = None;
     }
 

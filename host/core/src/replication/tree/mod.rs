@@ -30,8 +30,8 @@ pub use advise::KeptKey;
 pub use change::{CHANGED_BYTES_MAX, CONFIG_CHANGE, FileChange};
 pub(super) use give::Giver;
 pub use inventory::{
-    CERTIFICATES, CONFIGURATION, FILE_BYTES_MAX, FILES_MAX, Inventory, LeftOut, PATH_BYTES_MAX, PRIVATE_KEY,
-    TREE_BYTES_MAX, TreeFile, check_path, file_digest,
+    CERTIFICATES, CONFIGURATION, FILE_BYTES_MAX, FILES_MAX, Inventory, LEFT_OUT_MAX, LeftOut, PATH_BYTES_MAX,
+    PRIVATE_KEY, TREE_BYTES_MAX, TreeFile, check_copied, check_path, file_digest, is_temporary,
 };
 pub use memory::MemoryTree;
 pub(super) use take::Taker;
@@ -90,6 +90,7 @@ impl Pair {
             }
         }
         if self.session.as_ref().is_some_and(|session| session.conn == conn) {
+            self.giver.on_read();
             self.send_session(Frame::node(Kind::File, out.into_bytes()));
         }
     }
@@ -110,6 +111,7 @@ impl Pair {
             Kind::FileRequest => {
                 let version = input.u64().map_err(malformed)?;
                 let path = input.text(PATH_BYTES_MAX).map_err(malformed)?;
+                input.finish().map_err(malformed)?;
                 if let Some(wanted) = self.giver.on_request(version, path)? {
                     self.out.push(Action::Tree(TreeWork::ReadFile {
                         conn,
@@ -129,7 +131,8 @@ impl Pair {
             _ => {
                 let version = input.u64().map_err(malformed)?;
                 let trouble = input.option(Refusal::read).map_err(malformed)?;
-                self.giver.on_held(version, trouble);
+                input.finish().map_err(malformed)?;
+                self.giver.on_held(version, trouble)?;
                 self.tree_changes += 1;
                 if self.giver.is_held() {
                     self.changes.unreplicated.clear();
@@ -184,6 +187,7 @@ impl Pair {
                 out.text(&path);
                 self.send_session(Frame::node(Kind::FileRequest, out.into_bytes()));
             }
+            TakeDo::Forget => self.out.push(Action::Tree(TreeWork::Forget)),
             TakeDo::Swap(inventory) => self.out.push(Action::Tree(TreeWork::Swap { inventory })),
             TakeDo::Held(version, trouble) => {
                 let mut out = Writer::new();

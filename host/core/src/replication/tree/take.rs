@@ -10,7 +10,7 @@ use crate::session::refuse;
 use crate::types::{Digest, Millis, Refusal};
 
 use super::advise::FileAdvice;
-use super::inventory::{Inventory, TreeFile, file_digest};
+use super::inventory::{Inventory, TREE_BYTES_MAX, TreeFile, file_digest};
 
 /// Bytes asked for and not yet staged.
 const ASKED_BYTES_MAX: u64 = 8 << 20;
@@ -31,6 +31,8 @@ pub(in crate::replication) enum TakeDo {
     Scan,
     /// Send a request: the version and the path.
     Ask(u64, String),
+    /// Remove every content that waits for a swap.
+    Forget,
     /// Put the copy of this inventory in the place of the one before.
     Swap(Inventory),
     /// Tell the provider that the copy is this version, or what keeps it from being.
@@ -56,7 +58,7 @@ pub(in crate::replication) struct Taker {
     asked: BTreeMap<String, u64>,
     /// Contents on their way to the disk.
     staging: BTreeMap<Digest, u64>,
-    staged: BTreeSet<Digest>,
+    staged: BTreeMap<Digest, u64>,
     scanning: bool,
     stale: bool,
     /// When the copy is looked at again by itself: somebody may have changed it.
@@ -77,7 +79,7 @@ impl Taker {
             target: None,
             asked: BTreeMap::new(),
             staging: BTreeMap::new(),
-            staged: BTreeSet::new(),
+            staged: BTreeMap::new(),
             scanning: false,
             stale: true,
             look_at: 0,
@@ -152,7 +154,7 @@ impl Taker {
                 "content of {path:?}: it is not what the inventory says"
             )));
         }
-        if self.staged.contains(&file.digest) || self.staging.contains_key(&file.digest) {
+        if self.staged.contains_key(&file.digest) || self.staging.contains_key(&file.digest) {
             return Ok(None);
         }
         self.staging.insert(file.digest, file.bytes);
@@ -160,10 +162,10 @@ impl Taker {
     }
 
     pub(in crate::replication) fn on_staged(&mut self, digest: Digest, result: Result<(), Refusal>, now: Millis) {
-        self.staging.remove(&digest);
+        let bytes = self.staging.remove(&digest).unwrap_or(0);
         match result {
             Ok(()) => {
-                self.staged.insert(digest);
+                self.staged.insert(digest, bytes);
             }
             Err(refusal) => self.fail(refusal, now),
         }
@@ -249,6 +251,11 @@ impl Taker {
             }
             return out;
         }
+        // More than any tree needs: inventories came and went, and nothing was swapped in.
+        if self.staging.is_empty() && self.staged.values().sum::<u64>() > TREE_BYTES_MAX {
+            self.staged.clear();
+            out.push(TakeDo::Forget);
+        }
         let here: BTreeSet<Digest> = local.files.iter().map(|file| file.digest).collect();
         let mut under_way: u64 = self.asked.values().sum::<u64>() + self.staging.values().sum::<u64>();
         let wanted: BTreeSet<&str> = advice.requested.iter().map(String::as_str).collect();
@@ -266,7 +273,7 @@ impl Taker {
                 .filter(goes)
                 .all(|file| advice.deletes.contains(&file.path));
         for file in advice.requested.iter().filter_map(|path| target.inventory.file(path)) {
-            if here.contains(&file.digest) || self.staged.contains(&file.digest) {
+            if here.contains(&file.digest) || self.staged.contains_key(&file.digest) {
                 continue;
             }
             complete = false;
