@@ -125,7 +125,9 @@ impl World {
             | Action::UseDefault { .. }
             | Action::StrategyLeft { .. }
             | Action::Log { .. }
-            | Action::Metric { .. } => {}
+            | Action::Metric { .. }
+            // The simulated nodes run one fixed list of namespaces.
+            | Action::Align { .. } => {}
         }
     }
 

@@ -5,10 +5,11 @@ use bytes::Bytes;
 use crate::frame::Frame;
 use crate::session::{Binding, Claim, Fenced, Identity, LastReceiver, NodeKey, Reign, StrategyId};
 use crate::types::strategy::{Fault, Role, chain_sync};
-use crate::types::{Digest, Height, Hostname, Millis, Namespace, NodeRole, Position, Refusal};
+use crate::types::{Digest, Height, Hostname, Namespace, NodeRole, Position, Refusal};
 
 use super::PeerTls;
 use super::changes::ChangesSetup;
+use super::limits::Limits;
 use super::tree::Inventory;
 use super::work::{ChangeEvent, ChangeWork, TreeEvent, TreeWork};
 
@@ -61,36 +62,6 @@ pub struct NamespaceSetup {
     pub history_from: Height,
     /// Its chain-sync strategy.
     pub chain_sync: StrategySetup,
-}
-
-/// Numbers from the configuration.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Limits {
-    /// `cvp.heartbeat`, milliseconds.
-    pub heartbeat_ms: Millis,
-    /// `cvp.heartbeat_misses`.
-    pub heartbeat_misses: u32,
-    /// Largest window a strategy may ask for, bytes a namespace.
-    pub window_bytes_max: u64,
-    /// `cvp.max_rate`, bytes a second; 0: none.
-    pub max_rate: u64,
-    /// `cvp.strong_timeout`: how long a strong change waits for the receiver, milliseconds.
-    pub strong_timeout_ms: Millis,
-    /// `p2p.retrytime`: longest pause between two dials, milliseconds.
-    pub dial_pause_ms_max: Millis,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            heartbeat_ms: 500,
-            heartbeat_misses: 5,
-            window_bytes_max: 64 << 20,
-            max_rate: 0,
-            strong_timeout_ms: 5_000,
-            dial_pause_ms_max: 3_000,
-        }
-    }
 }
 
 /// What a machine is made of.
@@ -299,6 +270,8 @@ pub enum Event {
     Tree(TreeEvent),
     /// Something happened to a strong change.
     Change(ChangeEvent),
+    /// Namespaces that are configured here and do not run, each with its reason: the whole list.
+    Held(Vec<(Namespace, Refusal)>),
     /// `cvp.enable` changed.
     SetEnabled(bool),
     /// Numbers of the configuration changed.
@@ -452,6 +425,15 @@ pub enum Action {
         self_section: Vec<(String, String)>,
         /// Its incarnations.
         reigns: Vec<Reign>,
+    },
+    /// Receiver: the copy of the configuration is the provider's, and the two ends run different namespaces. The host starts and stops its
+    /// own where it can, and goes on with a machine of what runs then; what cannot be started it tells with `Held`. Comes again, after a
+    /// while or with the next configuration, as long as they differ.
+    Align {
+        /// Run on the provider alone.
+        missing: Vec<Namespace>,
+        /// Run here alone; perhaps because the provider cannot start them, which its configuration says.
+        extra: Vec<Namespace>,
     },
     /// Provider: the receiver holds everything up to this height durably. Nothing is to be done; whoever measures takes the time.
     Acknowledged {

@@ -5,8 +5,10 @@
 //! are shared bytes, at most one window of them. It has no opinion on spans: without a strategy's action nothing flows.
 
 mod api;
+mod limits;
 mod pair;
 mod peer;
+mod link;
 mod attach;
 mod place;
 mod stream;
@@ -22,16 +24,17 @@ mod ingest;
 mod report;
 mod tree;
 mod changes;
+mod align;
 mod work;
 mod status;
 pub mod strong;
 
 pub use api::{
-    Action, ConnId, ControlFile, DialPurpose, Event, Limits, NamespaceSetup, Ready, Setup, StrategyRun, StrategySetup,
-    Token,
+    Action, ConnId, ControlFile, DialPurpose, Event, NamespaceSetup, Ready, Setup, StrategyRun, StrategySetup, Token,
 };
 pub use changes::ChangesSetup;
 pub use ingest::{NotIngested, ingest};
+pub use limits::Limits;
 pub use pair::Pair;
 pub use peer::PeerTls;
 pub use status::{NamespaceStatus, PairStatus, PeerStatus, Phase, RefusedDial, StrategyStatus, TreeStatus};

@@ -22,7 +22,7 @@ use super::strategies::StrategyHandle;
 use super::tree::Work;
 use super::worker::{Job, Worker};
 use super::writer::Write;
-use super::{Environment, Standing, StrategyHandles, Wish};
+use super::{Difference, Environment, Standing, StrategyHandles, Wish};
 use crate::config::Watch;
 use crate::link::Accepted;
 use crate::namespace::ChainSet;
@@ -48,9 +48,10 @@ pub(super) enum Command {
     Enable(bool, oneshot::Sender<()>),
     Propose(Wish, oneshot::Sender<Outcome>),
     Limits(Limits, oneshot::Sender<()>),
+    Held(Vec<(Namespace, Refusal)>, oneshot::Sender<()>),
     /// Ends every link and every answer of the machine; from here on nobody but the caller writes the ledgers.
     Quiesce(oneshot::Sender<()>),
-    /// A machine of another role in the place of this one.
+    /// A machine of another role, or of other namespaces, in the place of this one.
     Become(Box<Setup>, StrategyHandles, oneshot::Sender<()>),
     Shutdown(oneshot::Sender<()>),
 }
@@ -69,6 +70,7 @@ pub(super) struct Driver {
     followers: Vec<JoinHandle<()>>,
     pub(super) inbound: mpsc::Sender<Inbound>,
     standing: watch::Sender<Standing>,
+    difference: watch::Sender<Difference>,
     /// Who waits for the end of a strong change.
     clients: HashMap<Ticket, oneshot::Sender<Outcome>>,
     tickets: Ticket,
@@ -84,7 +86,7 @@ impl Driver {
         environment: Environment,
         strategies: StrategyHandles,
         inbound: mpsc::Sender<Inbound>,
-        standing: watch::Sender<Standing>,
+        (standing, difference): (watch::Sender<Standing>, watch::Sender<Difference>),
     ) -> Driver {
         Driver {
             role: setup.role,
@@ -99,6 +101,7 @@ impl Driver {
             followers: Vec::new(),
             inbound,
             standing,
+            difference,
             clients: HashMap::new(),
             tickets: 0,
             watch: None,
@@ -227,6 +230,10 @@ impl Driver {
                 self.feed(Event::SetLimits(limits));
                 let _ = done.send(());
             }
+            Command::Held(held, done) => {
+                self.feed(Event::Held(held));
+                let _ = done.send(());
+            }
             Command::Quiesce(done) => {
                 self.running = false;
                 self.watch = None;
@@ -254,8 +261,12 @@ impl Driver {
                 self.clients.clear();
                 self.links.close_all();
                 self.followers.drain(..).for_each(|task| task.abort());
-                self.role = setup.role;
-                self.pair = Pair::new(*setup);
+                self.pair = if self.role == setup.role {
+                    Pair::in_place_of(&self.pair, *setup)
+                } else {
+                    self.role = setup.role;
+                    Pair::new(*setup)
+                };
                 self.running = true;
                 self.standing.send_replace(Standing::default());
                 self.begin();
@@ -369,6 +380,9 @@ impl Driver {
                 if let Err(refusal) = self.environment.writer.push(self.epoch, Write::Provider(self_section)) {
                     tracing::error!("write the provider's [self]: {refusal}");
                 }
+            }
+            Action::Align { missing, extra } => {
+                self.difference.send_replace(Difference { missing, extra });
             }
             Action::Acknowledged { ns, durable } => {
                 if let Some(chain) = self.environment.chains.get(ns.as_str()) {
