@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use cvp_core::config::NodeConfig;
+use cvp_core::config::{NodeConfig, NsConfig};
 use cvp_core::session::StrategyId;
 use cvp_core::types::Namespace;
 use cvp_core::types::strategy::Role;
@@ -33,16 +33,41 @@ impl Fleet {
     pub(super) fn start(&self, config: &NodeConfig, role: Role) -> Result<(), Failure> {
         let mut started = HashMap::new();
         for (namespace, ns) in &config.namespaces {
-            let choice = ns.fixed.strategy(KIND);
-            let handle = self.runtime.start(namespace, role, &choice, ns.fixed.trace_bytes);
-            let handle = handle.map_err(|fault| {
-                let what = format!("namespace {namespace}: {}", fault.text);
-                Failure::failed("no-strategy", what, "raise the limit of threads")
-            })?;
-            started.insert(namespace.clone(), handle);
+            started.insert(namespace.clone(), self.start_one(namespace, role, ns)?);
         }
         *self.handles.lock() = started;
         Ok(())
+    }
+
+    /// Goes on in the same role with instances of `running` alone: those that run stay, and what an earlier session sent back to the
+    /// default is what is configured again.
+    pub(super) fn keep(&self, config: &NodeConfig, role: Role, running: &[Namespace]) -> Result<(), Failure> {
+        let mut handles = self.handles.lock();
+        handles.retain(|namespace, _| running.contains(namespace));
+        for namespace in running {
+            match (handles.get(namespace), config.namespaces.get(namespace)) {
+                (Some(handle), _) => {
+                    if let Err(fault) = handle.use_default(false) {
+                        tracing::warn!(%namespace, fault = %fault.text, "switch strategy");
+                    }
+                }
+                (None, Some(ns)) => {
+                    let handle = self.start_one(namespace, role, ns)?;
+                    handles.insert(namespace.clone(), handle);
+                }
+                (None, None) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn start_one(&self, namespace: &Namespace, role: Role, ns: &NsConfig) -> Result<StrategyHandle, Failure> {
+        let choice = ns.fixed.strategy(KIND);
+        let handle = self.runtime.start(namespace, role, &choice, ns.fixed.trace_bytes);
+        handle.map_err(|fault| {
+            let what = format!("namespace {namespace}: {}", fault.text);
+            Failure::failed("no-strategy", what, "raise the limit of threads")
+        })
     }
 
     /// The handles, for replication.

@@ -10,6 +10,7 @@ mod hostile_provider;
 mod hostile_standby;
 mod isolation;
 mod malleated;
+mod namespaces;
 mod operator;
 mod plugins;
 mod queries;
