@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,11 +12,21 @@ use cvp_core::ledger::LedgerError;
 use cvp_core::record;
 use cvp_core::types::{Digest, Namespace, Refusal};
 use cvp_ledger::{Inspection, Shared, Store, StoreOptions};
+use parking_lot::Mutex;
 
 use crate::config::Root;
 use crate::consensus::OrderOptions;
 use crate::ipc::Failure;
 use crate::namespace::{Chain, ChainOptions, ChainSet, Verifier};
+
+/// Recent records kept in memory for the live tails, all namespaces of a node together, bytes.
+const RINGS_BYTES: usize = 256 << 20;
+
+/// The same of one namespace: at least, and at most.
+const RING_BYTES: (usize, usize) = (1 << 20, 32 << 20);
+
+/// Chains opened at a time: most of it is waiting for the disk.
+const OPENING: usize = 8;
 
 /// Namespaces that are configured and do not run, each with its reason.
 pub type Held = BTreeMap<Namespace, Refusal>;
@@ -36,6 +47,8 @@ pub struct Opener {
     root: Root,
     shared: Shared,
     verifier: Verifier,
+    /// Chains that share the memory: those of the start, and each that was opened since.
+    count: Arc<AtomicUsize>,
 }
 
 /// Opens every configured namespace. One that cannot be opened is held with its reason, and the others go on; `global` must open.
@@ -50,6 +63,7 @@ pub fn open_all(root: &Root, loaded: &Loaded) -> Result<Opened, Failure> {
         root: root.clone(),
         shared: Shared::default(),
         verifier,
+        count: Arc::new(AtomicUsize::new(loaded.config.namespaces.len())),
     };
     let chains = ChainSet::new();
     let mut held: Held = loaded
@@ -57,19 +71,21 @@ pub fn open_all(root: &Root, loaded: &Loaded) -> Result<Opened, Failure> {
         .iter()
         .map(|(namespace, problems)| (namespace.clone(), bad_files(problems)))
         .collect();
-    for (namespace, ns) in &loaded.config.namespaces {
-        match opener.open(namespace, ns) {
+    let mut broken = None;
+    for (namespace, opened) in opener.open_side_by_side(&loaded.config.namespaces) {
+        match opened {
             Ok(chain) => {
                 chains.insert(chain);
             }
-            Err(failure) if namespace.as_str() == GLOBAL => {
-                close_all(&chains);
-                return Err(failure);
-            }
+            Err(failure) if namespace.as_str() == GLOBAL => broken = Some(failure),
             Err(failure) => {
-                held.insert(namespace.clone(), failure.to_refusal());
+                held.insert(namespace, failure.to_refusal());
             }
         }
+    }
+    if let Some(failure) = broken {
+        close_all(&chains);
+        return Err(failure);
     }
     for (namespace, refusal) in &held {
         tracing::error!(%namespace, "namespace {namespace} does not run: {refusal}");
@@ -94,13 +110,42 @@ pub(super) fn close_all(chains: &ChainSet) {
 }
 
 impl Opener {
-    /// Opens one namespace; its store is made from its genesis at the first start.
+    /// Opens one more namespace; its store is made from its genesis at the first start.
     ///
     /// # Errors
     /// Its genesis, its store, or the system's threads.
     pub fn open(&self, namespace: &Namespace, ns: &NsConfig) -> Result<Arc<Chain>, Failure> {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.open_one(namespace, ns)
+    }
+
+    fn open_side_by_side(
+        &self,
+        namespaces: &BTreeMap<Namespace, NsConfig>,
+    ) -> BTreeMap<Namespace, Result<Arc<Chain>, Failure>> {
+        let left = Mutex::new(namespaces.iter());
+        let opened = Mutex::new(BTreeMap::new());
+        std::thread::scope(|scope| {
+            for _ in 0..OPENING.min(namespaces.len()) {
+                scope.spawn(|| {
+                    loop {
+                        let Some((namespace, ns)) = left.lock().next() else {
+                            return;
+                        };
+                        let chain = self.open_one(namespace, ns);
+                        opened.lock().insert(namespace.clone(), chain);
+                    }
+                });
+            }
+        });
+        opened.into_inner()
+    }
+
+    fn open_one(&self, namespace: &Namespace, ns: &NsConfig) -> Result<Arc<Chain>, Failure> {
+        let share = RINGS_BYTES / self.count.load(Ordering::Relaxed).max(1);
         let options = StoreOptions {
             shared: self.shared.clone(),
+            ring_bytes: share.clamp(RING_BYTES.0, RING_BYTES.1),
             ..StoreOptions::default()
         };
         let store = open_store(&self.root, namespace, ns, options)?;
