@@ -53,6 +53,8 @@ fn options(shared: &Shared) -> Options {
     options.set_max_background_jobs(2);
     options.set_max_open_files(256);
     options.set_keep_log_file_num(2);
+    // Its default takes 4 MiB of the disk a database, however little is in it.
+    options.set_manifest_preallocation_size(64 << 10);
     options.set_compression_type(rocksdb::DBCompressionType::None);
     let mut table = rocksdb::BlockBasedOptions::default();
     table.set_block_cache(&shared.cache);

@@ -32,7 +32,7 @@ impl Default for Shared {
 /// How one namespace's store behaves.
 #[derive(Clone)]
 pub struct StoreOptions {
-    /// Size of a segment file, bytes; preallocated.
+    /// Largest size of a segment file, bytes; preallocated. The first ones of a chain are smaller.
     pub segment_bytes: u64,
     /// Recent records kept in memory for the live tail, bytes.
     pub ring_bytes: usize,

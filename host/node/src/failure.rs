@@ -87,6 +87,15 @@ impl Failure {
         Self::refused(&refusal.code, refusal.text.clone(), refusal.hint.clone())
     }
 
+    /// As a status and the machine know it.
+    pub fn to_refusal(&self) -> Refusal {
+        Refusal {
+            code: self.code.clone().into(),
+            text: self.message.clone(),
+            hint: self.help.clone(),
+        }
+    }
+
     /// The object that `--json` prints.
     pub fn to_json(&self) -> serde_json::Value {
         serde_json::json!({

@@ -38,7 +38,7 @@ impl Value {
         }
     }
 
-    fn into_toml(self) -> toml_edit::Value {
+    pub(super) fn into_toml(self) -> toml_edit::Value {
         match self {
             Value::Flag(flag) => flag.into(),
             Value::Number(number) => number.into(),
@@ -61,9 +61,6 @@ pub enum EditError {
     /// The key names a table, or its spelling is empty.
     #[error("{0:?} does not name a value")]
     NotAValue(String),
-    /// There is no such `[[namespace]]`.
-    #[error("there is no namespace {0}")]
-    NoNamespace(String),
 }
 
 /// `text` with the dotted `key` set to `value`; a missing key is added at the end of its table.
@@ -91,7 +88,7 @@ pub fn edit(text: &str, key: &str, value: Value) -> Result<String, EditError> {
     Ok(document.to_string())
 }
 
-fn put(
+pub(super) fn put(
     table: &mut dyn toml_edit::TableLike,
     name: &str,
     mut value: toml_edit::Value,
@@ -223,23 +220,7 @@ fn collect(table: &dyn toml_edit::TableLike, prefix: &str, out: &mut Vec<(String
     }
 }
 
-/// `text` of `dynamic.toml` with `start` of the `[[namespace]]` called `name` set.
-pub fn set_namespace_start(text: &str, name: &str, start: bool) -> Result<String, EditError> {
-    let mut document = parse(text)?;
-    let missing = || EditError::NoNamespace(name.to_owned());
-    let entries = document
-        .get_mut("namespace")
-        .and_then(Item::as_array_of_tables_mut)
-        .ok_or_else(missing)?;
-    let entry = entries
-        .iter_mut()
-        .find(|entry| entry.get("name").and_then(Item::as_str) == Some(name))
-        .ok_or_else(missing)?;
-    put(entry, "start", start.into(), "start")?;
-    Ok(document.to_string())
-}
-
-fn parse(text: &str) -> Result<DocumentMut, EditError> {
+pub(super) fn parse(text: &str) -> Result<DocumentMut, EditError> {
     text.parse()
         .map_err(|error: toml_edit::TomlError| EditError::NotToml(error.message().to_owned()))
 }
@@ -271,13 +252,6 @@ mod tests {
         for key in ["cvp", "self.name", "", "cvp.", ".x"] {
             assert!(edit(TEXT, key, Value::Flag(true)).is_err(), "{key}");
         }
-    }
-
-    #[test]
-    fn a_namespace_is_switched() {
-        let edited = set_namespace_start(TEXT, "global", false).unwrap();
-        assert!(edited.contains("start = false # runs"));
-        assert!(set_namespace_start(TEXT, "ns9", false).is_err());
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 mod dynamic;
 mod edit;
+mod entries;
 mod keys;
 mod log;
 mod ns_dynamic;
@@ -17,13 +18,14 @@ mod units;
 mod weight;
 
 pub use dynamic::{CvpKeys, Dynamic, DynamicLog, NamespaceEntry, PairRole, Remote};
-pub use edit::{EditError, Value, edit, entries, get, keep_local, kept_local, set_namespace_start};
+pub use edit::{EditError, Value, edit, entries, get, keep_local, kept_local};
+pub use entries::{namespace_entries, put_namespace, put_only_node, remove_namespace};
 pub use keys::Problem;
 pub use log::{LogLevel, ModuleLevels, NAMESPACE_MODULES, SYSTEM_MODULES};
 pub use ns_dynamic::NsDynamic;
 pub use ns_genesis::{DEVELOPMENT_MARK, GenesisNode, NsGenesis};
 pub use ns_static::{FlowControl, IndexSwitch, NsStatic, StrategyChoice};
 pub use system::{HttpKeys, LogKeys, MetricsKeys, P2pKeys, System};
-pub use tree::{Loaded, NodeConfig, NsConfig, load, load_in_upgrade};
+pub use tree::{GLOBAL, Loaded, NodeConfig, NsConfig, load, load_in_upgrade};
 pub use units::{format_bytes, format_duration, parse_bytes, parse_duration};
 pub use weight::{Weight, is_local, local_keys, weight};

@@ -10,6 +10,9 @@ use super::ns_static::NsStatic;
 use super::system::System;
 use crate::types::{Namespace, NodeRole};
 
+/// The namespace that every node runs.
+pub const GLOBAL: &str = "global";
+
 /// One namespace's three files.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NsConfig {
@@ -46,11 +49,27 @@ pub struct Loaded {
     pub config: NodeConfig,
     /// Keys that have no effect here, and other remarks; they do not stop the start.
     pub warnings: Vec<Problem>,
+    /// Namespaces that cannot start with these files, `global` never among them: the node and the others go on.
+    pub held: BTreeMap<Namespace, Vec<Problem>>,
+}
+
+impl Loaded {
+    /// The tree, unless a namespace of it cannot start.
+    ///
+    /// # Errors
+    /// What keeps the namespaces from starting.
+    pub fn whole(self) -> Result<Loaded, Vec<Problem>> {
+        if self.held.is_empty() {
+            return Ok(self);
+        }
+        Err(self.held.into_values().flatten().collect())
+    }
 }
 
 /// Reads the tree from its texts, named relative to `configuration/` (`system.toml`, `global/ns_static.toml`).
 ///
-/// All problems of all files are answered at once, so that an operator corrects them in one go.
+/// All problems of all files are answered at once, so that an operator corrects them in one go. Those of a namespace beside `global` keep
+/// that namespace from starting, and nothing else ([`Loaded::held`]).
 pub fn load(files: &BTreeMap<String, String>) -> Result<Loaded, Vec<Problem>> {
     load_tree(files, true)
 }
@@ -75,8 +94,9 @@ fn load_tree(files: &BTreeMap<String, String>, agree: bool) -> Result<Loaded, Ve
     let (Some(system), Some(dynamic)) = (system, dynamic) else {
         return Err(reader.problems);
     };
-    let mut namespaces = BTreeMap::new();
+    let (mut namespaces, mut held) = (BTreeMap::new(), BTreeMap::new());
     for entry in dynamic.namespaces.iter().filter(|entry| entry.start) {
+        let before = reader.problems.len();
         let file = |kind: &str| format!("{}/{kind}.toml", entry.name);
         let fixed = reader.file(&file("ns_static"), |keys, _| NsStatic::read(keys));
         let changing = reader.file(&file("ns_dynamic"), |keys, _| NsDynamic::read(keys));
@@ -92,6 +112,10 @@ fn load_tree(files: &BTreeMap<String, String>, agree: bool) -> Result<Loaded, Ve
             };
             namespaces.insert(entry.name.clone(), config);
         }
+        if reader.problems.len() > before && entry.name.as_str() != GLOBAL {
+            held.insert(entry.name.clone(), reader.problems.split_off(before));
+            namespaces.remove(&entry.name);
+        }
     }
     if reader.problems.is_empty() {
         let config = NodeConfig {
@@ -102,6 +126,7 @@ fn load_tree(files: &BTreeMap<String, String>, agree: bool) -> Result<Loaded, Ve
         Ok(Loaded {
             config,
             warnings: reader.warnings,
+            held,
         })
     } else {
         Err(reader.problems)
@@ -255,6 +280,29 @@ mod tests {
         let nodes = files.get_mut("global/ns_dynamic.toml").unwrap();
         nodes.push_str("\n[[nodes]]\nhostname = \"node1\"\nscore = 10\n");
         assert!(load(&files).unwrap_err()[0].what.contains("[node2, node1]"));
+    }
+
+    #[test]
+    fn a_namespace_whose_files_are_bad_is_held_and_global_never() {
+        let mut files = defaults();
+        let dynamic = format!("{}\n[[namespace]]\nname = \"ns1\"\n", files["dynamic.toml"]);
+        files.insert("dynamic.toml".to_owned(), dynamic);
+        let loaded = load(&files).unwrap();
+        let ns1 = Namespace::new("ns1").unwrap();
+        assert_eq!((loaded.held[&ns1].len(), loaded.config.namespaces.len()), (3, 1));
+        assert_eq!(loaded.whole().unwrap_err().len(), 3);
+        for kind in ["ns_static", "ns_dynamic", "ns_genesis"] {
+            let text = files[&format!("global/{kind}.toml")].clone();
+            files.insert(format!("ns1/{kind}.toml"), text);
+        }
+        assert_eq!(load(&files).unwrap().whole().unwrap().config.namespaces.len(), 2);
+        files.insert(
+            "ns1/ns_dynamic.toml".to_owned(),
+            "[consensus]\nalgo = \"RBFT\"\n".to_owned(),
+        );
+        assert_eq!(load(&files).unwrap().held[&ns1][0].key, "consensus.algo");
+        files.insert("global/ns_dynamic.toml".to_owned(), "odd = [\n".to_owned());
+        assert_eq!(load(&files).unwrap_err().len(), 1);
     }
 
     #[test]

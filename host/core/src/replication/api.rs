@@ -7,9 +7,8 @@ use crate::session::{Binding, Claim, Fenced, LastReceiver, Reign, StrategyId};
 use crate::types::strategy::{Fault, chain_sync, config_sync};
 use crate::types::{Digest, Height, Namespace, Position, Refusal};
 
-use super::setup::Limits;
-
 use super::PeerTls;
+use super::limits::Limits;
 use super::tree::KeptKey;
 use super::work::{ChangeEvent, ChangeWork, TreeEvent, TreeWork};
 
@@ -206,6 +205,8 @@ pub enum Event {
     Tree(TreeEvent),
     /// Something happened to a strong change.
     Change(ChangeEvent),
+    /// Namespaces that are configured here and do not run, each with its reason: the whole list.
+    Held(Vec<(Namespace, Refusal)>),
     /// `cvp.enable` changed.
     SetEnabled(bool),
     /// Numbers of the configuration changed.
@@ -375,6 +376,15 @@ pub enum Action {
         self_section: Vec<(String, String)>,
         /// Its incarnations.
         reigns: Vec<Reign>,
+    },
+    /// Receiver: the copy of the configuration is the provider's, and the two ends run different namespaces. The host starts and stops its
+    /// own where it can, and goes on with a machine of what runs then; what cannot be started it tells with `Held`. Comes again, after a
+    /// while or with the next configuration, as long as they differ.
+    Align {
+        /// Run on the provider alone.
+        missing: Vec<Namespace>,
+        /// Run here alone; perhaps because the provider cannot start them, which its configuration says.
+        extra: Vec<Namespace>,
     },
     /// Provider: the receiver holds everything up to this height durably. Nothing is to be done; whoever measures takes the time.
     Acknowledged {

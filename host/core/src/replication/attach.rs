@@ -10,7 +10,8 @@ use crate::types::strategy::Role;
 use crate::types::{Digest, Namespace, Reader, Refusal};
 
 use super::api::{Action, ConnId, ControlFile, DialPurpose};
-use super::pair::{HANDSHAKE_MS, LINKS_MAX, Link, Pair, Session, Stage, Waiting};
+use super::link::{Link, Session, Stage, Waiting};
+use super::pair::{HANDSHAKE_MS, LINKS_MAX, Pair};
 use super::peer::PeerTls;
 use super::status::RefusedDial;
 

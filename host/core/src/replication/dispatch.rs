@@ -1,8 +1,8 @@
 //! Which part of the machine an event is for.
 
 use super::api::Event;
+use super::limits::Limits;
 use super::pair::Pair;
-use super::setup::Limits;
 use super::status::RefusedDial;
 
 impl Pair {
@@ -18,6 +18,7 @@ impl Pair {
             Event::PersistFailed(token, refusal) => self.on_persist_failed(token, refusal),
             Event::SetEnabled(enabled) => self.on_enabled(enabled),
             Event::SetLimits(limits) => self.on_limits(limits),
+            Event::Held(held) => self.held = held,
             Event::Tree(event) => self.on_tree(event),
             Event::Change(event) => self.on_change(event),
             Event::Turned { address, refusal } => self.note_refused(RefusedDial {

@@ -6,9 +6,11 @@
 
 mod api;
 mod setup;
+mod limits;
 mod pair;
 mod dispatch;
 mod peer;
+mod link;
 mod attach;
 mod place;
 mod stream;
@@ -26,6 +28,7 @@ mod ingest;
 mod report;
 mod tree;
 mod changes;
+mod align;
 mod work;
 mod status;
 pub mod strong;
@@ -33,9 +36,10 @@ pub mod strong;
 pub use api::{Action, ConnId, ControlFile, DialPurpose, Event, Ready, StrategyRun, Token};
 pub use changes::ChangesSetup;
 pub use ingest::{NotIngested, ingest};
+pub use limits::Limits;
 pub use pair::Pair;
 pub use peer::PeerTls;
-pub use setup::{Limits, NamespaceSetup, Setup, StrategySetup};
+pub use setup::{NamespaceSetup, Setup, StrategySetup};
 pub use status::{NamespaceStatus, PairStatus, PeerStatus, Phase, RefusedDial, StrategyStatus, TreeStatus};
 pub use strong::{Change, ChangeId, NOT_UNDONE, Outcome, Ticket};
 pub use tree::{

@@ -5,17 +5,15 @@
 use std::collections::BTreeMap;
 
 use crate::frame::{Frame, Kind, NamespaceTag};
-use crate::session::{
-    Agreement, Backoff, BackoffRange, Binding, Confirmed, ExpectHello, ExpectReply, ExpectVerdict, Hello, Judge,
-    Lineage, LookUp, RoundTrip, refuse,
-};
+use crate::session::{Backoff, BackoffRange, Binding, Lineage, refuse};
 use crate::types::strategy::Role;
-use crate::types::{Hostname, Incarnation, Micros, Millis, Namespace, NodeId, Refusal, Writer};
+use crate::types::{Hostname, Micros, Millis, Namespace, NodeId, Refusal, Writer};
 
+use super::align::Alignment;
 use super::api::{Action, ConnId, ControlFile, DialPurpose, Event, Ready, Token};
 use super::changes::Changes;
 use super::lane::Lane;
-use super::peer::PeerTls;
+use super::link::{Link, Session, Stage, Waiting};
 use super::place::Place;
 use super::setup::Setup;
 use super::status::RefusedDial;
@@ -32,66 +30,6 @@ const GOOD_SESSION_MS: Millis = 5_000;
 
 /// The first pause between dials of the provider.
 const DIAL_PAUSE_MS: Millis = 100;
-
-/// What a link is at.
-#[derive(Debug)]
-pub(super) enum Stage {
-    /// Accepted; nothing came yet.
-    Fresh(ExpectHello),
-    /// The host looks up hashes for its hello.
-    LookingUp(LookUp),
-    /// The file that names the receiver is being written; our reply waits for it.
-    Attaching(Box<Hello>, ExpectVerdict),
-    /// Our reply went out.
-    ExpectVerdict(ExpectVerdict),
-    /// Our hello went out.
-    ExpectReply(ExpectReply),
-    /// The binding is being written.
-    Binding(Confirmed),
-    /// The session's.
-    Streaming,
-    /// We asked whether our place was taken.
-    Asking,
-    /// We told that it is taken.
-    Telling,
-    /// The fence is being written; the answer to who speaks as this incarnation follows.
-    Fencing(Option<Incarnation>),
-    /// Between two stages.
-    Passing,
-}
-
-#[derive(Debug)]
-pub(super) struct Link {
-    pub peer: PeerTls,
-    pub purpose: Option<DialPurpose>,
-    pub since: Millis,
-    pub stage: Stage,
-    /// Who the other end says that it is.
-    pub claimed: Option<Hostname>,
-}
-
-/// A session: a link on which all checks were made.
-#[derive(Debug)]
-pub(super) struct Session {
-    pub conn: ConnId,
-    pub agreement: Agreement,
-    pub address: String,
-    pub tls: bool,
-    pub since: Millis,
-    pub judge: Judge,
-    pub beat_at: Millis,
-    pub round_trip: RoundTrip,
-    pub peer_reasons: Vec<Refusal>,
-    pub warning: Option<String>,
-    pub not_after: Option<i64>,
-}
-
-/// What waits for a control file.
-#[derive(Debug)]
-pub(super) enum Waiting {
-    Link(ConnId),
-    Fence,
-}
 
 /// One end of the pair.
 #[derive(Debug)]
@@ -113,6 +51,9 @@ pub struct Pair {
     pub(super) changes: Changes,
     /// Counts what may have changed in the inventories.
     pub(super) tree_changes: u64,
+    pub(super) alignment: Alignment,
+    /// Configured here, and not running.
+    pub(super) held: Vec<(Namespace, Refusal)>,
     pub(super) tokens: Token,
     pub(super) waiting: BTreeMap<Token, Waiting>,
     pub(super) control_failed: Option<Refusal>,
@@ -156,6 +97,8 @@ impl Pair {
             session: None,
             dialling: false,
             dial_at: 0,
+            alignment: Alignment::default(),
+            held: Vec::new(),
             tokens: 0,
             waiting: BTreeMap::new(),
             control_failed: None,
@@ -203,8 +146,11 @@ impl Pair {
         }
     }
 
+    /// The lane that both ends agreed on under this tag.
     pub(super) fn lane_of(&self, tag: NamespaceTag) -> Option<usize> {
-        self.lanes.iter().position(|lane| lane.tag == tag)
+        self.lanes
+            .iter()
+            .position(|lane| lane.tag == tag && lane.peer.is_some())
     }
 
     /// After each event: timers, dials, streams, strategies.
@@ -217,6 +163,7 @@ impl Pair {
         self.settle_session();
         self.settle_changes();
         self.settle_tree();
+        self.settle_alignment();
         for index in 0..self.lanes.len() {
             self.settle_lane(index);
         }
@@ -256,9 +203,10 @@ impl Pair {
         self.dial_at = self.now + self.backoff.pause();
     }
 
-    /// Sends on the session's link.
+    /// Sends on the session's link. The other end hears nothing of a namespace that it does not run.
     pub(super) fn send_session(&mut self, frame: Frame) {
-        if let Some(session) = &self.session {
+        let agreed = frame.namespace == NamespaceTag::NODE || self.lane_of(frame.namespace).is_some();
+        if let Some(session) = self.session.as_ref().filter(|_| agreed) {
             self.out.push(Action::Send {
                 conn: session.conn,
                 frame,
@@ -296,6 +244,7 @@ impl Pair {
         }
         self.close_changes();
         self.release_edits();
+        self.alignment = Alignment::default();
         self.giver.detach();
         self.taker.detach();
         if self.now.saturating_sub(session.since) >= GOOD_SESSION_MS {

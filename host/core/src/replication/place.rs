@@ -11,7 +11,8 @@ use crate::types::strategy::{Level, Role};
 use crate::types::{Hostname, Incarnation, Millis, Refusal};
 
 use super::api::{Action, ConnId, ControlFile, DialPurpose};
-use super::pair::{Pair, Stage, Waiting};
+use super::link::{Stage, Waiting};
+use super::pair::Pair;
 use super::setup::Setup;
 
 /// The first block waits at most so long for answers.

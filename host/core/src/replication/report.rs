@@ -8,7 +8,8 @@ use super::advice::CALL_MS;
 use super::api::StrategyRun;
 use super::desk::Desk;
 use super::lane::{BEHIND_MS, Lane, STALL_MS};
-use super::pair::{Pair, Stage};
+use super::link::Stage;
+use super::pair::Pair;
 use super::status::{NamespaceStatus, PairStatus, PeerStatus, Phase, RefusedDial, StrategyStatus};
 
 /// A read, write or fsync that takes so long is stalled.
@@ -145,7 +146,9 @@ impl Pair {
         }
         if self.session.is_some() {
             self.tree_reasons(&mut reasons);
+            self.alignment_reasons(&mut reasons);
         }
+        self.held_reasons(&mut reasons);
         self.change_reasons(&mut reasons);
         reasons
     }
@@ -189,7 +192,7 @@ impl Pair {
                 ..refusal
             });
         }
-        if self.session.is_some() {
+        if lane.peer.is_some() {
             self.stream_reasons(lane, now, reasons);
         }
     }
@@ -313,7 +316,12 @@ impl Pair {
 
     fn phase(&self, lane: &Lane) -> Phase {
         if self.session.is_some() {
-            return if lane.live { Phase::Live } else { Phase::CatchUp };
+            return match lane.peer {
+                Some(_) if lane.live => Phase::Live,
+                Some(_) => Phase::CatchUp,
+                // The other end does not run it.
+                None => Phase::Detached,
+            };
         }
         let handshake = |stage: &Stage| {
             matches!(

@@ -2,9 +2,10 @@
 
 use crate::session::{Binding, Fenced, Identity, LastReceiver, NodeKey, StrategyId};
 use crate::types::strategy::Role;
-use crate::types::{Digest, Height, Hostname, Millis, Namespace, NodeRole, Position};
+use crate::types::{Digest, Height, Hostname, Namespace, NodeRole, Position};
 
 use super::changes::ChangesSetup;
+use super::limits::Limits;
 use super::tree::{Inventory, KeptKey};
 
 /// A strategy of one namespace.
@@ -37,36 +38,6 @@ pub struct NamespaceSetup {
     pub config_sync: StrategySetup,
     /// Keys that it kept for this node, as last written.
     pub kept_local: Vec<KeptKey>,
-}
-
-/// Numbers from the configuration.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Limits {
-    /// `cvp.heartbeat`, milliseconds.
-    pub heartbeat_ms: Millis,
-    /// `cvp.heartbeat_misses`.
-    pub heartbeat_misses: u32,
-    /// Largest window a strategy may ask for, bytes a namespace.
-    pub window_bytes_max: u64,
-    /// `cvp.max_rate`, bytes a second; 0: none.
-    pub max_rate: u64,
-    /// `cvp.strong_timeout`: how long a strong change waits for the receiver, milliseconds.
-    pub strong_timeout_ms: Millis,
-    /// `p2p.retrytime`: longest pause between two dials, milliseconds.
-    pub dial_pause_ms_max: Millis,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            heartbeat_ms: 500,
-            heartbeat_misses: 5,
-            window_bytes_max: 64 << 20,
-            max_rate: 0,
-            strong_timeout_ms: 5_000,
-            dial_pause_ms_max: 3_000,
-        }
-    }
 }
 
 /// What a machine is made of.

@@ -5,7 +5,7 @@ use crate::types::strategy::Role;
 use crate::types::{Height, Hostname, Incarnation, Micros, Millis, Namespace, NodeId, NodeRole, Refusal};
 
 use super::api::StrategyRun;
-use super::pair::Link;
+use super::link::Link;
 use super::tree::LeftOut;
 
 /// How far a namespace's copy is.

@@ -282,7 +282,7 @@ impl Pair {
         lane.batches += 1;
         (lane.moved_at, lane.halts) = (now, 0);
         let tag = lane.tag;
-        if self.session.is_none() {
+        if self.session.is_none() || lane.peer.is_none() {
             return;
         }
         lane.acked = durable.height;

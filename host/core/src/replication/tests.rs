@@ -1,5 +1,6 @@
 //! Two machines back to back: their frames cross at once, their stores hold numbers, and the tests answer for the strategies.
 
+mod align;
 mod calls;
 mod report;
 mod strategies;
@@ -117,6 +118,8 @@ struct Ends<S> {
     answers: Vec<(Ticket, Outcome)>,
     /// What each end's host was told of the other end's change.
     left_for: [Option<StrategyId>; 2],
+    /// What the receiver's host was asked to start and to stop.
+    aligned: Vec<(Vec<Namespace>, Vec<Namespace>)>,
 }
 
 const PROVIDER: usize = 0;
@@ -143,6 +146,7 @@ impl<S: FnMut(&[Told]) -> Answer> Ends<S> {
             weighed: Vec::new(),
             silent_files: false,
             left_for: [None, None],
+            aligned: Vec::new(),
         }
     }
 
@@ -320,6 +324,7 @@ impl<S: FnMut(&[Told]) -> Answer> Ends<S> {
                 self.faults.push(fault);
             }
             Action::UseDefault { embedded, .. } => self.defaulted[end] = embedded,
+            Action::Align { missing, extra } => self.aligned.push((missing, extra)),
             Action::StrategyLeft { theirs, .. } => self.left_for[end] = Some(theirs),
             Action::ConfigStrategy { events, .. } => {
                 let result = Ok(if self.silent_files {

@@ -15,7 +15,8 @@ pub const ADDRESS_BYTES_MAX: usize = 256;
 
 const FEATURES_MAX: usize = 64;
 const STRATEGIES_MAX: usize = 8;
-const SELF_KEYS_MAX: usize = 256;
+/// Three keys a namespace, and those of the node.
+const SELF_KEYS_MAX: usize = 4 * NAMESPACES_MAX;
 const TEXT_BYTES_MAX: usize = 1024;
 
 /// What the dialling end wants to be.

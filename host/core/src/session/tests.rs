@@ -100,6 +100,24 @@ fn an_old_provider_is_known_before_its_chains_are_looked_at() {
 }
 
 #[test]
+fn what_one_end_runs_alone_is_no_reason_to_refuse() {
+    let mut provider = own(Role::Provider, 1, b"one chain");
+    let mut standby = bound_to(&provider, b"one chain");
+    let alone = |own: &Own, name: &str| crate::session::OwnNamespace {
+        namespace: Namespace::new(name).unwrap(),
+        ..own.namespaces[0].clone()
+    };
+    provider.namespaces.push(alone(&provider, "ns1"));
+    standby.namespaces.push(alone(&standby, "ns2"));
+    assert_eq!(code(provider_says(&provider, &standby)), "ok");
+    assert_eq!(
+        standby_says(&provider, &standby),
+        Ok(()),
+        "the reply is the provider's whole list"
+    );
+}
+
+#[test]
 fn what_differs_at_the_right_provider_is_named() {
     let provider = own(Role::Provider, 1, b"one chain");
     let (mut plain, mut other) = (bound_to(&provider, b"one chain"), bound_to(&provider, b"one chain"));

@@ -17,6 +17,9 @@ use crate::segment::{HEADER_BYTES, MAKING, Segment, check_room, sync_directory};
 
 pub(crate) use inspect::End;
 
+/// Room of a chain's first segment: a node with a hundred namespaces of a few blocks holds some hundred megabytes.
+const FIRST_SEGMENT_BYTES: u64 = 4 << 20;
+
 /// The log. Appends need `&mut`; reads take what they need in one short look and read the file without it.
 pub(crate) struct Log {
     directory: PathBuf,
@@ -215,7 +218,7 @@ impl Log {
         if fits {
             return Ok(());
         }
-        let size = self.segment_bytes.max(HEADER_BYTES + length);
+        let size = self.next_size().max(HEADER_BYTES + length);
         if size > u64::from(u32::MAX) {
             return Err(LedgerError::Refused(BadRecord {
                 height,
@@ -232,9 +235,15 @@ impl Log {
         Ok(())
     }
 
+    /// What the next segment is given: as much as all before it, so that a short chain holds little of the disk and a long one few files.
+    fn next_size(&self) -> u64 {
+        let used: u64 = self.segments.iter().map(|segment| u64::from(segment.end)).sum();
+        used.max(FIRST_SEGMENT_BYTES).min(self.segment_bytes)
+    }
+
     /// Whether one more segment would fit and leave the reserve.
     pub(crate) fn room(&self) -> Result<(), LedgerError> {
-        check_room(&self.directory, self.segment_bytes, self.reserve_bytes)
+        check_room(&self.directory, self.next_size(), self.reserve_bytes)
     }
 
     /// The file to fsync so that all that was appended is durable: what lies in older segments is already.

@@ -1,40 +1,103 @@
 //! Opening a node's chains: genesis, store, options, as its configuration says.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use cvp_core::chain::genesis::{Genesis, genesis};
-use cvp_core::config::{NodeConfig, NsConfig};
+use cvp_core::config::{GLOBAL, Loaded, NsConfig, Problem};
 use cvp_core::ledger::LedgerError;
-use cvp_core::types::Namespace;
+use cvp_core::record;
+use cvp_core::types::{Digest, Namespace, Refusal};
 use cvp_ledger::{Inspection, Shared, Store, StoreOptions};
+use parking_lot::Mutex;
 
 use crate::config::Root;
 use crate::consensus::OrderOptions;
 use crate::ipc::Failure;
 use crate::namespace::{Chain, ChainOptions, ChainSet, Verifier};
 
-/// Opens every configured namespace; all of them or none.
-pub fn open_all(root: &Root, config: &NodeConfig) -> Result<ChainSet, Failure> {
+/// Recent records kept in memory for the live tails, all namespaces of a node together, bytes.
+const RINGS_BYTES: usize = 256 << 20;
+
+/// The same of one namespace: at least, and at most.
+const RING_BYTES: (usize, usize) = (1 << 20, 32 << 20);
+
+/// Chains opened at a time: most of it is waiting for the disk.
+const OPENING: usize = 8;
+
+/// Namespaces that are configured and do not run, each with its reason.
+pub type Held = BTreeMap<Namespace, Refusal>;
+
+/// A node's chains after its start.
+pub struct Opened {
+    /// What runs.
+    pub chains: ChainSet,
+    /// What does not.
+    pub held: Held,
+    /// Opens further ones.
+    pub opener: Opener,
+}
+
+/// Opens chains with what all chains of a node share.
+#[derive(Clone)]
+pub struct Opener {
+    root: Root,
+    shared: Shared,
+    verifier: Verifier,
+    /// Chains that share the memory: those of the start, and each that was opened since.
+    count: Arc<AtomicUsize>,
+}
+
+/// Opens every configured namespace. One that cannot be opened is held with its reason, and the others go on; `global` must open.
+///
+/// # Errors
+/// The system gave no threads, or `global` cannot be opened.
+pub fn open_all(root: &Root, loaded: &Loaded) -> Result<Opened, Failure> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let verifier = Verifier::start(threads)
         .map_err(|error| Failure::failed("no-thread", error.to_string(), "raise the limit of threads"))?;
-    let shared = Shared::default();
+    let opener = Opener {
+        root: root.clone(),
+        shared: Shared::default(),
+        verifier,
+        count: Arc::new(AtomicUsize::new(loaded.config.namespaces.len())),
+    };
     let chains = ChainSet::new();
-    for (namespace, ns) in &config.namespaces {
-        let opened = open_one(root, namespace, ns, &shared, &verifier);
+    let mut held: Held = loaded
+        .held
+        .iter()
+        .map(|(namespace, problems)| (namespace.clone(), bad_files(problems)))
+        .collect();
+    let mut broken = None;
+    for (namespace, opened) in opener.open_side_by_side(&loaded.config.namespaces) {
         match opened {
             Ok(chain) => {
                 chains.insert(chain);
             }
+            Err(failure) if namespace.as_str() == GLOBAL => broken = Some(failure),
             Err(failure) => {
-                close_all(&chains);
-                return Err(failure);
+                held.insert(namespace, failure.to_refusal());
             }
         }
     }
-    Ok(chains)
+    if let Some(failure) = broken {
+        close_all(&chains);
+        return Err(failure);
+    }
+    for (namespace, refusal) in &held {
+        tracing::error!(%namespace, "namespace {namespace} does not run: {refusal}");
+    }
+    Ok(Opened { chains, held, opener })
+}
+
+/// Why a namespace does not start with its files.
+pub(super) fn bad_files(problems: &[Problem]) -> Refusal {
+    let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    let hint = "correct it, then start the namespace again";
+    Refusal::new("bad-configuration", lines.join("; "), hint)
 }
 
 /// Closes them; each finishes what it writes.
@@ -46,22 +109,58 @@ pub(super) fn close_all(chains: &ChainSet) {
     });
 }
 
-fn open_one(
-    root: &Root,
-    namespace: &Namespace,
-    ns: &NsConfig,
-    shared: &Shared,
-    verifier: &Verifier,
-) -> Result<Arc<Chain>, Failure> {
-    let options = StoreOptions {
-        shared: shared.clone(),
-        ..StoreOptions::default()
-    };
-    let store = open_store(root, namespace, ns, options)?;
-    let chain = Chain::open(chain_options(namespace, ns), Arc::new(store), verifier.clone());
-    chain
-        .map_err(|error| Failure::from_refusal(&error.refusal()))
-        .map_err(as_failed)
+impl Opener {
+    /// Opens one more namespace; its store is made from its genesis at the first start.
+    ///
+    /// # Errors
+    /// Its genesis, its store, or the system's threads.
+    pub fn open(&self, namespace: &Namespace, ns: &NsConfig) -> Result<Arc<Chain>, Failure> {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.open_one(namespace, ns)
+    }
+
+    fn open_side_by_side(
+        &self,
+        namespaces: &BTreeMap<Namespace, NsConfig>,
+    ) -> BTreeMap<Namespace, Result<Arc<Chain>, Failure>> {
+        let left = Mutex::new(namespaces.iter());
+        let opened = Mutex::new(BTreeMap::new());
+        std::thread::scope(|scope| {
+            for _ in 0..OPENING.min(namespaces.len()) {
+                scope.spawn(|| {
+                    loop {
+                        let Some((namespace, ns)) = left.lock().next() else {
+                            return;
+                        };
+                        let chain = self.open_one(namespace, ns);
+                        opened.lock().insert(namespace.clone(), chain);
+                    }
+                });
+            }
+        });
+        opened.into_inner()
+    }
+
+    fn open_one(&self, namespace: &Namespace, ns: &NsConfig) -> Result<Arc<Chain>, Failure> {
+        let share = RINGS_BYTES / self.count.load(Ordering::Relaxed).max(1);
+        let options = StoreOptions {
+            shared: self.shared.clone(),
+            ring_bytes: share.clamp(RING_BYTES.0, RING_BYTES.1),
+            ..StoreOptions::default()
+        };
+        let store = open_store(&self.root, namespace, ns, options)?;
+        let chain = Chain::open(chain_options(namespace, ns), Arc::new(store), self.verifier.clone());
+        chain
+            .map_err(|error| Failure::from_refusal(&error.refusal()))
+            .map_err(as_failed)
+    }
+}
+
+/// Hash of the record 0 that a namespace's files make.
+pub(super) fn genesis_hash(namespace: &Namespace, ns: &NsConfig) -> Result<Digest, Failure> {
+    let bytes = genesis_record(namespace, ns)?;
+    let parsed = record::parse(&bytes).map(|record| record.hash());
+    parsed.map_err(|error| Failure::failed("internal", format!("the genesis record: {error}"), "report it"))
 }
 
 /// Looks at the store of a stopped node, and changes nothing.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use cvp_core::config::NodeConfig;
+use cvp_core::config::{NodeConfig, NsConfig};
 use cvp_core::session::StrategyId;
 use cvp_core::strategy::{ChainSync, ConfigSync, Kind};
 use cvp_core::types::Namespace;
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::ipc::Failure;
 use crate::replication::StrategyHandles;
-use crate::replication::strategies::{Cost, NamespaceStrategies, Strategies, StrategyState};
+use crate::replication::strategies::{Cost, NamespaceStrategies, Order, Strategies, StrategyState};
 
 /// The running instances; replaced whole when the node's role changes.
 pub(super) struct Fleet {
@@ -33,25 +33,48 @@ impl Fleet {
     pub(super) fn start(&self, config: &NodeConfig, role: Role) -> Result<(), Failure> {
         let mut started = HashMap::new();
         for (namespace, ns) in &config.namespaces {
-            let started_here = || -> Result<NamespaceStrategies, Fault> {
-                let bytes = ns.fixed.trace_bytes;
-                Ok(NamespaceStrategies {
-                    chain_sync: self
-                        .runtime
-                        .start(namespace, role, &ns.fixed.strategy(ChainSync::NAME), bytes)?,
-                    config_sync: self
-                        .runtime
-                        .start(namespace, role, &ns.fixed.strategy(ConfigSync::NAME), bytes)?,
-                })
-            };
-            let handle = started_here().map_err(|fault| {
-                let what = format!("namespace {namespace}: {}", fault.text);
-                Failure::failed("no-strategy", what, "raise the limit of threads")
-            })?;
-            started.insert(namespace.clone(), handle);
+            started.insert(namespace.clone(), self.start_one(namespace, role, ns)?);
         }
         *self.handles.lock() = started;
         Ok(())
+    }
+
+    /// Goes on in the same role with instances of `running` alone: those that run stay, and what an earlier session sent back to the
+    /// default is what is configured again.
+    pub(super) fn keep(&self, config: &NodeConfig, role: Role, running: &[Namespace]) -> Result<(), Failure> {
+        let mut handles = self.handles.lock();
+        handles.retain(|namespace, _| running.contains(namespace));
+        for namespace in running {
+            match (handles.get(namespace), config.namespaces.get(namespace)) {
+                (Some(handle), _) => {
+                    for kind in [ChainSync::NAME, ConfigSync::NAME] {
+                        if let Err(fault) = handle.order(kind, Order::UseDefault(false)) {
+                            tracing::warn!(%namespace, fault = %fault.text, "switch strategy");
+                        }
+                    }
+                }
+                (None, Some(ns)) => {
+                    let handle = self.start_one(namespace, role, ns)?;
+                    handles.insert(namespace.clone(), handle);
+                }
+                (None, None) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn start_one(&self, namespace: &Namespace, role: Role, ns: &NsConfig) -> Result<NamespaceStrategies, Failure> {
+        let (bytes, runtime) = (ns.fixed.trace_bytes, &self.runtime);
+        let started = || -> Result<NamespaceStrategies, Fault> {
+            Ok(NamespaceStrategies {
+                chain_sync: runtime.start(namespace, role, &ns.fixed.strategy(ChainSync::NAME), bytes)?,
+                config_sync: runtime.start(namespace, role, &ns.fixed.strategy(ConfigSync::NAME), bytes)?,
+            })
+        };
+        started().map_err(|fault| {
+            let what = format!("namespace {namespace}: {}", fault.text);
+            Failure::failed("no-strategy", what, "raise the limit of threads")
+        })
     }
 
     /// The handles, for replication.

@@ -12,7 +12,8 @@ use cvp_core::types::Refusal;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::chains::{close_all, open_all};
+use super::alignment::follow_difference;
+use super::chains::{Opened, close_all, open_all};
 use super::fleet::Fleet;
 use super::node::{Node, Ready, strategy_role};
 use super::{copied, ports, secrets, view};
@@ -20,7 +21,6 @@ use crate::config::Root;
 use crate::durable::{self, LockFile};
 use crate::ipc::{Failure, Server};
 use crate::link::{Listener, SharedTls};
-use crate::namespace::ChainSet;
 use crate::promotion;
 use crate::replication::strategies::Strategies;
 use crate::replication::{ControlFiles, Options, Remotes, Replication, finish_commit};
@@ -65,10 +65,10 @@ pub fn run(root: &Root, on_ready: impl FnOnce(&Ready)) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::failed("no-thread", error.to_string(), "raise the limit of threads"))?;
-    let chains = open_all(root, &loaded.config)?;
-    let outcome = runtime.block_on(live(root, loaded, files, &chains, unfinished, on_ready));
+    let opened = open_all(root, &loaded)?;
+    let outcome = runtime.block_on(live(root, loaded, files, &opened, unfinished, on_ready));
     runtime.shutdown_timeout(TASKS_END_MAX);
-    close_all(&chains);
+    close_all(&opened.chains);
     drop(lock);
     outcome
 }
@@ -100,12 +100,12 @@ async fn live(
     root: &Root,
     loaded: Loaded,
     files: ControlFiles,
-    chains: &ChainSet,
+    opened: &Opened,
     unfinished: bool,
     on_ready: impl FnOnce(&Ready),
 ) -> Result<(), Failure> {
     let stop = stop_signal()?;
-    let node = build(root, loaded, files, chains)?;
+    let node = build(root, loaded, files, opened)?;
     if unfinished {
         tracing::warn!("an upgrade was interrupted: it goes on");
         node.ground().resume().await?;
@@ -123,13 +123,18 @@ async fn live(
     })?;
     let talking = tokio::spawn(server.serve(Arc::clone(&node) as _));
     let standing = tokio::spawn(follow_standing(Arc::clone(&node)));
+    let aligning = tokio::spawn(follow_difference(Arc::clone(&node)));
     await_leave(&node).await;
     let ready = node.ready.lock().clone();
     on_ready(&ready);
-    stop.await;
+    tokio::select! {
+        () = stop => {}
+        () = node.stopping.notified() => {}
+    }
     tracing::info!("stopping");
     talking.abort();
     standing.abort();
+    aligning.abort();
     drop(listener);
     let link = async {
         if let Some(replication) = node.replication() {
@@ -154,7 +159,7 @@ fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
 }
 
 /// Everything that does not talk to anybody yet.
-fn build(root: &Root, loaded: Loaded, files: ControlFiles, chains: &ChainSet) -> Result<Arc<Node>, Failure> {
+fn build(root: &Root, loaded: Loaded, files: ControlFiles, opened: &Opened) -> Result<Arc<Node>, Failure> {
     let (config, remarks) = (loaded.config, loaded.warnings);
     if config.role() == PairRole::Receiver {
         copied::log_keys(root, &config);
@@ -168,11 +173,13 @@ fn build(root: &Root, loaded: Loaded, files: ControlFiles, chains: &ChainSet) ->
     })?;
     Ok(Arc::new(Node {
         root: root.clone(),
-        rpc: Rpc::new(chains.clone(), ports::facts(&config)),
+        rpc: Rpc::new(opened.chains.clone(), ports::facts(&config)),
         remotes: remotes(root),
         config: ArcSwap::from_pointee(config),
         remarks,
-        chains: chains.clone(),
+        chains: opened.chains.clone(),
+        opener: opened.opener.clone(),
+        held: parking_lot::Mutex::new(opened.held.clone()),
         files,
         tls,
         fleet: Fleet::new(runtime.record_into(&traces)),
@@ -180,6 +187,7 @@ fn build(root: &Root, loaded: Loaded, files: ControlFiles, chains: &ChainSet) ->
         http: tokio::sync::Mutex::new(None),
         ready: parking_lot::Mutex::default(),
         changing: tokio::sync::Mutex::new(()),
+        stopping: tokio::sync::Notify::new(),
         tasks: Handle::current(),
     }))
 }
@@ -217,6 +225,7 @@ async fn attach(node: &Arc<Node>) -> Result<Listener, Failure> {
     };
     let replication = Replication::start(options)
         .map_err(|error| Failure::failed("no-thread", error.to_string(), "raise the limit of threads"))?;
+    replication.set_held(node.held_list()).await;
     *node.replication.lock() = Some(replication);
     Ok(listener)
 }
@@ -280,17 +289,32 @@ async fn await_leave(node: &Arc<Node>) {
     let Some(replication) = node.replication() else {
         return;
     };
-    let mut standing = replication.watch_standing();
-    let leave = standing.wait_for(|standing| standing.may_make || standing.fenced.is_some());
-    if let Ok(Ok(standing)) = tokio::time::timeout(LEAVE_MAX, leave).await
-        && standing.fenced.is_some()
-    {
-        drop(standing);
+    if leave_or_fence(&replication).await == Some(false) {
         node.close_http().await;
         return;
     }
     // The same call as the follower's: whoever comes second finds it done.
     if let Err(failure) = making_if_allowed(node, &replication).await {
+        tracing::error!("no blocks are made: {failure}");
+    }
+}
+
+/// Whether the pair allows this node to make blocks; none where it has not said so in time.
+async fn leave_or_fence(replication: &Replication) -> Option<bool> {
+    let mut standing = replication.watch_standing();
+    let said = standing.wait_for(|standing| standing.may_make || standing.fenced.is_some());
+    let said = tokio::time::timeout(LEAVE_MAX, said).await.ok()?.ok()?;
+    Some(said.fenced.is_none())
+}
+
+/// A namespace was started while others run: its blocks are made once the new machine allows it. For who changes the node already.
+pub(super) async fn await_making(node: &Arc<Node>) {
+    let Some(replication) = node.replication() else {
+        return;
+    };
+    if leave_or_fence(&replication).await == Some(true)
+        && let Err(failure) = node.make_blocks().await
+    {
         tracing::error!("no blocks are made: {failure}");
     }
 }

@@ -12,6 +12,9 @@ mod secrets;
 mod fleet;
 mod ports;
 mod chains;
+mod namespaces;
+mod alignment;
+mod prepared;
 
 mod settings;
 
@@ -19,5 +22,6 @@ pub mod verify;
 
 pub use chains::open_all;
 pub use life::run;
+pub use namespaces::Switched;
 pub use node::Ready;
 pub use settings::Changed;

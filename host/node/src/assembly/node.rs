@@ -10,10 +10,11 @@ use cvp_core::config::{NodeConfig, PairRole, Problem};
 use cvp_core::promotion::Plan;
 use cvp_core::replication::Setup;
 use cvp_core::types::strategy::Role;
-use cvp_core::types::{NodeRole, Refusal};
+use cvp_core::types::{Namespace, NodeRole, Refusal};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
+use super::chains::{Held, Opener};
 use super::fleet::Fleet;
 use super::{certificates, copied, ports, secrets, view};
 use crate::config::{Places, Root};
@@ -42,6 +43,9 @@ pub(super) struct Node {
     /// Keys that have no effect here, as the start found them.
     pub(super) remarks: Vec<Problem>,
     pub(super) chains: ChainSet,
+    pub(super) opener: Opener,
+    /// Configured, and not running.
+    pub(super) held: Mutex<Held>,
     pub(super) files: ControlFiles,
     pub(super) tls: SharedTls,
     pub(super) remotes: Remotes,
@@ -53,6 +57,8 @@ pub(super) struct Node {
     pub(super) ready: Mutex<Ready>,
     /// One change of the node at a time: switches, upgrades, the begin of block making.
     pub(super) changing: tokio::sync::Mutex<()>,
+    /// Told when the node is to stop by itself.
+    pub(super) stopping: tokio::sync::Notify,
     pub(super) tasks: Handle,
 }
 
@@ -98,6 +104,11 @@ impl Node {
     pub(super) async fn begin_making(self: &Arc<Self>) -> Result<(), Failure> {
         // Waits for an upgrade under way: its take-over blocks come first.
         let _one_at_a_time = self.changing.lock().await;
+        self.make_blocks().await
+    }
+
+    /// As [`Node::begin_making`], for who changes the node already.
+    pub(super) async fn make_blocks(self: &Arc<Self>) -> Result<(), Failure> {
         let node = Arc::clone(self);
         let work = move || -> Result<(), Refusal> {
             if promotion::standing(&node.files)?.unfinished {
@@ -108,14 +119,16 @@ impl Node {
                 return Ok(());
             };
             let config = node.config();
+            let mut failed = Ok(());
             for chain in node.chains.all() {
                 let role = config.namespaces.get(chain.namespace()).map(|ns| ns.dynamic.role);
                 if role == Some(NodeRole::Vp) && chain.state() == ChainState::Following {
                     let begun = chain.begin_making(config.dynamic.hostname.clone(), incarnation, None);
-                    begun.map_err(|error| error.refusal())?;
+                    // One that cannot is no reason for the others not to.
+                    failed = failed.and(begun.map(|_| ()).map_err(|error| error.refusal()));
                 }
             }
-            Ok(())
+            failed
         };
         match tokio::task::spawn_blocking(work).await {
             Ok(done) => done.map_err(|refusal| Failure::from_refusal(&refusal)),
@@ -167,6 +180,7 @@ impl Node {
             None => view::without_pair(&self.chains, &config),
         };
         view::add_local(&mut view, &self.chains, &ready, &config);
+        view::add_held(&mut view, &self.held.lock());
         certificates::add(&mut view, ends, SystemTime::now());
         view.warnings.extend(secrets::exposed(&self.root, &config));
         if config.role() == PairRole::Receiver {
@@ -183,6 +197,14 @@ impl Node {
         view
     }
 
+    /// What is configured and does not run, as the pair is told.
+    pub(super) fn held_list(&self) -> Vec<(Namespace, Refusal)> {
+        let held = self.held.lock();
+        held.iter()
+            .map(|(name, refusal)| (name.clone(), refusal.clone()))
+            .collect()
+    }
+
     /// Reads the configuration afresh and goes on in the role it says.
     fn enter_role(self: &Arc<Self>) -> Result<(), Refusal> {
         let config = match self.root.load() {
@@ -195,6 +217,11 @@ impl Node {
                 });
             }
         };
+        let started = |name: &Namespace| {
+            let mut entries = config.dynamic.namespaces.iter();
+            entries.any(|entry| entry.name == *name && entry.start)
+        };
+        self.held.lock().retain(|name, _| started(name));
         self.config.store(Arc::new(config));
         // At a start replication is built afterwards, from the same files.
         let Some(replication) = self.replication() else {
@@ -207,6 +234,7 @@ impl Node {
         let (setup, _) = self.setup(&config)?;
         self.tasks
             .block_on(replication.become_role(setup, self.fleet.handles()));
+        self.tasks.block_on(replication.set_held(self.held_list()));
         Ok(())
     }
 }

@@ -38,6 +38,13 @@ impl Operator for Node {
                     let names: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
                     Ok(json!({"namespaces": names}))
                 }
+                Request::NamespaceStart { name, must_replicate } => self.start_namespace(&name, must_replicate).await,
+                Request::NamespaceStop { name, must_replicate } => self.stop_namespace(&name, must_replicate).await,
+                Request::NamespaceDestroy {
+                    name,
+                    yes,
+                    must_replicate,
+                } => self.destroy_namespace(&name, yes, must_replicate).await,
                 Request::Verify { namespace, from, to } => {
                     let wanted = Wanted { namespace, from, to };
                     blocking(move || verify::verify_running(&self.root, &self.chains, &wanted, &progress)).await

@@ -119,6 +119,14 @@ struct Draft {
     weight: Weight,
 }
 
+/// A file of the configuration, as it is and as it is to be.
+pub(super) struct FileEdit<'a> {
+    /// Below `configuration/`.
+    pub(super) file: &'a str,
+    pub(super) before: &'a str,
+    pub(super) after: &'a str,
+}
+
 /// Makes the new text and checks the whole configuration with it; writes nothing.
 fn draft(root: &Root, file: &str, key: &str, value: &str) -> Result<Draft, Failure> {
     let (file, before) = text_of(root, file)?;
@@ -142,11 +150,21 @@ fn draft(root: &Root, file: &str, key: &str, value: &str) -> Result<Draft, Failu
     let after = config::edit(&before, key, ConfigValue::from_input(value)).map_err(|error| bad_key(&file, &error))?;
     let new = config::get(&after, key).map_err(|error| bad_key(&file, &error))?;
     let mut files = read_tree(&root.configuration())?;
+    // A namespace that is held already is no reason to refuse; a change that holds one is.
+    let held = config::load(&files).map(|loaded| loaded.held).unwrap_or_default();
     files.insert(file.clone(), after.clone());
-    let loaded = config::load(&files).map_err(|problems| {
-        let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        Failure::failed("bad-value", lines.join("\n       "), "nothing was changed")
-    })?;
+    let loaded = config::load(&files)
+        .and_then(|loaded| {
+            if loaded.held == held {
+                Ok(loaded)
+            } else {
+                loaded.whole()
+            }
+        })
+        .map_err(|problems| {
+            let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            Failure::failed("bad-value", lines.join("\n       "), "nothing was changed")
+        })?;
     let about = |warning: &&Problem| warning.file == file && warning.key == key;
     let warnings = loaded.warnings.iter().filter(about);
     let at_once = file == "dynamic.toml" && AT_ONCE.contains(&key);
@@ -190,7 +208,13 @@ impl Node {
             return encode(&changed);
         }
         if draft.weight == Weight::Strong || must_replicate || self.raised(&draft).await {
-            let outcome = self.propose(&draft, must_replicate).await?;
+            let note = format!("{} {}", changed.file, changed.key);
+            let edit = FileEdit {
+                file: &changed.file,
+                before: &draft.before,
+                after: &draft.after,
+            };
+            let outcome = self.propose(&edit, note, must_replicate).await?;
             changed.replicated = outcome == Outcome::Replicated;
             changed.answer = if changed.replicated { "replicated" } else { "local" }.to_owned();
         } else {
@@ -222,19 +246,25 @@ impl Node {
         replication.weigh(edit).await
     }
 
-    async fn propose(&self, draft: &Draft, must_replicate: bool) -> Result<Outcome, Failure> {
-        if draft.after.len() > CHANGED_BYTES_MAX {
+    /// Changes a file of the configuration strongly: `Replicated` or `Local`.
+    ///
+    /// # Errors
+    /// Nothing was changed, or nobody knows.
+    pub(super) async fn propose(
+        &self,
+        edit: &FileEdit<'_>,
+        note: String,
+        must_replicate: bool,
+    ) -> Result<Outcome, Failure> {
+        if edit.after.len() > CHANGED_BYTES_MAX {
             return Err(Failure::failed(
                 "too-large",
-                format!(
-                    "configuration/{} has more than {CHANGED_BYTES_MAX} bytes",
-                    draft.changed.file
-                ),
+                format!("configuration/{} has more than {CHANGED_BYTES_MAX} bytes", edit.file),
                 "nothing was changed; make the file smaller",
             ));
         }
-        let path = format!("{CONFIGURATION}/{}", draft.changed.file);
-        if let Some(reason) = private_key(&path, draft.after.as_bytes()) {
+        let path = format!("{CONFIGURATION}/{}", edit.file);
+        if let Some(reason) = private_key(&path, edit.after.as_bytes()) {
             // The whole file would travel.
             return Err(Failure::failed(
                 PRIVATE_KEY,
@@ -244,13 +274,13 @@ impl Node {
         }
         let change = FileChange {
             path,
-            old: Some(file_digest(draft.before.as_bytes())),
-            content: Bytes::from(draft.after.clone().into_bytes()),
+            old: Some(file_digest(edit.before.as_bytes())),
+            content: Bytes::copy_from_slice(edit.after.as_bytes()),
         };
         let wish = Wish {
             kind: CONFIG_CHANGE,
             body: change.encode().into(),
-            note: format!("{} {}", draft.changed.file, draft.changed.key),
+            note,
             must_replicate,
         };
         let outcome = match self.replication() {

@@ -7,7 +7,7 @@ use cvp_core::types::{Height, Namespace};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::chains::{inspect, ledger_failure};
+use super::chains::{bad_files, inspect, ledger_failure};
 use super::copied;
 use crate::config::Root;
 use crate::durable::LockFile;
@@ -140,7 +140,19 @@ impl From<&BadPlace> for BadView {
 /// # Errors
 /// A node runs there after all, the configuration or a store cannot be read, or there is no such namespace or record.
 pub fn verify_stopped(root: &Root, wanted: &Wanted, on_progress: &mut dyn FnMut(Value)) -> Result<Value, Failure> {
-    let config = root.load()?.config;
+    // A namespace that is asked for and cannot be read is no namespace that is good.
+    let loaded = root.load()?;
+    let unread = loaded.held.iter().find(|(name, _)| wanted.covers(name));
+    if let Some((name, problems)) = unread {
+        let refusal = bad_files(problems);
+        let text = format!("namespace {name}: {}", refusal.text);
+        return Err(Failure::failed(
+            &refusal.code,
+            text,
+            "correct it, or name another one with --namespace",
+        ));
+    }
+    let config = loaded.config;
     let _lock = LockFile::share(&root.lock_file())?;
     let mut tell = |line| {
         on_progress(line);

@@ -6,8 +6,9 @@ use cvp_core::config::{NodeConfig, Problem};
 use cvp_core::replication::{PairStatus, Phase};
 use cvp_core::types::Millis;
 
+use super::chains::Held;
 use super::node::Ready;
-use crate::ipc::{NamespaceView, PeerView, ReasonView, StatusView};
+use crate::ipc::{HeldView, NamespaceView, PeerView, ReasonView, StatusView};
 use crate::namespace::{Chain, ChainSet, ChainState};
 use crate::telemetry::counters;
 
@@ -76,6 +77,21 @@ pub(super) fn add_local(view: &mut StatusView, chains: &ChainSet, ready: &Ready,
             ));
         }
     }
+}
+
+/// Adds the namespaces that are configured and do not run.
+pub(super) fn add_held(view: &mut StatusView, held: &Held) {
+    view.held = held
+        .iter()
+        .map(|(name, refusal)| {
+            let ReasonView { code, message } = ReasonView::from(refusal);
+            HeldView {
+                name: name.to_string(),
+                code,
+                message,
+            }
+        })
+        .collect();
 }
 
 /// Remarks of the configuration, for the log at the start.

@@ -95,12 +95,13 @@ fn fill(root: &Path, report: &Report, blocks: u64, record_bytes: u64) -> Result<
         Setting::Number(1),
     )?;
     let place = Root::new(root);
-    let config = place.load()?.config;
+    let loaded = place.load()?;
+    let config = loaded.config.clone();
     let identity = ControlFiles::new(place.system())
         .identity()?
         .context("the node has no identity")?;
     let incarnation = identity.lineage.current().context("the node has no incarnation")?;
-    let chains = assembly::open_all(&place, &config)?;
+    let chains = assembly::open_all(&place, &loaded)?.chains;
     let chain = chains.get("global").context("there is no namespace global")?;
     chain.begin_making(config.dynamic.hostname.clone(), incarnation, None)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

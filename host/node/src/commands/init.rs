@@ -128,7 +128,7 @@ pub fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Failure> {
         ));
     }
     // The node itself would refuse what does not load: say it now.
-    Root::new(&staging.path).load()?;
+    Root::new(&staging.path).load_whole()?;
     staging.install(directory)?;
     let made = Made {
         root: directory.clone(),

@@ -94,6 +94,11 @@ impl Root {
         self.load_with(config::load_in_upgrade)
     }
 
+    /// As [`Root::load`], and refuses a tree of which a namespace cannot start.
+    pub fn load_whole(&self) -> Result<Loaded, Failure> {
+        self.load_with(|files| config::load(files)?.whole())
+    }
+
     fn load_with(&self, load: Load) -> Result<Loaded, Failure> {
         if !self.exists() {
             return Err(Failure::failed(

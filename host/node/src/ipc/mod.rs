@@ -17,4 +17,4 @@ pub use request::Request;
 pub use server::{Operator, Progress, Server};
 #[cfg(test)]
 pub use status::RefusedView;
-pub use status::{NamespaceView, PeerView, ReasonView, StatusView};
+pub use status::{HeldView, NamespaceView, PeerView, ReasonView, StatusView};

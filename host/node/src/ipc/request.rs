@@ -27,6 +27,29 @@ pub enum Request {
     },
     /// Names of the running namespaces.
     NamespaceList,
+    /// Runs a namespace from now on, on both nodes.
+    NamespaceStart {
+        /// Its name.
+        name: String,
+        /// Fail rather than change this node alone.
+        must_replicate: bool,
+    },
+    /// Ends a namespace, on both nodes; `global` ends the node.
+    NamespaceStop {
+        /// Its name.
+        name: String,
+        /// Fail rather than change this node alone.
+        must_replicate: bool,
+    },
+    /// Forgets a stopped namespace and puts its data away.
+    NamespaceDestroy {
+        /// Its name.
+        name: String,
+        /// Remove its data for good.
+        yes: bool,
+        /// Fail rather than change this node alone.
+        must_replicate: bool,
+    },
     /// The strategies and where they come from.
     PluginList,
     /// Ends the quarantine of a plugin.
@@ -88,7 +111,12 @@ impl Request {
             | Request::ConfigList { .. }
             | Request::PluginList
             | Request::PluginReset { .. } => Allowed::Both,
-            Request::Enable | Request::Disable | Request::ConfigSet { .. } => Allowed::Only(PairRole::Provider),
+            Request::Enable
+            | Request::Disable
+            | Request::NamespaceStart { .. }
+            | Request::NamespaceStop { .. }
+            | Request::NamespaceDestroy { .. }
+            | Request::ConfigSet { .. } => Allowed::Only(PairRole::Provider),
             Request::Upgrade { .. } => Allowed::Only(PairRole::Receiver),
         }
     }
@@ -101,6 +129,9 @@ impl Request {
             Request::Disable => "disable",
             Request::Upgrade { .. } => "upgrade",
             Request::NamespaceList => "namespace list",
+            Request::NamespaceStart { .. } => "namespace start",
+            Request::NamespaceStop { .. } => "namespace stop",
+            Request::NamespaceDestroy { .. } => "namespace destroy",
             Request::ConfigGet { .. } => "config get",
             Request::ConfigSet { .. } => "config set",
             Request::ConfigList { .. } => "config list",

@@ -38,6 +38,9 @@ pub struct StatusView {
     pub configuration: Option<ConfigurationView>,
     /// Every namespace of the node.
     pub namespaces: Vec<NamespaceView>,
+    /// Namespaces that are configured and do not run.
+    #[serde(default)]
+    pub held: Vec<HeldView>,
     /// Commits of this process that waited for the link's side of the node; must stay 0.
     #[serde(default)]
     pub commits_waited_on_link: u64,
@@ -99,6 +102,17 @@ impl From<&TreeStatus> for ConfigurationView {
             edited: status.edited.clone(),
         }
     }
+}
+
+/// A namespace that is configured and does not run.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct HeldView {
+    /// Its name.
+    pub name: String,
+    /// Why: kebab-case code.
+    pub code: String,
+    /// The same in words, and what to do.
+    pub message: String,
 }
 
 /// A link that this node refused.

@@ -35,6 +35,16 @@ impl ChainSet {
         self.0.load().values().map(|chain| chain.namespace().clone()).collect()
     }
 
+    /// Takes a chain out; whoever holds it may go on with it.
+    pub fn remove(&self, name: &str) -> Option<Arc<Chain>> {
+        let before = self.0.rcu(|chains| {
+            let mut chains = Chains::clone(chains);
+            chains.remove(name);
+            chains
+        });
+        before.get(name).cloned()
+    }
+
     /// Adds a chain; one of the same name is replaced and returned.
     pub fn insert(&self, chain: Arc<Chain>) -> Option<Arc<Chain>> {
         let name = chain.namespace().to_string();

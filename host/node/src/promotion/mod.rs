@@ -141,6 +141,7 @@ impl Ground {
         let surveyed = survey::survey(&self, flags).await;
         let rehearsal = plan::rehearse(&journal, &surveyed.plan);
         let mut checks = preflight(&surveyed.view);
+        checks.extend(surveyed.left_behind);
         checks.push(rehearsal.check);
         if flags.dry_run {
             return Ok(planned(&checks, &rehearsal.steps));

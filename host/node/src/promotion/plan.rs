@@ -6,10 +6,10 @@ use std::sync::Arc;
 use cvp_core::promotion::{
     Check, DryRun, Journal, Plan, PlannedNamespace, StepReport, StepState, Verdict, promote, promoted_identity, resume,
 };
-use cvp_core::session::Binding;
+use cvp_core::session::{Binding, BoundNamespace};
 use cvp_core::types::Refusal;
 
-use super::{Ground, sink, survey};
+use super::{Ground, sink, survey, tree};
 
 /// Id of the check that a rehearsal adds to core's.
 const ID: &str = "plan";
@@ -94,12 +94,39 @@ impl Ground {
         Ok(plan)
     }
 
+    /// What a promotion takes over: the namespaces copied from the provider that its configuration starts.
+    pub(super) fn bound<'a>(&self, binding: &'a Binding) -> Vec<&'a BoundNamespace> {
+        let started = tree::started_by_provider(&self.root, &self.files);
+        let runs = |bound: &&BoundNamespace| {
+            let started = started.as_ref();
+            started.map_or(true, |started| started.contains(bound.namespace.as_str()))
+        };
+        binding.namespaces.iter().filter(runs).collect()
+    }
+
+    /// The check that names what the provider runs and this node never copied; none where all is here.
+    pub(super) fn left_behind(&self) -> Option<Check> {
+        let binding = self.files.binding().ok().flatten()?;
+        let mut left = tree::started_by_provider(&self.root, &self.files).ok()?;
+        left.retain(|name| !binding.namespaces.iter().any(|bound| bound.namespace.as_str() == name));
+        let names: Vec<String> = left.into_iter().collect();
+        (!names.is_empty()).then(|| Check {
+            id: "namespaces-copied",
+            verdict: Verdict::Warn,
+            message: format!(
+                "the provider runs {}, of which nothing is here: not started",
+                names.join(", ")
+            ),
+            hint: "its chain is on the provider's disk alone; see `cvp status` for why it was not copied".to_owned(),
+        })
+    }
+
     fn draft(&self, binding: &Binding) -> Result<Plan, Refusal> {
         let section = self.files.provider_self().map_err(|error| error.refusal())?;
         let section = section.unwrap_or_default();
         let loaded = self.root.load().map_err(|failure| sink::refusal_of(&failure))?;
         let mut namespaces = Vec::new();
-        for bound in &binding.namespaces {
+        for bound in self.bound(binding) {
             let chain = self.chains.get(bound.namespace.as_str()).ok_or_else(|| {
                 Refusal::new(
                     "not-running",

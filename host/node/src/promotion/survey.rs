@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use cvp_core::config::NodeConfig;
 use cvp_core::promotion::{
-    KeyState, NamespaceView, Plan, PortState, PortView, PreflightView, StrategyView, TlsNameView,
+    Check, KeyState, NamespaceView, Plan, PortState, PortView, PreflightView, StrategyView, TlsNameView,
 };
 use cvp_core::replication::PairStatus;
 use cvp_core::session::Binding;
@@ -25,6 +25,8 @@ pub(super) struct Surveyed {
     pub(super) view: PreflightView,
     /// What the promotion would do, or why that cannot be said.
     pub(super) plan: Result<Plan, Refusal>,
+    /// What the provider runs and was never copied.
+    pub(super) left_behind: Option<Check>,
     /// The network probes.
     pub(super) probed: Probed,
 }
@@ -98,7 +100,12 @@ pub(super) async fn survey(ground: &Arc<Ground>, flags: Flags) -> Surveyed {
             .collect(),
         index_configured: index,
     };
-    Surveyed { view, plan, probed }
+    Surveyed {
+        left_behind: ground.left_behind(),
+        view,
+        plan,
+        probed,
+    }
 }
 
 /// The text of a TOML value without its quotes.
@@ -125,7 +132,7 @@ fn namespaces(
     status: Option<&PairStatus>,
 ) -> Vec<NamespaceView> {
     let Some(binding) = binding else { return Vec::new() };
-    let names = binding.namespaces.iter().map(|bound| bound.namespace.clone());
+    let names = ground.bound(binding).into_iter().map(|bound| bound.namespace.clone());
     names
         .map(|name| {
             let seen = status.and_then(|status| status.namespaces.iter().find(|ns| ns.name == name));

@@ -1,7 +1,7 @@
 //! The configuration after a promotion: the provider's whole tree from the copy, with the keys that this node keeps for itself, and what the
 //! plan says of names and roles. The survey checks it, the step writes it: both make it here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use cvp_core::config::{self, Loaded};
@@ -13,6 +13,9 @@ use super::sink::refusal_of;
 use crate::config::{Copy, Places, Root, exchange, read_tree, remove_tree, sync_tree, write_new};
 use crate::durable;
 use crate::replication::ControlFiles;
+
+/// The file that lists the namespaces.
+const LIST: &str = "dynamic.toml";
 
 /// Content by path below `configuration/`.
 type Files = BTreeMap<String, Vec<u8>>;
@@ -48,11 +51,9 @@ fn aside(root: &Root) -> PathBuf {
 /// # Errors
 /// The copy is not here, or a file of it is no TOML.
 pub(super) fn promoted_files(root: &Root, files: &ControlFiles, plan: Option<&Plan>) -> Result<Files, Refusal> {
-    let mut theirs = copied_files(root)?;
-    if let Some(change) = staged(files)?
-        && let Some(below) = change.path.strip_prefix(&format!("{CONFIGURATION}/"))
-    {
-        theirs.insert(below.to_owned(), change.content.to_vec());
+    let mut theirs = provider_files(root, files)?;
+    if let Some(plan) = plan {
+        start_planned(&mut theirs, plan)?;
     }
     for (name, own) in standby_files(root)? {
         if let Some(content) = theirs.get_mut(&name) {
@@ -97,6 +98,49 @@ pub fn kept_keys(files: &ControlFiles, name: &str) -> Result<Vec<String>, Refusa
     Ok(keys)
 }
 
+/// What the provider's tree is once a change that is staged rolls forward.
+fn provider_files(root: &Root, files: &ControlFiles) -> Result<Files, Refusal> {
+    let mut theirs = copied_files(root)?;
+    if let Some(change) = staged(files)?
+        && let Some(below) = change.path.strip_prefix(&format!("{CONFIGURATION}/"))
+    {
+        theirs.insert(below.to_owned(), change.content.to_vec());
+    }
+    Ok(theirs)
+}
+
+/// The namespaces that the provider's configuration starts.
+///
+/// # Errors
+/// The copy is not here, or its list cannot be read.
+pub(super) fn started_by_provider(root: &Root, files: &ControlFiles) -> Result<BTreeSet<String>, Refusal> {
+    let theirs = provider_files(root, files)?;
+    Ok(started(&theirs)?.into_iter().collect())
+}
+
+fn started(files: &Files) -> Result<Vec<String>, Refusal> {
+    let text = text_of(LIST, files.get(LIST).map_or(&[][..], Vec::as_slice))?;
+    let entries = config::namespace_entries(text).map_err(|error| bad(format!("{LIST}: {error}")))?;
+    Ok(entries
+        .into_iter()
+        .filter(|(_, start)| *start)
+        .map(|(name, _)| name)
+        .collect())
+}
+
+/// A namespace of the provider that was never copied does not start: its chain would begin anew here.
+fn start_planned(files: &mut Files, plan: &Plan) -> Result<(), Refusal> {
+    for name in started(files)? {
+        if plan.namespaces.iter().any(|planned| planned.name.as_str() == name) {
+            continue;
+        }
+        let text = text_of(LIST, files.get(LIST).map_or(&[][..], Vec::as_slice))?;
+        let text = config::put_namespace(text, &name, false).map_err(|error| bad(format!("{LIST}: {error}")))?;
+        files.insert(LIST.to_owned(), text.into_bytes());
+    }
+    Ok(())
+}
+
 fn text_of<'a>(name: &str, content: &'a [u8]) -> Result<&'a str, Refusal> {
     std::str::from_utf8(content).map_err(|_| bad(format!("{name} is not UTF-8")))
 }
@@ -135,10 +179,12 @@ pub fn check(root: &Root, files: &ControlFiles, plan: Option<&Plan>) -> Result<L
     for (name, content) in tree.iter().filter(|(name, _)| name.ends_with(".toml")) {
         texts.insert(name.clone(), text_of(name, content)?.to_owned());
     }
-    config::load(&texts).map_err(|problems| {
-        let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        bad(lines.join("; "))
-    })
+    config::load(&texts)
+        .and_then(config::Loaded::whole)
+        .map_err(|problems| {
+            let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            bad(lines.join("; "))
+        })
 }
 
 /// The copy, as the preflight judges it.
@@ -317,6 +363,20 @@ mod tests {
         take_over(&root, &files, &plan()).unwrap();
         assert_eq!(Places::own(&root).scan(), after);
         assert_eq!(read_tree(&root.system().join("configuration_cvp")).unwrap(), own);
+    }
+
+    #[test]
+    fn what_was_never_copied_does_not_start() {
+        let (_directory, root, files) = standby();
+        let path = root.system().join("configuration_vp/dynamic.toml");
+        let text = config::put_namespace(&std::fs::read_to_string(&path).unwrap(), "ns9", true).unwrap();
+        std::fs::write(&path, text).unwrap();
+        assert!(started_by_provider(&root, &files).unwrap().contains("ns9"));
+        check(&root, &files, Some(&plan())).unwrap();
+        take_over(&root, &files, &plan()).unwrap();
+        let text = std::fs::read_to_string(root.configuration().join("dynamic.toml")).unwrap();
+        let entries = config::namespace_entries(&text).unwrap();
+        assert_eq!(entries, [("global".to_owned(), true), ("ns9".to_owned(), false)]);
     }
 
     #[test]

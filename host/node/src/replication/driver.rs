@@ -23,7 +23,7 @@ use super::strategies::Order;
 use super::tree::Work;
 use super::worker::{Job, Worker};
 use super::writer::Write;
-use super::{Environment, Standing, StrategyHandles, Wish};
+use super::{Difference, Environment, Standing, StrategyHandles, Wish};
 use crate::config::Watch;
 use crate::link::Accepted;
 
@@ -49,9 +49,10 @@ pub(super) enum Command {
     Propose(Wish, oneshot::Sender<Outcome>),
     Weigh(Edit, oneshot::Sender<bool>),
     Limits(Limits, oneshot::Sender<()>),
+    Held(Vec<(Namespace, Refusal)>, oneshot::Sender<()>),
     /// Ends every link and every answer of the machine; from here on nobody but the caller writes the ledgers.
     Quiesce(oneshot::Sender<()>),
-    /// A machine of another role in the place of this one.
+    /// A machine of another role, or of other namespaces, in the place of this one.
     Become(Box<Setup>, StrategyHandles, oneshot::Sender<()>),
     Shutdown(oneshot::Sender<()>),
 }
@@ -70,6 +71,7 @@ pub(super) struct Driver {
     followers: Vec<JoinHandle<()>>,
     pub(super) inbound: mpsc::Sender<Inbound>,
     standing: watch::Sender<Standing>,
+    difference: watch::Sender<Difference>,
     /// Who waits for the end of a strong change.
     clients: HashMap<Ticket, oneshot::Sender<Outcome>>,
     /// Who waits for a strategy to weigh a change.
@@ -87,7 +89,7 @@ impl Driver {
         environment: Environment,
         strategies: StrategyHandles,
         inbound: mpsc::Sender<Inbound>,
-        standing: watch::Sender<Standing>,
+        (standing, difference): (watch::Sender<Standing>, watch::Sender<Difference>),
     ) -> Driver {
         Driver {
             role: setup.role,
@@ -102,6 +104,7 @@ impl Driver {
             followers: Vec::new(),
             inbound,
             standing,
+            difference,
             clients: HashMap::new(),
             weighing: HashMap::new(),
             tickets: 0,
@@ -244,6 +247,10 @@ impl Driver {
                 self.feed(Event::SetLimits(limits));
                 let _ = done.send(());
             }
+            Command::Held(held, done) => {
+                self.feed(Event::Held(held));
+                let _ = done.send(());
+            }
             Command::Quiesce(done) => {
                 self.running = false;
                 self.watch = None;
@@ -272,8 +279,12 @@ impl Driver {
                 self.weighing.clear();
                 self.links.close_all();
                 self.followers.drain(..).for_each(|task| task.abort());
-                self.role = setup.role;
-                self.pair = Pair::new(*setup);
+                self.pair = if self.role == setup.role {
+                    Pair::in_place_of(&self.pair, *setup)
+                } else {
+                    self.role = setup.role;
+                    Pair::new(*setup)
+                };
                 self.running = true;
                 self.standing.send_replace(Standing::default());
                 self.begin();
@@ -396,6 +407,9 @@ impl Driver {
                 if let Err(refusal) = self.environment.writer.push(self.epoch, Write::Provider(self_section)) {
                     tracing::error!("write the provider's [self]: {refusal}");
                 }
+            }
+            Action::Align { missing, extra } => {
+                self.difference.send_replace(Difference { missing, extra });
             }
             Action::Acknowledged { ns, durable } => {
                 if let Some(chain) = self.environment.chains.get(ns.as_str()) {

@@ -131,6 +131,11 @@ impl ControlFiles {
         Ok(read.unwrap_or_default())
     }
 
+    /// Forgets what a strategy stored; fine if it stored nothing.
+    pub fn remove_stored(&self, namespace: &Namespace, kind: &str) -> Result<(), FileError> {
+        Ok(durable::remove(&self.path(&stored_name(namespace, kind)))?)
+    }
+
     /// The provider's `[self]` of each namespace as its last handshake said: (`<ns>.<key>`, TOML text).
     pub fn provider_self(&self) -> Result<Option<Vec<(String, String)>>, FileError> {
         self.read("provider", PROVIDER, |bytes| {

@@ -84,6 +84,15 @@ pub struct Standing {
     pub fenced: Option<Refusal>,
 }
 
+/// Namespaces that only one end of the pair runs, as a receiver is to align them.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Difference {
+    /// Run on the provider alone.
+    pub missing: Vec<Namespace>,
+    /// Run here alone.
+    pub extra: Vec<Namespace>,
+}
+
 /// A strong change that an operator asks for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Wish {
@@ -102,6 +111,7 @@ pub struct Wish {
 pub struct Replication {
     inbound: mpsc::Sender<Inbound>,
     standing: watch::Receiver<Standing>,
+    difference: watch::Receiver<Difference>,
 }
 
 impl Replication {
@@ -112,6 +122,7 @@ impl Replication {
     pub fn start(options: Options) -> std::io::Result<Replication> {
         let (inbound, arrived) = mpsc::channel(INBOUND_MAX);
         let (send_standing, standing) = watch::channel(Standing::default());
+        let (send_difference, difference) = watch::channel(Difference::default());
         let tree = TreeWorker::start(options.root, options.files.clone(), inbound.clone())?;
         let environment = Environment {
             tree,
@@ -126,10 +137,14 @@ impl Replication {
             environment,
             options.strategies,
             inbound.clone(),
-            send_standing,
+            (send_standing, send_difference),
         );
         tokio::spawn(driver.drive(arrived, options.accepted));
-        Ok(Replication { inbound, standing })
+        Ok(Replication {
+            inbound,
+            standing,
+            difference,
+        })
     }
 
     /// The pair's status, and the time it is of on the machine's clock; `None` when the task does not answer any more.
@@ -140,6 +155,16 @@ impl Replication {
     /// Changes of what the pair allows this node.
     pub fn watch_standing(&self) -> watch::Receiver<Standing> {
         self.standing.clone()
+    }
+
+    /// Receiver: each time that its namespaces are to be aligned to the provider's, what differs.
+    pub fn watch_difference(&self) -> watch::Receiver<Difference> {
+        self.difference.clone()
+    }
+
+    /// The namespaces that are configured here and do not run, each with its reason.
+    pub async fn set_held(&self, held: Vec<(Namespace, Refusal)>) {
+        let _ = self.ask(|done| Command::Held(held, done)).await;
     }
 
     /// Makes a strong change; `None` when the task does not answer any more. Comes back when it has ended one way or the other.
@@ -167,7 +192,8 @@ impl Replication {
         let _ = self.ask(Command::Quiesce).await;
     }
 
-    /// Goes on in another role, with the same chains and with strategies started for that role. [`Replication::quiesce`] comes before.
+    /// Goes on with another setup: in another role, or with other chains in the same one, where what was heard of the peer stays known.
+    /// The strategies were started for that role. [`Replication::quiesce`] comes before.
     pub async fn become_role(&self, setup: Setup, strategies: StrategyHandles) {
         let _ = self
             .ask(|done| Command::Become(Box::new(setup), strategies, done))

@@ -13,6 +13,7 @@ mod hostile_tree;
 mod hostile_tree_standby;
 mod isolation;
 mod malleated;
+mod namespaces;
 mod operator;
 mod plugins;
 mod private_keys;

@@ -324,6 +324,12 @@ impl Taker {
         !self.swapping && self.target.as_ref().is_some_and(equal)
     }
 
+    /// The version of the provider's tree that the copy is, if it is one.
+    pub(in crate::replication) fn held_version(&self) -> Option<u64> {
+        let target = self.target.as_ref().filter(|_| self.is_equal());
+        target.map(|target| target.version)
+    }
+
     /// Files that are still to come.
     pub(in crate::replication) fn to_come(&self) -> usize {
         match (&self.local, &self.target) {

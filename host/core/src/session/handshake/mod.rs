@@ -139,22 +139,14 @@ fn check_chains(own: &Own, hello: &Hello) -> Result<(), Refusal> {
     check_namespaces(own, hello)
 }
 
+/// Namespaces that only one end runs are no reason to refuse: the receiver aligns itself. What both run must be one chain.
 fn check_namespaces(own: &Own, hello: &Hello) -> Result<(), Refusal> {
-    let mut ours: Vec<&Namespace> = own.namespaces.iter().map(|own| &own.namespace).collect();
-    let mut theirs: Vec<&Namespace> = hello.namespaces.iter().map(|offer| &offer.namespace).collect();
-    ours.sort();
-    theirs.sort();
-    let (receiver, provider) = match own.role {
-        Role::Provider => (&theirs, &ours),
-        Role::Receiver => (&ours, &theirs),
-    };
-    if ours != theirs {
-        return Err(refuse::namespaces(receiver, provider));
-    }
+    let mut common = 0;
     for own_ns in &own.namespaces {
         let Some(offer) = hello.offer(&own_ns.namespace) else {
             continue;
         };
+        common += 1;
         if offer.genesis != own_ns.genesis {
             let (receiver, provider) = match own.role {
                 Role::Provider => (&offer.genesis, &own_ns.genesis),
@@ -163,7 +155,32 @@ fn check_namespaces(own: &Own, hello: &Hello) -> Result<(), Refusal> {
             return Err(refuse::genesis(&own_ns.namespace, receiver, provider));
         }
     }
+    if common == 0 {
+        let ours: Vec<&Namespace> = own.namespaces.iter().map(|own| &own.namespace).collect();
+        let theirs: Vec<&Namespace> = hello.namespaces.iter().map(|offer| &offer.namespace).collect();
+        let (receiver, provider) = match own.role {
+            Role::Provider => (&theirs, &ours),
+            Role::Receiver => (&ours, &theirs),
+        };
+        return Err(refuse::namespaces(receiver, provider));
+    }
     Ok(())
+}
+
+/// What runs here alone, and what runs there alone.
+fn alone(own: &Own, hello: &Hello) -> (Vec<Namespace>, Vec<Namespace>) {
+    let ours = own.namespaces.iter().map(|own| &own.namespace);
+    let theirs = hello.namespaces.iter().map(|offer| &offer.namespace);
+    (
+        ours.clone()
+            .filter(|name| hello.offer(name).is_none())
+            .cloned()
+            .collect(),
+        theirs
+            .filter(|name| !ours.clone().any(|own| own == *name))
+            .cloned()
+            .collect(),
+    )
 }
 
 /// Checks a binding against a provider's identity; the same code on both ends.
@@ -265,6 +282,8 @@ pub struct Agreement {
     provider_self: Vec<(String, String)>,
     nonce: [u8; 16],
     namespaces: Vec<AgreedNamespace>,
+    missing: Vec<Namespace>,
+    extra: Vec<Namespace>,
 }
 
 impl Agreement {
@@ -295,5 +314,13 @@ impl Agreement {
     /// What was agreed, a namespace each.
     pub fn namespaces(&self) -> &[AgreedNamespace] {
         &self.namespaces
+    }
+    /// Namespaces that the provider runs alone: the receiver starts them.
+    pub fn missing(&self) -> &[Namespace] {
+        &self.missing
+    }
+    /// Namespaces that the receiver runs alone: it stops them, unless the provider would run them if it could.
+    pub fn extra(&self) -> &[Namespace] {
+        &self.extra
     }
 }

@@ -4,7 +4,8 @@ use crate::frame::NamespaceTag;
 use crate::types::{Digest, Height, Hostname, Malformed, Namespace, NodeId, Reader, Refusal};
 
 use super::{
-    AgreedNamespace, Agreement, NamespaceTip, Own, Provider, Stop, check_binding, check_chains, check_tip, read_hello,
+    AgreedNamespace, Agreement, NamespaceTip, Own, Provider, Stop, alone, check_binding, check_chains, check_tip,
+    read_hello,
 };
 use crate::session::claim::{Verdict, judge_lineage};
 use crate::session::{Binding, Hello, SessionKind, refuse};
@@ -123,6 +124,7 @@ impl LookUp {
                 their_strategies: offer.strategies.clone(),
             });
         }
+        let (missing, extra) = alone(own, &self.hello);
         let reply = own.hello(self.hello.nonce, &hash_of);
         let agreement = Agreement {
             peer_hostname: self.hello.hostname,
@@ -132,6 +134,8 @@ impl LookUp {
             provider_self: own.self_section.clone(),
             nonce: self.hello.nonce,
             namespaces,
+            missing,
+            extra,
         };
         Ok((reply, ExpectVerdict { agreement }))
     }

@@ -4,9 +4,9 @@ use crate::frame::NamespaceTag;
 use crate::types::{Refusal, Writer};
 
 use super::{
-    AgreedNamespace, Agreement, NamespaceTip, Own, Provider, check_binding, check_chains, check_tip, read_hello,
+    AgreedNamespace, Agreement, NamespaceTip, Own, Provider, alone, check_binding, check_chains, check_tip, read_hello,
 };
-use crate::session::{Binding, BoundNamespace, Hello, Lineage, Standing, refuse};
+use crate::session::{Binding, BoundNamespace, Hello, Lineage, NAMESPACES_MAX, Standing, refuse};
 
 /// Receiver: the hello is sent.
 #[derive(Debug)]
@@ -76,18 +76,12 @@ impl ExpectReply {
                 their_strategies: offer.strategies.clone(),
             });
         }
+        let (extra, missing) = alone(own, &hello);
         let binding = Binding {
             node_id: hello.node_id,
             hostname: hello.hostname.clone(),
             lineage: hello.lineage.clone(),
-            namespaces: own
-                .namespaces
-                .iter()
-                .map(|own| BoundNamespace {
-                    namespace: own.namespace.clone(),
-                    genesis: own.genesis,
-                })
-                .collect(),
+            namespaces: bound(own, &namespaces),
         };
         let agreement = Agreement {
             peer_hostname: hello.hostname,
@@ -97,9 +91,28 @@ impl ExpectReply {
             provider_self: hello.self_section,
             nonce: self.nonce,
             namespaces,
+            missing,
+            extra,
         };
         Ok(Confirmed { agreement, binding })
     }
+}
+
+/// What was copied before stays bound, also while it is stopped; what is copied from here on is bound as well.
+fn bound(own: &Own, agreed: &[AgreedNamespace]) -> Vec<BoundNamespace> {
+    let before = own.binding.iter().flat_map(|binding| binding.namespaces.clone());
+    let mut bound: Vec<BoundNamespace> = before.collect();
+    for own_ns in &own.namespaces {
+        let known = bound.iter().any(|bound| bound.namespace == own_ns.namespace);
+        if !known && agreed.iter().any(|agreed| agreed.namespace == own_ns.namespace) {
+            bound.push(BoundNamespace {
+                namespace: own_ns.namespace.clone(),
+                genesis: own_ns.genesis,
+            });
+        }
+    }
+    bound.truncate(NAMESPACES_MAX);
+    bound
 }
 
 /// The provider's lineage must be the known one or go on from it.

@@ -1,0 +1,33 @@
+//! The machine's numbers, as the configuration has them.
+
+use crate::types::Millis;
+
+/// Numbers from the configuration.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// `cvp.heartbeat`, milliseconds.
+    pub heartbeat_ms: Millis,
+    /// `cvp.heartbeat_misses`.
+    pub heartbeat_misses: u32,
+    /// Largest window a strategy may ask for, bytes a namespace.
+    pub window_bytes_max: u64,
+    /// `cvp.max_rate`, bytes a second; 0: none.
+    pub max_rate: u64,
+    /// `cvp.strong_timeout`: how long a strong change waits for the receiver, milliseconds.
+    pub strong_timeout_ms: Millis,
+    /// `p2p.retrytime`: longest pause between two dials, milliseconds.
+    pub dial_pause_ms_max: Millis,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            heartbeat_ms: 500,
+            heartbeat_misses: 5,
+            window_bytes_max: 64 << 20,
+            max_rate: 0,
+            strong_timeout_ms: 5_000,
+            dial_pause_ms_max: 3_000,
+        }
+    }
+}

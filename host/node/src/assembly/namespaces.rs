@@ -1,0 +1,356 @@
+//! `namespace start`, `stop` and `destroy`: the operator's commands of a provider. The entry in `dynamic.toml` changes on both nodes or on
+//! neither; then the chain is opened or closed here, and the machine goes on with the new list, so that the standby dials again and follows.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use cvp_core::config::{self, GLOBAL, NsConfig};
+use cvp_core::replication::Outcome;
+use cvp_core::types::Namespace;
+use cvp_core::types::strategy::chain_sync::KIND;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::chains::bad_files;
+use super::life::await_making;
+use super::node::{Node, strategy_role};
+use super::operator::{blocking, encode};
+use super::settings::FileEdit;
+use crate::config::{Root, read_tree, remove_tree};
+use crate::durable;
+use crate::ipc::Failure;
+use crate::namespace::Chain;
+
+/// The files that a namespace needs below `configuration/<namespace>/`.
+pub(super) const FILES: [&str; 3] = ["ns_static.toml", "ns_dynamic.toml", "ns_genesis.toml"];
+
+/// The file that lists the namespaces.
+pub(super) const LIST: &str = "dynamic.toml";
+
+/// Queries under way hold a closed chain's files at most so long.
+const RELEASED_WITHIN: Duration = Duration::from_secs(5);
+
+/// The answer to `namespace stop global` has so long to reach its operator.
+const LAST_ANSWER: Duration = Duration::from_millis(200);
+
+/// What became of a namespace.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Switched {
+    /// Its name.
+    pub namespace: String,
+    /// It runs now.
+    pub running: bool,
+    /// `replicated`, `local` or `unchanged`: where its entry in `dynamic.toml` is.
+    pub answer: String,
+    /// It is on both disks.
+    pub replicated: bool,
+    /// What became of the data of one that was destroyed: where it lies now, or `removed`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<String>,
+}
+
+/// `dynamic.toml` before and after.
+struct Edited {
+    before: String,
+    after: String,
+}
+
+fn named(name: &str) -> Result<Namespace, Failure> {
+    Namespace::new(name).map_err(|error| Failure::refused("bad-name", error.to_string(), "name a namespace"))
+}
+
+fn not_there(name: &Namespace) -> Failure {
+    Failure::refused("no-namespace", format!("namespace [{name}] not exists"), "")
+}
+
+fn list_text(root: &Root) -> Result<String, Failure> {
+    let text = read_tree(&root.configuration())?.remove(LIST);
+    text.ok_or_else(|| Failure::failed("no-file", format!("there is no configuration/{LIST}"), "restore it"))
+}
+
+fn edited(root: &Root, edit: impl FnOnce(&str) -> Result<String, config::EditError>) -> Result<Edited, Failure> {
+    let before = list_text(root)?;
+    let after = edit(&before).map_err(|error| {
+        let what = format!("configuration/{LIST}: {error}");
+        Failure::failed("bad-configuration", what, "nothing was changed; correct it")
+    })?;
+    Ok(Edited { before, after })
+}
+
+/// The list with this namespace, and what the namespace would run with. Writes nothing.
+fn draft_start(root: &Root, name: &Namespace) -> Result<(Edited, NsConfig), Failure> {
+    let directory = root.configuration().join(name.as_str());
+    let missing: Vec<&str> = FILES
+        .into_iter()
+        .filter(|file| !directory.join(file).is_file())
+        .collect();
+    if !missing.is_empty() {
+        return Err(Failure::refused(
+            "namespace-files",
+            format!("configuration/{name}/ lacks {}", missing.join(", ")),
+            "put them there (configuration/global/ is an example), then start it again",
+        ));
+    }
+    let list = edited(root, |text| config::put_namespace(text, name.as_str(), true))?;
+    let mut files = read_tree(&root.configuration())?;
+    files.insert(LIST.to_owned(), list.after.clone());
+    let mut loaded = config::load(&files).map_err(|problems| Failure::from_refusal(&bad_files(&problems)))?;
+    match loaded.config.namespaces.remove(name) {
+        Some(ns) => Ok((list, ns)),
+        None => {
+            let problems = loaded.held.remove(name).unwrap_or_default();
+            Err(Failure::from_refusal(&bad_files(&problems)))
+        }
+    }
+}
+
+impl Node {
+    pub(super) async fn start_namespace(self: &Arc<Self>, name: &str, must_replicate: bool) -> Result<Value, Failure> {
+        let _one_at_a_time = self.changing.lock().await;
+        let name = named(name)?;
+        if self.chains.get(name.as_str()).is_some() {
+            return Err(Failure::refused("namespace-exists", "namespace exist", ""));
+        }
+        let (root, of) = (self.root.clone(), name.clone());
+        let (list, ns) = blocking(move || draft_start(&root, &of)).await?;
+        // First whether it can run here: nobody is told of one that cannot.
+        let (opener, of, with) = (self.opener.clone(), name.clone(), ns.clone());
+        let chain = match blocking(move || opener.open(&of, &with)).await {
+            Ok(chain) => chain,
+            Err(failure) => {
+                self.hold_again(&name, &failure).await;
+                return Err(failure);
+            }
+        };
+        let note = format!("{LIST} namespace {name} start = true");
+        let answer = match self.change_list(&list, note, must_replicate).await {
+            Ok(answer) => answer,
+            Err(failure) => {
+                close_down(chain).await;
+                return Err(failure);
+            }
+        };
+        self.chains.insert(chain);
+        self.held.lock().remove(&name);
+        self.change_config(|config| {
+            config.namespaces.insert(name.clone(), ns.clone());
+        });
+        self.go_on(Vec::new()).await?;
+        await_making(self).await;
+        tracing::info!(namespace = %name, answer, "namespace started by the operator");
+        encode(&switched(&name, true, answer))
+    }
+
+    pub(super) async fn stop_namespace(self: &Arc<Self>, name: &str, must_replicate: bool) -> Result<Value, Failure> {
+        let _one_at_a_time = self.changing.lock().await;
+        let name = named(name)?;
+        if name.as_str() == GLOBAL {
+            return self.stop_node(&name);
+        }
+        let held = self.held.lock().contains_key(&name);
+        if self.chains.get(name.as_str()).is_none() && !held {
+            let what = format!("namespace \"{name}\" is not running");
+            return Err(Failure::refused("not-running", what, ""));
+        }
+        let (root, of) = (self.root.clone(), name.clone());
+        let draft = move || edited(&root, |text| config::put_namespace(text, of.as_str(), false));
+        let list = blocking(draft).await?;
+        let note = format!("{LIST} namespace {name} start = false");
+        let answer = self.change_list(&list, note, must_replicate).await?;
+        self.held.lock().remove(&name);
+        let gone = self.take_out(&name);
+        self.go_on(gone.into_iter().collect()).await?;
+        tracing::info!(namespace = %name, answer, "namespace stopped by the operator");
+        encode(&switched(&name, false, answer))
+    }
+
+    /// A node always runs `global`: it ends with it, and starts with it again.
+    fn stop_node(self: &Arc<Self>, name: &Namespace) -> Result<Value, Failure> {
+        tracing::warn!("namespace global is stopped by the operator: the node stops with it");
+        let node = Arc::clone(self);
+        tokio::spawn(async move {
+            tokio::time::sleep(LAST_ANSWER).await;
+            node.stopping.notify_one();
+        });
+        encode(&switched(name, false, "unchanged"))
+    }
+
+    pub(super) async fn destroy_namespace(
+        self: &Arc<Self>,
+        name: &str,
+        yes: bool,
+        must_replicate: bool,
+    ) -> Result<Value, Failure> {
+        let _one_at_a_time = self.changing.lock().await;
+        let name = named(name)?;
+        if self.chains.get(name.as_str()).is_some() || self.held.lock().contains_key(&name) {
+            return Err(Failure::refused("namespace-running", "namespace has not stopped", ""));
+        }
+        let data = self.root.namespace(&name).join("data");
+        let (root, of) = (self.root.clone(), name.clone());
+        let draft = move || edited(&root, |text| config::remove_namespace(text, of.as_str()));
+        let list = blocking(draft).await?;
+        if list.before == list.after && !data.exists() {
+            return Err(not_there(&name));
+        }
+        let note = format!("{LIST} namespace {name} removed");
+        let answer = self.change_list(&list, note, must_replicate).await?;
+        let files = self.files.clone();
+        let of = name.clone();
+        let put_away = blocking(move || {
+            files
+                .remove_stored(&of, KIND)
+                .map_err(|error| Failure::from_refusal(&error.refusal()))?;
+            put_away(&data, yes)
+        });
+        let data = put_away.await?;
+        tracing::info!(namespace = %name, answer, data = data.as_deref(), "namespace destroyed by the operator");
+        encode(&Switched {
+            data,
+            ..switched(&name, false, answer)
+        })
+    }
+
+    /// Changes `dynamic.toml` on both nodes, where it changes.
+    async fn change_list(&self, list: &Edited, note: String, must_replicate: bool) -> Result<&'static str, Failure> {
+        if list.before == list.after {
+            return Ok("unchanged");
+        }
+        let edit = FileEdit {
+            file: LIST,
+            before: &list.before,
+            after: &list.after,
+        };
+        Ok(match self.propose(&edit, note, must_replicate).await? {
+            Outcome::Replicated => "replicated",
+            _ => "local",
+        })
+    }
+
+    /// Takes a chain out of everything that begins from now on.
+    pub(super) fn take_out(&self, name: &Namespace) -> Option<Arc<Chain>> {
+        self.change_config(|config| {
+            config.namespaces.remove(name);
+        });
+        self.chains.remove(name.as_str())
+    }
+
+    /// A namespace that was held, and that a start could not help.
+    async fn hold_again(&self, name: &Namespace, failure: &Failure) {
+        let known = {
+            let mut held = self.held.lock();
+            held.get_mut(name).map(|refusal| *refusal = failure.to_refusal())
+        };
+        if let (Some(()), Some(replication)) = (known, self.replication()) {
+            replication.set_held(self.held_list()).await;
+        }
+    }
+
+    /// Goes on in the same role with the chains there are; `gone` are closed. The session ends, and a standby dials again.
+    pub(super) async fn go_on(self: &Arc<Self>, gone: Vec<Arc<Chain>>) -> Result<(), Failure> {
+        let Some(replication) = self.replication() else {
+            return Ok(());
+        };
+        replication.quiesce().await;
+        for chain in gone {
+            close_down(chain).await;
+        }
+        let node = Arc::clone(self);
+        let work = move || {
+            let config = node.config();
+            node.fleet
+                .keep(&config, strategy_role(config.role()), &node.chains.names())?;
+            let (setup, _) = node.setup(&config).map_err(|refusal| Failure::from_refusal(&refusal))?;
+            Ok((config, setup))
+        };
+        let (config, setup) = blocking(work).await?;
+        replication.become_role(setup, self.fleet.handles()).await;
+        replication.set_held(self.held_list()).await;
+        self.describe_to_clients(&config);
+        Ok(())
+    }
+}
+
+fn switched(name: &Namespace, running: bool, answer: &str) -> Switched {
+    Switched {
+        namespace: name.to_string(),
+        running,
+        answer: answer.to_owned(),
+        replicated: answer == "replicated",
+        data: None,
+    }
+}
+
+/// Closes a chain that nothing begins to use any more, and waits until its files are free for the next who opens them.
+async fn close_down(chain: Arc<Chain>) {
+    let name = chain.namespace().clone();
+    let left = Arc::downgrade(&chain);
+    let closed = tokio::task::spawn_blocking(move || chain.close()).await;
+    if let Err(error) = closed {
+        tracing::error!(namespace = %name, %error, "close the namespace");
+    }
+    let free = async {
+        while left.strong_count() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    if tokio::time::timeout(RELEASED_WITHIN, free).await.is_err() {
+        tracing::warn!(namespace = %name, "a query still holds the files of the closed namespace");
+    }
+}
+
+/// Moves the data of a destroyed namespace aside, or removes it for good; says which.
+fn put_away(data: &Path, for_good: bool) -> Result<Option<String>, Failure> {
+    if !data.exists() {
+        return Ok(None);
+    }
+    let aside = aside(data);
+    let failed = |error: std::io::Error| {
+        let what = format!("cannot move {} to {}: {error}", data.display(), aside.display());
+        Failure::failed("disk", what, "the namespace is destroyed; move its data away by hand")
+    };
+    std::fs::rename(data, &aside).map_err(failed)?;
+    if let Some(parent) = data.parent() {
+        durable::sync_directory(parent)?;
+    }
+    if for_good {
+        remove_tree(&aside).map_err(|refusal| Failure::from_refusal(&refusal))?;
+        return Ok(Some("removed".to_owned()));
+    }
+    Ok(Some(aside.display().to_string()))
+}
+
+/// A name beside the data that nothing has.
+fn aside(data: &Path) -> PathBuf {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let mut number = since.as_secs();
+    loop {
+        let path = data.with_file_name(format!("data.destroyed-{number}"));
+        if !path.exists() {
+            return path;
+        }
+        number += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_is_moved_aside_or_removed_and_never_over_older() {
+        let directory = tempfile::tempdir().unwrap();
+        let data = directory.path().join("data");
+        assert_eq!(put_away(&data, false).unwrap(), None);
+        let mut kept = Vec::new();
+        for _ in 0..2 {
+            std::fs::create_dir(&data).unwrap();
+            kept.push(put_away(&data, false).unwrap().unwrap());
+        }
+        assert!(kept[0] != kept[1] && kept.iter().all(|path| Path::new(path).is_dir()));
+        std::fs::create_dir(&data).unwrap();
+        assert_eq!(put_away(&data, true).unwrap().as_deref(), Some("removed"));
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2);
+    }
+}
