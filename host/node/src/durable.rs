@@ -115,6 +115,31 @@ fn unframe(bytes: &[u8], magic: &[u8; 8]) -> Result<(u16, Vec<u8>), String> {
 
 /// Replaces `path` atomically by `bytes` with permission bits `mode` (never wider, not even for an instant); durable on return.
 pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), DurableError> {
+    put(path, bytes, mode, |file, temporary| {
+        file.sync_all().map_err(disk("sync", temporary))
+    })?;
+    sync_directory(&parent_of(path))
+}
+
+/// As [`replace`], for everybody to see and not durable yet: for what a start can write again. [`settle`] makes it durable.
+pub fn place(path: &Path, bytes: &[u8], mode: u32) -> Result<(), DurableError> {
+    put(path, bytes, mode, |_, _| Ok(()))
+}
+
+/// Makes what [`place`] wrote durable.
+pub fn settle(path: &Path) -> Result<(), DurableError> {
+    File::open(path)
+        .and_then(|file| file.sync_all())
+        .map_err(disk("sync", path))?;
+    sync_directory(&parent_of(path))
+}
+
+fn put(
+    path: &Path,
+    bytes: &[u8],
+    mode: u32,
+    sync: impl FnOnce(&File, &Path) -> Result<(), DurableError>,
+) -> Result<(), DurableError> {
     let parent = parent_of(path);
     let name = path.file_name().map(|n| n.to_string_lossy()).unwrap_or_default();
     let temporary = parent.join(format!(".{name}.{}.new", std::process::id()));
@@ -128,10 +153,10 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), DurableError>
         .open(&temporary)
         .map_err(disk("create", &temporary))?;
     file.write_all(bytes).map_err(disk("write", &temporary))?;
-    file.sync_all().map_err(disk("sync", &temporary))?;
+    sync(&file, &temporary)?;
     std::fs::rename(&temporary, path).map_err(disk("replace", path))?;
     std::mem::forget(guard);
-    sync_directory(&parent)
+    Ok(())
 }
 
 /// Removes `path` durably; no error when it is not there.

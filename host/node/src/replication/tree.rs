@@ -1,12 +1,13 @@
 //! The one thread that reads and writes trees for the machine, in order: scans, files for the other end, the swap of a copy, and strong
 //! changes. So a change and a swap never cross.
 
+use std::path::{Path, PathBuf};
 use std::sync::mpsc as std_mpsc;
 use std::thread::{Builder, JoinHandle};
 
 use cvp_core::replication::{
-    CONFIG_CHANGE, Change, ChangeEvent, ChangeWork, Event, FileChange, Inventory, NOT_UNDONE, TreeEvent, TreeWork,
-    file_digest,
+    CONFIG_CHANGE, Change, ChangeEvent, ChangeId, ChangeWork, Event, FileChange, Inventory, NOT_UNDONE, TreeEvent,
+    TreeFile, TreeWork, file_digest,
 };
 use cvp_core::types::Refusal;
 use cvp_core::types::strategy::Role;
@@ -50,16 +51,23 @@ impl TreeWorker {
         // The machine has a bounded number of works under way: the queue needs no bound of its own.
         let (jobs, arrived) = std_mpsc::channel::<Job>();
         let own = Places::own(&root);
-        let disk = Disk {
+        let mut disk = Disk {
             copy: Copy::new(&root),
             own: own.clone(),
             files,
             crash: CrashPoint::from_environment(),
+            unfinished: None,
         };
         let thread = Builder::new().name("tree".into()).spawn(move || {
             for job in arrived {
                 if let Some(event) = disk.work(job.role, job.work) {
                     let _ = answers.blocking_send(Inbound::Core(job.epoch, event));
+                }
+                // What nobody waits for.
+                if let Err(refusal) = disk.finish() {
+                    tracing::error!(
+                        "make a configuration change durable in its own file: {refusal}; the next start writes it again"
+                    );
                 }
             }
         })?;
@@ -106,6 +114,8 @@ struct Disk {
     own: Places,
     files: ControlFiles,
     crash: CrashPoint,
+    /// A change that is committed and to be seen, whose own file is not durable yet.
+    unfinished: Option<(ChangeId, PathBuf)>,
 }
 
 fn refused(error: FileError) -> Refusal {
@@ -113,7 +123,7 @@ fn refused(error: FileError) -> Refusal {
 }
 
 impl Disk {
-    fn work(&self, role: Role, work: Work) -> Option<Event> {
+    fn work(&mut self, role: Role, work: Work) -> Option<Event> {
         match work {
             Work::Tree(work) => self.tree(role, work).map(Event::Tree),
             Work::Change(work) => self.change(work).map(Event::Change),
@@ -168,7 +178,7 @@ impl Disk {
         self.files.write_copy(Some(inventory)).map_err(refused)
     }
 
-    fn change(&self, work: ChangeWork) -> Option<ChangeEvent> {
+    fn change(&mut self, work: ChangeWork) -> Option<ChangeEvent> {
         match work {
             ChangeWork::Commit { change, replicated } => Some(ChangeEvent::Committed(self.commit(&change, replicated))),
             ChangeWork::Stage(change) => Some(self.stage(&change)),
@@ -185,8 +195,9 @@ impl Disk {
         }
     }
 
-    /// From the moment that a replicated change stands in `committed` it counts: a start finishes what a crash interrupts.
-    fn commit(&self, change: &Change, replicated: bool) -> Result<(), Refusal> {
+    /// From the moment that a replicated change stands in `committed` it counts: a start finishes what a crash interrupts. So the client is
+    /// answered when it stands there and in its own file for everybody to see; that this file is durable is seen to behind the answer.
+    fn commit(&mut self, change: &Change, replicated: bool) -> Result<(), Refusal> {
         let file = read_change(change)?;
         let path = self.own.file(&file.path);
         let path = path.ok_or_else(|| Refusal::new("bad-path", file.path.clone(), ""))?;
@@ -198,9 +209,8 @@ impl Disk {
                 "look at it, and set the key again",
             ));
         }
-        if !replicated {
-            return write_own(&self.own, &file);
-        }
+        // The one before counts as long as it stands in `committed`.
+        self.finish()?;
         self.crash.at("change:before-commit");
         if !replicated {
             return write_own(&self.own, &file).map_err(|refusal| self.unless_written(&file, refusal));
@@ -208,7 +218,7 @@ impl Disk {
         let before = self.files.committed().map_err(refused)?;
         let written = self.files.write_committed(&change.id, Some(change)).map_err(refused);
         self.crash.at("change:committed");
-        if let Err(refusal) = written.and_then(|()| write_own(&self.own, &file)) {
+        if let Err(refusal) = written.and_then(|()| own_file(&self.own, &file, durable::place)) {
             // It does not count after all: a start must not finish it.
             let undone = match &before {
                 Some((id, _)) => self.files.write_committed(id, None),
@@ -219,12 +229,21 @@ impl Disk {
                 Err(_) => not_undone(&refusal),
             });
         }
-        self.crash.at("change:written");
-        if let Err(error) = self.files.write_committed(&change.id, None) {
-            // It is committed and written; a start writes the same once more.
-            tracing::error!(%error, "note that a strong change is written");
-        }
+        self.unfinished = Some((change.id, path));
         self.crash.at("change:before-answer");
+        Ok(())
+    }
+
+    /// Makes the file of the last commit durable; then a start has nothing to finish.
+    fn finish(&mut self) -> Result<(), Refusal> {
+        let Some((id, path)) = &self.unfinished else {
+            return Ok(());
+        };
+        self.crash.at("change:answered");
+        durable::settle(path).map_err(own_failed)?;
+        self.crash.at("change:written");
+        self.files.write_committed(id, None).map_err(refused)?;
+        self.unfinished = None;
         Ok(())
     }
 
@@ -254,22 +273,30 @@ impl Disk {
         }
     }
 
-    /// Writes what is staged into the copy; the copy that comes of it.
-    fn apply(&self, id: &cvp_core::replication::ChangeId) -> Result<Inventory, Refusal> {
+    /// Writes what is staged into the copy; the copy that comes of it, as far as it is ours: what somebody else did to it, the next look
+    /// finds.
+    fn apply(&self, id: &ChangeId) -> Result<Inventory, Refusal> {
+        let mut copy = self.files.copy().map_err(refused)?;
+        // A copy that a failure left in the middle of a swap is not whole for one file's sake.
+        let whole = copy.is_some();
         if let Some(change) = self.files.staged().map_err(refused)?.filter(|staged| staged.id == *id) {
+            let file = read_change(&change)?;
             self.crash.at("change:before-apply");
-            // A copy that a crash left in the middle of a swap is not whole for one file's sake.
-            let whole = self.files.copy().map_err(refused)?.is_some();
             self.files.write_copy(None).map_err(refused)?;
-            self.copy.put(&read_change(&change)?)?;
+            self.copy.put(&file)?;
             self.crash.at("change:applied");
-            if whole {
-                self.files
-                    .write_copy(Some(&self.copy.places().scan()))
-                    .map_err(refused)?;
+            if let Some(copy) = &mut copy {
+                copy.put(TreeFile {
+                    bytes: file.content.len() as u64,
+                    digest: file.digest(),
+                    path: file.path,
+                });
             }
         }
-        let copy = self.copy.places().scan();
+        let copy = copy.unwrap_or_else(|| self.copy.places().scan());
+        if whole {
+            self.files.write_copy(Some(&copy)).map_err(refused)?;
+        }
         self.files.remove_staged().map_err(refused)?;
         Ok(copy)
     }
@@ -298,14 +325,26 @@ fn read_change(change: &Change) -> Result<FileChange, Refusal> {
         .map_err(|error| Refusal::new("bad-change", error.to_string(), "report it with both logs"))
 }
 
-/// Writes a change into a node's own tree, durably; the permission bits of the file stay.
+/// Writes a change into a node's own tree, durably.
 fn write_own(own: &Places, change: &FileChange) -> Result<(), Refusal> {
+    own_file(own, change, durable::replace)
+}
+
+/// Writes a change into a node's own tree; the permission bits of the file stay.
+fn own_file(
+    own: &Places,
+    change: &FileChange,
+    write: impl FnOnce(&Path, &[u8], u32) -> Result<(), durable::DurableError>,
+) -> Result<(), Refusal> {
     use std::os::unix::fs::PermissionsExt;
     let path = own.file(&change.path);
     let path = path.ok_or_else(|| Refusal::new("bad-path", change.path.clone(), ""))?;
     let mode = std::fs::metadata(&path).map_or(0o644, |meta| meta.permissions().mode() & 0o777);
-    durable::replace(&path, &change.content, mode)
-        .map_err(|error| Refusal::new("disk-failed", error.to_string(), "check the disk and the permissions"))
+    write(&path, &change.content, mode).map_err(own_failed)
+}
+
+fn own_failed(error: durable::DurableError) -> Refusal {
+    Refusal::new("disk-failed", error.to_string(), "check the disk and the permissions")
 }
 
 /// At a provider's start, before its configuration is read: a change that was committed and perhaps not written is written.

@@ -206,10 +206,11 @@ impl Taker {
         self.asked.clear();
     }
 
-    /// A strong change was written into the copy, which is `inventory` now as far as it was known.
+    /// A strong change was written into the copy, which is `inventory` now as far as it is ours; a look shows what else was done to it.
     pub(in crate::replication) fn on_written(&mut self, inventory: Inventory) {
         self.written = inventory.clone();
         self.local = Some(inventory);
+        self.stale = true;
     }
 
     pub(in crate::replication) fn detach(&mut self) {
