@@ -7,8 +7,9 @@
 use crate::types::strategy::Role;
 use crate::types::{Millis, Namespace, Refusal};
 
-use super::api::{Action, Setup};
+use super::api::Action;
 use super::pair::Pair;
+use super::setup::Setup;
 
 /// What could not be aligned is tried again so much later.
 const RETRY_MS: Millis = 30_000;

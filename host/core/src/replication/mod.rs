@@ -5,8 +5,10 @@
 //! are shared bytes, at most one window of them. It has no opinion on spans: without a strategy's action nothing flows.
 
 mod api;
+mod setup;
 mod limits;
 mod pair;
+mod dispatch;
 mod peer;
 mod link;
 mod attach;
@@ -17,6 +19,8 @@ mod scrutiny;
 mod quota;
 mod early;
 mod lane;
+mod desk;
+mod desks;
 mod sender;
 mod intake;
 mod lag;
@@ -29,19 +33,19 @@ mod work;
 mod status;
 pub mod strong;
 
-pub use api::{
-    Action, ConnId, ControlFile, DialPurpose, Event, NamespaceSetup, Ready, Setup, StrategyRun, StrategySetup, Token,
-};
+pub use api::{Action, ConnId, ControlFile, DialPurpose, Event, Ready, StrategyRun, Token};
 pub use changes::ChangesSetup;
 pub use ingest::{NotIngested, ingest};
 pub use limits::Limits;
 pub use pair::Pair;
 pub use peer::PeerTls;
+pub use setup::{NamespaceSetup, Setup, StrategySetup};
 pub use status::{NamespaceStatus, PairStatus, PeerStatus, Phase, RefusedDial, StrategyStatus, TreeStatus};
-pub use strong::{Change, ChangeId, Outcome, Ticket};
+pub use strong::{Change, ChangeId, NOT_UNDONE, Outcome, Ticket};
 pub use tree::{
     CERTIFICATES, CHANGED_BYTES_MAX, CONFIG_CHANGE, CONFIGURATION, FILE_BYTES_MAX, FILES_MAX, FileChange, Inventory,
-    LeftOut, MemoryTree, PATH_BYTES_MAX, PRIVATE_KEY, TREE_BYTES_MAX, TreeFile, check_path, file_digest,
+    KeptKey, LEFT_OUT_MAX, LeftOut, MemoryTree, PATH_BYTES_MAX, PRIVATE_KEY, TREE_BYTES_MAX, TreeFile, check_copied,
+    check_path, file_digest, is_temporary,
 };
 pub use work::{ChangeEvent, ChangeWork, Proposal, TreeEvent, TreeWork};
 

@@ -10,9 +10,10 @@ use crate::session::{Backoff, BackoffRange, Claim, ClaimVerdict, Fenced, Reign, 
 use crate::types::strategy::{Level, Role};
 use crate::types::{Hostname, Incarnation, Millis, Refusal};
 
-use super::api::{Action, ConnId, ControlFile, DialPurpose, Setup};
+use super::api::{Action, ConnId, ControlFile, DialPurpose};
 use super::link::{Stage, Waiting};
 use super::pair::Pair;
+use super::setup::Setup;
 
 /// The first block waits at most so long for answers.
 const ASK_MS: Millis = 1_000;

@@ -57,7 +57,7 @@ fn fill(root: &Root, name: &Namespace, own: &Hostname, provider: &Hostname) -> R
         let text = as_standby(file, &theirs, own, provider).map_err(|error| bad(format!("{file}: {error}")))?;
         // What this node keeps for itself has no value here yet.
         let path = format!("{name}/{file}");
-        let text = config::keep_local(&path, &text, "").map_err(|error| bad(format!("{path}: {error}")))?;
+        let text = config::keep_local(&path, &text, "", &[]).map_err(|error| bad(format!("{path}: {error}")))?;
         made.push((file, text));
     }
     if made.is_empty() {

@@ -4,13 +4,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cvp_core::config::{self, Problem, Value as ConfigValue, Weight};
-use cvp_core::replication::{CHANGED_BYTES_MAX, CONFIG_CHANGE, CONFIGURATION, FileChange, Outcome, file_digest};
+use cvp_core::replication::{
+    CHANGED_BYTES_MAX, CONFIG_CHANGE, CONFIGURATION, FileChange, Outcome, PRIVATE_KEY, file_digest,
+};
+use cvp_core::types::strategy::config_sync::Edit;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::node::Node;
 use super::operator::{blocking, encode};
-use crate::config::{Root, read_tree};
+use crate::config::{Root, private_key, read_tree};
 use crate::ipc::{Exit, Failure};
 use crate::replication::{Wish, limits};
 
@@ -204,7 +207,7 @@ impl Node {
         if draft.before == draft.after {
             return encode(&changed);
         }
-        if draft.weight == Weight::Strong || must_replicate {
+        if draft.weight == Weight::Strong || must_replicate || self.raised(&draft).await {
             let note = format!("{} {}", changed.file, changed.key);
             let edit = FileEdit {
                 file: &changed.file,
@@ -227,6 +230,22 @@ impl Node {
         encode(&changed)
     }
 
+    /// What the host lets be weak, a strategy may want strong. What a node keeps for itself is nobody else's business.
+    async fn raised(&self, draft: &Draft) -> bool {
+        let (file, key) = (&draft.changed.file, &draft.changed.key);
+        let Some(replication) = self.replication().filter(|_| !config::is_local(file, key)) else {
+            return false;
+        };
+        let edit = Edit {
+            id: 0,
+            file: format!("{CONFIGURATION}/{file}"),
+            key: key.clone(),
+            old: Some(file_digest(draft.before.as_bytes()).0),
+            new: Some(file_digest(draft.after.as_bytes()).0),
+        };
+        replication.weigh(edit).await
+    }
+
     /// Changes a file of the configuration strongly: `Replicated` or `Local`.
     ///
     /// # Errors
@@ -244,8 +263,17 @@ impl Node {
                 "nothing was changed; make the file smaller",
             ));
         }
+        let path = format!("{CONFIGURATION}/{}", edit.file);
+        if let Some(reason) = private_key(&path, edit.after.as_bytes()) {
+            // The whole file would travel.
+            return Err(Failure::failed(
+                PRIVATE_KEY,
+                format!("{path}: {reason}"),
+                "nothing was changed; private keys never leave this node: move it out of this file",
+            ));
+        }
         let change = FileChange {
-            path: format!("{CONFIGURATION}/{}", edit.file),
+            path,
             old: Some(file_digest(edit.before.as_bytes())),
             content: Bytes::copy_from_slice(edit.after.as_bytes()),
         };

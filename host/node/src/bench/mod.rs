@@ -13,6 +13,7 @@ mod load;
 mod catch_up;
 mod live;
 mod overhead;
+mod strong;
 mod promote;
 mod strategy;
 
@@ -32,6 +33,8 @@ pub enum Scenario {
     Live,
     /// The producer's block rate with a standby beside the rate without.
     Overhead,
+    /// A change of the configuration that both disks hold: from the request to the answer.
+    Strong,
     /// From `cvp upgrade` to the first new block.
     Promote,
     /// A call into a strategy, and the share of the processor that strategies take.
@@ -105,6 +108,7 @@ pub fn run(scenario: Scenario, options: &Options, report: &mut Report) -> Result
         Scenario::CatchUp => catch_up::run(&mut bench),
         Scenario::Live => live::run(&mut bench),
         Scenario::Overhead => overhead::run(&mut bench),
+        Scenario::Strong => strong::run(&mut bench),
         Scenario::Promote => promote::run(&mut bench),
         Scenario::Strategy => strategy::run(&mut bench),
     }

@@ -285,32 +285,62 @@ fn receive_direct(mut stream: StreamOwned<ClientConnection, Socket>, target: &Pa
 
 /// One 4 KiB append with fdatasync plus one round trip over loopback TLS (1 KiB out, 16 bytes back), `count` times: seconds each.
 pub fn fsync_and_round_trip(tls: &PipeTls, target: &Path, count: usize) -> Result<Vec<f64>> {
-    let (mut server, mut client) = tls.connect()?;
-    let answering = std::thread::spawn(move || -> Result<()> {
-        let mut asked = [0; 1024];
-        while fill(&mut server, &mut asked)? == asked.len() {
-            server.write_all(&[1; 16])?;
-            server.flush()?;
-        }
-        Ok(())
-    });
-    let mut file = File::create(target).context("make the file")?;
-    let mut samples = Vec::with_capacity(count);
-    let (block, mut answer) = ([7; 4096], [0; 16]);
-    for _ in 0..count {
-        let begun = Instant::now();
-        client.write_all(&block[..1024])?;
-        client.flush()?;
-        client.read_exact(&mut answer)?;
-        file.write_all(&block)?;
-        file.sync_data()?;
-        samples.push(begun.elapsed().as_secs_f64());
-    }
-    client.conn.send_close_notify();
-    client.flush()?;
-    answering
-        .join()
-        .map_err(|_| anyhow!("the answering thread panicked"))??;
-    let _ = std::fs::remove_file(target);
+    let mut floor = Floor::start(tls, target)?;
+    let samples = (0..count).map(|_| floor.sample(1)).collect::<Result<_>>()?;
+    floor.end()?;
     Ok(samples)
+}
+
+/// What a durable answer from the other end cannot be faster than.
+pub struct Floor {
+    client: StreamOwned<ClientConnection, Socket>,
+    answering: std::thread::JoinHandle<Result<()>>,
+    file: File,
+    path: PathBuf,
+}
+
+impl Floor {
+    /// Over a connection of its own, with a file at `path`.
+    pub fn start(tls: &PipeTls, path: &Path) -> Result<Floor> {
+        let (mut server, client) = tls.connect()?;
+        let answering = std::thread::spawn(move || -> Result<()> {
+            let mut asked = [0; 1024];
+            while fill(&mut server, &mut asked)? == asked.len() {
+                server.write_all(&[1; 16])?;
+                server.flush()?;
+            }
+            Ok(())
+        });
+        Ok(Floor {
+            client,
+            answering,
+            file: File::create(path).context("make the file")?,
+            path: path.to_owned(),
+        })
+    }
+
+    /// One round trip, and `appends` of 4 KiB with an fdatasync each: seconds.
+    pub fn sample(&mut self, appends: usize) -> Result<f64> {
+        let (block, mut answer) = ([7; 4096], [0; 16]);
+        let begun = Instant::now();
+        self.client.write_all(&block[..1024])?;
+        self.client.flush()?;
+        self.client.read_exact(&mut answer)?;
+        for _ in 0..appends {
+            self.file.write_all(&block)?;
+            self.file.sync_data()?;
+        }
+        Ok(begun.elapsed().as_secs_f64())
+    }
+
+    /// Closes the connection and removes the file.
+    pub fn end(mut self) -> Result<()> {
+        self.client.conn.send_close_notify();
+        self.client.flush()?;
+        self.answering
+            .join()
+            .map_err(|_| anyhow!("the answering thread panicked"))??;
+        let _ = std::fs::remove_file(&self.path);
+        Ok(())
+    }
 }

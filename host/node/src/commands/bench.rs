@@ -44,6 +44,7 @@ pub fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Failure> {
         Scenario::CatchUp => "catch-up",
         Scenario::Live => "live",
         Scenario::Overhead => "overhead",
+        Scenario::Strong => "strong",
         Scenario::Promote => "promote",
         Scenario::Strategy => "strategy",
     };

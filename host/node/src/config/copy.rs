@@ -7,7 +7,7 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use cvp_core::replication::{CERTIFICATES, CONFIGURATION, FileChange, Inventory, TreeFile};
+use cvp_core::replication::{CERTIFICATES, CONFIGURATION, FileChange, Inventory, PRIVATE_KEY, TreeFile};
 use cvp_core::types::{Digest, Refusal};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
@@ -66,7 +66,7 @@ impl Copy {
     pub fn stage(&self, digest: &Digest, content: &[u8]) -> Result<(), Refusal> {
         if let Some(reason) = private_key("", content) {
             return Err(Refusal::new(
-                "private-key",
+                PRIVATE_KEY,
                 format!("the provider sent a file with a private key: {reason}"),
                 "it is not kept; report this with both logs",
             ));
@@ -74,6 +74,36 @@ impl Copy {
         let directory = self.contents();
         durably(durable::create_directories(&directory))?;
         durably(durable::replace(&directory.join(hex::encode(digest.0)), content, 0o600))
+    }
+
+    /// Removes every staged content.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn forget(&self) -> Result<(), Refusal> {
+        remove_tree(&self.contents())
+    }
+
+    /// Whether a changed file may be staged, and could be put into the copy later.
+    ///
+    /// # Errors
+    /// It holds a private key, or stands where a directory is or below a file.
+    pub fn check(&self, change: &FileChange) -> Result<(), Refusal> {
+        if let Some(reason) = private_key(&change.path, &change.content) {
+            return Err(Refusal::new(
+                PRIVATE_KEY,
+                format!("{}: {reason}", change.path),
+                "private keys stay on the provider: move it out of this file",
+            ));
+        }
+        let path = self.places.file(&change.path);
+        let path = path.ok_or_else(|| Refusal::new("bad-path", change.path.clone(), ""))?;
+        let below_a_file = path.ancestors().skip(1).any(Path::is_file);
+        if path.is_dir() || below_a_file {
+            let text = format!("{} cannot be a file of the copy", change.path);
+            return Err(Refusal::new("bad-path", text, "report it with both logs"));
+        }
+        Ok(())
     }
 
     /// Puts a copy of `inventory` in the place of the one before.
@@ -272,5 +302,25 @@ mod tests {
         let refused = copy.stage(&file_digest(key.as_bytes()), key.as_bytes()).unwrap_err();
         assert_eq!(refused.code, "private-key");
         assert!(!copy.contents().exists());
+        let change = |path: &str, content: &str| FileChange {
+            path: path.into(),
+            old: None,
+            content: Bytes::copy_from_slice(content.as_bytes()),
+        };
+        for (path, content, code) in [
+            ("configuration/dynamic.toml", key.as_str(), "private-key"),
+            ("configuration/k.priv", "", "private-key"),
+            ("configuration/../k", "", "bad-path"),
+        ] {
+            assert_eq!(copy.check(&change(path, content)).unwrap_err().code, code, "{path}");
+        }
+        copy.put(&change("configuration/global/a.toml", "")).unwrap();
+        assert_eq!(
+            copy.check(&change("configuration/global", "")).unwrap_err().code,
+            "bad-path"
+        );
+        let below = change("configuration/global/a.toml/b", "");
+        assert_eq!(copy.check(&below).unwrap_err().code, "bad-path");
+        copy.check(&change("configuration/global/a.toml", "a = 1")).unwrap();
     }
 }

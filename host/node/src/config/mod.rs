@@ -12,4 +12,5 @@ mod watch;
 pub use copy::{Copy, exchange, remove_tree, sync_tree, write_new};
 pub use root::{Root, read_tree};
 pub use scan::Places;
+pub use secrets::private_key;
 pub use watch::Watch;

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use cvp_core::replication::{
-    CERTIFICATES, CONFIGURATION, FILE_BYTES_MAX, FILES_MAX, Inventory, LeftOut, PRIVATE_KEY, TREE_BYTES_MAX, TreeFile,
-    check_path, file_digest,
+    CERTIFICATES, CONFIGURATION, FILE_BYTES_MAX, FILES_MAX, Inventory, LEFT_OUT_MAX, LeftOut, PRIVATE_KEY,
+    TREE_BYTES_MAX, TreeFile, check_path, file_digest, is_temporary,
 };
 use cvp_core::types::{Digest, Refusal};
 
@@ -73,6 +73,31 @@ impl Places {
         places
     }
 
+    /// The directories above them, in which those come and go.
+    pub fn parents(&self) -> Vec<PathBuf> {
+        let above = [
+            self.configuration.parent().map(Path::to_owned),
+            Some(self.namespaces.clone()),
+        ];
+        let each = self.namespaces().into_iter().map(|name| self.namespaces.join(name));
+        let parents = above.into_iter().flatten().chain(each);
+        parents.filter(|path| path.is_dir()).collect()
+    }
+
+    /// Whether a change at `path` may be one of the tree: it is of a watched directory, or above one.
+    pub fn holds(&self, path: &Path) -> bool {
+        if path.starts_with(&self.configuration) || path == self.namespaces {
+            return true;
+        }
+        let Ok(below) = path.strip_prefix(&self.namespaces) else {
+            return false;
+        };
+        let mut names = below.components();
+        names.next();
+        let rest = names.as_path();
+        rest.as_os_str().is_empty() || rest.starts_with(self.certificates)
+    }
+
     /// The file on the disk that `path` of the tree is; none where the path leaves it.
     pub fn file(&self, path: &str) -> Option<PathBuf> {
         check_path(path).ok()?;
@@ -131,8 +156,13 @@ struct Scan {
 
 impl Scan {
     fn leave(&mut self, path: &str, code: &'static str, reason: impl Into<String>) {
-        if self.left_out.len() < FILES_MAX {
-            self.left_out.push(LeftOut::new(path, code, reason));
+        match self.left_out.len() {
+            named if named + 1 < LEFT_OUT_MAX => self.left_out.push(LeftOut::new(path, code, reason)),
+            named if named < LEFT_OUT_MAX => {
+                let more = "more files than can be named are left out: this is the first of those";
+                self.left_out.push(LeftOut::new(path, "too-many", more));
+            }
+            _ => {}
         }
     }
 
@@ -210,11 +240,6 @@ impl Scan {
     }
 }
 
-/// A name that an atomic replacement uses while it writes.
-fn is_temporary(name: &str) -> bool {
-    name.starts_with('.') && name.ends_with(".new")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -280,6 +305,19 @@ mod tests {
                 "too-large"
             ]
         );
+    }
+
+    #[test]
+    fn a_tree_of_what_may_not_travel_stays_within_the_bounds() {
+        let (_directory, root) = tree();
+        for number in 0..LEFT_OUT_MAX + 50 {
+            let link = root.configuration().join(format!("{}-{number:04}", "l".repeat(190)));
+            std::os::unix::fs::symlink("/etc/passwd", link).unwrap();
+        }
+        let inventory = Places::own(&root).scan();
+        inventory.check().unwrap();
+        assert_eq!(inventory.left_out.len(), LEFT_OUT_MAX);
+        assert_eq!(inventory.left_out.last().unwrap().code, "too-many");
     }
 
     #[test]

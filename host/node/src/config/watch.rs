@@ -1,50 +1,66 @@
 //! Watching a node's own tree: whoever edits a file of it by hand is noticed within a moment.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+use notify::{EventKind, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
+
+use super::scan::Places;
 
 /// Several writes of one editor are one change.
 const SETTLE: Duration = Duration::from_millis(100);
 
 /// Watches until it is dropped.
 pub struct Watch {
-    _watcher: RecommendedWatcher,
     task: tokio::task::JoinHandle<()>,
 }
 
 impl Watch {
-    /// Calls `touched` after each change below `places`; in a task of the running runtime.
+    /// Calls `touched` after each change below the tree of `places`; in a task of the running runtime.
+    ///
+    /// A directory of the tree that is replaced by another of its name is watched as the one before: its parents are watched as well, and
+    /// after each change whatever is there then.
     ///
     /// # Errors
     /// The system gave no watch (a limit of inotify, usually).
-    pub fn start<F>(places: &[PathBuf], touched: impl Fn() -> F + Send + 'static) -> notify::Result<Watch>
+    pub fn start<F>(places: Places, touched: impl Fn() -> F + Send + 'static) -> notify::Result<Watch>
     where
         F: Future<Output = ()> + Send,
     {
         let (noticed, mut changes) = mpsc::channel::<()>(1);
+        let of_tree = places.clone();
         let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             // Reading a file is no change; an overflow of the queue may hide one.
-            if !event.is_ok_and(|event| matches!(event.kind, EventKind::Access(_))) {
+            let is_change = event.map_or(true, |event| {
+                let paths = &event.paths;
+                !matches!(event.kind, EventKind::Access(_))
+                    && (paths.is_empty() || paths.iter().any(|p| of_tree.holds(p)))
+            });
+            if is_change {
                 let _ = noticed.try_send(());
             }
         })?;
-        for place in places {
-            watcher.watch(place, RecursiveMode::Recursive)?;
+        for place in places.watched() {
+            watcher.watch(&place, RecursiveMode::Recursive)?;
+        }
+        for parent in places.parents() {
+            watcher.watch(&parent, RecursiveMode::NonRecursive)?;
         }
         let task = tokio::spawn(async move {
             while changes.recv().await.is_some() {
                 tokio::time::sleep(SETTLE).await;
                 let _ = changes.try_recv();
+                // What went away meanwhile is found again when it is there.
+                for place in places.watched() {
+                    let _ = watcher.watch(&place, RecursiveMode::Recursive);
+                }
+                for parent in places.parents() {
+                    let _ = watcher.watch(&parent, RecursiveMode::NonRecursive);
+                }
                 touched().await;
             }
         });
-        Ok(Watch {
-            _watcher: watcher,
-            task,
-        })
+        Ok(Watch { task })
     }
 }
 
@@ -57,24 +73,54 @@ impl Drop for Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Root;
+
+    async fn noticed(told: &mut mpsc::Receiver<()>) {
+        let waited = tokio::time::timeout(Duration::from_secs(10), told.recv()).await;
+        waited.unwrap().unwrap();
+        // Of one edit, more than one may be told.
+        while tokio::time::timeout(3 * SETTLE, told.recv()).await.is_ok() {}
+    }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn an_edit_is_noticed() {
+    async fn an_edit_is_noticed_in_what_is_there_now() {
         let directory = tempfile::tempdir().unwrap();
-        std::fs::create_dir(directory.path().join("global")).unwrap();
+        let root = Root::new(directory.path());
+        let configuration = root.configuration();
+        let certificates = directory.path().join("namespaces/ns1/certs");
+        std::fs::create_dir_all(configuration.join("global")).unwrap();
+        std::fs::create_dir_all(directory.path().join("namespaces/ns1/data")).unwrap();
         let (tell, mut told) = mpsc::channel(8);
-        let watch = Watch::start(&[directory.path().to_owned()], move || {
+        let watch = Watch::start(Places::own(&root), move || {
             let tell = tell.clone();
             async move {
                 let _ = tell.send(()).await;
             }
         })
         .unwrap();
-        std::fs::write(directory.path().join("global/ns_static.toml"), "a = 1").unwrap();
-        tokio::time::timeout(Duration::from_secs(10), told.recv())
-            .await
-            .unwrap()
-            .unwrap();
+        std::fs::write(configuration.join("global/ns_static.toml"), "a = 1").unwrap();
+        noticed(&mut told).await;
+        // The tree is moved aside, and another takes its place.
+        let aside = directory.path().join("aside");
+        std::fs::rename(&configuration, &aside).unwrap();
+        std::fs::create_dir_all(configuration.join("global")).unwrap();
+        noticed(&mut told).await;
+        std::fs::write(configuration.join("global/ns_static.toml"), "a = 2").unwrap();
+        noticed(&mut told).await;
+        // Certificates that were not there.
+        std::fs::create_dir(&certificates).unwrap();
+        noticed(&mut told).await;
+        std::fs::write(certificates.join("root.ca"), "a").unwrap();
+        noticed(&mut told).await;
+        // A namespace that was not there.
+        std::fs::create_dir_all(directory.path().join("namespaces/ns2/certs")).unwrap();
+        noticed(&mut told).await;
+        std::fs::write(directory.path().join("namespaces/ns2/certs/root.ca"), "a").unwrap();
+        noticed(&mut told).await;
+        // What is no part of the tree is none of its business.
+        std::fs::write(directory.path().join("namespaces/ns1/data/x"), "a").unwrap();
+        std::fs::write(directory.path().join("hpc_1.ipc"), "a").unwrap();
+        assert!(tokio::time::timeout(5 * SETTLE, told.recv()).await.is_err());
         drop(watch);
     }
 }

@@ -5,7 +5,8 @@ use std::sync::mpsc as std_mpsc;
 use std::thread::{Builder, JoinHandle};
 
 use cvp_core::replication::{
-    CONFIG_CHANGE, Change, ChangeEvent, ChangeWork, Event, FileChange, Inventory, TreeEvent, TreeWork, file_digest,
+    CONFIG_CHANGE, Change, ChangeEvent, ChangeWork, Event, FileChange, Inventory, NOT_UNDONE, TreeEvent, TreeWork,
+    file_digest,
 };
 use cvp_core::types::Refusal;
 use cvp_core::types::strategy::Role;
@@ -114,7 +115,7 @@ fn refused(error: FileError) -> Refusal {
 impl Disk {
     fn work(&self, role: Role, work: Work) -> Option<Event> {
         match work {
-            Work::Tree(work) => Some(Event::Tree(self.tree(role, work))),
+            Work::Tree(work) => self.tree(role, work).map(Event::Tree),
             Work::Change(work) => self.change(work).map(Event::Change),
             Work::Mark(done) => {
                 let _ = done.send(());
@@ -123,8 +124,14 @@ impl Disk {
         }
     }
 
-    fn tree(&self, role: Role, work: TreeWork) -> TreeEvent {
-        match work {
+    fn tree(&self, role: Role, work: TreeWork) -> Option<TreeEvent> {
+        Some(match work {
+            TreeWork::Forget => {
+                if let Err(refusal) = self.copy.forget() {
+                    tracing::warn!("remove what was staged of the copy: {refusal}");
+                }
+                return None;
+            }
             TreeWork::Scan { generation } => TreeEvent::Scanned {
                 generation,
                 inventory: match role {
@@ -151,7 +158,7 @@ impl Disk {
                 result: self.swap(&inventory),
                 inventory,
             },
-        }
+        })
     }
 
     /// While the copy is being changed its record says nothing: what a crash leaves is nobody's edit.
@@ -164,7 +171,7 @@ impl Disk {
     fn change(&self, work: ChangeWork) -> Option<ChangeEvent> {
         match work {
             ChangeWork::Commit { change, replicated } => Some(ChangeEvent::Committed(self.commit(&change, replicated))),
-            ChangeWork::Stage(change) => Some(ChangeEvent::Staged(self.stage(&change))),
+            ChangeWork::Stage(change) => Some(self.stage(&change)),
             ChangeWork::Apply(id) => Some(ChangeEvent::Settled(self.apply(&id).map(Some))),
             ChangeWork::Drop(id) => {
                 let dropped = match self.files.staged() {
@@ -174,7 +181,7 @@ impl Disk {
                 };
                 Some(ChangeEvent::Settled(dropped.map(|()| None).map_err(refused)))
             }
-            ChangeWork::Answer(..) => None,
+            ChangeWork::Answer(..) | ChangeWork::Weighed(..) => None,
         }
     }
 
@@ -195,45 +202,88 @@ impl Disk {
             return write_own(&self.own, &file);
         }
         self.crash.at("change:before-commit");
+        if !replicated {
+            return write_own(&self.own, &file).map_err(|refusal| self.unless_written(&file, refusal));
+        }
         let before = self.files.committed().map_err(refused)?;
-        self.files.write_committed(&change.id, Some(change)).map_err(refused)?;
+        let written = self.files.write_committed(&change.id, Some(change)).map_err(refused);
         self.crash.at("change:committed");
-        if let Err(refusal) = write_own(&self.own, &file) {
+        if let Err(refusal) = written.and_then(|()| write_own(&self.own, &file)) {
             // It does not count after all: a start must not finish it.
             let undone = match &before {
                 Some((id, _)) => self.files.write_committed(id, None),
                 None => self.files.remove_committed(),
             };
-            undone.map_err(refused)?;
-            return Err(refusal);
+            return Err(match undone {
+                Ok(()) => self.unless_written(&file, refusal),
+                Err(_) => not_undone(&refusal),
+            });
         }
         self.crash.at("change:written");
-        self.files.write_committed(&change.id, None).map_err(refused)?;
+        if let Err(error) = self.files.write_committed(&change.id, None) {
+            // It is committed and written; a start writes the same once more.
+            tracing::error!(%error, "note that a strong change is written");
+        }
         self.crash.at("change:before-answer");
         Ok(())
     }
 
-    fn stage(&self, change: &Change) -> Result<(), Refusal> {
-        read_change(change)?;
+    /// What could not be made durable may be there all the same.
+    fn unless_written(&self, file: &FileChange, refusal: Refusal) -> Refusal {
+        let there = self.own.read(&file.path, &file.digest()).is_ok();
+        if there { not_undone(&refusal) } else { refusal }
+    }
+
+    /// What is refused must not be staged: an upgrade would roll it forward. A disk that cannot promise that takes no more changes.
+    fn stage(&self, change: &Change) -> ChangeEvent {
+        if let Err(refusal) = read_change(change).and_then(|file| self.copy.check(&file)) {
+            return ChangeEvent::Staged(Err(refusal));
+        }
         self.crash.at("change:before-stage");
-        self.files.write_staged(change).map_err(refused)?;
+        let written = self.files.write_staged(change);
         self.crash.at("change:staged");
-        Ok(())
+        match (
+            &written,
+            written
+                .as_ref()
+                .map_or_else(|_| self.files.remove_staged(), |()| Ok(())),
+        ) {
+            (Ok(()), _) => ChangeEvent::Staged(Ok(())),
+            (Err(error), Ok(())) => ChangeEvent::Staged(Err(error.refusal())),
+            (Err(_), Err(error)) => ChangeEvent::Settled(Err(error.refusal())),
+        }
     }
 
     /// Writes what is staged into the copy; the copy that comes of it.
     fn apply(&self, id: &cvp_core::replication::ChangeId) -> Result<Inventory, Refusal> {
         if let Some(change) = self.files.staged().map_err(refused)?.filter(|staged| staged.id == *id) {
             self.crash.at("change:before-apply");
+            // A copy that a crash left in the middle of a swap is not whole for one file's sake.
+            let whole = self.files.copy().map_err(refused)?.is_some();
             self.files.write_copy(None).map_err(refused)?;
             self.copy.put(&read_change(&change)?)?;
             self.crash.at("change:applied");
+            if whole {
+                self.files
+                    .write_copy(Some(&self.copy.places().scan()))
+                    .map_err(refused)?;
+            }
         }
         let copy = self.copy.places().scan();
-        self.files.write_copy(Some(&copy)).map_err(refused)?;
         self.files.remove_staged().map_err(refused)?;
         Ok(copy)
     }
+}
+
+fn not_undone(refusal: &Refusal) -> Refusal {
+    Refusal::new(
+        NOT_UNDONE,
+        format!(
+            "the disk failed in the middle: {}; the next start may find the change made",
+            refusal.text
+        ),
+        "check the disk, start the node again, and look with `cvp config get`",
+    )
 }
 
 fn read_change(change: &Change) -> Result<FileChange, Refusal> {

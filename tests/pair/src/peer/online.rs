@@ -127,6 +127,47 @@ impl<'a> Online<'a> {
         })
     }
 
+    /// The link, for what no provider says.
+    pub fn wire(&mut self) -> &mut Wire {
+        &mut self.wire
+    }
+
+    /// Sends a frame of the whole node.
+    pub fn say(&mut self, kind: Kind, payload: Vec<u8>) -> Result<()> {
+        self.wire.send(&Frame::node(kind, payload))
+    }
+
+    /// Waits for a frame of this kind; answers its payload.
+    pub fn hear(&mut self, kind: Kind) -> Result<Bytes> {
+        let begun = Instant::now();
+        loop {
+            ensure!(begun.elapsed() < SOON, "waited {SOON:?} for a frame {kind:?}");
+            match self.frame()? {
+                Some(frame) if frame.kind == kind => return Ok(frame.payload),
+                _ => {}
+            }
+        }
+    }
+
+    /// Goes on until the receiver has ended the link; answers its goodbye, if it said one.
+    pub fn ended(&mut self) -> Result<Option<Refusal>> {
+        let begun = Instant::now();
+        let mut last = None;
+        loop {
+            ensure!(begun.elapsed() < SOON, "the link still stands; goodbye: {last:?}");
+            if self.beat_at.elapsed() >= BEAT_EVERY && self.beat().is_err() {
+                return Ok(last);
+            }
+            match self.wire.turn()? {
+                Heard::End => return Ok(last),
+                Heard::Frame(frame) if frame.kind == Kind::Goodbye => {
+                    last = Some(Refusal::read(&mut Reader::new(&frame.payload)).map_err(bad)?);
+                }
+                Heard::Frame(_) | Heard::Nothing => {}
+            }
+        }
+    }
+
     fn until(&mut self, what: &str, done: impl Fn(&Self, Option<Kind>) -> bool) -> Result<()> {
         let begun = Instant::now();
         let mut heard = None;
@@ -138,6 +179,10 @@ impl<'a> Online<'a> {
     }
 
     fn turn(&mut self) -> Result<Option<Kind>> {
+        Ok(self.frame()?.map(|frame| frame.kind))
+    }
+
+    fn frame(&mut self) -> Result<Option<Frame>> {
         if self.beat_at.elapsed() >= BEAT_EVERY && self.beats > 0 {
             self.beat()?;
         }
@@ -165,7 +210,7 @@ impl<'a> Online<'a> {
             Kind::Goodbye => bail!("the receiver left: {:?}", Refusal::read(&mut input)),
             _ => {}
         }
-        Ok(Some(frame.kind))
+        Ok(Some(frame))
     }
 
     fn beat(&mut self) -> Result<()> {

@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use crate::types::{Malformed, Reader, Refusal, Writer};
 
-pub use proposer::{Outcome, Proposer, ProviderDo, Settlement, Ticket};
+pub use proposer::{NOT_UNDONE, Outcome, Proposer, ProviderDo, Settlement, Ticket};
 pub use stager::{ReceiverDo, Stager};
 
 /// Longest name of a change's kind, bytes.
@@ -26,13 +26,14 @@ pub const BODY_BYTES_MAX: usize = 1 << 20;
 pub struct ChangeId {
     /// Random id of the provider's incarnation.
     pub incarnation: [u8; 16],
-    /// Grows by one with each change that a receiver was asked to hold.
+    /// Above, a number drawn at each start of the provider; below, 32 bits that grow by one with each change that a receiver was asked to
+    /// hold.
     pub sequence: u64,
 }
 
 impl std::fmt::Display for ChangeId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.sequence)
+        write!(f, "{:x}.{}", self.sequence >> 32, self.sequence & u64::from(u32::MAX))
     }
 }
 
@@ -79,11 +80,13 @@ impl Change {
     /// They are not a change, or one beyond the bounds.
     pub fn decode(bytes: &[u8]) -> Result<Change, Malformed> {
         let mut input = Reader::new(bytes);
-        Ok(Change {
+        let change = Change {
             id: ChangeId::read(&mut input)?,
             kind: input.text(KIND_BYTES_MAX)?.to_owned(),
             body: Bytes::copy_from_slice(input.bytes(BODY_BYTES_MAX)?),
-        })
+        };
+        input.finish()?;
+        Ok(change)
     }
 }
 
@@ -107,6 +110,7 @@ pub(in crate::replication) fn decode_aborted(bytes: &[u8]) -> Result<(ChangeId, 
     } else {
         None
     };
+    input.finish()?;
     Ok((id, refusal))
 }
 

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::types::{Digest, Malformed, Reader, Writer};
 
-use super::inventory::{PATH_BYTES_MAX, check_path, file_digest};
+use super::inventory::{PATH_BYTES_MAX, check_copied, file_digest};
 
 /// The kind of strong changes that replace a file of the tree.
 pub const CONFIG_CHANGE: &str = "config";
@@ -40,7 +40,7 @@ impl FileChange {
     pub fn decode(bytes: &Bytes) -> Result<FileChange, Malformed> {
         let mut input = Reader::new(bytes);
         let path = input.text(PATH_BYTES_MAX)?.to_owned();
-        check_path(&path)?;
+        check_copied(&path)?;
         let old = input.option(Reader::digest)?;
         let content = Bytes::copy_from_slice(input.bytes(CHANGED_BYTES_MAX)?);
         input.finish()?;

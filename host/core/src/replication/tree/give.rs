@@ -5,6 +5,9 @@ use crate::types::{Digest, Refusal};
 
 use super::inventory::Inventory;
 
+/// Files that are being read for one session at most: what a receiver has asked for of two inventories in a row, and some.
+const READING_MAX: usize = 128;
+
 /// What the host is to do.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(in crate::replication) enum GiveDo {
@@ -29,12 +32,17 @@ pub(in crate::replication) struct Giver {
     generation: u64,
     scanning: bool,
     touched: bool,
+    /// None until the tree was looked at, after a start and after each change of ours.
     inventory: Option<Inventory>,
     /// Grows with each change of the inventory; only the latest is served.
     version: u64,
     told: Option<u64>,
     held: Option<u64>,
+    /// What the receiver held last, as it said.
+    held_files: Option<Inventory>,
     trouble: Option<Refusal>,
+    /// Files that the host reads for the session's receiver.
+    reading: usize,
 }
 
 impl Giver {
@@ -43,12 +51,17 @@ impl Giver {
         self.touched = true;
     }
 
-    /// This node changed a file itself, durably: what is being looked at now is older.
+    /// This node changed a file itself, durably: what was looked at before, or is being looked at now, is older. It is not told any more:
+    /// the receiver would take the change back. What the next look finds gets a version of its own.
     pub(in crate::replication) fn changed(&mut self) {
         self.generation += 1;
         self.touched = true;
-        // The receiver drops what it was told before the change.
-        self.told = None;
+        #[cfg(feature = "planted-faults")]
+        if crate::planted::active(crate::planted::Fault::StaleInventoryTold) {
+            self.told = None;
+            return;
+        }
+        self.inventory = None;
     }
 
     pub(in crate::replication) fn on_scanned(&mut self, generation: u64, inventory: Inventory) {
@@ -64,7 +77,7 @@ impl Giver {
         }
     }
 
-    /// What is to be done now; `attached`: a session is open.
+    /// What is to be done now; `attached`: a receiver may be told.
     pub(in crate::replication) fn settle(&mut self, attached: bool) -> Vec<GiveDo> {
         let mut out = Vec::new();
         if self.touched && !self.scanning {
@@ -85,7 +98,7 @@ impl Giver {
     /// The receiver asks for a file. None: of a version that is no more; the next inventory is on its way.
     ///
     /// # Errors
-    /// It asks for what it was never told of.
+    /// It asks for what it was never told of, or for more than it could take.
     pub(in crate::replication) fn on_request(&mut self, version: u64, path: &str) -> Result<Option<Wanted>, Refusal> {
         if version > self.version {
             return Err(refuse::unexpected("version of the configuration in a request"));
@@ -96,6 +109,10 @@ impl Giver {
         let file = inventory.file(path);
         let file =
             file.ok_or_else(|| refuse::unexpected(&format!("request for {path:?}, which is not in the inventory")))?;
+        if self.reading >= READING_MAX {
+            return Err(refuse::unexpected("number of files asked for at once"));
+        }
+        self.reading += 1;
         Ok(Some(Wanted {
             version,
             path: path.to_owned(),
@@ -103,15 +120,34 @@ impl Giver {
         }))
     }
 
-    pub(in crate::replication) fn on_held(&mut self, version: u64, trouble: Option<Refusal>) {
+    /// The host has read a file for the session's receiver.
+    pub(in crate::replication) fn on_read(&mut self) {
+        self.reading = self.reading.saturating_sub(1);
+    }
+
+    /// The receiver says how far its copy is.
+    ///
+    /// # Errors
+    /// It names what it was never told of.
+    pub(in crate::replication) fn on_held(&mut self, version: u64, trouble: Option<Refusal>) -> Result<(), Refusal> {
+        if version > self.version {
+            return Err(refuse::unexpected(
+                "version of the configuration that the receiver holds",
+            ));
+        }
         if trouble.is_none() {
             self.held = Some(version);
+            if version == self.version {
+                self.held_files.clone_from(&self.inventory);
+            }
         }
         self.trouble = trouble;
+        Ok(())
     }
 
     pub(in crate::replication) fn detach(&mut self) {
-        (self.told, self.held, self.trouble) = (None, None, None);
+        (self.told, self.held, self.trouble, self.reading) = (None, None, None, 0);
+        self.held_files = None;
     }
 
     /// The receiver holds this very tree.
@@ -121,6 +157,10 @@ impl Giver {
 
     pub(in crate::replication) fn inventory(&self) -> Option<&Inventory> {
         self.inventory.as_ref()
+    }
+
+    pub(in crate::replication) fn held_inventory(&self) -> Option<&Inventory> {
+        self.held_files.as_ref()
     }
 
     pub(in crate::replication) fn trouble(&self) -> Option<&Refusal> {

@@ -8,6 +8,9 @@ use crate::types::{Digest, Malformed, Reader, Writer};
 /// Most files of a tree.
 pub const FILES_MAX: usize = 4_096;
 
+/// Most files that are named as left out: what an operator can read, and what fits into a frame beside the files.
+pub const LEFT_OUT_MAX: usize = 256;
+
 /// Longest path, bytes.
 pub const PATH_BYTES_MAX: usize = 512;
 
@@ -59,11 +62,24 @@ impl LeftOut {
     pub fn new(path: &str, code: &'static str, reason: impl Into<String>) -> LeftOut {
         let cut = |text: &str, most: usize| text.chars().take(most / 4).collect::<String>();
         LeftOut {
-            path: cut(path, PATH_BYTES_MAX),
+            path: cut(&shown(path), PATH_BYTES_MAX),
             code: code.to_owned(),
-            reason: cut(&reason.into(), PATH_BYTES_MAX),
+            reason: cut(&shown(&reason.into()), PATH_BYTES_MAX),
         }
     }
+}
+
+/// A text without the characters that a terminal takes for orders.
+fn shown(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| {
+            if c.is_control() {
+                c.escape_default().collect()
+            } else {
+                vec![c]
+            }
+        })
+        .collect()
 }
 
 /// What a tree holds.
@@ -111,6 +127,34 @@ pub fn check_path(path: &str) -> Result<(), Malformed> {
     }
 }
 
+/// Whether a file of this path may be copied: it stays inside the tree, and its name is neither a private key's nor one that is in use only
+/// while a file is being replaced.
+///
+/// # Errors
+/// The rule that does not hold.
+pub fn check_copied(path: &str) -> Result<(), Malformed> {
+    check_path(path)?;
+    let name = path.rsplit('/').next().unwrap_or(path);
+    if name.to_ascii_lowercase().ends_with(".priv") {
+        return Err(Malformed::new(format!("path {path:?}: the name of a private key")));
+    }
+    if is_temporary(name) {
+        return Err(Malformed::new(format!(
+            "path {path:?}: the name of a half-written file"
+        )));
+    }
+    Ok(())
+}
+
+/// A name that an atomic replacement uses while it writes: `.<name>.<process>.new`.
+pub fn is_temporary(name: &str) -> bool {
+    let inner = name.strip_prefix('.').and_then(|name| name.strip_suffix(".new"));
+    let process = inner
+        .and_then(|inner| inner.rsplit_once('.'))
+        .map(|(_, process)| process);
+    process.is_some_and(|process| !process.is_empty() && process.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
 impl Inventory {
     /// Sorts the files.
     pub fn new(mut files: Vec<TreeFile>, left_out: Vec<LeftOut>) -> Inventory {
@@ -155,16 +199,23 @@ impl Inventory {
     /// # Errors
     /// As it says.
     pub fn check(&self) -> Result<(), Malformed> {
-        if self.files.len() > FILES_MAX || self.left_out.len() > FILES_MAX {
+        if self.files.len() > FILES_MAX || self.left_out.len() > LEFT_OUT_MAX {
             return Err(Malformed::new("too many files"));
         }
         let mut total = 0u64;
         for file in &self.files {
-            check_path(&file.path)?;
+            check_copied(&file.path)?;
             if file.bytes > FILE_BYTES_MAX {
                 return Err(Malformed::new(format!("{} of {} bytes", file.path, file.bytes)));
             }
             total += file.bytes;
+        }
+        let texts = self
+            .left_out
+            .iter()
+            .flat_map(|left| [&left.path, &left.code, &left.reason]);
+        if texts.flat_map(|text| text.chars()).any(char::is_control) {
+            return Err(Malformed::new("a name that cannot be shown"));
         }
         if total > TREE_BYTES_MAX {
             return Err(Malformed::new(format!("a tree of {total} bytes")));
@@ -215,7 +266,7 @@ impl Inventory {
                 })
             })
             .collect::<Result<_, Malformed>>()?;
-        let count = input.count(FILES_MAX, 12)?;
+        let count = input.count(LEFT_OUT_MAX, 12)?;
         let left_out = (0..count)
             .map(|_| {
                 Ok(LeftOut {
@@ -304,6 +355,13 @@ mod tests {
             Vec::new(),
         );
         assert!(nested.check().is_err(), "a file that is a directory");
+        for name in ["configuration/k.PRIV", "configuration/.a.toml.17.new"] {
+            assert!(
+                Inventory::new(vec![file(name, b"")], Vec::new()).check().is_err(),
+                "{name}"
+            );
+        }
+        assert!(check_copied("configuration/.a.new").is_ok() && check_copied("configuration/a.17.new").is_ok());
         let mut large = file("configuration/a", b"");
         large.bytes = FILE_BYTES_MAX + 1;
         assert!(Inventory::new(vec![large], Vec::new()).check().is_err());

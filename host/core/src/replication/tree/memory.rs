@@ -38,8 +38,12 @@ impl MemoryTree {
     }
 
     /// Does what the machine asks, and says what came of it.
-    pub fn work(&mut self, work: TreeWork) -> TreeEvent {
-        match work {
+    pub fn work(&mut self, work: TreeWork) -> Option<TreeEvent> {
+        Some(match work {
+            TreeWork::Forget => {
+                self.contents.clear();
+                return None;
+            }
             TreeWork::Scan { generation } => TreeEvent::Scanned {
                 generation,
                 inventory: self.inventory(),
@@ -67,7 +71,7 @@ impl MemoryTree {
                 result: self.swap(&inventory),
                 inventory,
             },
-        }
+        })
     }
 
     fn swap(&mut self, inventory: &Inventory) -> Result<(), Refusal> {
@@ -115,7 +119,7 @@ impl MemoryTree {
                 self.staged.take_if(|staged| staged.id == id);
                 Some(ChangeEvent::Settled(Ok(None)))
             }
-            ChangeWork::Answer(..) => None,
+            ChangeWork::Answer(..) | ChangeWork::Weighed(..) => None,
         }
     }
 

@@ -4,6 +4,7 @@
 //! request, and puts the new tree in the place of the old one as a whole. So the copy is always one state that the provider had, and the
 //! status is normal only while it is the provider's own. Here is the wiring to the machine; the halves are in `give` and `take`.
 
+mod advise;
 mod change;
 mod give;
 mod inventory;
@@ -24,17 +25,21 @@ use super::work::{TreeEvent, TreeWork};
 use give::GiveDo;
 use take::TakeDo;
 
+pub(super) use advise::FileAdvisor;
+pub use advise::KeptKey;
 pub use change::{CHANGED_BYTES_MAX, CONFIG_CHANGE, FileChange};
 pub(super) use give::Giver;
 pub use inventory::{
-    CERTIFICATES, CONFIGURATION, FILE_BYTES_MAX, FILES_MAX, Inventory, LeftOut, PATH_BYTES_MAX, PRIVATE_KEY,
-    TREE_BYTES_MAX, TreeFile, check_path, file_digest,
+    CERTIFICATES, CONFIGURATION, FILE_BYTES_MAX, FILES_MAX, Inventory, LEFT_OUT_MAX, LeftOut, PATH_BYTES_MAX,
+    PRIVATE_KEY, TREE_BYTES_MAX, TreeFile, check_copied, check_path, file_digest, is_temporary,
 };
 pub use memory::MemoryTree;
 pub(super) use take::Taker;
 
 impl Pair {
     pub(super) fn on_tree(&mut self, event: TreeEvent) {
+        // Strategies are told of what may have changed; a call that finds nothing new costs a microsecond.
+        self.tree_changes += u64::from(!matches!(event, TreeEvent::Touched | TreeEvent::FileRead { .. }));
         match event {
             TreeEvent::Touched => match self.setup.role {
                 Role::Provider => self.giver.touch(),
@@ -85,6 +90,7 @@ impl Pair {
             }
         }
         if self.session.as_ref().is_some_and(|session| session.conn == conn) {
+            self.giver.on_read();
             self.send_session(Frame::node(Kind::File, out.into_bytes()));
         }
     }
@@ -100,10 +106,12 @@ impl Pair {
                 let inventory = Inventory::read(&mut input).map_err(malformed)?;
                 input.finish().map_err(malformed)?;
                 self.taker.on_inventory(version, inventory);
+                self.tree_changes += 1;
             }
             Kind::FileRequest => {
                 let version = input.u64().map_err(malformed)?;
                 let path = input.text(PATH_BYTES_MAX).map_err(malformed)?;
+                input.finish().map_err(malformed)?;
                 if let Some(wanted) = self.giver.on_request(version, path)? {
                     self.out.push(Action::Tree(TreeWork::ReadFile {
                         conn,
@@ -123,7 +131,9 @@ impl Pair {
             _ => {
                 let version = input.u64().map_err(malformed)?;
                 let trouble = input.option(Refusal::read).map_err(malformed)?;
-                self.giver.on_held(version, trouble);
+                input.finish().map_err(malformed)?;
+                self.giver.on_held(version, trouble)?;
+                self.tree_changes += 1;
                 if self.giver.is_held() {
                     self.changes.unreplicated.clear();
                 }
@@ -136,7 +146,11 @@ impl Pair {
     pub(super) fn settle_tree(&mut self) {
         match self.setup.role {
             Role::Provider => {
-                for told in self.giver.settle(self.session.is_some()) {
+                for index in 0..self.lanes.len() {
+                    self.pump_files(index);
+                }
+                // What the receiver holds staged is settled before it hears of any tree.
+                for told in self.giver.settle(self.changes.is_settled()) {
                     match told {
                         GiveDo::Scan(generation) => self.out.push(Action::Tree(TreeWork::Scan { generation })),
                         GiveDo::Tell(version, inventory) => {
@@ -153,7 +167,11 @@ impl Pair {
                 if !self.changes.is_quiet() {
                     return;
                 }
-                for told in self.taker.settle(self.now) {
+                for index in 0..self.lanes.len() {
+                    self.pump_files(index);
+                }
+                let Some(advice) = self.file_advice() else { return };
+                for told in self.taker.settle(self.now, &advice) {
                     self.take(told);
                 }
             }
@@ -169,6 +187,7 @@ impl Pair {
                 out.text(&path);
                 self.send_session(Frame::node(Kind::FileRequest, out.into_bytes()));
             }
+            TakeDo::Forget => self.out.push(Action::Tree(TreeWork::Forget)),
             TakeDo::Swap(inventory) => self.out.push(Action::Tree(TreeWork::Swap { inventory })),
             TakeDo::Held(version, trouble) => {
                 let mut out = Writer::new();
@@ -205,6 +224,15 @@ impl Pair {
                 },
                 "it is being copied; if this stays, see the logs of both nodes",
             ));
+        }
+        for lane in &self.lanes {
+            if let Some(reason) = lane.files.refusal() {
+                reasons.push(Refusal::new(
+                    "configuration-strategy-refused",
+                    format!("{}: {reason}", lane.setup.namespace),
+                    "see the strategy named by `cvp plugin list`",
+                ));
+            }
         }
         for left in left_out {
             if left.code != PRIVATE_KEY {
