@@ -14,6 +14,9 @@ use super::setup::Setup;
 /// What could not be aligned is tried again so much later.
 const RETRY_MS: Millis = 30_000;
 
+/// Namespaces that a reason names.
+const NAMED_MAX: usize = 16;
+
 /// What the host was asked for last in this session: with which version of the configuration, and when.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Alignment(Option<(u64, Millis)>);
@@ -83,6 +86,9 @@ impl Pair {
 }
 
 fn names(namespaces: &[Namespace]) -> String {
-    let names: Vec<&str> = namespaces.iter().map(Namespace::as_str).collect();
-    names.join(", ")
+    let names: Vec<&str> = namespaces.iter().map(Namespace::as_str).take(NAMED_MAX).collect();
+    match namespaces.len().saturating_sub(NAMED_MAX) {
+        0 => names.join(", "),
+        more => format!("{} and {more} more", names.join(", ")),
+    }
 }

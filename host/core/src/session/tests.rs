@@ -100,6 +100,21 @@ fn an_old_provider_is_known_before_its_chains_are_looked_at() {
 }
 
 #[test]
+fn the_hello_of_a_node_with_a_thousand_namespaces_is_read() {
+    let mut provider = own(Role::Provider, 1, b"one chain");
+    let standby = bound_to(&provider, b"one chain");
+    for number in 0..1_000 {
+        provider.namespaces.push(crate::session::OwnNamespace {
+            namespace: Namespace::new(&format!("ns{number}")).unwrap(),
+            ..provider.namespaces[0].clone()
+        });
+        let keys = ["hostname", "type", "n"].map(|key| (format!("ns{number}/self.{key}"), "1".to_owned()));
+        provider.self_section.extend(keys);
+    }
+    assert_eq!(standby_says(&provider, &standby), Ok(()));
+}
+
+#[test]
 fn what_one_end_runs_alone_is_no_reason_to_refuse() {
     let mut provider = own(Role::Provider, 1, b"one chain");
     let mut standby = bound_to(&provider, b"one chain");

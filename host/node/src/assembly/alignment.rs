@@ -103,7 +103,11 @@ impl Node {
     fn start_missing(&self, name: &Namespace, provider: &Hostname) -> Result<(), Refusal> {
         let own = self.config().dynamic.hostname.clone();
         let ns = prepare(&self.root, name, &own, provider)?;
-        let chain = self.opener.open(name, &ns).map_err(|failure| failure.to_refusal())?;
+        let among = self.chains.names().len() + 1;
+        let chain = self
+            .opener
+            .open(name, &ns, among)
+            .map_err(|failure| failure.to_refusal())?;
         tracing::info!(namespace = %name, "the provider runs it: started");
         self.chains.insert(chain);
         self.held.lock().remove(name);

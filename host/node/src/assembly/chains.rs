@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -47,8 +46,6 @@ pub struct Opener {
     root: Root,
     shared: Shared,
     verifier: Verifier,
-    /// Chains that share the memory: those of the start, and each that was opened since.
-    count: Arc<AtomicUsize>,
 }
 
 /// Opens every configured namespace. One that cannot be opened is held with its reason, and the others go on; `global` must open.
@@ -63,7 +60,6 @@ pub fn open_all(root: &Root, loaded: &Loaded) -> Result<Opened, Failure> {
         root: root.clone(),
         shared: Shared::default(),
         verifier,
-        count: Arc::new(AtomicUsize::new(loaded.config.namespaces.len())),
     };
     let chains = ChainSet::new();
     let mut held: Held = loaded
@@ -110,15 +106,6 @@ pub(super) fn close_all(chains: &ChainSet) {
 }
 
 impl Opener {
-    /// Opens one more namespace; its store is made from its genesis at the first start.
-    ///
-    /// # Errors
-    /// Its genesis, its store, or the system's threads.
-    pub fn open(&self, namespace: &Namespace, ns: &NsConfig) -> Result<Arc<Chain>, Failure> {
-        self.count.fetch_add(1, Ordering::Relaxed);
-        self.open_one(namespace, ns)
-    }
-
     fn open_side_by_side(
         &self,
         namespaces: &BTreeMap<Namespace, NsConfig>,
@@ -132,7 +119,7 @@ impl Opener {
                         let Some((namespace, ns)) = left.lock().next() else {
                             return;
                         };
-                        let chain = self.open_one(namespace, ns);
+                        let chain = self.open(namespace, ns, namespaces.len());
                         opened.lock().insert(namespace.clone(), chain);
                     }
                 });
@@ -141,8 +128,12 @@ impl Opener {
         opened.into_inner()
     }
 
-    fn open_one(&self, namespace: &Namespace, ns: &NsConfig) -> Result<Arc<Chain>, Failure> {
-        let share = RINGS_BYTES / self.count.load(Ordering::Relaxed).max(1);
+    /// Opens a namespace, one `among` so many of the node; its store is made from its genesis at the first start.
+    ///
+    /// # Errors
+    /// Its genesis, its store, or the system's threads.
+    pub fn open(&self, namespace: &Namespace, ns: &NsConfig, among: usize) -> Result<Arc<Chain>, Failure> {
+        let share = RINGS_BYTES / among.max(1);
         let options = StoreOptions {
             shared: self.shared.clone(),
             ring_bytes: share.clamp(RING_BYTES.0, RING_BYTES.1),

@@ -116,7 +116,8 @@ impl Node {
         let (list, ns) = blocking(move || draft_start(&root, &of)).await?;
         // First whether it can run here: nobody is told of one that cannot.
         let (opener, of, with) = (self.opener.clone(), name.clone(), ns.clone());
-        let chain = match blocking(move || opener.open(&of, &with)).await {
+        let among = self.chains.names().len() + 1;
+        let chain = match blocking(move || opener.open(&of, &with, among)).await {
             Ok(chain) => chain,
             Err(failure) => {
                 self.hold_again(&name, &failure).await;

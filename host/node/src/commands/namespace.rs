@@ -123,7 +123,7 @@ mod tests {
         let line = "successfully start namespace: \"ns2\"";
         assert_eq!(human(&answer, line), line);
         answer.answer = "local".to_owned();
-        answer.data = Some("/root/namespaces/ns2/data.destroyed-1".to_owned());
+        answer.data = Some("namespaces/ns2/data.destroyed-1".to_owned());
         assert_eq!(human(&answer, line).lines().count(), 3);
     }
 }

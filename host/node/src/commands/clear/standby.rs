@@ -48,10 +48,12 @@ fn edited(
             order.push(edit.file);
         }
     }
-    config::load(&files).map_err(|problems| {
-        let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        bad(lines.join("\n       "))
-    })?;
+    config::load(&files)
+        .and_then(config::Loaded::whole)
+        .map_err(|problems| {
+            let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            bad(lines.join("\n       "))
+        })?;
     Ok((files, order))
 }
 
