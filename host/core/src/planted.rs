@@ -60,6 +60,16 @@ pub enum Fault {
     CommitBeforePrepared,
     /// An abort of a strong change is taken for done and never sent.
     LostAbort,
+    /// The receiver says that it holds a change before that is durable.
+    PreparedBeforeDurable,
+    /// The provider tells its tree from before a change once more, behind the commit.
+    StaleInventoryTold,
+    /// What a hand changed in the copy is not compared with what was written.
+    CopyEditNotSeen,
+    /// A start does not finish a commit that a crash interrupted.
+    CommitNotFinished,
+    /// A promotion takes no notice of the change that is staged.
+    StagedDropped,
     /// The window has no bound.
     CreditIgnored,
 }

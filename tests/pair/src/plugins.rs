@@ -25,6 +25,11 @@ pub fn default_strategy() -> Result<PathBuf> {
     component("cvp-chain-sync", "")
 }
 
+/// The default strategy of kind config-sync as a component file; likewise.
+pub fn default_config_strategy() -> Result<PathBuf> {
+    component("cvp-config-sync", "")
+}
+
 /// Builds with a cargo of its own, in a target directory that all tests share; each feature's component is kept under its own name.
 fn component(package: &str, feature: &str) -> Result<PathBuf> {
     let test = std::env::current_exe()?;

@@ -13,69 +13,6 @@ use crate::chain::{self, SUM};
 use crate::node::{HEARTBEAT_MS, WINDOW_BYTES};
 use crate::world::{A, B, C, D, Read, World};
 
-/// What a run reached.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Counts {
-    pub blocks: u64,
-    pub crashes: u64,
-    pub torn_tails: u64,
-    pub sessions: u64,
-    pub promotions: u64,
-    pub promotion_crashes: u64,
-    pub promotions_resumed: u64,
-    pub upgrades_refused: u64,
-    pub fences: u64,
-    pub half_open: u64,
-    pub congested: u64,
-    pub partitions: u64,
-    pub freezes: u64,
-    pub disk_failures: u64,
-    pub recovered: u64,
-    pub tampered: u64,
-    pub rejected: u64,
-    pub intruders: u64,
-    pub forgeries: u64,
-    pub refused: u64,
-    pub normal_ms: u64,
-}
-
-impl Counts {
-    /// Sums two runs.
-    pub fn add(&mut self, other: &Counts) {
-        let mine = self.fields();
-        for ((_, mine), (_, theirs)) in mine.into_iter().zip(other.clone().fields()) {
-            *mine += *theirs;
-        }
-    }
-
-    /// Each count with its name.
-    pub fn fields(&mut self) -> [(&'static str, &mut u64); 21] {
-        [
-            ("blocks", &mut self.blocks),
-            ("crashes", &mut self.crashes),
-            ("torn tails", &mut self.torn_tails),
-            ("sessions", &mut self.sessions),
-            ("promotions", &mut self.promotions),
-            ("promotion crashes", &mut self.promotion_crashes),
-            ("promotions resumed", &mut self.promotions_resumed),
-            ("upgrades refused", &mut self.upgrades_refused),
-            ("fences", &mut self.fences),
-            ("half-open links", &mut self.half_open),
-            ("congested links", &mut self.congested),
-            ("partitions", &mut self.partitions),
-            ("freezes", &mut self.freezes),
-            ("disk failures", &mut self.disk_failures),
-            ("stores recovered", &mut self.recovered),
-            ("tampered runs", &mut self.tampered),
-            ("rejected runs", &mut self.rejected),
-            ("intruders", &mut self.intruders),
-            ("forged take-overs", &mut self.forgeries),
-            ("refusals", &mut self.refused),
-            ("milliseconds normal", &mut self.normal_ms),
-        ]
-    }
-}
-
 /// What went over the links, as far as a checker needs it.
 #[derive(Default)]
 pub struct Wire {
@@ -248,6 +185,7 @@ impl World {
     /// A session of a receiver: with the provider it is bound to, whose chain holds its tip.
     pub fn check_attached(&mut self, node: usize) {
         self.counts.sessions += 1;
+        self.note_served(node);
         let conn = self
             .conns
             .iter()
@@ -410,6 +348,7 @@ impl World {
         } else {
             (peer, node)
         };
+        self.check_normal_trees(node, provider, receiver);
         for index in 0..self.namespaces.len() {
             let then = self.nodes[provider].stores[index].durable_at(now.saturating_sub(3_500));
             let durable = self.nodes[receiver].stores[index].durable().height;
@@ -451,6 +390,7 @@ impl World {
                 return Err(format!("{} is not normal: {:?}", self.name(node), status.reasons));
             }
         }
+        self.check_trees_end(provider, receiver)?;
         if !self.promoted {
             return Ok(());
         }

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use cvp_core::config::{self, NodeConfig, PairRole, Value};
-use cvp_core::promotion::{Plan, configuration_edits};
 use cvp_core::types::Namespace;
 use cvp_core::types::strategy::Role;
 
@@ -12,22 +11,45 @@ use crate::node::HEARTBEAT_MS;
 /// Texts by path below `configuration/`.
 pub type Files = BTreeMap<String, String>;
 
+/// `cvp.retain_bytes` before anybody changed it: the default.
+pub const RETAIN_BYTES: u64 = 8 << 30;
+
+/// `port.jsonrpc`, which each node keeps for itself.
+pub fn port(role: Role) -> u16 {
+    match role {
+        Role::Provider => 8081,
+        Role::Receiver => 9081,
+    }
+}
+
 /// The files of a node at its first start. `remote` is what `cvp.remote` says.
 pub fn files(hostname: &str, role: Role, namespaces: &[Namespace], remote: &str) -> Files {
+    let end = role;
     let (pair_role, role) = match role {
         Role::Provider => ("provider", "vp"),
         Role::Receiver => ("receiver", "cvp"),
     };
     let mut dynamic = format!(
         "# own hostname\nself = \"{hostname}\"\n\n[cvp]\nenable = true\nnode_type = \"{pair_role}\" # which end\n\
-         remote = [\"{remote}\"]\nheartbeat = \"{HEARTBEAT_MS}ms\"\n"
+         remote = [\"{remote}\"]\nheartbeat = \"{HEARTBEAT_MS}ms\"\nstrong_timeout = \"2s\"\nretain_bytes = {RETAIN_BYTES}\n\n\
+         [port]\njsonrpc = {}\n",
+        port(end)
     );
     let mut files = Files::from([("system.toml".to_owned(), String::new())]);
     for name in namespaces {
         dynamic.push_str(&format!("\n[[namespace]]\nname = \"{name}\"\nstart = true\n"));
         files.insert(format!("{name}/ns_static.toml"), String::new());
         files.insert(format!("{name}/ns_genesis.toml"), String::new());
-        let text = format!("[self]\nn = 1\nhostname = \"{hostname}\" # as in dynamic.toml\ntype = \"{role}\"\n");
+        // A standby names its provider, a provider itself.
+        let maker = remote
+            .split(' ')
+            .next()
+            .filter(|name| !name.is_empty() && role == "cvp")
+            .unwrap_or(hostname);
+        let text = format!(
+            "[self]\nn = 1\nhostname = \"{hostname}\" # as in dynamic.toml\ntype = \"{role}\"\n\n\
+             [[nodes]]\nhostname = \"{maker}\"\nscore = 10\n"
+        );
         files.insert(format!("{name}/ns_dynamic.toml"), text);
     }
     files.insert("dynamic.toml".to_owned(), dynamic);
@@ -59,14 +81,4 @@ pub fn role(config: &NodeConfig) -> Role {
 pub fn edited(files: &Files, file: &str, key: &str, value: Value) -> Result<String, String> {
     let text = files.get(file).ok_or_else(|| format!("{file} is missing"))?;
     config::edit(text, key, value).map_err(|error| format!("{file}: {error}"))
-}
-
-/// Whether the files, with the promotion's edits, are a configuration.
-pub fn after_edits(files: &Files, plan: &Plan) -> Result<(), String> {
-    let mut files = files.clone();
-    for edit in configuration_edits(plan) {
-        let text = edited(&files, &edit.file, edit.key, edit.value)?;
-        files.insert(edit.file, text);
-    }
-    load(&files, false).map(|_| ())
 }

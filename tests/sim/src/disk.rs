@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use cvp_core::planted::{self, Fault};
 use cvp_core::promotion::{Append, JOURNAL_BYTES};
-use cvp_core::replication::ControlFile;
+use cvp_core::replication::{Change, ControlFile, KeptKey, MemoryTree};
 use cvp_core::types::Namespace;
 
 use crate::random::Random;
@@ -77,9 +78,22 @@ pub struct Disk {
     pub binding: Option<Vec<u8>>,
     pub last_receiver: Option<Vec<u8>>,
     pub fenced: Option<Vec<u8>>,
-    pub stored: BTreeMap<Namespace, Vec<u8>>,
+    /// By namespace and kind.
+    pub stored: BTreeMap<(Namespace, &'static str), Vec<u8>>,
+    /// What config-sync strategies keep for this node at an upgrade.
+    pub kept: BTreeMap<Namespace, Vec<KeptKey>>,
     /// Texts by path below `configuration/`.
     pub configuration: BTreeMap<String, String>,
+    /// A standby's own texts, put aside by a promotion.
+    pub aside: BTreeMap<String, String>,
+    /// Own certificates, by their path in the tree.
+    pub certificates: BTreeMap<String, Bytes>,
+    /// Receiver: the copy of the provider's tree, and what is staged. Provider: the last replicated commit.
+    pub copy: MemoryTree,
+    /// The copy was made as a whole.
+    pub copied: bool,
+    /// Provider: a change that is committed and not yet written.
+    pub unwritten: Option<Change>,
     pub journal: InPlace,
 }
 
@@ -90,8 +104,11 @@ impl Disk {
             ControlFile::Binding(binding) => self.binding = Some(binding.encode()),
             ControlFile::LastReceiver(last) => self.last_receiver = Some(last.encode()),
             ControlFile::Fenced(fenced) => self.fenced = Some(fenced.encode()),
-            ControlFile::Stored { ns, bytes, .. } => {
-                self.stored.insert(ns.clone(), bytes.clone());
+            ControlFile::KeptLocal { ns, keys } => {
+                self.kept.insert(ns.clone(), keys.clone());
+            }
+            ControlFile::Stored { ns, kind, bytes } => {
+                self.stored.insert((ns.clone(), *kind), bytes.clone());
             }
         }
     }
@@ -103,7 +120,7 @@ impl Disk {
             ControlFile::Binding(_) => self.binding.as_mut(),
             ControlFile::LastReceiver(_) => self.last_receiver.as_mut(),
             ControlFile::Fenced(_) => self.fenced.as_mut(),
-            ControlFile::Stored { .. } => None,
+            ControlFile::Stored { .. } | ControlFile::KeptLocal { .. } => None,
         };
         if let Some(bytes) = file {
             bytes.truncate(random.range(0, bytes.len() as u64) as usize);
@@ -144,14 +161,12 @@ impl Hand<'_> {
         alive
     }
 
-    /// A configuration file is replaced as a whole.
-    pub fn replace_configuration(&mut self, file: &str, text: String) -> Result<(), Dead> {
+    /// The planted fault: a configuration file is written where it is, and torn by a crash.
+    pub fn write_in_place(&mut self, file: &str, text: &str) -> Result<(), Dead> {
         let alive = self.operate();
-        let mut kept = text.as_str();
-        if alive.is_err() && planted::active(Fault::ConfigurationInPlace) {
+        let mut kept = text;
+        if alive.is_err() {
             kept = &text[..self.random.range(0, text.len() as u64) as usize];
-        } else if alive.is_err() && self.random.chance(50) {
-            return alive;
         }
         self.disk.configuration.insert(file.to_owned(), kept.to_owned());
         alive

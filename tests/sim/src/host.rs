@@ -5,12 +5,13 @@ use cvp_core::frame::{Frame, Kind, NamespaceTag};
 use cvp_core::ledger::Ledger;
 use cvp_core::planted::{self, Fault};
 use cvp_core::record::namespace_digest;
-use cvp_core::replication::{Action, ControlFile, DialPurpose, Event, NotIngested, ingest};
-use cvp_core::types::strategy::{Fault as Advice, Role, chain_sync};
+use cvp_core::replication::{Action, ChangeWork, ControlFile, DialPurpose, Event, NotIngested, ingest};
+use cvp_core::types::strategy::{Fault as Advice, Role, chain_sync, config_sync};
 use cvp_core::types::{Millis, Namespace, Position};
 
 use crate::chain::{self, Maker};
 use crate::node::open_strategy;
+use crate::tree::Job;
 use crate::world::{B, Ev, F, Read, World};
 
 /// How often a maker looks whether the promotion of its node is done.
@@ -23,6 +24,7 @@ impl World {
             Action::Dial { purpose } => self.dial(node, purpose),
             Action::Send { conn, frame } => {
                 self.check_sent(node, &frame);
+                self.note_change_frame(node, conn, &frame);
                 self.send(node, conn, Some(frame));
             }
             Action::Close { conn, refusal } => {
@@ -120,11 +122,16 @@ impl World {
             }
             Action::NoticeTaken { address, claim } => self.check_notice_taken(&address, &claim),
             Action::Attached { .. } => self.check_attached(node),
+            Action::ConfigStrategy { ns, events } => self.advise_files(node, &ns, events),
+            Action::StrategyFault { ns, kind, .. } if kind == config_sync::KIND => self.reopen_files(node, &ns),
             Action::StrategyFault { ns, .. } => self.reopen_strategy(node, &ns),
+            Action::Tree(work) => self.queue_job(node, Job::Tree(work)),
+            Action::Change(ChangeWork::Answer(ticket, outcome)) => self.check_answer(node, ticket, outcome),
+            Action::Change(work) => self.queue_job(node, Job::Change(work)),
+            Action::Log { text, .. } => self.note_log(node, &text),
             Action::Acknowledged { .. }
             | Action::UseDefault { .. }
             | Action::StrategyLeft { .. }
-            | Action::Log { .. }
             | Action::Metric { .. } => {}
         }
     }

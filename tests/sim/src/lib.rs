@@ -16,8 +16,10 @@ mod host;
 mod promotion;
 mod chaos;
 mod check;
+mod counts;
+mod tree;
 
-pub use check::Counts;
+pub use counts::Counts;
 pub use world::World;
 
 /// Runs one seed to its quiet end.

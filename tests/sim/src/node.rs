@@ -1,16 +1,19 @@
 //! One machine of the world: a process that may crash, a disk that forgets what was not synced, ledgers, strategies.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use cvp_chain_sync::Default as ChainSyncDefault;
+use cvp_config_sync::Default as ConfigSyncDefault;
 use cvp_core::config::{NodeConfig, Remote, Value};
 use cvp_core::ledger::{Ledger, MemoryLedger};
 use cvp_core::planted::{self, Fault};
 use cvp_core::promotion::Journal;
-use cvp_core::replication::{ControlFile, Limits, NamespaceSetup, Pair, Setup, StrategySetup, Token};
+use cvp_core::replication::{
+    ChangesSetup, ControlFile, Inventory, Limits, NamespaceSetup, Pair, Setup, StrategySetup, Token,
+};
 use cvp_core::session::{Binding, Fenced, Identity, LastReceiver, StrategyId};
-use cvp_core::strategy::{ChainSyncStrategy, Native};
-use cvp_core::types::strategy::Role;
+use cvp_core::strategy::{ChainSyncStrategy, ConfigSync, ConfigSyncStrategy, Native};
+use cvp_core::types::strategy::{Role, chain_sync, config_sync};
 use cvp_core::types::{Hostname, Malformed, Millis, Namespace, NodeId, NodeRole, Position};
 
 use crate::chain::Maker;
@@ -19,6 +22,7 @@ use crate::disk::Disk;
 use crate::papers::Papers;
 use crate::promotion::{Expected, Promotion};
 use crate::random::Random;
+use crate::tree::Job;
 
 /// Heartbeat of every node, milliseconds.
 pub const HEARTBEAT_MS: Millis = 500;
@@ -35,6 +39,7 @@ pub struct Store {
     pub ledger: MemoryLedger,
     pub maker: Option<Maker>,
     pub strategy: Option<ChainSyncStrategy>,
+    pub files: Option<ConfigSyncStrategy>,
     /// A provider's own fsync is under way.
     pub committing: bool,
     /// (time, durable height), to know what was durable some time ago.
@@ -56,6 +61,8 @@ pub struct Node {
     pub papers: Papers,
     pub disk: Disk,
     pub pending: BTreeMap<Token, ControlFile>,
+    /// Work of the one thread for the tree and for strong changes; the first is under way.
+    pub jobs: VecDeque<Job>,
     pub stores: Vec<Store>,
     /// The machine; none while the process is down or in the middle of a promotion.
     pub pair: Option<Pair>,
@@ -98,6 +105,7 @@ impl Node {
                     ledger,
                     maker: None,
                     strategy: None,
+                    files: None,
                     committing: false,
                     history: vec![(0, 0)],
                     broken: false,
@@ -120,6 +128,7 @@ impl Node {
                 ..Disk::default()
             },
             pending: BTreeMap::new(),
+            jobs: VecDeque::new(),
             stores,
             pair: None,
             promotion: None,
@@ -200,6 +209,7 @@ impl Node {
         let setup = self.setup(random)?;
         for store in &mut self.stores {
             store.strategy = Some(open_strategy(self.role, &store.namespace)?);
+            store.files = Some(open_files(self.role, &store.namespace)?);
         }
         self.pair = Some(Pair::new(setup));
         self.epoch += 1;
@@ -240,11 +250,22 @@ impl Node {
                 Vec::new()
             },
             notify: addresses.map(|remote: Remote| remote.address).collect(),
+            // As it was last written; a crash in the middle of that leaves one or the other here.
+            copy: if provider {
+                Inventory::default()
+            } else {
+                self.disk.copy.written.clone()
+            },
+            changes: ChangesSetup {
+                committed: self.disk.copy.committed,
+                staged: self.disk.copy.staged.as_ref().map(|change| change.id),
+            },
             limits: Limits {
                 heartbeat_ms: self.config.dynamic.cvp.heartbeat_ms,
                 heartbeat_misses: self.config.dynamic.cvp.heartbeat_misses,
                 window_bytes_max: WINDOW_BYTES,
                 max_rate: self.config.dynamic.cvp.max_rate,
+                strong_timeout_ms: self.config.dynamic.cvp.strong_timeout_ms,
                 dial_pause_ms_max: DIAL_PAUSE_MS_MAX,
             },
             seed: random.draw(),
@@ -260,15 +281,22 @@ impl Node {
             durable: store.ledger.tips().durable,
             applied: store.ledger.tips().applied.height,
             history_from: 0,
-            chain_sync: StrategySetup {
-                id: StrategyId {
-                    kind: "chain-sync".into(),
-                    id: "default".into(),
-                    version: "1.0.0".into(),
-                    sha256: [1; 32],
-                },
-                stored: self.disk.stored.get(&store.namespace).cloned().unwrap_or_default(),
+            chain_sync: self.strategy_setup(&store.namespace, chain_sync::KIND),
+            config_sync: self.strategy_setup(&store.namespace, config_sync::KIND),
+            kept_local: self.disk.kept.get(&store.namespace).cloned().unwrap_or_default(),
+        }
+    }
+
+    fn strategy_setup(&self, namespace: &Namespace, kind: &'static str) -> StrategySetup {
+        let stored = self.disk.stored.get(&(namespace.clone(), kind));
+        StrategySetup {
+            id: StrategyId {
+                kind: kind.into(),
+                id: "default".into(),
+                version: "1.0.0".into(),
+                sha256: [1; 32],
             },
+            stored: stored.cloned().unwrap_or_default(),
         }
     }
 
@@ -319,4 +347,10 @@ impl Store {
 pub fn open_strategy(role: Role, namespace: &Namespace) -> Result<ChainSyncStrategy, String> {
     let native = Native::<ChainSyncDefault>::open(role, namespace.as_str(), "{}").map_err(|fault| fault.to_string())?;
     Ok(Box::new(native))
+}
+
+/// The default config-sync strategy, natively.
+pub fn open_files(role: Role, namespace: &Namespace) -> Result<ConfigSyncStrategy, String> {
+    let native = Native::<ConfigSyncDefault, ConfigSync>::open(role, namespace.as_str(), "{}");
+    Ok(Box::new(native.map_err(|fault| fault.to_string())?))
 }

@@ -10,11 +10,13 @@ use cvp_core::types::strategy::Role;
 use cvp_core::types::{Digest, Incarnation, Millis, Namespace, NodeId};
 
 use crate::chain::{self, Tamper};
-use crate::check::{Counts, Wire};
+use crate::check::Wire;
+use crate::counts::Counts;
 use crate::network::Conn;
 use crate::node::Node;
 use crate::papers::Papers;
 use crate::random::Random;
+use crate::tree::Trees;
 
 pub const A: usize = 0;
 pub const B: usize = 1;
@@ -109,6 +111,13 @@ pub enum Ev {
         epoch: u64,
     },
     Chaos,
+    /// The node's tree thread ends a work.
+    Job {
+        node: usize,
+        epoch: u64,
+    },
+    /// An operator comes by.
+    Operator,
 }
 
 /// An `Action::Read`.
@@ -148,6 +157,7 @@ pub struct World {
     /// Every record that was ever durable at a maker.
     pub durable: BTreeSet<(usize, u64, Digest)>,
     pub wire: Wire,
+    pub trees: Trees,
     pub counts: Counts,
     pub failure: Option<String>,
     /// Prints every step (CVP_SIM_TRACE=1).
@@ -209,6 +219,7 @@ impl World {
             promoted: false,
             durable: BTreeSet::new(),
             wire: Wire::default(),
+            trees: Trees::new(machines.len()),
             counts: Counts::default(),
             failure: None,
             trace: std::env::var_os("CVP_SIM_TRACE").is_some(),
@@ -217,6 +228,7 @@ impl World {
             world.start(node)?;
         }
         world.later(500, Ev::Chaos);
+        world.later(200, Ev::Operator);
         Ok(world)
     }
 
@@ -262,6 +274,7 @@ impl World {
         if self.nodes[node].is_up() {
             return Ok(());
         }
+        self.finish_commit(node);
         self.nodes[node].open_stores();
         if self.resume(node)? {
             return Ok(());
@@ -274,6 +287,9 @@ impl World {
         self.nodes[node].make_pair(self.now, &mut self.random)?;
         self.check_standing(node)?;
         self.note_survivors(node);
+        if self.nodes[node].role == Role::Provider {
+            self.note_own(node);
+        }
         let epoch = self.nodes[node].epoch;
         self.step(node, Event::Tick);
         self.later(TICK_MS, Ev::Tick { node, epoch });
@@ -287,6 +303,7 @@ impl World {
         }
         self.counts.crashes += 1;
         self.counts.promotion_crashes += u64::from(self.nodes[node].promotion.is_some());
+        self.crash_jobs(node);
         self.counts.torn_tails += self.nodes[node].crash(&mut self.random);
         self.note_survivors(node);
         self.wire.forget_node(node);
@@ -321,6 +338,7 @@ impl World {
             | Ev::Read { node, .. }
             | Ev::Upgrade { node, .. }
             | Ev::Promote { node, .. }
+            | Ev::Job { node, .. }
             | Ev::Written { node, .. } => *node,
             Ev::Deliver { conn, to, .. } => self.conns.get(conn)?.ends[*to].0,
             _ => return None,
@@ -340,6 +358,8 @@ impl World {
                 let pause = self.random.range(50, 1_500);
                 self.later(pause, Ev::Chaos);
             }
+            Ev::Job { node, epoch } if self.alive(node, epoch) => self.work(node),
+            Ev::Operator if !self.is_still() => self.operate()?,
             Ev::Cut { conn } if self.now < self.chaos_until => self.cut(conn),
             Ev::Restart { node } => self.start(node)?,
             Ev::Upgrade { node, target_is_down } => self.upgrade(node, target_is_down)?,
@@ -434,6 +454,7 @@ impl World {
             }
         }
         (0..self.nodes.len()).for_each(|node| self.note_survivors(node));
+        self.end_unseen_edits();
         let standby = if self.promoted { D } else { B };
         for node in [A, B, standby] {
             self.start(node)?;

@@ -49,5 +49,12 @@ faults! {
     incarnation_not_raised: IncarnationNotRaised ["promoted under incarnation"],
     takeover_repeated: TakeoverRepeated ["ends with another tip"],
     configuration_in_place: ConfigurationInPlace ["ends with another configuration", "cannot be started again"],
+    commit_before_prepared: CommitBeforePrepared ["is not durable at the receiver"],
+    lost_abort: LostAbort ["and may still be applied"],
+    prepared_before_durable: PreparedBeforeDurable ["is not durable at the receiver"],
+    stale_inventory_told: StaleInventoryTold ["is no state that its provider had"],
+    copy_edit_not_seen: CopyEditNotSeen ["is without the tree that"],
+    commit_not_finished: CommitNotFinished ["which its provider never committed"],
+    staged_dropped: StagedDropped ["is lost"],
     live_target_passed: LiveTargetPassed ["is promoted although a answers"],
 }

@@ -2,7 +2,7 @@
 
 use toml_edit::{Array, DocumentMut, Item, Table};
 
-use super::weight::is_local;
+use super::weight::{is_below, is_local};
 
 /// A value to be written.
 #[derive(Clone, PartialEq, Debug)]
@@ -145,10 +145,19 @@ fn without(text: &str, key: &str) -> Result<String, EditError> {
     Ok(document.to_string())
 }
 
+fn is_kept(file: &str, key: &str, further: &[String]) -> bool {
+    is_local(file, key) || further.iter().any(|of| is_below(key, of))
+}
+
 /// `theirs` (the text of `file` on another node) with the keys that a node keeps for itself as `own` has them; comments stay.
-pub fn keep_local(file: &str, theirs: &str, own: &str) -> Result<String, EditError> {
+///
+/// `further`: keys beside those that every node keeps; a table's name stands for all below it.
+pub fn keep_local(file: &str, theirs: &str, own: &str, further: &[String]) -> Result<String, EditError> {
     let local = |entries: Vec<(String, String)>| -> Vec<(String, String)> {
-        entries.into_iter().filter(|(key, _)| is_local(file, key)).collect()
+        entries
+            .into_iter()
+            .filter(|(key, _)| is_kept(file, key, further))
+            .collect()
     };
     let (ours, others) = (local(entries(own)?), local(entries(theirs)?));
     let mut text = theirs.to_owned();
@@ -162,13 +171,18 @@ pub fn keep_local(file: &str, theirs: &str, own: &str) -> Result<String, EditErr
 }
 
 /// Where `own` keeps another value than `theirs`: (key, own value, their value), as TOML text; empty where there is none.
-pub fn kept_local(file: &str, theirs: &str, own: &str) -> Result<Vec<(String, String, String)>, EditError> {
+pub fn kept_local(
+    file: &str,
+    theirs: &str,
+    own: &str,
+    further: &[String],
+) -> Result<Vec<(String, String, String)>, EditError> {
     let (ours, others) = (entries(own)?, entries(theirs)?);
     let mut keys: Vec<&String> = ours
         .iter()
         .chain(&others)
         .map(|(key, _)| key)
-        .filter(|key| is_local(file, key))
+        .filter(|key| is_kept(file, key, further))
         .collect();
     keys.sort();
     keys.dedup();
@@ -271,16 +285,18 @@ mod tests {
         let theirs =
             "self = \"node1\" # name\n[port]\njsonrpc = 1 # here\ngrpc = 2\n[cvp]\nmax_rate = 7\nenable = false\n";
         let own = "self = \"cvp\"\n[port]\njsonrpc = 8\n[cvp]\nenable = true\nnode_type = \"receiver\"\nmax_rate = 0\n";
-        let kept = keep_local("dynamic.toml", theirs, own).unwrap();
+        let kept = keep_local("dynamic.toml", theirs, own, &[]).unwrap();
         assert_eq!(
             kept,
             "self = \"node1\" # name\n[port]\njsonrpc = 8 # here\n[cvp]\nmax_rate = 7\nenable = true\nnode_type = \"receiver\"\n"
         );
-        let listed = kept_local("dynamic.toml", theirs, own).unwrap();
+        let listed = kept_local("dynamic.toml", theirs, own, &[]).unwrap();
         let keys: Vec<&str> = listed.iter().map(|(key, ..)| key.as_str()).collect();
         assert_eq!(keys, ["cvp.enable", "cvp.node_type", "port.grpc", "port.jsonrpc"]);
         assert_eq!(listed[3], ("port.jsonrpc".into(), "8".into(), "1".into()));
-        assert_eq!(keep_local("global/ns_static.toml", theirs, own).unwrap(), theirs);
+        assert_eq!(keep_local("global/ns_static.toml", theirs, own, &[]).unwrap(), theirs);
+        let further = keep_local("dynamic.toml", theirs, own, &["cvp".into()]).unwrap();
+        assert!(further.contains("max_rate = 0"), "{further}");
     }
 
     #[test]

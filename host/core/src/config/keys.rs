@@ -20,6 +20,16 @@ pub struct Problem {
     pub help: String,
 }
 
+/// Why a key means nothing on a standby.
+pub(super) const UNSUPPORTED: &str = "a standby does not do this";
+
+impl Problem {
+    /// The key asks for something that a standby does not do, and is passed over there.
+    pub fn is_unsupported_on_a_standby(&self) -> bool {
+        self.help == UNSUPPORTED || self.key.starts_with("executor.filemgr.")
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "configuration/{}: ", self.file)?;
@@ -211,15 +221,24 @@ impl Keys {
         })
     }
 
-    /// Refuses the start when a key asks for a protection that this node does not have.
-    pub(super) fn refuse_when(&mut self, key: &str, protection: &str) {
-        let asked = match self.raw(key) {
+    /// As [`Keys::remark`], for a switch that is on.
+    pub(super) fn remark_asked(&mut self, key: &str, why: &str) {
+        let asked = self.is_asked(key);
+        self.remark_when(asked, key, why);
+    }
+
+    fn is_asked(&mut self, key: &str) -> bool {
+        match self.raw(key) {
             Some(Value::Boolean(on)) => on,
             Some(Value::String(text)) => !matches!(text.as_str(), "" | "false" | "none" | "off"),
             Some(_) => true,
             None => false,
-        };
-        if asked {
+        }
+    }
+
+    /// Refuses the start when a key asks for a protection that this node does not have.
+    pub(super) fn refuse_when(&mut self, key: &str, protection: &str) {
+        if self.is_asked(key) {
             self.problem(
                 key,
                 format!("asks for {protection}, which this node does not have"),

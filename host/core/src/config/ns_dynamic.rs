@@ -20,6 +20,8 @@ pub struct NsDynamic {
     pub hostname: Hostname,
     /// `self.type`.
     pub role: NodeRole,
+    /// `[[nodes]]`: the nodes that make blocks; on a standby its provider.
+    pub nodes: Vec<Hostname>,
     /// `log.module.*`.
     pub log_modules: ModuleLevels,
 }
@@ -51,7 +53,7 @@ impl NsDynamic {
             keys.problem("self.hostname", error.to_string(), help);
             fallback_hostname()
         });
-        check_nodes(keys);
+        let nodes = read_nodes(keys);
         for (key, why) in [
             ("self.new", "a node joins no running chain yet"),
             ("self.trustNodes", "a chain has one node that makes blocks"),
@@ -69,13 +71,14 @@ impl NsDynamic {
             n: keys.number("self.n", 1, 0, 10_000),
             hostname,
             role,
+            nodes,
             log_modules: read_modules(keys, &NAMESPACE_MODULES),
         }
     }
 }
 
-/// `[[nodes]]`: the VPs. With SOLO there is nobody to connect to, so that the list is checked and no more.
-fn check_nodes(keys: &mut Keys) {
+/// `[[nodes]]`: the VPs. With SOLO there is nobody to connect to.
+fn read_nodes(keys: &mut Keys) -> Vec<Hostname> {
     let mut known: Vec<Hostname> = Vec::new();
     for table in keys.tables("nodes") {
         match check_node(&table) {
@@ -87,6 +90,7 @@ fn check_nodes(keys: &mut Keys) {
             Err(what) => keys.problem("nodes", what, "write hostname = \"node1\" and score = 10"),
         }
     }
+    known
 }
 
 fn check_node(table: &Table) -> Result<Hostname, String> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use toml::Value;
 
 use super::keys::Keys;
-use crate::types::strategy::chain_sync;
+use crate::types::strategy::{chain_sync, config_sync};
 
 /// Which strategy of a kind a namespace runs (`strategy.<kind>`).
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -159,7 +159,7 @@ fn read_strategies(keys: &mut Keys) -> BTreeMap<String, StrategyChoice> {
     };
     for (kind, value) in kinds.into_iter().filter(|(kind, _)| kind != "trace") {
         match read_strategy(&value) {
-            Ok(_) if kind != chain_sync::KIND => {
+            Ok(_) if kind != chain_sync::KIND && kind != config_sync::KIND => {
                 keys.remark(&format!("strategy.{kind}"), "there is no such kind of strategy yet");
             }
             Ok(choice) => {

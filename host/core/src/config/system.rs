@@ -1,6 +1,6 @@
 //! `system.toml`: what belongs to the whole node and is fixed while it runs.
 
-use super::keys::Keys;
+use super::keys::{Keys, UNSUPPORTED};
 use super::log::{LogLevel, read_level};
 
 /// The keys of `system.toml` that we honour.
@@ -76,7 +76,8 @@ pub struct MetricsKeys {
 const READ_TIMEOUT_MS_MAX: u64 = 30_000;
 
 impl System {
-    pub(super) fn read(keys: &mut Keys) -> Self {
+    /// `standby`: an audit trail is the provider's business, and asks a standby for nothing.
+    pub(super) fn read(keys: &mut Keys, standby: bool) -> Self {
         let system = Self {
             log: LogKeys {
                 dump_file: keys.flag("log.dump_file", true),
@@ -92,8 +93,16 @@ impl System {
         };
         // A label.
         keys.text("title", "");
-        keys.refuse_when("audit.level", "an audit trail");
-        keys.refuse_when("audit.file.encrypt", "encrypted audit files");
+        for (key, what) in [
+            ("audit.level", "an audit trail"),
+            ("audit.file.encrypt", "encrypted audit files"),
+        ] {
+            if standby {
+                keys.remark_asked(key, UNSUPPORTED);
+            } else {
+                keys.refuse_when(key, what);
+            }
+        }
         keys.refuse_when("auth.enable", "interface permissions");
         check_address(keys, "http.address", &system.http.address);
         check_address(keys, "p2p.address", &system.p2p.address);
@@ -157,7 +166,7 @@ mod tests {
 
     fn read(text: &str) -> (System, usize, Vec<String>) {
         let mut keys = Keys::parse("system.toml", text);
-        let system = System::read(&mut keys);
+        let system = System::read(&mut keys, false);
         let (problems, remarks) = keys.finish();
         (
             system,
@@ -176,6 +185,15 @@ mod tests {
             assert_eq!(read(bad).1, 1, "{bad}");
         }
         assert_eq!(read("[audit]\nlevel = \"none\"").1, 0);
+    }
+
+    #[test]
+    fn a_standby_is_told_that_it_keeps_no_audit_trail() {
+        let mut keys = Keys::parse("system.toml", "[audit]\nlevel = \"metadata\"");
+        System::read(&mut keys, true);
+        let (problems, remarks) = keys.finish();
+        assert_eq!((problems.len(), remarks[0].key.as_str()), (0, "audit.level"));
+        assert!(remarks[0].is_unsupported_on_a_standby());
     }
 
     #[test]

@@ -67,8 +67,11 @@ fn load_tree(files: &BTreeMap<String, String>, agree: bool) -> Result<Loaded, Ve
         problems: Vec::new(),
         warnings: Vec::new(),
     };
-    let system = reader.file("system.toml", |keys, _| System::read(keys));
     let dynamic = reader.file("dynamic.toml", |keys, _| Dynamic::read(keys));
+    let standby = dynamic
+        .as_ref()
+        .is_some_and(|dynamic| dynamic.cvp.node_type == PairRole::Receiver);
+    let system = reader.file("system.toml", |keys, _| System::read(keys, standby));
     let (Some(system), Some(dynamic)) = (system, dynamic) else {
         return Err(reader.problems);
     };
@@ -149,6 +152,17 @@ impl TreeReader<'_> {
             problem("self.hostname", what, "write the same hostname in both files");
         }
         let receiver = dynamic.cvp.node_type == PairRole::Receiver;
+        if let Some(remote) = dynamic.cvp.remote.first().filter(|_| receiver)
+            && ns.nodes != [remote.hostname.clone()]
+        {
+            let named: Vec<&str> = ns.nodes.iter().map(|node| node.as_str()).collect();
+            let what = format!(
+                "a standby names its provider alone, {}, and here stands [{}]",
+                remote.hostname,
+                named.join(", ")
+            );
+            problem("nodes", what, "write one [[nodes]] with the hostname of cvp.remote");
+        }
         if receiver && ns.role != NodeRole::Cvp {
             let what = format!("{} on a receiver", ns.role.as_str());
             problem(
@@ -222,6 +236,25 @@ mod tests {
                 problems[0]
             );
         }
+    }
+
+    #[test]
+    fn a_standby_names_its_provider_and_nobody_else() {
+        let mut files = defaults();
+        let standby = |text: &str| {
+            text.replace("node_type = \"provider\"", "node_type = \"receiver\"")
+                .replace("remote = [\"\"]", "remote = [\"node1 10.0.0.1:50011\"]")
+                .replace("type = \"vp\"", "type = \"cvp\"")
+        };
+        files.values_mut().for_each(|text| *text = standby(text));
+        assert!(load(&files).is_ok());
+        let nodes = files.get_mut("global/ns_dynamic.toml").unwrap();
+        *nodes = nodes.replace("[[nodes]]\nhostname = \"node1\"", "[[nodes]]\nhostname = \"node2\"");
+        let problems = load(&files).unwrap_err();
+        assert_eq!((problems.len(), problems[0].key.as_str()), (1, "nodes"), "{problems:?}");
+        let nodes = files.get_mut("global/ns_dynamic.toml").unwrap();
+        nodes.push_str("\n[[nodes]]\nhostname = \"node1\"\nscore = 10\n");
+        assert!(load(&files).unwrap_err()[0].what.contains("[node2, node1]"));
     }
 
     #[test]

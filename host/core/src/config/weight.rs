@@ -47,7 +47,7 @@ pub enum Weight {
     Weak,
 }
 
-fn is_below(key: &str, of: &str) -> bool {
+pub(super) fn is_below(key: &str, of: &str) -> bool {
     key.strip_prefix(of)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }

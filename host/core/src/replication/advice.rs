@@ -2,12 +2,11 @@
 //! state, never one a record. A call that does not pass the check (`scrutiny`) costs its instance what a trap costs; the stream goes on.
 
 use crate::frame::{Frame, Kind};
-use crate::session::StrategyId;
 use crate::types::strategy::chain_sync::{Action as Advice, Event as Told, Fetch, View};
 use crate::types::strategy::{self, Fault, Level, Role};
 use crate::types::{Millis, Refusal, Writer};
 
-use super::api::{Action, ControlFile, StrategyRun};
+use super::api::{Action, ControlFile};
 use super::lane::{Calling, Lane, STALL_MS};
 use super::pair::Pair;
 use super::scrutiny::Ground;
@@ -17,9 +16,6 @@ const PROGRESS_MS: Millis = 10;
 
 /// Time between two ticks.
 const TICK_MS: Millis = 1_000;
-
-/// Most messages and answers kept for a strategy that is busy; beyond it the oldest go.
-const KEPT_MAX: usize = 32;
 
 /// A strategy that has not answered for so long is stalled.
 pub(super) const CALL_MS: Millis = 2_000;
@@ -87,16 +83,16 @@ impl Pair {
         if lane.peer.is_none() || lane.halt.is_some() || lane.store.is_some() || advisor.calling.is_some() {
             return;
         }
-        if self.now < advisor.quiet_until {
+        if self.now < advisor.desk.quiet_until {
             return;
         }
-        let tick = self.now.saturating_sub(advisor.ticked_at) >= TICK_MS;
-        let progress = advisor.owes_progress && self.now.saturating_sub(advisor.called_at) >= PROGRESS_MS;
-        let waiting = !advisor.messages.is_empty() || !advisor.answers.is_empty();
-        if !(advisor.owes_opened || progress || tick || advisor.owes_stall || waiting) {
+        let tick = self.now.saturating_sub(advisor.desk.ticked_at) >= TICK_MS;
+        let progress = advisor.owes_progress && self.now.saturating_sub(advisor.desk.called_at) >= PROGRESS_MS;
+        let waiting = advisor.desk.is_waited_for();
+        if !(advisor.desk.owes_opened || progress || tick || advisor.owes_stall || waiting) {
             return;
         }
-        if advisor.owes_opened {
+        if advisor.desk.owes_opened {
             // What an instance before it advised is forgotten with it.
             self.advise_rate(index, 0);
             self.advise_depth(index, 0);
@@ -104,12 +100,12 @@ impl Pair {
         let Some(lane) = self.lanes.get(index) else { return };
         let view = self.view(lane);
         let advisor = &lane.advisor;
-        let stall = advisor.owes_stall && !advisor.owes_opened;
+        let stall = advisor.owes_stall && !advisor.desk.owes_opened;
         let mut events = Vec::new();
-        if advisor.owes_opened {
+        if advisor.desk.owes_opened {
             events.push(Told::Opened {
                 view: view.clone(),
-                stored: advisor.stored.clone(),
+                stored: advisor.desk.stored.clone(),
             });
         } else if advisor.owes_stall {
             let millis = view.idle_millis;
@@ -125,17 +121,18 @@ impl Pair {
         let told = view.local.height;
         let Some(lane) = self.lanes.get_mut(index) else { return };
         let advisor = &mut lane.advisor;
-        events.extend(advisor.messages.drain(..).map(Told::Message));
-        events.extend(advisor.answers.drain(..).map(Told::Fault));
-        (advisor.owes_opened, advisor.owes_progress, advisor.owes_stall) = (false, false, false);
+        let (messages, answers) = advisor.desk.take_waiting();
+        events.extend(messages.into_iter().map(Told::Message));
+        events.extend(answers.into_iter().map(Told::Fault));
+        (advisor.desk.owes_opened, advisor.owes_progress, advisor.owes_stall) = (false, false, false);
         advisor.calling = Some(Calling {
             since: self.now,
             told,
             stall,
         });
-        advisor.called_at = self.now;
+        advisor.desk.called_at = self.now;
         if tick {
-            advisor.ticked_at = self.now;
+            advisor.desk.ticked_at = self.now;
         }
         self.out.push(Action::Strategy {
             ns: lane.setup.namespace.clone(),
@@ -151,7 +148,7 @@ impl Pair {
         let call = lane.advisor.calling.take();
         let Ok(actions) = result else {
             // The host's actor has dealt with the instance.
-            lane.advisor.on_fault(lane.peer.is_some(), now);
+            lane.advisor.desk.on_fault(lane.peer.is_some(), now);
             return;
         };
         if lane.peer.is_none() {
@@ -174,17 +171,18 @@ impl Pair {
             let text = "blocks are owed, and it says neither fetch, pause nor refuse";
             return self.refuse_advice(index, Fault::new("no-advice", text));
         }
-        lane.advisor.fault_streak = 0;
+        lane.advisor.desk.fault_streak = 0;
     }
 
     /// A call that cannot be carried out: its instance is spent, as after a trap. Whoever comes next is opened.
     fn refuse_advice(&mut self, index: usize, fault: Fault) {
         let now = self.now;
         let Some(lane) = self.lanes.get_mut(index) else { return };
-        lane.advisor.refused += 1;
-        lane.advisor.on_fault(lane.peer.is_some(), now);
+        lane.advisor.desk.refused += 1;
+        lane.advisor.desk.on_fault(lane.peer.is_some(), now);
         let ns = lane.setup.namespace.clone();
-        self.out.push(Action::StrategyFault { ns, fault });
+        let kind = strategy::chain_sync::KIND;
+        self.out.push(Action::StrategyFault { ns, kind, fault });
     }
 
     /// Does what was checked.
@@ -196,7 +194,7 @@ impl Pair {
             Advice::Throttle(rate) => self.advise_rate(index, rate),
             Advice::Refuse(reason) => self.halt(index, Refusal::new("strategy-refused", reason, ""), true),
             Advice::Store(bytes) => self.advise_store(index, bytes),
-            Advice::Send(bytes) => self.advise_send(index, bytes),
+            Advice::Send(bytes) => self.advise_send(index, &bytes),
             Advice::Log(level, text) => self.advise_log(index, level, text),
             Advice::Metric(name, value) => self.advise_metric(index, name, value),
             Advice::VerifyEvery(records) => self.advise_depth(index, records),
@@ -209,39 +207,22 @@ impl Pair {
     fn advise_log(&mut self, index: usize, level: Level, text: String) {
         let now = self.now;
         let Some(lane) = self.lanes.get_mut(index) else { return };
-        let Some(left_out) = lane.advisor.quota.line(now) else {
-            lane.advisor.refused += 1;
-            return;
-        };
-        let ns = Some(lane.setup.namespace.clone());
-        if left_out > 0 {
-            self.out.push(Action::Log {
-                level: Level::Warn,
-                ns: ns.clone(),
-                text: format!("{left_out} lines of the strategy were left out"),
-            });
-        }
-        self.out.push(Action::Log { level, ns, text });
+        let ns = lane.setup.namespace.clone();
+        let lines = lane.advisor.desk.lines(level, text, now);
+        self.log_lines(&ns, lines);
     }
 
     fn advise_metric(&mut self, index: usize, name: String, value: i64) {
         let Some(lane) = self.lanes.get_mut(index) else { return };
-        if !lane.advisor.quota.gauge(&name) {
-            lane.advisor.refused += 1;
-            return;
+        if lane.advisor.desk.may_gauge(&name) {
+            let ns = lane.setup.namespace.clone();
+            self.out.push(Action::Metric { ns, name, value });
         }
-        let ns = lane.setup.namespace.clone();
-        self.out.push(Action::Metric { ns, name, value });
     }
 
-    /// An action of a later contract: it is told so, and goes on.
     fn answer_unknown(&mut self, index: usize, name: &str) {
         let Some(lane) = self.lanes.get_mut(index) else { return };
-        lane.advisor.refused += 1;
-        if lane.advisor.answers.len() < KEPT_MAX {
-            let name: String = name.chars().take(64).collect();
-            lane.advisor.answers.push(Fault::new("unknown-action", name));
-        }
+        lane.advisor.desk.answer_unknown(name);
     }
 
     fn advise_fetch(&mut self, index: usize, mut fetch: Fetch) {
@@ -300,7 +281,7 @@ impl Pair {
     fn advise_store(&mut self, index: usize, bytes: Vec<u8>) {
         let token = self.next_token();
         let Some(lane) = self.lanes.get_mut(index) else { return };
-        lane.advisor.stored.clone_from(&bytes);
+        lane.advisor.desk.stored.clone_from(&bytes);
         let what = ControlFile::Stored {
             ns: lane.setup.namespace.clone(),
             kind: strategy::chain_sync::KIND,
@@ -309,105 +290,8 @@ impl Pair {
         self.out.push(Action::Persist { token, what });
     }
 
-    fn advise_send(&mut self, index: usize, bytes: Vec<u8>) {
-        let Some(lane) = self.lanes.get(index) else { return };
-        let mut out = Writer::with_capacity(bytes.len() + 32);
-        out.text(strategy::chain_sync::KIND);
-        out.raw(&bytes);
-        let frame = Frame::of(Kind::StrategyMessage, lane.tag, 0, out.into_bytes().into());
-        self.send_session(frame);
-    }
-
-    /// The other half's message.
-    pub(super) fn on_strategy_message(&mut self, index: usize, payload: &[u8]) {
-        let mut input = crate::types::Reader::new(payload);
-        let Ok(kind) = input.text(64) else { return };
-        if kind != strategy::chain_sync::KIND {
-            return;
-        }
-        let Ok(bytes) = input.take(input.remaining()) else {
-            return;
-        };
-        let Some(lane) = self.lanes.get_mut(index) else { return };
-        if lane.advisor.messages.len() >= KEPT_MAX {
-            lane.advisor.messages.remove(0);
-        }
-        lane.advisor.messages.push(bytes.to_vec());
-    }
-
-    /// Another strategy runs here, or another state of it: the other end must know, and both run the same.
-    pub(super) fn on_strategy_state(&mut self, index: usize, id: StrategyId, run: StrategyRun, faults: u64) {
-        let Some(lane) = self.lanes.get_mut(index) else { return };
-        let restarted = run == StrategyRun::Running && lane.advisor.run != run;
-        let changed = lane.advisor.ours != id
-            || (lane.advisor.run == StrategyRun::Quarantined) != (run == StrategyRun::Quarantined);
-        lane.advisor.run = run;
-        lane.advisor.hear_faults(faults);
-        lane.advisor.ours = id;
-        if changed || restarted {
-            lane.advisor.owes_opened = lane.peer.is_some();
-        }
-        if changed && lane.peer.is_some() {
-            let frame = state_frame(lane);
-            self.send_session(frame);
-        }
-        self.compare_strategies(index);
-    }
-
-    /// What the configuration names, and why that does not run.
-    pub(super) fn on_strategy_problem(&mut self, index: usize, configured: String, problem: String) {
-        let Some(lane) = self.lanes.get_mut(index) else { return };
-        lane.advisor.configured = configured;
-        lane.advisor.problem = problem;
-    }
-
-    /// The hello says what this end offers, not that it faulted too often.
-    pub(super) fn announce_quarantine(&mut self, index: usize) {
-        let Some(lane) = self.lanes.get(index) else { return };
-        if lane.advisor.run == StrategyRun::Quarantined {
-            let frame = state_frame(lane);
-            self.send_session(frame);
-        }
-    }
-
-    /// The other end's strategy, or its state, changed.
-    pub(super) fn on_peer_strategy(&mut self, index: usize, payload: &[u8]) {
-        let mut input = crate::types::Reader::new(payload);
-        let (Ok(id), Ok(quarantined)) = (StrategyId::read(&mut input), input.flag()) else {
-            return;
-        };
-        let Some(lane) = self.lanes.get_mut(index) else { return };
-        let advisor = &mut lane.advisor;
-        let left = advisor.theirs.as_ref() == Some(&advisor.ours) && id != advisor.ours;
-        advisor.theirs = Some(id.clone());
-        advisor.theirs_quarantined = quarantined;
-        if left {
-            let ns = lane.setup.namespace.clone();
-            self.out.push(Action::StrategyLeft { ns, theirs: id });
-        }
-        self.compare_strategies(index);
-    }
-
-    /// Both ends run the same strategy, or both the embedded default. What they offer is compared, not what runs at the moment: an end
-    /// that runs the default for the other's sake would else be taken for one that offers it.
-    pub(super) fn compare_strategies(&mut self, index: usize) {
-        let Some(lane) = self.lanes.get_mut(index) else { return };
-        let advisor = &lane.advisor;
-        let Some(theirs) = &advisor.theirs else { return };
-        let quarantined = advisor.theirs_quarantined || advisor.run == StrategyRun::Quarantined;
-        let differ = *theirs != advisor.ours || quarantined;
-        if differ == lane.advisor.defaulted {
-            return;
-        }
-        lane.advisor.defaulted = differ;
-        lane.advisor.owes_opened = lane.peer.is_some();
-        let ns = lane.setup.namespace.clone();
-        let kind = strategy::chain_sync::KIND.to_owned();
-        self.out.push(Action::UseDefault {
-            ns,
-            kind,
-            embedded: differ,
-        });
+    fn advise_send(&mut self, index: usize, bytes: &[u8]) {
+        self.send_to_half(index, strategy::chain_sync::KIND, bytes);
     }
 
     /// Tells a strategy of a stream that stands still.
@@ -437,11 +321,4 @@ pub(super) fn halt_frame(lane: &Lane, refusal: &Refusal) -> Frame {
     let mut out = Writer::new();
     refusal.write(&mut out);
     Frame::of(Kind::Halt, lane.tag, 0, out.into_bytes().into())
-}
-
-fn state_frame(lane: &Lane) -> Frame {
-    let mut out = Writer::new();
-    lane.advisor.ours.write(&mut out);
-    out.flag(lane.advisor.run == StrategyRun::Quarantined);
-    Frame::of(Kind::StrategyState, lane.tag, 0, out.into_bytes().into())
 }

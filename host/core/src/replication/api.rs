@@ -3,13 +3,14 @@
 use bytes::Bytes;
 
 use crate::frame::Frame;
-use crate::session::{Binding, Claim, Fenced, Identity, LastReceiver, NodeKey, Reign, StrategyId};
-use crate::types::strategy::{Fault, Role, chain_sync};
-use crate::types::{Digest, Height, Hostname, Millis, Namespace, NodeRole, Position, Refusal};
+use crate::session::{Binding, Claim, Fenced, LastReceiver, Reign, StrategyId};
+use crate::types::strategy::{Fault, chain_sync, config_sync};
+use crate::types::{Digest, Height, Namespace, Position, Refusal};
+
+use super::setup::Limits;
 
 use super::PeerTls;
-use super::changes::ChangesSetup;
-use super::tree::Inventory;
+use super::tree::KeptKey;
 use super::work::{ChangeEvent, ChangeWork, TreeEvent, TreeWork};
 
 /// A link, numbered by the host, growing as links come; never used twice in a process.
@@ -33,107 +34,6 @@ pub enum DialPurpose {
         /// `IP:PORT`.
         address: String,
     },
-}
-
-/// A strategy of one namespace.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct StrategySetup {
-    /// What is configured and loaded, as the handshake compares it.
-    pub id: StrategyId,
-    /// What it stored last.
-    pub stored: Vec<u8>,
-}
-
-/// One namespace.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct NamespaceSetup {
-    /// Its name.
-    pub namespace: Namespace,
-    /// This node's role in it.
-    pub role: NodeRole,
-    /// Hash of record 0.
-    pub genesis: Digest,
-    /// Durable tip at the start.
-    pub durable: Position,
-    /// Height visible to queries at the start.
-    pub applied: Height,
-    /// Oldest height kept.
-    pub history_from: Height,
-    /// Its chain-sync strategy.
-    pub chain_sync: StrategySetup,
-}
-
-/// Numbers from the configuration.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Limits {
-    /// `cvp.heartbeat`, milliseconds.
-    pub heartbeat_ms: Millis,
-    /// `cvp.heartbeat_misses`.
-    pub heartbeat_misses: u32,
-    /// Largest window a strategy may ask for, bytes a namespace.
-    pub window_bytes_max: u64,
-    /// `cvp.max_rate`, bytes a second; 0: none.
-    pub max_rate: u64,
-    /// `cvp.strong_timeout`: how long a strong change waits for the receiver, milliseconds.
-    pub strong_timeout_ms: Millis,
-    /// `p2p.retrytime`: longest pause between two dials, milliseconds.
-    pub dial_pause_ms_max: Millis,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            heartbeat_ms: 500,
-            heartbeat_misses: 5,
-            window_bytes_max: 64 << 20,
-            max_rate: 0,
-            strong_timeout_ms: 5_000,
-            dial_pause_ms_max: 3_000,
-        }
-    }
-}
-
-/// What a machine is made of.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Setup {
-    /// Which end this node is.
-    pub role: Role,
-    /// Hostname.
-    pub hostname: Hostname,
-    /// `system/cvp/identity`.
-    pub identity: Identity,
-    /// `system/cvp/binding`; none for a fresh receiver, and for providers.
-    pub binding: Option<Binding>,
-    /// `system/cvp/fenced`, if it exists: nothing but answers and a status then.
-    pub fenced: Option<Fenced>,
-    /// `system/cvp/last-receiver`, if this provider ever had one.
-    pub last_receiver: Option<LastReceiver>,
-    /// Program version.
-    pub program: String,
-    /// `cvp.enable`.
-    pub enabled: bool,
-    /// `enableTLS`.
-    pub tls: bool,
-    /// This node's own key: what proves to a provider that its place was taken.
-    pub node_key: NodeKey,
-    /// Where this node listens for its peer: `IP:PORT` or `:PORT`.
-    pub listen: String,
-    /// `[self]` as (key, value as TOML text).
-    pub self_section: Vec<(String, String)>,
-    /// The namespaces that run.
-    pub namespaces: Vec<NamespaceSetup>,
-    /// Provider: further addresses (`cvp.remote`) to ask before the first block, beside the last receiver's. Asked only if there was a receiver.
-    pub ask: Vec<String>,
-    /// Promoted provider: addresses of the predecessor, told until each has answered.
-    pub notify: Vec<String>,
-    /// Receiver: the copy of the provider's tree as it was last written.
-    pub copy: Inventory,
-    /// What the disk knows of strong changes.
-    pub changes: ChangesSetup,
-    /// Numbers.
-    pub limits: Limits,
-    /// Random: jitter and nonces. Two machines with one seed behave alike.
-    pub seed: u64,
 }
 
 /// State of a strategy instance, as the host's actor says.
@@ -276,6 +176,13 @@ pub enum Event {
         /// Why.
         refusal: Refusal,
     },
+    /// What a config-sync strategy decided on [`Action::ConfigStrategy`].
+    ConfigStrategy {
+        /// Namespace.
+        ns: Namespace,
+        /// Its actions or its fault.
+        result: Result<Vec<config_sync::Action>, Fault>,
+    },
     /// A strategy was loaded, replaced, quarantined or reset.
     StrategyState {
         /// Namespace.
@@ -316,11 +223,18 @@ pub enum ControlFile {
     LastReceiver(LastReceiver),
     /// `system/cvp/fenced`.
     Fenced(Fenced),
+    /// Receiver: the keys that a config-sync strategy keeps for this node at an upgrade (`system/cvp/kept-<ns>`).
+    KeptLocal {
+        /// Namespace.
+        ns: Namespace,
+        /// The keys.
+        keys: Vec<KeptKey>,
+    },
     /// What a strategy stored (`system/cvp/strategy-<ns>-<kind>`).
     Stored {
         /// Namespace.
         ns: Namespace,
-        /// `chain-sync`.
+        /// `chain-sync` or `config-sync`.
         kind: &'static str,
         /// The bytes.
         bytes: Vec<u8>,
@@ -397,11 +311,20 @@ pub enum Action {
         /// What to tell it.
         events: Vec<chain_sync::Event>,
     },
+    /// Call the config-sync strategy; answer with `ConfigStrategy`. At most one a namespace is under way.
+    ConfigStrategy {
+        /// Namespace.
+        ns: Namespace,
+        /// What to tell it.
+        events: Vec<config_sync::Event>,
+    },
     /// The last answer was refused: the instance that gave it faulted, with all that a trap brings (the default at once, restarts,
     /// quarantine). Comes before the next [`Action::Strategy`], which begins with `opened`.
     StrategyFault {
         /// Namespace.
         ns: Namespace,
+        /// `chain-sync` or `config-sync`.
+        kind: &'static str,
         /// What was refused.
         fault: Fault,
     },
@@ -409,7 +332,7 @@ pub enum Action {
     UseDefault {
         /// Namespace.
         ns: Namespace,
-        /// `chain-sync`.
+        /// `chain-sync` or `config-sync`.
         kind: String,
         /// True: the default.
         embedded: bool,

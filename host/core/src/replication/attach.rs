@@ -34,7 +34,7 @@ impl Pair {
                     genesis: lane.setup.genesis,
                     tip: lane.local,
                     history_from: lane.setup.history_from,
-                    strategies: vec![lane.advisor.ours.clone()],
+                    strategies: lane.desks().map(|desk| desk.ours.clone()).to_vec(),
                 })
                 .collect(),
             self_section: self.setup.self_section.clone(),
@@ -398,12 +398,6 @@ impl Pair {
                 continue;
             };
             lane.attach(self.setup.role, agreed, self.now);
-            lane.advisor.theirs = agreed
-                .their_strategies
-                .iter()
-                .find(|their| their.kind == lane.advisor.ours.kind)
-                .cloned();
-            lane.advisor.theirs_quarantined = false;
         }
         self.session = Some(Session {
             conn,
@@ -419,7 +413,7 @@ impl Pair {
             peer_reasons: Vec::new(),
         });
         self.open_changes();
-        self.taker.look_again();
+        self.taker.attach();
         for index in 0..self.lanes.len() {
             self.announce_quarantine(index);
             self.compare_strategies(index);

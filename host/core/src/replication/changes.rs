@@ -9,6 +9,7 @@ use crate::types::{Malformed, Reader, Refusal, Writer};
 
 use super::api::Action;
 use super::pair::Pair;
+use super::setup::Setup;
 use super::strong::{
     Change, ChangeId, Outcome, Proposer, ProviderDo, ReceiverDo, Settlement, Stager, Ticket, decode_aborted,
     encode_aborted,
@@ -55,15 +56,22 @@ pub(super) struct Changes {
 }
 
 impl Changes {
-    pub(super) fn new(setup: &ChangesSetup, incarnation: [u8; 16]) -> Changes {
+    pub(super) fn new(setup: &Setup) -> Changes {
+        let incarnation = setup.identity.lineage.current();
+        let incarnation = incarnation.map_or([0; 16], |incarnation| incarnation.id);
         Changes {
-            proposer: Proposer::new(incarnation, setup.committed),
-            stager: Stager::new(setup.staged),
+            proposer: Proposer::new(incarnation, setup.changes.committed, setup.seed as u32),
+            stager: Stager::new(setup.changes.staged),
             queue: VecDeque::new(),
             opening: Opening::Unheard,
             doing: None,
             unreplicated: Vec::new(),
         }
+    }
+
+    /// Provider: a session is open, and what the receiver held staged is settled.
+    pub(super) fn is_settled(&self) -> bool {
+        self.opening == Opening::Settled
     }
 
     /// Receiver: nothing is being written.
@@ -76,6 +84,7 @@ impl Pair {
     pub(super) fn on_change(&mut self, event: ChangeEvent) {
         match event {
             ChangeEvent::Proposed(proposal) => self.on_proposed(proposal),
+            ChangeEvent::Weigh(ticket, edit) => self.on_weigh(ticket, edit),
             ChangeEvent::Committed(result) => {
                 // What is being looked at now may be older than the change.
                 self.giver.changed();
@@ -88,6 +97,7 @@ impl Pair {
             }
             ChangeEvent::Settled(Ok(copy)) => {
                 if let Some(copy) = copy {
+                    self.tree_changes += 1;
                     self.taker.on_written(copy);
                 }
                 let told = self.changes.stager.on_settled();
@@ -161,7 +171,13 @@ impl Pair {
     fn receive(&mut self, told: impl IntoIterator<Item = ReceiverDo>) {
         for told in told {
             let work = match told {
-                ReceiverDo::Stage(change) => ChangeWork::Stage(change),
+                ReceiverDo::Stage(change) => {
+                    #[cfg(feature = "planted-faults")]
+                    if crate::planted::active(crate::planted::Fault::PreparedBeforeDurable) {
+                        self.send_id(Kind::Prepared, change.id);
+                    }
+                    ChangeWork::Stage(change)
+                }
                 ReceiverDo::Commit(id) => ChangeWork::Apply(id),
                 ReceiverDo::Drop(id) => ChangeWork::Drop(id),
                 ReceiverDo::TellPrepared(id) => {
@@ -213,6 +229,15 @@ impl Pair {
         match frame.kind {
             Kind::Prepare => {
                 let change = Change::decode(&frame.payload).map_err(malformed)?;
+                if !self.taker.has_copy() {
+                    let refusal = Refusal::new(
+                        "no-copy",
+                        "the receiver has not copied the configuration yet",
+                        "set it again when `cvp status` is normal",
+                    );
+                    self.receive(Some(ReceiverDo::TellAborted(change.id, Some(refusal))));
+                    return Ok(());
+                }
                 let told = self.changes.stager.on_prepare(change)?;
                 self.receive(told);
             }
@@ -289,6 +314,11 @@ impl Pair {
         let Some((next, with_session)) = self.changes.queue.pop_front() else {
             return;
         };
+        if let Some(fenced) = self.place.fenced() {
+            // It waited while the place was taken.
+            let refusal = refuse::fenced(&fenced.by());
+            return self.answer(next.ticket, Outcome::Failed(refusal));
+        }
         if with_session && self.session.is_none() {
             // Begun with a session, a change never becomes a local one.
             let refusal = Refusal::new(

@@ -1,16 +1,17 @@
 //! One namespace of the pair: both ends' tips, its stream, its strategy, what is wrong with it.
 
 use crate::frame::{Frame, NamespaceTag};
-use crate::session::{AgreedNamespace, StrategyId};
+use crate::session::AgreedNamespace;
+use crate::types::strategy::Role;
 use crate::types::strategy::chain_sync::Batch;
-use crate::types::strategy::{Fault, Role};
 use crate::types::{Height, Millis, Position, Refusal};
 
-use super::api::{NamespaceSetup, StrategyRun};
+use super::desk::Desk;
 use super::intake::Intake;
 use super::lag::Marks;
-use super::quota::Quota;
 use super::sender::Sender;
+use super::setup::NamespaceSetup;
+use super::tree::FileAdvisor;
 
 /// Nothing moved for so long although something is owed: stalled.
 pub(super) const STALL_MS: Millis = 2_000;
@@ -44,75 +45,19 @@ pub(super) struct Calling {
     pub stall: bool,
 }
 
-/// The pause before the next call when faults follow each other: the first is followed at once, so that the default takes over at once.
-const FAULT_PAUSE_MS: Millis = 100;
-
 /// What the strategy is owed and what it owes.
 #[derive(Clone, Debug)]
 pub(super) struct Advisor {
-    pub ours: StrategyId,
-    pub theirs: Option<StrategyId>,
-    pub theirs_quarantined: bool,
-    pub defaulted: bool,
-    pub run: StrategyRun,
-    /// The id that the configuration names.
-    pub configured: String,
-    /// Why the configured one does not run.
-    pub problem: String,
-    /// Calls that failed or were refused, since the start or the last reset.
-    pub faults: u64,
-    /// As the host's actor said last.
-    faults_heard: u64,
-    /// Faults without a good call between them.
-    pub fault_streak: u32,
-    /// No call before this time.
-    pub quiet_until: Millis,
-    /// Calls and actions that were refused.
-    pub refused: u64,
-    pub stored: Vec<u8>,
+    pub desk: Desk,
     pub calling: Option<Calling>,
-    pub owes_opened: bool,
     pub owes_progress: bool,
     pub owes_stall: bool,
-    pub called_at: Millis,
-    pub ticked_at: Millis,
     pub stalled_at: Millis,
-    pub messages: Vec<Vec<u8>>,
-    pub answers: Vec<Fault>,
     pub paused: Option<String>,
-    pub quota: Quota,
     /// Bytes a second that a provider's strategy asked for; 0: no limit.
     pub rate: u64,
     /// Records between two checks of the state that a receiver's strategy asked for; 0: whatever comes in one run.
     pub verify_every: u64,
-}
-
-impl Advisor {
-    /// The instance is gone; the next one knows nothing yet.
-    pub fn on_fault(&mut self, streams: bool, now: Millis) {
-        self.faults += 1;
-        if self.fault_streak > 0 {
-            self.quiet_until = now + FAULT_PAUSE_MS;
-        }
-        self.fault_streak += 1;
-        self.owes_opened = streams;
-        self.ticked_at = now;
-    }
-
-    /// Whether the default runs because the configured one could not be loaded.
-    pub fn is_unloaded(&self) -> bool {
-        self.run == StrategyRun::Quarantined && self.configured != self.ours.id
-    }
-
-    /// The host's actor counts too; fewer than before means that the operator forgave them.
-    pub fn hear_faults(&mut self, faults: u64) {
-        self.faults = if faults < self.faults_heard {
-            faults
-        } else {
-            self.faults.max(faults)
-        };
-        self.faults_heard = faults;
-    }
 }
 
 /// One namespace.
@@ -144,6 +89,8 @@ pub(super) struct Lane {
     pub early: Vec<Frame>,
     pub intake: Intake,
     pub advisor: Advisor,
+    /// Its config-sync strategy.
+    pub files: FileAdvisor,
     pub batch: Option<Batch>,
     pub batches: u64,
     /// Mean record, bytes, times 16.
@@ -156,6 +103,7 @@ impl Lane {
     pub fn new(setup: NamespaceSetup, now: Millis) -> Lane {
         let ours = setup.chain_sync.id.clone();
         let stored = setup.chain_sync.stored.clone();
+        let config = setup.config_sync.clone();
         Lane {
             tag: NamespaceTag::of(&setup.namespace),
             local: setup.durable,
@@ -175,33 +123,16 @@ impl Lane {
             early: Vec::new(),
             intake: Intake::new(setup.durable),
             advisor: Advisor {
-                configured: ours.id.clone(),
-                problem: String::new(),
-                ours,
-                theirs: None,
-                theirs_quarantined: false,
-                defaulted: false,
-                run: StrategyRun::Running,
-                faults: 0,
-                faults_heard: 0,
-                fault_streak: 0,
-                quiet_until: 0,
-                refused: 0,
-                stored,
+                desk: Desk::new(ours, stored, now),
                 calling: None,
-                owes_opened: false,
                 owes_progress: false,
                 owes_stall: false,
-                called_at: 0,
-                ticked_at: now,
                 stalled_at: now,
-                messages: Vec::new(),
-                answers: Vec::new(),
                 paused: None,
-                quota: Quota::default(),
                 rate: 0,
                 verify_every: 0,
             },
+            files: FileAdvisor::new(Desk::new(config.id, config.stored, now), setup.kept_local.clone()),
             batch: None,
             batches: 0,
             record_bytes_16: 0,
@@ -220,8 +151,8 @@ impl Lane {
         (self.live, self.target, self.moved_at) = (false, provider_tip.height, now);
         self.halt = None;
         self.advisor.paused = None;
-        self.advisor.owes_opened = true;
-        self.advisor.messages.clear();
+        self.advisor.desk.attach(&agreed.their_strategies);
+        self.files.attach(&agreed.their_strategies);
         let peer = match role {
             Role::Provider => start,
             Role::Receiver => provider_tip,
@@ -236,10 +167,10 @@ impl Lane {
         self.sender.stop();
         self.early.clear();
         self.intake.forget_stream();
-        self.advisor.owes_opened = false;
+        self.advisor.desk.detach();
+        self.files.detach();
         self.advisor.owes_progress = false;
         self.advisor.owes_stall = false;
-        self.advisor.theirs = None;
     }
 
     /// The other end's durable tip.
@@ -307,13 +238,25 @@ impl Lane {
             && self.halt.is_none()
             && self.store.is_none()
             // Else the answer belongs to an earlier session or instance.
-            && !self.advisor.owes_opened
+            && !self.advisor.desk.owes_opened
     }
 
     /// Whether the store makes durable what it holds: it works, or lacks room alone.
     pub fn may_sync(&self) -> bool {
         let passing = |failed: &Refusal| PASSING.contains(&failed.code.as_ref());
         self.store.as_ref().is_none_or(passing)
+    }
+
+    /// Its strategies, whatever their kind.
+    pub fn desks(&self) -> [&Desk; 2] {
+        [&self.advisor.desk, &self.files.desk]
+    }
+
+    /// The strategy of this kind.
+    pub fn desk_mut(&mut self, kind: &str) -> Option<&mut Desk> {
+        [&mut self.advisor.desk, &mut self.files.desk]
+            .into_iter()
+            .find(|desk| desk.ours.kind == kind)
     }
 
     /// Latches and unlatches `live`.

@@ -5,7 +5,9 @@
 //! are shared bytes, at most one window of them. It has no opinion on spans: without a strategy's action nothing flows.
 
 mod api;
+mod setup;
 mod pair;
+mod dispatch;
 mod peer;
 mod attach;
 mod place;
@@ -15,6 +17,8 @@ mod scrutiny;
 mod quota;
 mod early;
 mod lane;
+mod desk;
+mod desks;
 mod sender;
 mod intake;
 mod lag;
@@ -26,20 +30,18 @@ mod work;
 mod status;
 pub mod strong;
 
-pub use api::{
-    Action, ConnId, ControlFile, DialPurpose, Event, Limits, NamespaceSetup, Ready, Setup, StrategyRun, StrategySetup,
-    Token,
-};
+pub use api::{Action, ConnId, ControlFile, DialPurpose, Event, Ready, StrategyRun, Token};
 pub use changes::ChangesSetup;
 pub use ingest::{NotIngested, ingest};
 pub use pair::Pair;
 pub use peer::PeerTls;
+pub use setup::{Limits, NamespaceSetup, Setup, StrategySetup};
 pub use status::{NamespaceStatus, PairStatus, PeerStatus, Phase, RefusedDial, StrategyStatus, TreeStatus};
-pub use strong::{Change, ChangeId, Outcome, Ticket};
+pub use strong::{Change, ChangeId, NOT_UNDONE, Outcome, Ticket};
 pub use tree::{
     CERTIFICATES, CHANGED_BYTES_MAX, CONFIG_CHANGE, CONFIGURATION, FILE_BYTES_MAX, FILES_MAX, FileChange, Inventory,
-    LEFT_OUT_MAX, LeftOut, MemoryTree, PATH_BYTES_MAX, PRIVATE_KEY, TREE_BYTES_MAX, TreeFile, check_copied, check_path,
-    file_digest, is_temporary,
+    KeptKey, LEFT_OUT_MAX, LeftOut, MemoryTree, PATH_BYTES_MAX, PRIVATE_KEY, TREE_BYTES_MAX, TreeFile, check_copied,
+    check_path, file_digest, is_temporary,
 };
 pub use work::{ChangeEvent, ChangeWork, Proposal, TreeEvent, TreeWork};
 

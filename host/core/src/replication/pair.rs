@@ -12,11 +12,12 @@ use crate::session::{
 use crate::types::strategy::Role;
 use crate::types::{Hostname, Incarnation, Micros, Millis, Namespace, NodeId, Refusal, Writer};
 
-use super::api::{Action, ConnId, ControlFile, DialPurpose, Event, Limits, Ready, Setup, Token};
+use super::api::{Action, ConnId, ControlFile, DialPurpose, Event, Ready, Token};
 use super::changes::Changes;
 use super::lane::Lane;
 use super::peer::PeerTls;
 use super::place::Place;
+use super::setup::Setup;
 use super::status::RefusedDial;
 use super::tree::{Giver, Taker};
 
@@ -110,6 +111,8 @@ pub struct Pair {
     pub(super) giver: Giver,
     pub(super) taker: Taker,
     pub(super) changes: Changes,
+    /// Counts what may have changed in the inventories.
+    pub(super) tree_changes: u64,
     pub(super) tokens: Token,
     pub(super) waiting: BTreeMap<Token, Waiting>,
     pub(super) control_failed: Option<Refusal>,
@@ -132,7 +135,6 @@ impl Pair {
             .iter()
             .map(|namespace| Lane::new(namespace.clone(), 0))
             .collect();
-        let incarnation = setup.identity.lineage.current();
         let pauses = BackoffRange {
             first_ms: DIAL_PAUSE_MS.min(setup.limits.dial_pause_ms_max),
             last_ms: setup.limits.dial_pause_ms_max,
@@ -141,10 +143,8 @@ impl Pair {
             place: Place::new(&setup),
             giver: Giver::default(),
             taker: Taker::new(setup.copy.clone()),
-            changes: Changes::new(
-                &setup.changes,
-                incarnation.map_or([0; 16], |incarnation| incarnation.id),
-            ),
+            tree_changes: 0,
+            changes: Changes::new(&setup),
             backoff: Backoff::new(pauses, setup.seed),
             setup,
             out: Vec::new(),
@@ -197,84 +197,7 @@ impl Pair {
         self.giver.touch();
     }
 
-    fn dispatch(&mut self, event: Event) {
-        match event {
-            Event::Accepted { conn, peer } => self.on_accepted(conn, peer),
-            Event::Dialed { conn, purpose, peer } => self.on_dialed(conn, purpose, peer),
-            Event::DialFailed { purpose, refusal } => self.on_dial_failed(purpose, refusal),
-            Event::Frame { conn, frame } => self.on_frame(conn, frame),
-            Event::Closed { conn, reason } => self.on_closed(conn, reason),
-            Event::Found { conn, found } => self.on_found(conn, &found),
-            Event::Persisted(token) => self.on_persisted(token),
-            Event::PersistFailed(token, refusal) => self.on_persist_failed(token, refusal),
-            Event::SetEnabled(enabled) => self.on_enabled(enabled),
-            Event::SetLimits(limits) => self.on_limits(limits),
-            Event::Tree(event) => self.on_tree(event),
-            Event::Change(event) => self.on_change(event),
-            Event::Turned { address, refusal } => self.note_refused(RefusedDial {
-                hostname: None,
-                names: Vec::new(),
-                address,
-                refusal,
-                at: self.now,
-            }),
-            Event::Tick => {}
-            other => self.dispatch_lane(other),
-        }
-    }
-
-    fn dispatch_lane(&mut self, event: Event) {
-        match event {
-            Event::LocalTip { ns, durable, applied } => {
-                self.each(&ns, |it, lane| it.on_local_tip(lane, durable, applied))
-            }
-            Event::Ingested { ns, tip, micros, .. } => self.each(&ns, |it, lane| it.on_ingested(lane, tip, micros)),
-            Event::Rejected { ns, refusal } => self.each(&ns, |it, lane| it.on_rejected(lane, refusal)),
-            Event::Synced {
-                ns,
-                durable,
-                applied,
-                micros,
-            } => {
-                self.each(&ns, |it, lane| it.on_synced(lane, durable, applied, micros));
-            }
-            Event::StoreFailed { ns, refusal } => self.each(&ns, |it, lane| it.on_store_failed(lane, refusal)),
-            Event::StoreRecovered { ns, appended } => self.each(&ns, |it, lane| it.on_store_recovered(lane, appended)),
-            Event::ReadDone {
-                conn,
-                ns,
-                stream,
-                first,
-                last,
-                bytes,
-            } => {
-                self.each(&ns, |it, lane| it.on_read_done(lane, conn, stream, first, last, bytes));
-            }
-            Event::Strategy { ns, result } => self.each(&ns, |it, lane| it.on_strategy(lane, result)),
-            Event::StrategyState {
-                ns,
-                id,
-                run,
-                faults,
-                configured,
-                problem,
-            } => self.each(&ns, |it, lane| {
-                it.on_strategy_problem(lane, configured, problem);
-                it.on_strategy_state(lane, id, run, faults);
-            }),
-            _ => {}
-        }
-    }
-
-    fn on_limits(&mut self, limits: Limits) {
-        self.setup.limits = limits;
-        for index in 0..self.lanes.len() {
-            let rate = self.lanes.get(index).map_or(0, |lane| lane.advisor.rate);
-            self.advise_rate(index, rate);
-        }
-    }
-
-    fn each(&mut self, ns: &Namespace, act: impl FnOnce(&mut Self, usize)) {
+    pub(super) fn each(&mut self, ns: &Namespace, act: impl FnOnce(&mut Self, usize)) {
         if let Some(index) = self.lanes.iter().position(|lane| lane.setup.namespace == *ns) {
             act(self, index);
         }
@@ -372,6 +295,7 @@ impl Pair {
             lane.detach();
         }
         self.close_changes();
+        self.release_edits();
         self.giver.detach();
         self.taker.detach();
         if self.now.saturating_sub(session.since) >= GOOD_SESSION_MS {
@@ -403,7 +327,7 @@ impl Pair {
         self.out.push(Action::Persist { token, what });
     }
 
-    fn on_persisted(&mut self, token: Token) {
+    pub(super) fn on_persisted(&mut self, token: Token) {
         match self.waiting.remove(&token) {
             Some(Waiting::Link(conn)) => self.on_link_persisted(conn),
             Some(Waiting::Fence) => self.on_fence_persisted(),
@@ -411,7 +335,7 @@ impl Pair {
         }
     }
 
-    fn on_persist_failed(&mut self, token: Token, refusal: Refusal) {
+    pub(super) fn on_persist_failed(&mut self, token: Token, refusal: Refusal) {
         self.waiting.remove(&token);
         self.fail_control(refusal);
     }

@@ -10,8 +10,9 @@ use crate::session::{Backoff, BackoffRange, Claim, ClaimVerdict, Fenced, Reign, 
 use crate::types::strategy::{Level, Role};
 use crate::types::{Hostname, Incarnation, Millis, Refusal};
 
-use super::api::{Action, ConnId, ControlFile, DialPurpose, Setup};
+use super::api::{Action, ConnId, ControlFile, DialPurpose};
 use super::pair::{Pair, Stage, Waiting};
+use super::setup::Setup;
 
 /// The first block waits at most so long for answers.
 const ASK_MS: Millis = 1_000;

@@ -6,7 +6,8 @@ use crate::types::{Height, Millis, Refusal};
 
 use super::advice::CALL_MS;
 use super::api::StrategyRun;
-use super::lane::{Advisor, BEHIND_MS, Lane, STALL_MS};
+use super::desk::Desk;
+use super::lane::{BEHIND_MS, Lane, STALL_MS};
 use super::pair::{Pair, Stage};
 use super::status::{NamespaceStatus, PairStatus, PeerStatus, Phase, RefusedDial, StrategyStatus};
 
@@ -40,10 +41,10 @@ fn shown(refusal: &Refusal) -> Refusal {
 }
 
 /// Why the default runs in the place of the configured strategy, and how that ends.
-fn quarantine(advisor: &Advisor) -> Refusal {
-    let (id, problem) = (&advisor.configured, &advisor.problem);
+fn quarantine(desk: &Desk) -> Refusal {
+    let (id, problem) = (&desk.configured, &desk.problem);
     let code = "strategy-quarantined";
-    if advisor.is_unloaded() {
+    if desk.is_unloaded() {
         return Refusal::new(
             code,
             format!("strategy {id} cannot be loaded ({problem}), the default runs"),
@@ -62,13 +63,13 @@ fn quarantine(advisor: &Advisor) -> Refusal {
 }
 
 /// Why both ends run the default although nothing is wrong with the strategy of this one; what is wrong here is a reason.
-fn difference(advisor: &Advisor) -> Option<String> {
-    let theirs = advisor.theirs.as_ref().filter(|_| advisor.defaulted)?;
-    if advisor.is_unloaded() {
+fn difference(desk: &Desk) -> Option<String> {
+    let theirs = desk.theirs.as_ref().filter(|_| desk.defaulted)?;
+    if desk.is_unloaded() {
         return None;
     }
-    let (ours, end) = (&advisor.ours, "on the other end");
-    let other = match advisor.theirs_quarantined {
+    let (ours, end) = (&desk.ours, "on the other end");
+    let other = match desk.theirs_quarantined {
         // The embedded one is never in quarantine: it is offered in the place of what could not be loaded.
         true if theirs.id == "default" => format!("what is configured {end} cannot be loaded"),
         true => format!("{} {} {end} is quarantined", theirs.id, theirs.version),
@@ -81,15 +82,25 @@ fn difference(advisor: &Advisor) -> Option<String> {
 }
 
 /// The configured strategy, as far as it is known.
-fn configured(advisor: &Advisor) -> StrategyId {
-    if !advisor.is_unloaded() {
-        return advisor.ours.clone();
+fn configured(desk: &Desk) -> StrategyId {
+    if !desk.is_unloaded() {
+        return desk.ours.clone();
     }
     StrategyId {
-        kind: advisor.ours.kind.clone(),
-        id: advisor.configured.clone(),
+        kind: desk.ours.kind.clone(),
+        id: desk.configured.clone(),
         version: String::new(),
         sha256: [0; 32],
+    }
+}
+
+fn strategy_status(desk: &Desk) -> StrategyStatus {
+    StrategyStatus {
+        id: configured(desk),
+        run: desk.run,
+        defaulted: desk.defaulted,
+        faults: desk.faults,
+        refused: desk.refused,
     }
 }
 
@@ -149,7 +160,8 @@ impl Pair {
         if let Some(age) = over(lane.intake.disk_since().or(lane.sender.reading_since()), DISK_MS) {
             add("disk-stalled", format!("the disk has not answered for {age} ms"));
         }
-        if let Some(age) = over(lane.advisor.calling.map(|call| call.since), CALL_MS) {
+        let calling = lane.advisor.calling.map(|call| call.since);
+        if let Some(age) = over(calling.or(lane.files.calling_since()), CALL_MS) {
             add(
                 "strategy-stalled",
                 format!("the strategy has not answered for {age} ms"),
@@ -158,8 +170,12 @@ impl Pair {
         if let Some(reason) = &lane.advisor.paused {
             add("stream-paused", reason.clone());
         }
-        if lane.advisor.run == StrategyRun::Quarantined {
-            let refusal = quarantine(&lane.advisor);
+        for desk in lane
+            .desks()
+            .into_iter()
+            .filter(|desk| desk.run == StrategyRun::Quarantined)
+        {
+            let refusal = quarantine(desk);
             reasons.push(Refusal {
                 text: format!("{name}: {}", refusal.text),
                 ..refusal
@@ -318,7 +334,6 @@ impl Pair {
 
     fn namespace_status(&self, lane: &Lane, now: Millis) -> NamespaceStatus {
         let (tip, durable): (Height, Height) = lane.heights(self.setup.role);
-        let advisor = &lane.advisor;
         NamespaceStatus {
             name: lane.setup.namespace.clone(),
             role: lane.setup.role,
@@ -329,15 +344,9 @@ impl Pair {
             lag_bytes: lane.lag_bytes(self.setup.role),
             lag_ms: lane.marks.age(now),
             ack_micros: lane.sender.ack_micros(),
-            strategies: vec![StrategyStatus {
-                id: configured(advisor),
-                run: advisor.run,
-                defaulted: advisor.defaulted,
-                faults: advisor.faults,
-                refused: advisor.refused,
-            }],
+            strategies: lane.desks().map(strategy_status).to_vec(),
             overrides: Vec::new(),
-            warnings: difference(advisor).into_iter().collect(),
+            warnings: lane.desks().into_iter().filter_map(difference).collect(),
         }
     }
 

@@ -321,7 +321,7 @@ impl Pair {
             return;
         }
         lane.moved_at = self.now;
-        lane.advisor.owes_opened = lane.peer.is_some();
+        lane.advisor.desk.owes_opened = lane.peer.is_some();
         if self.setup.role == Role::Receiver {
             lane.intake.on_store_recovered(appended);
         }
@@ -412,7 +412,7 @@ impl Pair {
         if role == Role::Receiver && lane.halt.as_ref().is_some_and(|halt| now >= halt.until) {
             lane.halt = None;
             lane.moved_at = now;
-            lane.advisor.owes_opened = lane.peer.is_some();
+            lane.advisor.desk.owes_opened = lane.peer.is_some();
         }
         if lane.store.is_some() {
             return self.probe_store(index);

@@ -73,6 +73,11 @@ fn setup(role: Role) -> Setup {
                 id: strategy("1"),
                 stored: Vec::new(),
             },
+            config_sync: StrategySetup {
+                id: tree::strategy(),
+                stored: Vec::new(),
+            },
+            kept_local: Vec::new(),
         }],
         ask: Vec::new(),
         notify: Vec::new(),
@@ -104,6 +109,10 @@ struct Ends<S> {
     defaulted: [bool; 2],
     /// The provider's tree and its copy.
     trees: [MemoryTree; 2],
+    /// What whoever asked was told of the weight of edits.
+    weighed: Vec<(Ticket, bool)>,
+    /// The config-sync strategies say nothing.
+    silent_files: bool,
     /// What clients were answered of their changes.
     answers: Vec<(Ticket, Outcome)>,
     /// What each end's host was told of the other end's change.
@@ -131,6 +140,8 @@ impl<S: FnMut(&[Told]) -> Answer> Ends<S> {
             defaulted: [false; 2],
             trees: [tree::provider_tree(), MemoryTree::default()],
             answers: Vec::new(),
+            weighed: Vec::new(),
+            silent_files: false,
             left_for: [None, None],
         }
     }
@@ -310,11 +321,20 @@ impl<S: FnMut(&[Told]) -> Answer> Ends<S> {
             }
             Action::UseDefault { embedded, .. } => self.defaulted[end] = embedded,
             Action::StrategyLeft { theirs, .. } => self.left_for[end] = Some(theirs),
+            Action::ConfigStrategy { events, .. } => {
+                let result = Ok(if self.silent_files {
+                    Vec::new()
+                } else {
+                    tree::mirror(&events)
+                });
+                self.queue.push_back((end, Event::ConfigStrategy { ns, result }));
+            }
             Action::Tree(work) => {
                 let event = self.trees[end].work(work);
                 self.queue.extend(event.map(|event| (end, Event::Tree(event))));
             }
             Action::Change(ChangeWork::Answer(ticket, outcome)) => self.answers.push((ticket, outcome)),
+            Action::Change(ChangeWork::Weighed(ticket, strong)) => self.weighed.push((ticket, strong)),
             Action::Change(work) => {
                 let event = self.trees[end].change(work);
                 self.queue.extend(event.map(|event| (end, Event::Change(event))));

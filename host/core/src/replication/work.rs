@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use crate::types::strategy::config_sync::Edit;
 use crate::types::{Digest, Refusal};
 
 use super::api::ConnId;
@@ -101,6 +102,8 @@ pub enum ChangeWork {
     Drop(ChangeId),
     /// Tell the client.
     Answer(Ticket, Outcome),
+    /// Tell whoever asked whether a strategy wants a change strong.
+    Weighed(Ticket, bool),
 }
 
 /// What happened to a strong change.
@@ -108,6 +111,8 @@ pub enum ChangeWork {
 pub enum ChangeEvent {
     /// Provider: an operator wants a change.
     Proposed(Proposal),
+    /// Provider: how much does this change weigh? Answered with `Weighed`.
+    Weigh(Ticket, Edit),
     /// A commit has ended.
     Committed(Result<(), Refusal>),
     /// A change is staged, or was refused and is not.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use cvp_core::config::{NodeConfig, PairRole};
+use cvp_core::config::{Loaded, NodeConfig, PairRole};
 use cvp_core::types::Refusal;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
@@ -15,7 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::chains::{close_all, open_all};
 use super::fleet::Fleet;
 use super::node::{Node, Ready, strategy_role};
-use super::{ports, secrets, view};
+use super::{copied, ports, secrets, view};
 use crate::config::Root;
 use crate::durable::{self, LockFile};
 use crate::ipc::{Failure, Server};
@@ -66,7 +66,7 @@ pub fn run(root: &Root, on_ready: impl FnOnce(&Ready)) -> Result<(), Failure> {
         .build()
         .map_err(|error| Failure::failed("no-thread", error.to_string(), "raise the limit of threads"))?;
     let chains = open_all(root, &loaded.config)?;
-    let outcome = runtime.block_on(live(root, loaded.config, files, &chains, unfinished, on_ready));
+    let outcome = runtime.block_on(live(root, loaded, files, &chains, unfinished, on_ready));
     runtime.shutdown_timeout(TASKS_END_MAX);
     close_all(&chains);
     drop(lock);
@@ -98,14 +98,14 @@ fn start_logs(root: &Root, config: &NodeConfig) -> Result<telemetry::LogGuard, F
 
 async fn live(
     root: &Root,
-    config: NodeConfig,
+    loaded: Loaded,
     files: ControlFiles,
     chains: &ChainSet,
     unfinished: bool,
     on_ready: impl FnOnce(&Ready),
 ) -> Result<(), Failure> {
     let stop = stop_signal()?;
-    let node = build(root, config, files, chains)?;
+    let node = build(root, loaded, files, chains)?;
     if unfinished {
         tracing::warn!("an upgrade was interrupted: it goes on");
         node.ground().resume().await?;
@@ -154,7 +154,11 @@ fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
 }
 
 /// Everything that does not talk to anybody yet.
-fn build(root: &Root, config: NodeConfig, files: ControlFiles, chains: &ChainSet) -> Result<Arc<Node>, Failure> {
+fn build(root: &Root, loaded: Loaded, files: ControlFiles, chains: &ChainSet) -> Result<Arc<Node>, Failure> {
+    let (config, remarks) = (loaded.config, loaded.warnings);
+    if config.role() == PairRole::Receiver {
+        copied::log_keys(root, &config);
+    }
     let tls: SharedTls = ports::load_tls(root, &config)?;
     let cache = root.directory().join("system/cache");
     let traces = root.resolve(&config.system.log.log_dir).join("strategies");
@@ -167,6 +171,7 @@ fn build(root: &Root, config: NodeConfig, files: ControlFiles, chains: &ChainSet
         rpc: Rpc::new(chains.clone(), ports::facts(&config)),
         remotes: remotes(root),
         config: ArcSwap::from_pointee(config),
+        remarks,
         chains: chains.clone(),
         files,
         tls,

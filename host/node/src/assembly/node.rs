@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
-use cvp_core::config::{NodeConfig, PairRole};
+use cvp_core::config::{NodeConfig, PairRole, Problem};
 use cvp_core::promotion::Plan;
 use cvp_core::replication::Setup;
 use cvp_core::types::strategy::Role;
@@ -17,7 +17,7 @@ use tokio::runtime::Handle;
 use super::fleet::Fleet;
 use super::{certificates, copied, ports, secrets, view};
 use crate::config::{Places, Root};
-use crate::ipc::{Failure, StatusView};
+use crate::ipc::{Failure, ReasonView, StatusView};
 use crate::link::SharedTls;
 use crate::namespace::{ChainSet, ChainState};
 use crate::promotion::{self, Ground, Hooks};
@@ -39,6 +39,8 @@ pub struct Ready {
 pub(super) struct Node {
     pub(super) root: Root,
     pub(super) config: ArcSwap<NodeConfig>,
+    /// Keys that have no effect here, as the start found them.
+    pub(super) remarks: Vec<Problem>,
     pub(super) chains: ChainSet,
     pub(super) files: ControlFiles,
     pub(super) tls: SharedTls,
@@ -82,7 +84,7 @@ impl Node {
             config,
             files: &self.files,
             chains: &self.chains,
-            strategy: &|namespace| self.fleet.offered(namespace),
+            strategy: &|namespace, kind| self.fleet.offered(namespace, kind),
             copied: Places::copy(&self.root),
             node_key: self.root.node_key(),
             listen,
@@ -168,9 +170,15 @@ impl Node {
         certificates::add(&mut view, ends, SystemTime::now());
         view.warnings.extend(secrets::exposed(&self.root, &config));
         if config.role() == PairRole::Receiver {
-            let (root, files) = (self.root.clone(), self.files.clone());
-            let seen = tokio::task::spawn_blocking(move || copied::look(&root, &files)).await;
+            let (root, files, standby) = (self.root.clone(), self.files.clone(), Arc::clone(&config));
+            let seen = tokio::task::spawn_blocking(move || copied::look(&root, &files, &standby)).await;
             copied::add(&mut view, seen.unwrap_or_default());
+            let unsupported = self
+                .remarks
+                .iter()
+                .filter(|remark| remark.is_unsupported_on_a_standby());
+            view.warnings
+                .extend(unsupported.map(|remark| ReasonView::new("unsupported", remark.to_string())));
         }
         view
     }

@@ -7,6 +7,7 @@ use cvp_core::config::{self, Problem, Value as ConfigValue, Weight};
 use cvp_core::replication::{
     CHANGED_BYTES_MAX, CONFIG_CHANGE, CONFIGURATION, FileChange, Outcome, PRIVATE_KEY, file_digest,
 };
+use cvp_core::types::strategy::config_sync::Edit;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -188,7 +189,7 @@ impl Node {
         if draft.before == draft.after {
             return encode(&changed);
         }
-        if draft.weight == Weight::Strong || must_replicate {
+        if draft.weight == Weight::Strong || must_replicate || self.raised(&draft).await {
             let outcome = self.propose(&draft, must_replicate).await?;
             changed.replicated = outcome == Outcome::Replicated;
             changed.answer = if changed.replicated { "replicated" } else { "local" }.to_owned();
@@ -203,6 +204,22 @@ impl Node {
             self.take_effect().await?;
         }
         encode(&changed)
+    }
+
+    /// What the host lets be weak, a strategy may want strong. What a node keeps for itself is nobody else's business.
+    async fn raised(&self, draft: &Draft) -> bool {
+        let (file, key) = (&draft.changed.file, &draft.changed.key);
+        let Some(replication) = self.replication().filter(|_| !config::is_local(file, key)) else {
+            return false;
+        };
+        let edit = Edit {
+            id: 0,
+            file: format!("{CONFIGURATION}/{file}"),
+            key: key.clone(),
+            old: Some(file_digest(draft.before.as_bytes()).0),
+            new: Some(file_digest(draft.after.as_bytes()).0),
+        };
+        replication.weigh(edit).await
     }
 
     async fn propose(&self, draft: &Draft, must_replicate: bool) -> Result<Outcome, Failure> {

@@ -45,7 +45,7 @@ const SYSTEM_FILES: [&str; 8] = [
     "provider",
     "last-receiver",
 ];
-const STORED: &str = "strategy-";
+const STORED: [&str; 2] = ["strategy-", "kept-"];
 /// These go last: while they are there, a half-cleared copy refuses any other provider, a half-cleared old provider does not start, and
 /// `clear` can be repeated.
 const LAST_FILES: [&str; 3] = ["identity", "fenced", "binding"];
@@ -78,7 +78,7 @@ pub fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Failure> {
     }
     for path in entries(&system)? {
         let name = path.file_name().unwrap_or_default();
-        if name.to_string_lossy().starts_with(STORED) {
+        if STORED.iter().any(|stored| name.to_string_lossy().starts_with(stored)) {
             wipe(&path, &mut cleared)?;
         }
     }

@@ -12,7 +12,8 @@ mod survey;
 mod tree;
 pub mod view;
 
-pub use tree::check as check_tree;
+pub use survey::key_state;
+pub use tree::{check as check_tree, kept_keys};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -16,6 +16,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use super::probe::probe_target;
 use super::tree;
 use super::{Flags, Ground, Probed};
+use crate::config::Root;
 use crate::namespace::ChainState;
 
 /// What a survey found.
@@ -163,10 +164,7 @@ fn namespaces(
                     .map(|ns| ns.tip)
                     .filter(|_| status.is_some_and(|s| s.last_heard.is_some())),
                 history_from,
-                keys: keys(
-                    &ground.root.namespace(&name).join(certificates_of(config, &name)),
-                    &ground.root.namespace(&name).join("system/cvp/certs"),
-                ),
+                keys: keys_of(&ground.root, config, &name),
                 provider_strategies: theirs,
                 own_strategies: running,
                 name,
@@ -179,6 +177,19 @@ fn namespaces(
 fn certificates_of<'a>(config: Option<&'a NodeConfig>, name: &Namespace) -> &'a str {
     let ns = config.and_then(|config| config.namespaces.get(name));
     ns.map_or("certs/certs", |ns| &ns.fixed.ecert_dir)
+}
+
+/// Whether the node key of a namespace and its certificate belong together.
+pub fn key_state(root: &Root, config: &NodeConfig, name: &Namespace) -> KeyState {
+    keys_of(root, Some(config), name)
+}
+
+fn keys_of(root: &Root, config: Option<&NodeConfig>, name: &Namespace) -> KeyState {
+    let directory = root.namespace(name);
+    keys(
+        &directory.join(certificates_of(config, name)),
+        &directory.join("system/cvp/certs"),
+    )
 }
 
 /// Whether `key.priv` in `directory` and the node certificate belong together: the certificate of that key is among the files there, or

@@ -57,7 +57,8 @@ pub(super) fn promoted_files(root: &Root, files: &ControlFiles, plan: Option<&Pl
     for (name, own) in standby_files(root)? {
         if let Some(content) = theirs.get_mut(&name) {
             let text = text_of(&name, content)?;
-            let kept = config::keep_local(&name, text, &own).map_err(|error| bad(format!("{name}: {error}")))?;
+            let kept = config::keep_local(&name, text, &own, &kept_keys(files, &name)?)
+                .map_err(|error| bad(format!("{name}: {error}")))?;
             *content = kept.into_bytes();
         }
     }
@@ -80,6 +81,20 @@ pub(super) fn promoted_files(root: &Root, files: &ControlFiles, plan: Option<&Pl
         *content = edited.into_bytes();
     }
     Ok(theirs)
+}
+
+/// The keys of a file below `configuration/` that the strategies of all namespaces keep for this node.
+///
+/// # Errors
+/// Their record is damaged.
+pub fn kept_keys(files: &ControlFiles, name: &str) -> Result<Vec<String>, Refusal> {
+    let path = format!("{CONFIGURATION}/{name}");
+    let mut keys = Vec::new();
+    for namespace in files.kept_namespaces() {
+        let kept = files.kept_local(&namespace).map_err(|error| error.refusal())?;
+        keys.extend(kept.into_iter().filter(|kept| kept.file == path).map(|kept| kept.key));
+    }
+    Ok(keys)
 }
 
 fn text_of<'a>(name: &str, content: &'a [u8]) -> Result<&'a str, Refusal> {
@@ -129,9 +144,7 @@ pub fn check(root: &Root, files: &ControlFiles, plan: Option<&Plan>) -> Result<L
 /// The copy, as the preflight judges it.
 pub(super) fn copy_state(root: &Root, files: &ControlFiles) -> CopyState {
     let state = || -> Result<CopyState, Refusal> {
-        if files.copy().map_err(|error| error.refusal())?.is_none() {
-            return Ok(CopyState::Missing("it was never copied as a whole".to_owned()));
-        }
+        // It is exchanged in one rename, and changed file by file: what is there is whole, whatever a crash left unsaid.
         copied_files(root)?;
         Ok(CopyState::Whole(staged(files)?.map(|change| change.path)))
     };
@@ -334,8 +347,9 @@ mod tests {
     fn without_a_whole_copy_nothing_is_taken_over() {
         let (_directory, root, files) = standby();
         files.write_copy(None).unwrap();
-        assert!(matches!(copy_state(&root, &files), CopyState::Missing(_)));
+        assert_eq!(copy_state(&root, &files), CopyState::Whole(None));
         std::fs::remove_dir_all(root.system().join("configuration_vp")).unwrap();
+        assert!(matches!(copy_state(&root, &files), CopyState::Missing(_)));
         let before = Places::own(&root).scan();
         assert!(check(&root, &files, None).is_err());
         assert!(take_over(&root, &files, &plan()).is_err());

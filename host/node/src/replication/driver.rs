@@ -8,24 +8,24 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cvp_core::replication::{
-    Action, ChangeEvent, ChangeWork, ConnId, DialPurpose, Event, Limits, Outcome, Pair, PairStatus, Proposal, Setup,
-    Ticket, TreeEvent,
+    Action, ChangeEvent, ChangeWork, DialPurpose, Event, Limits, Outcome, Pair, PairStatus, Proposal, Setup, Ticket,
+    TreeEvent,
 };
-use cvp_core::types::strategy::{Fault, Level, Role, chain_sync};
+use cvp_core::types::strategy::config_sync::Edit;
+use cvp_core::types::strategy::{Level, Role};
 use cvp_core::types::{Micros, Millis, Namespace, Refusal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::dialer::Dialled;
 use super::links::Links;
-use super::strategies::StrategyHandle;
+use super::strategies::Order;
 use super::tree::Work;
 use super::worker::{Job, Worker};
 use super::writer::Write;
 use super::{Environment, Standing, StrategyHandles, Wish};
 use crate::config::Watch;
 use crate::link::Accepted;
-use crate::namespace::ChainSet;
 
 /// How often the machine hears of time alone.
 const TICK_MS: u64 = 50;
@@ -47,6 +47,7 @@ pub(super) enum Command {
     Status(oneshot::Sender<(PairStatus, Millis)>),
     Enable(bool, oneshot::Sender<()>),
     Propose(Wish, oneshot::Sender<Outcome>),
+    Weigh(Edit, oneshot::Sender<bool>),
     Limits(Limits, oneshot::Sender<()>),
     /// Ends every link and every answer of the machine; from here on nobody but the caller writes the ledgers.
     Quiesce(oneshot::Sender<()>),
@@ -65,12 +66,14 @@ pub(super) struct Driver {
     begun: Instant,
     pub(super) links: Links,
     workers: HashMap<Namespace, Worker>,
-    strategies: StrategyHandles,
+    pub(super) strategies: StrategyHandles,
     followers: Vec<JoinHandle<()>>,
     pub(super) inbound: mpsc::Sender<Inbound>,
     standing: watch::Sender<Standing>,
     /// Who waits for the end of a strong change.
     clients: HashMap<Ticket, oneshot::Sender<Outcome>>,
+    /// Who waits for a strategy to weigh a change.
+    weighing: HashMap<Ticket, oneshot::Sender<bool>>,
     tickets: Ticket,
     /// Watches the own tree while this node is a provider.
     watch: Option<Watch>,
@@ -100,6 +103,7 @@ impl Driver {
             inbound,
             standing,
             clients: HashMap::new(),
+            weighing: HashMap::new(),
             tickets: 0,
             watch: None,
             pending: VecDeque::new(),
@@ -172,8 +176,16 @@ impl Driver {
             }
         }
         for (ns, handle) in &self.strategies {
-            let follow = super::follow_strategy(ns.clone(), handle.clone(), self.epoch, self.inbound.clone());
-            self.followers.push(tokio::spawn(follow));
+            let (chain, files) = (handle.chain_sync.clone(), handle.config_sync.clone());
+            let (epoch, inbound) = (self.epoch, self.inbound.clone());
+            self.followers.push(tokio::spawn(super::follow_strategy(
+                ns.clone(),
+                chain,
+                epoch,
+                inbound.clone(),
+            )));
+            self.followers
+                .push(tokio::spawn(super::follow_strategy(ns.clone(), files, epoch, inbound)));
         }
         if self.role == Role::Provider {
             self.watch_tree();
@@ -223,6 +235,11 @@ impl Driver {
                 };
                 self.feed(Event::Change(ChangeEvent::Proposed(proposal)));
             }
+            Command::Weigh(edit, answer) => {
+                self.tickets += 1;
+                self.weighing.insert(self.tickets, answer);
+                self.feed(Event::Change(ChangeEvent::Weigh(self.tickets, edit)));
+            }
             Command::Limits(limits, done) => {
                 self.feed(Event::SetLimits(limits));
                 let _ = done.send(());
@@ -252,6 +269,7 @@ impl Driver {
                 self.watch = None;
                 // Whoever waits hears that nobody knows.
                 self.clients.clear();
+                self.weighing.clear();
                 self.links.close_all();
                 self.followers.drain(..).for_each(|task| task.abort());
                 self.role = setup.role;
@@ -339,9 +357,13 @@ impl Driver {
             }
             Action::LookUp { conn, wanted } => self.look_up(conn, wanted),
             Action::Strategy { ns, events } => self.ask_strategy(ns, events),
-            Action::StrategyFault { ns, fault } => self.order_strategy(&ns, |handle| handle.refuse(fault)),
-            Action::UseDefault { ns, embedded, .. } => self.order_strategy(&ns, |handle| handle.use_default(embedded)),
-            Action::StrategyLeft { ns, theirs } => self.order_strategy(&ns, |handle| handle.left_for(theirs)),
+            Action::ConfigStrategy { ns, events } => self.ask_config_strategy(ns, events),
+            Action::StrategyFault { ns, kind, fault } => self.order_strategy(&ns, kind, Order::Refuse(fault)),
+            Action::UseDefault { ns, kind, embedded } => self.order_strategy(&ns, &kind, Order::UseDefault(embedded)),
+            Action::StrategyLeft { ns, theirs } => {
+                let kind = theirs.kind.clone();
+                self.order_strategy(&ns, &kind, Order::LeftFor(theirs));
+            }
             Action::Persist { token, what } => {
                 if let Err(refusal) = self.environment.writer.push(self.epoch, Write::File(token, what)) {
                     self.pending.push_back(Event::PersistFailed(token, refusal));
@@ -351,6 +373,11 @@ impl Driver {
             Action::Change(ChangeWork::Answer(ticket, outcome)) => {
                 if let Some(client) = self.clients.remove(&ticket) {
                     let _ = client.send(outcome);
+                }
+            }
+            Action::Change(ChangeWork::Weighed(ticket, strong)) => {
+                if let Some(waiting) = self.weighing.remove(&ticket) {
+                    let _ = waiting.send(strong);
                 }
             }
             Action::Change(work) => self.environment.tree.push(self.epoch, self.role, Work::Change(work)),
@@ -382,24 +409,6 @@ impl Driver {
         }
     }
 
-    fn order_strategy(&self, ns: &Namespace, order: impl FnOnce(&StrategyHandle) -> Result<(), Fault>) {
-        if let Some(Err(fault)) = self.strategies.get(ns).map(order) {
-            tracing::warn!(namespace = %ns, fault = %fault.text, "switch strategy");
-        }
-    }
-
-    fn ask_strategy(&self, ns: Namespace, events: Vec<chain_sync::Event>) {
-        let handle = self.strategies.get(&ns).cloned();
-        let (answers, epoch) = (self.inbound.clone(), self.epoch);
-        tokio::spawn(async move {
-            let result = match handle {
-                Some(handle) => handle.handle(events).await,
-                None => Err(Fault::new("not-running", "the namespace has no strategy")),
-            };
-            let _ = answers.send(Inbound::Core(epoch, Event::Strategy { ns, result })).await;
-        });
-    }
-
     fn queue(&mut self, ns: &Namespace, job: Job) {
         let queued = self
             .workers
@@ -412,24 +421,6 @@ impl Driver {
         if let Err(refusal) = queued {
             self.pending.push_back(Event::StoreFailed { ns, refusal });
         }
-    }
-
-    fn look_up(&mut self, conn: ConnId, wanted: Vec<(Namespace, u64)>) {
-        let chains: ChainSet = self.environment.chains.clone();
-        let (answers, epoch) = (self.inbound.clone(), self.epoch);
-        tokio::task::spawn_blocking(move || {
-            let found = wanted
-                .into_iter()
-                .map(|(ns, height)| {
-                    // A height that cannot be read is a height without record: the handshake refuses it in words.
-                    let hash = chains
-                        .get(ns.as_str())
-                        .and_then(|chain| chain.ledger().hash_at(height).ok().flatten());
-                    (ns, hash)
-                })
-                .collect();
-            let _ = answers.blocking_send(Inbound::Core(epoch, Event::Found { conn, found }));
-        });
     }
 
     /// Makes no more blocks, at once; the closing of the port is the assembly's, which watches the standing.

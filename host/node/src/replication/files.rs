@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use cvp_core::replication::{Change, ChangeId, ControlFile, Inventory};
+use cvp_core::replication::{Change, ChangeId, ControlFile, Inventory, KeptKey};
 use cvp_core::session::{Binding, Fenced, Identity, LastReceiver};
 use cvp_core::types::{Malformed, Namespace, Reader, Refusal, Writer};
 
@@ -18,6 +18,13 @@ const PROVIDER: &[u8; 8] = b"CVPPROVD";
 const COPY: &[u8; 8] = b"CVPCOPYI";
 const STAGED: &[u8; 8] = b"CVPSTAGE";
 const COMMITTED: &[u8; 8] = b"CVPCOMMT";
+const KEPT: &[u8; 8] = b"CVPKEPTL";
+
+const KEPT_PREFIX: &str = "kept-";
+
+/// Most keys of a namespace that its strategy keeps, and the longest of them.
+const KEPT_MAX: usize = 4_096;
+const KEPT_BYTES_MAX: usize = 1_024;
 
 /// Most keys of a provider's `[self]`, and the longest of them.
 const SELF_KEYS_MAX: usize = 4096;
@@ -202,6 +209,34 @@ impl ControlFiles {
         self.write("committed", COMMITTED, out.as_slice())
     }
 
+    /// Receiver: the keys that a namespace's config-sync strategy keeps for this node at an upgrade.
+    pub fn kept_local(&self, namespace: &Namespace) -> Result<Vec<KeptKey>, FileError> {
+        let read = self.read(&kept_name(namespace), KEPT, |bytes| {
+            let mut input = Reader::new(bytes);
+            let count = input.count(KEPT_MAX, 8)?;
+            (0..count)
+                .map(|_| {
+                    Ok(KeptKey {
+                        file: input.text(KEPT_BYTES_MAX)?.to_owned(),
+                        key: input.text(KEPT_BYTES_MAX)?.to_owned(),
+                    })
+                })
+                .collect()
+        })?;
+        Ok(read.unwrap_or_default())
+    }
+
+    /// The namespaces of which there is a record of kept keys.
+    pub fn kept_namespaces(&self) -> Vec<Namespace> {
+        let entries = std::fs::read_dir(&self.directory).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        let mut found: Vec<Namespace> = names
+            .filter_map(|name| Namespace::new(name.strip_prefix(KEPT_PREFIX)?).ok())
+            .collect();
+        found.sort();
+        found
+    }
+
     /// Forgets every commit: none was ever written; fine if there is none.
     pub fn remove_committed(&self) -> Result<(), FileError> {
         Ok(durable::remove(&self.path("committed"))?)
@@ -213,6 +248,15 @@ impl ControlFiles {
             ControlFile::Binding(binding) => self.write("binding", BINDING, &binding.encode()),
             ControlFile::LastReceiver(receiver) => self.write("last-receiver", LAST_RECEIVER, &receiver.encode()),
             ControlFile::Fenced(fenced) => self.write("fenced", FENCED, &fenced.encode()),
+            ControlFile::KeptLocal { ns, keys } => {
+                let mut out = Writer::new();
+                out.u32(keys.len() as u32);
+                for kept in keys {
+                    out.text(&kept.file);
+                    out.text(&kept.key);
+                }
+                self.write(&kept_name(ns), KEPT, out.as_slice())
+            }
             ControlFile::Stored { ns, kind, bytes } => self.write(&stored_name(ns, kind), STORED, bytes),
         }
     }
@@ -238,6 +282,10 @@ impl ControlFiles {
     fn write(&self, name: &str, magic: &[u8; 8], bytes: &[u8]) -> Result<(), FileError> {
         Ok(durable::write_file(&self.path(name), magic, VERSION, bytes)?)
     }
+}
+
+fn kept_name(namespace: &Namespace) -> String {
+    format!("{KEPT_PREFIX}{namespace}")
 }
 
 fn stored_name(namespace: &Namespace, kind: &str) -> String {

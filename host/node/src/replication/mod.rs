@@ -3,6 +3,7 @@
 //! Owns the task that owns the machine, the threads that touch ledgers for it, and the pair's control files. Decides nothing about spans,
 //! sessions or fencing: core does. The block producer never waits on anything here: it is followed by its watch.
 
+mod asks;
 mod connect;
 mod dialer;
 mod driver;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 
 use cvp_core::config::Remote;
 use cvp_core::replication::{Event, Limits, Outcome, PairStatus, Setup};
+use cvp_core::types::strategy::config_sync::Edit;
 use cvp_core::types::{Millis, Namespace, Refusal};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -33,13 +35,13 @@ use driver::{Command, Driver, INBOUND_MAX, Inbound};
 pub use dialer::Remotes;
 pub use files::{ControlFiles, FileError};
 pub use setup::{SetupSource, limits};
-use strategies::StrategyHandle;
+use strategies::{Hosted, NamespaceStrategies, StrategyHandle};
 use tree::TreeWorker;
 pub use tree::finish_commit;
 use writer::FileWriter;
 
-/// The strategy of each namespace.
-pub type StrategyHandles = HashMap<Namespace, StrategyHandle>;
+/// The strategies of each namespace.
+pub type StrategyHandles = HashMap<Namespace, NamespaceStrategies>;
 
 /// What the task works with, whatever its role.
 struct Environment {
@@ -145,6 +147,11 @@ impl Replication {
         self.ask(|answer| Command::Propose(wish, answer)).await
     }
 
+    /// Whether the config-sync strategy wants a change strong that the host would let be weak.
+    pub async fn weigh(&self, edit: Edit) -> bool {
+        self.ask(|answer| Command::Weigh(edit, answer)).await.unwrap_or(false)
+    }
+
     /// Numbers of the configuration changed.
     pub async fn set_limits(&self, limits: Limits) {
         let _ = self.ask(|done| Command::Limits(limits, done)).await;
@@ -209,7 +216,12 @@ async fn follow_failure(chain: Arc<Chain>, epoch: u64, inbound: mpsc::Sender<Inb
 }
 
 /// Tells the machine each change of a strategy's instance.
-async fn follow_strategy(ns: Namespace, handle: StrategyHandle, epoch: u64, inbound: mpsc::Sender<Inbound>) {
+async fn follow_strategy<K: Hosted>(
+    ns: Namespace,
+    handle: StrategyHandle<K>,
+    epoch: u64,
+    inbound: mpsc::Sender<Inbound>,
+) {
     let mut changes = handle.changes();
     loop {
         let state = changes.borrow_and_update().clone();

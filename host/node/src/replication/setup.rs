@@ -4,15 +4,13 @@
 use cvp_core::config::{NodeConfig, PairRole, Remote};
 use cvp_core::replication::{ChangesSetup, Inventory, Limits, NamespaceSetup, Setup, StrategySetup};
 use cvp_core::session::{Binding, Identity, Lineage, NodeKey, StrategyId};
+use cvp_core::strategy::{ChainSync, ConfigSync, Kind};
 use cvp_core::types::strategy::Role;
 use cvp_core::types::{Incarnation, Namespace, NodeId};
 
 use super::files::{ControlFiles, FileError};
 use crate::config::Places;
 use crate::namespace::ChainSet;
-
-/// The kind whose instance a namespace has.
-const CHAIN_SYNC: &str = "chain-sync";
 
 /// What a setup is read from.
 pub struct SetupSource<'a> {
@@ -23,7 +21,7 @@ pub struct SetupSource<'a> {
     /// Its chains.
     pub chains: &'a ChainSet,
     /// The strategy loaded for a namespace.
-    pub strategy: &'a dyn Fn(&Namespace) -> StrategyId,
+    pub strategy: &'a dyn Fn(&Namespace, &str) -> StrategyId,
     /// Where a standby's copy of its provider's tree lies.
     pub copied: Places,
     /// What checks signatures of the node's own key.
@@ -83,7 +81,13 @@ impl SetupSource<'_> {
     fn copy(&self) -> Result<Inventory, FileError> {
         Ok(match self.files.copy()? {
             Some(copy) => copy,
-            None => self.copied.scan(),
+            None => {
+                let copy = self.copied.scan();
+                if !copy.files.is_empty() {
+                    self.files.write_copy(Some(&copy))?;
+                }
+                copy
+            }
         })
     }
 
@@ -164,6 +168,13 @@ impl SetupSource<'_> {
         section
     }
 
+    fn strategy_of(&self, namespace: &Namespace, kind: &str) -> Result<StrategySetup, FileError> {
+        Ok(StrategySetup {
+            id: (self.strategy)(namespace, kind),
+            stored: self.files.stored(namespace, kind)?,
+        })
+    }
+
     fn namespaces(&self) -> Result<Vec<NamespaceSetup>, FileError> {
         let mut out = Vec::new();
         for chain in self.chains.all() {
@@ -176,10 +187,9 @@ impl SetupSource<'_> {
                 durable: tips.durable,
                 applied: tips.applied.height,
                 history_from: chain.ledger().history_from(),
-                chain_sync: StrategySetup {
-                    id: (self.strategy)(&namespace),
-                    stored: self.files.stored(&namespace, CHAIN_SYNC)?,
-                },
+                chain_sync: self.strategy_of(&namespace, ChainSync::NAME)?,
+                config_sync: self.strategy_of(&namespace, ConfigSync::NAME)?,
+                kept_local: self.files.kept_local(&namespace)?,
                 namespace,
             });
         }

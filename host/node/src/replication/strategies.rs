@@ -4,6 +4,7 @@
 //! [`StrategyHandle::handle`], never a channel. Checks no action: `core::replication` does.
 
 mod actor;
+mod kinds;
 mod recording;
 
 use std::path::{Path, PathBuf};
@@ -17,16 +18,21 @@ use tokio::sync::{oneshot, watch};
 use cvp_core::config::StrategyChoice;
 use cvp_core::replication::StrategyRun;
 use cvp_core::session::StrategyId;
+use cvp_core::strategy::{ChainSync, ConfigSync, Kind};
 use cvp_core::types::Namespace;
-use cvp_core::types::strategy::chain_sync::{Action, Event, KIND};
 use cvp_core::types::strategy::{Fault, Role};
 use cvp_strategy::{Component, Instance, LoadError, Runtime};
 
 use actor::{Actor, Command};
 use recording::Recorder;
 
+pub use kinds::Hosted;
+
 /// The default strategy of kind chain-sync, built by the build script.
 static CHAIN_SYNC: &[u8] = include_bytes!(env!("CVP_CHAIN_SYNC_WASM"));
+
+/// The default strategy of kind config-sync, likewise.
+static CONFIG_SYNC: &[u8] = include_bytes!(env!("CVP_CONFIG_SYNC_WASM"));
 
 /// Calls that may wait for one actor: the machine has at most one under way, the rest is room for resets and switches.
 const QUEUE_MAX: usize = 16;
@@ -38,7 +44,8 @@ const ANSWER_MAX: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub struct Strategies {
     runtime: Runtime,
-    default: Component,
+    chain_sync: Component<ChainSync>,
+    config_sync: Component<ConfigSync>,
     plugins: PathBuf,
     traces: Option<PathBuf>,
 }
@@ -88,13 +95,13 @@ struct Counters {
 }
 
 impl Strategies {
-    /// Starts the engine and loads the embedded default. `cache` holds compiled code, `plugins` is the node's plugin directory.
+    /// Starts the engine and loads the embedded defaults. `cache` holds compiled code, `plugins` is the node's plugin directory.
     pub fn new(cache: &Path, plugins: &Path) -> Result<Self, LoadError> {
         let runtime = Runtime::new(Some(cache))?;
-        let default = runtime.load(CHAIN_SYNC)?;
         Ok(Self {
+            chain_sync: runtime.load(CHAIN_SYNC)?,
+            config_sync: runtime.load(CONFIG_SYNC)?,
             runtime,
-            default,
             plugins: plugins.to_owned(),
             traces: None,
         })
@@ -106,32 +113,40 @@ impl Strategies {
         self
     }
 
-    /// The embedded default of kind chain-sync.
-    pub fn embedded(&self) -> StrategyId {
-        id_of(&self.default)
+    /// The embedded default of a kind.
+    pub fn embedded<K: Hosted>(&self) -> StrategyId {
+        id_of(K::default_of(self))
     }
 
-    /// An instance of the embedded default alone, without an actor around it.
+    /// An instance of the embedded default of kind chain-sync alone, without an actor around it.
     ///
     /// # Errors
     /// It cannot be made.
     pub fn open_embedded(&self, role: Role) -> Result<Instance, Fault> {
-        self.default.open(role, "global", "{}")
+        self.chain_sync.open(role, "global", "{}")
     }
 
-    /// Starts the chain-sync strategy of one namespace. One that cannot be loaded leaves the namespace on the embedded default, with the
+    /// Starts the strategy of kind `K` of one namespace. One that cannot be loaded leaves the namespace on the embedded default, with the
     /// reason in its state. Ends when the last handle is dropped. `trace_bytes` of what it does are recorded; 0: nothing is.
-    pub fn start(
+    pub fn start<K: Hosted>(
         &self,
         namespace: &Namespace,
         role: Role,
         choice: &StrategyChoice,
         trace_bytes: u64,
-    ) -> Result<StrategyHandle, Fault> {
+    ) -> Result<StrategyHandle<K>, Fault> {
         let (commands, queue) = mpsc::sync_channel(QUEUE_MAX);
         let counters = Arc::new(Counters::default());
         let traces = self.traces.as_ref().filter(|_| trace_bytes > 0);
-        let recorder = traces.map(|directory| Recorder::new(directory.join(namespace.as_str()), trace_bytes));
+        let recorder = traces.map(|directory| {
+            let directory = directory.join(namespace.as_str());
+            let of_kind = if K::NAME == ChainSync::NAME {
+                directory
+            } else {
+                directory.join(K::NAME)
+            };
+            Recorder::new(of_kind, trace_bytes)
+        });
         let (actor, state) = Actor::new(self.clone(), namespace, role, choice, recorder, Arc::clone(&counters));
         std::thread::Builder::new()
             .name(format!("strategy-{namespace}"))
@@ -145,9 +160,9 @@ impl Strategies {
     }
 }
 
-fn id_of(component: &Component) -> StrategyId {
+fn id_of<K: Hosted>(component: &Component<K>) -> StrategyId {
     StrategyId {
-        kind: KIND.into(),
+        kind: K::NAME.into(),
         id: component.descriptor().id.clone(),
         version: component.descriptor().version.clone(),
         sha256: component.sha256(),
@@ -155,17 +170,26 @@ fn id_of(component: &Component) -> StrategyId {
 }
 
 /// One namespace's strategy, as its callers see it.
-#[derive(Clone)]
-pub struct StrategyHandle {
-    commands: mpsc::SyncSender<Command>,
+pub struct StrategyHandle<K: Hosted = ChainSync> {
+    commands: mpsc::SyncSender<Command<K>>,
     state: watch::Receiver<StrategyState>,
     counters: Arc<Counters>,
 }
 
-impl StrategyHandle {
+impl<K: Hosted> Clone for StrategyHandle<K> {
+    fn clone(&self) -> Self {
+        Self {
+            commands: self.commands.clone(),
+            state: self.state.clone(),
+            counters: Arc::clone(&self.counters),
+        }
+    }
+}
+
+impl<K: Hosted> StrategyHandle<K> {
     /// Tells the strategy what happened. A fault was dealt with already (restart, quarantine, default): the next call reaches an instance
     /// that was given `opened` first.
-    pub async fn handle(&self, events: Vec<Event>) -> Result<Vec<Action>, Fault> {
+    pub async fn handle(&self, events: Vec<K::Event>) -> Result<Vec<K::Action>, Fault> {
         let (reply, answer) = oneshot::channel();
         self.commands
             .try_send(Command::Handle { events, reply })
@@ -197,7 +221,15 @@ impl StrategyHandle {
         self.order(Command::Reset)
     }
 
-    fn order(&self, command: Command) -> Result<(), Fault> {
+    fn ordered(&self, order: Order) -> Result<(), Fault> {
+        match order {
+            Order::Refuse(fault) => self.refuse(fault),
+            Order::UseDefault(embedded) => self.use_default(embedded),
+            Order::LeftFor(theirs) => self.left_for(theirs),
+        }
+    }
+
+    fn order(&self, command: Command<K>) -> Result<(), Fault> {
         self.commands
             .try_send(command)
             .map_err(|_| Fault::new("busy", "the strategy's queue is full"))
@@ -218,6 +250,37 @@ impl StrategyHandle {
         Cost {
             calls: self.counters.calls.load(Ordering::Relaxed),
             nanos: self.counters.nanos.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// The strategies of one namespace.
+#[derive(Clone)]
+pub struct NamespaceStrategies {
+    /// Which blocks are fetched.
+    pub chain_sync: StrategyHandle<ChainSync>,
+    /// Which files are fetched, which changes are strong.
+    pub config_sync: StrategyHandle<ConfigSync>,
+}
+
+/// What is ordered of a strategy, whatever its kind.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Order {
+    /// [`StrategyHandle::refuse`].
+    Refuse(Fault),
+    /// [`StrategyHandle::use_default`].
+    UseDefault(bool),
+    /// [`StrategyHandle::left_for`].
+    LeftFor(StrategyId),
+}
+
+impl NamespaceStrategies {
+    /// Orders it of the strategy of this kind; nothing of a kind that there is not.
+    pub fn order(&self, kind: &str, order: Order) -> Result<(), Fault> {
+        match kind {
+            ChainSync::NAME => self.chain_sync.ordered(order),
+            ConfigSync::NAME => self.config_sync.ordered(order),
+            _ => Ok(()),
         }
     }
 }

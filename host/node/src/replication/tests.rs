@@ -8,6 +8,7 @@ use cvp_core::ledger::{Ledger, MemoryLedger};
 use cvp_core::record::Delta;
 use cvp_core::replication::{ChangesSetup, Inventory, Limits, NamespaceSetup, StrategySetup};
 use cvp_core::session::{Identity, Lineage, NodeKey};
+use cvp_core::strategy::{ChainSync, ConfigSync};
 use cvp_core::types::strategy::Role;
 use cvp_core::types::{Hostname, Incarnation, NodeId, NodeRole, Position};
 
@@ -49,7 +50,10 @@ async fn end(role: Role, remotes: Vec<Remote>) -> End {
         id: "default".into(),
         settings: "{}".into(),
     };
-    let handle = strategies.start(&ns, role, &choice, 0).unwrap();
+    let handles = NamespaceStrategies {
+        chain_sync: strategies.start(&ns, role, &choice, 0).unwrap(),
+        config_sync: strategies.start(&ns, role, &choice, 0).unwrap(),
+    };
     let (send, accepted) = mpsc::channel(8);
     let listener = Listener::bind("127.0.0.1:0", None, send).await.unwrap();
     let setup = Setup {
@@ -80,9 +84,14 @@ async fn end(role: Role, remotes: Vec<Remote>) -> End {
             applied: 0,
             history_from: 0,
             chain_sync: StrategySetup {
-                id: strategies.embedded(),
+                id: strategies.embedded::<ChainSync>(),
                 stored: Vec::new(),
             },
+            config_sync: StrategySetup {
+                id: strategies.embedded::<ConfigSync>(),
+                stored: Vec::new(),
+            },
+            kept_local: Vec::new(),
         }],
         ask: Vec::new(),
         notify: Vec::new(),
@@ -99,7 +108,7 @@ async fn end(role: Role, remotes: Vec<Remote>) -> End {
         known: Vec::new(),
         files: ControlFiles::new(dir.path().to_owned()),
         root: Root::new(dir.path()),
-        strategies: HashMap::from([(ns, handle)]),
+        strategies: HashMap::from([(ns, handles)]),
         accepted,
     })
     .unwrap();

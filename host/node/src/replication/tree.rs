@@ -6,8 +6,8 @@ use std::sync::mpsc as std_mpsc;
 use std::thread::{Builder, JoinHandle};
 
 use cvp_core::replication::{
-    CONFIG_CHANGE, Change, ChangeEvent, ChangeId, ChangeWork, Event, FileChange, Inventory, TreeEvent, TreeFile,
-    TreeWork, file_digest,
+    CONFIG_CHANGE, Change, ChangeEvent, ChangeId, ChangeWork, Event, FileChange, Inventory, NOT_UNDONE, TreeEvent,
+    TreeFile, TreeWork, file_digest,
 };
 use cvp_core::types::Refusal;
 use cvp_core::types::strategy::Role;
@@ -181,7 +181,7 @@ impl Disk {
     fn change(&mut self, work: ChangeWork) -> Option<ChangeEvent> {
         match work {
             ChangeWork::Commit { change, replicated } => Some(ChangeEvent::Committed(self.commit(&change, replicated))),
-            ChangeWork::Stage(change) => Some(ChangeEvent::Staged(self.stage(&change))),
+            ChangeWork::Stage(change) => Some(self.stage(&change)),
             ChangeWork::Apply(id) => Some(ChangeEvent::Settled(self.apply(&id).map(Some))),
             ChangeWork::Drop(id) => {
                 let dropped = match self.files.staged() {
@@ -191,7 +191,7 @@ impl Disk {
                 };
                 Some(ChangeEvent::Settled(dropped.map(|()| None).map_err(refused)))
             }
-            ChangeWork::Answer(..) => None,
+            ChangeWork::Answer(..) | ChangeWork::Weighed(..) => None,
         }
     }
 
@@ -209,23 +209,25 @@ impl Disk {
                 "look at it, and set the key again",
             ));
         }
-        if !replicated {
-            return write_own(&self.own, &file);
-        }
         // The one before counts as long as it stands in `committed`.
         self.finish()?;
         self.crash.at("change:before-commit");
+        if !replicated {
+            return write_own(&self.own, &file).map_err(|refusal| self.unless_written(&file, refusal));
+        }
         let before = self.files.committed().map_err(refused)?;
-        self.files.write_committed(&change.id, Some(change)).map_err(refused)?;
+        let written = self.files.write_committed(&change.id, Some(change)).map_err(refused);
         self.crash.at("change:committed");
-        if let Err(refusal) = own_file(&self.own, &file, durable::place) {
+        if let Err(refusal) = written.and_then(|()| own_file(&self.own, &file, durable::place)) {
             // It does not count after all: a start must not finish it.
             let undone = match &before {
                 Some((id, _)) => self.files.write_committed(id, None),
                 None => self.files.remove_committed(),
             };
-            undone.map_err(refused)?;
-            return Err(refusal);
+            return Err(match undone {
+                Ok(()) => self.unless_written(&file, refusal),
+                Err(_) => not_undone(&refusal),
+            });
         }
         self.unfinished = Some((change.id, path));
         self.crash.at("change:before-answer");
@@ -245,12 +247,30 @@ impl Disk {
         Ok(())
     }
 
-    fn stage(&self, change: &Change) -> Result<(), Refusal> {
-        self.copy.check(&read_change(change)?)?;
+    /// What could not be made durable may be there all the same.
+    fn unless_written(&self, file: &FileChange, refusal: Refusal) -> Refusal {
+        let there = self.own.read(&file.path, &file.digest()).is_ok();
+        if there { not_undone(&refusal) } else { refusal }
+    }
+
+    /// What is refused must not be staged: an upgrade would roll it forward. A disk that cannot promise that takes no more changes.
+    fn stage(&self, change: &Change) -> ChangeEvent {
+        if let Err(refusal) = read_change(change).and_then(|file| self.copy.check(&file)) {
+            return ChangeEvent::Staged(Err(refusal));
+        }
         self.crash.at("change:before-stage");
-        self.files.write_staged(change).map_err(refused)?;
+        let written = self.files.write_staged(change);
         self.crash.at("change:staged");
-        Ok(())
+        match (
+            &written,
+            written
+                .as_ref()
+                .map_or_else(|_| self.files.remove_staged(), |()| Ok(())),
+        ) {
+            (Ok(()), _) => ChangeEvent::Staged(Ok(())),
+            (Err(error), Ok(())) => ChangeEvent::Staged(Err(error.refusal())),
+            (Err(_), Err(error)) => ChangeEvent::Settled(Err(error.refusal())),
+        }
     }
 
     /// Writes what is staged into the copy; the copy that comes of it, as far as it is ours: what somebody else did to it, the next look
@@ -263,19 +283,31 @@ impl Disk {
             self.files.write_copy(None).map_err(refused)?;
             self.copy.put(&file)?;
             self.crash.at("change:applied");
+            // A copy that a crash left in the middle of a swap is not whole for one file's sake.
             if let Some(copy) = &mut copy {
                 copy.put(TreeFile {
                     bytes: file.content.len() as u64,
                     digest: file.digest(),
                     path: file.path,
                 });
+                self.files.write_copy(Some(copy)).map_err(refused)?;
             }
         }
         let copy = copy.unwrap_or_else(|| self.copy.places().scan());
-        self.files.write_copy(Some(&copy)).map_err(refused)?;
         self.files.remove_staged().map_err(refused)?;
         Ok(copy)
     }
+}
+
+fn not_undone(refusal: &Refusal) -> Refusal {
+    Refusal::new(
+        NOT_UNDONE,
+        format!(
+            "the disk failed in the middle: {}; the next start may find the change made",
+            refusal.text
+        ),
+        "check the disk, start the node again, and look with `cvp config get`",
+    )
 }
 
 fn read_change(change: &Change) -> Result<FileChange, Refusal> {

@@ -36,6 +36,7 @@ impl Write {
     fn place(&self) -> Option<Place> {
         match self {
             Write::File(_, ControlFile::Stored { ns, kind, .. }) => Some(Place::Stored(ns.clone(), kind)),
+            Write::File(_, ControlFile::KeptLocal { ns, .. }) => Some(Place::Stored(ns.clone(), "kept")),
             Write::File(..) | Write::Mark(_) => None,
             Write::Provider(_) => Some(Place::Provider),
         }

@@ -95,7 +95,9 @@ fn a_plugin_is_one_namespaces_choice() -> Result<()> {
         let expected = [
             ["namespace", "kind", "id", "version", "state", "faults"],
             ["global", "chain-sync", "default", "1.0.0", "running", "0"],
+            ["global", "config-sync", "default", "1.0.0", "running", "0"],
             ["ns1", "chain-sync", "pauser", "0.1.0", "running", "0"],
+            ["ns1", "config-sync", "default", "1.0.0", "running", "0"],
         ];
         ensure!(words == expected, "{text}");
     }

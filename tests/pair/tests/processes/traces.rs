@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use cvp_core::strategy::trace::{self, Opening};
-use cvp_core::strategy::{ChainSync, ChainSyncStrategy, Native};
+use cvp_core::strategy::{ChainSync, ChainSyncStrategy, ConfigSync, ConfigSyncStrategy, Native};
 use cvp_core::types::strategy::chain_sync::{Action, Event};
-use cvp_core::types::strategy::{Fault, Role};
+use cvp_core::types::strategy::{Fault, Role, config_sync};
 use cvp_pair::pair::{Pair, Setup};
-use cvp_pair::plugins::{default_strategy, edit};
+use cvp_pair::plugins::{default_config_strategy, default_strategy, edit};
 use cvp_pair::signer::{Load, ec, send_many};
 use cvp_strategy::{Component, Runtime};
 use toml_edit::value;
@@ -17,6 +17,7 @@ fn traces(root: &Path, namespace: &str) -> Result<Vec<PathBuf>> {
     let directory = root.join("logs/strategies").join(namespace);
     let entries = std::fs::read_dir(&directory).with_context(|| directory.display().to_string())?;
     let mut files: Vec<PathBuf> = entries.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
+    files.retain(|path| path.is_file());
     files.sort();
     Ok(files)
 }
@@ -86,6 +87,29 @@ fn replay(file: &Path, component: &Component, seen: &mut Seen) -> Result<Opening
     Ok(opening)
 }
 
+/// Answers how many calls a trace of a config-sync strategy holds, and how many files they asked for.
+fn replay_config(file: &Path, component: &Component<ConfigSync>) -> Result<(usize, usize)> {
+    let (opening, calls) =
+        trace::read::<ConfigSync>(&std::fs::read(file)?).map_err(|e| anyhow!("{}: {e}", file.display()))?;
+    let fault = |fault: Fault| anyhow!("{}: {fault}", file.display());
+    let native =
+        Native::<cvp_config_sync::Default, ConfigSync>::open(opening.role, &opening.namespace, &opening.settings);
+    let wasm = component.open(opening.role, &opening.namespace, &opening.settings);
+    let players: [(&str, ConfigSyncStrategy); 2] = [
+        ("native", Box::new(native.map_err(fault)?)),
+        ("WASM", Box::new(wasm.map_err(fault)?)),
+    ];
+    for (world, mut strategy) in players {
+        trace::replay(&calls, &mut strategy).map_err(|other| anyhow!("{} in {world}: {other}", file.display()))?;
+    }
+    let said = calls.iter().filter_map(|call| call.answer.as_ref().ok()).flatten();
+    let asked = said.map(|action| match action {
+        config_sync::Action::Request(paths) => paths.len(),
+        _ => 0,
+    });
+    Ok((calls.len(), asked.sum()))
+}
+
 #[test]
 fn what_nodes_record_replays_to_the_same_actions() -> Result<()> {
     let mut pair = Pair::init(&Setup {
@@ -131,6 +155,17 @@ fn what_nodes_record_replays_to_the_same_actions() -> Result<()> {
             }
         }
     }
+    let component: Component<ConfigSync> = Runtime::new(None)?.load(&std::fs::read(default_config_strategy()?)?)?;
+    let mut config = (0, 0);
+    for node in [&pair.provider, &pair.receiver] {
+        for namespace in ["global/config-sync", "ns1/config-sync"] {
+            for file in traces(node.root(), namespace)? {
+                let (calls, asked) = replay_config(&file, &component)?;
+                config = (config.0 + calls, config.1 + asked);
+            }
+        }
+    }
+    ensure!(config.0 > 8 && config.1 >= 8, "calls and files asked for: {config:?}");
     digests.dedup();
     ensure!(digests.len() == 1, "both ends embed one component: {digests:?}");
     ensure!(

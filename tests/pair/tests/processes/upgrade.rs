@@ -205,6 +205,8 @@ fn a_receiver_without_the_providers_key_says_so() -> Result<()> {
     pair.provider.start()?;
     pair.receiver.start()?;
     pair.provider.wait_normal()?;
+    let status = pair.receiver.status()?;
+    ensure!(status["warnings"].to_string().contains("keys-missing"), "{status}");
     loaded(&pair)?;
     pair.lose_provider()?;
     let (code, report) = pair.receiver.json(&["upgrade"])?;

@@ -12,6 +12,7 @@ use cvp_core::types::strategy::Role;
 use cvp_core::types::{Height, Malformed, Refusal};
 
 use super::sink::SimSink;
+use crate::configuration;
 use crate::disk::{Disk, Hand};
 use crate::world::{B, World};
 
@@ -114,9 +115,24 @@ impl World {
         if machine.disk.binding != disk.binding {
             return differs("binding");
         }
-        if machine.disk.configuration != disk.configuration {
+        let own = |disk: &Disk| {
+            (
+                disk.configuration.clone(),
+                disk.aside.clone(),
+                disk.certificates.clone(),
+            )
+        };
+        if own(&machine.disk) != own(disk) {
             return differs("configuration");
         }
+        if (&machine.disk.copy.files, &machine.disk.copy.staged) != (&disk.copy.files, &disk.copy.staged) {
+            return differs("copy");
+        }
+        let config = configuration::load(&machine.disk.configuration, false)?;
+        if config.dynamic.jsonrpc_port != configuration::port(Role::Receiver) {
+            return differs("port than its own");
+        }
+        self.check_not_lost()?;
         if Journal::read(&disk.journal.read()).ok().as_ref() != Some(&journal) {
             return differs("journal");
         }

@@ -4,6 +4,7 @@
 mod check;
 mod sink;
 mod survey;
+mod tree;
 
 use cvp_core::ledger::Ledger;
 use cvp_core::planted::{self, Fault};
@@ -117,6 +118,7 @@ impl World {
         for what in std::mem::take(&mut self.nodes[node].pending).into_values() {
             self.write(node, &what);
         }
+        self.finish_jobs(node);
         self.wire.forget_node(node);
         let machine = &mut self.nodes[node];
         machine.pair = None;
@@ -228,6 +230,7 @@ impl World {
             return;
         }
         self.promoted = true;
+        self.note_rolled_forward();
         let delay = self.random.range(10, 3_000);
         self.later(delay, Ev::Restart { node: D });
         if self.now < self.chaos_until && self.random.chance(40) {

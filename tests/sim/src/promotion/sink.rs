@@ -3,12 +3,13 @@
 use cvp_core::ledger::{Ledger, LedgerError};
 use cvp_core::planted::{self, Fault};
 use cvp_core::promotion::{
-    Append, Plan, PlannedNamespace, Sink, Step, StepReport, configuration_edits, promoted_identity, takeover_changes,
+    Append, Plan, PlannedNamespace, Sink, Step, StepReport, promoted_identity, takeover_changes,
 };
 use cvp_core::record::parse;
 use cvp_core::session::{Binding, Identity};
 use cvp_core::types::{Malformed, Millis, Refusal};
 
+use super::tree;
 use crate::chain::Maker;
 use crate::configuration;
 use crate::disk::{Dead, Hand};
@@ -104,14 +105,10 @@ impl SimSink<'_> {
     }
 
     fn configuration(&mut self, plan: &Plan) -> Result<(), Stop> {
-        for edit in configuration_edits(plan) {
-            let files = &self.hand.disk.configuration;
-            let text = configuration::edited(files, &edit.file, edit.key, edit.value)?;
-            if files.get(&edit.file) != Some(&text) {
-                self.hand.replace_configuration(&edit.file, text)?;
-            }
-        }
-        Ok(())
+        tree::take_over(&mut self.hand, plan).map_err(|stop| match stop {
+            tree::Stop::Died => Stop::Died,
+            tree::Stop::Refused(text) => text.into(),
+        })
     }
 
     /// The machine of the new role is made by the world, after this: of files that must be whole now.

@@ -6,7 +6,7 @@ use cvp_core::promotion::{
 };
 use cvp_core::types::NodeRole;
 
-use crate::configuration;
+use super::tree;
 use crate::world::World;
 
 impl World {
@@ -18,11 +18,11 @@ impl World {
         let heard = status.as_ref().and_then(|status| status.last_heard);
         let own = machine.config.dynamic.hostname.clone();
         let config = match &binding {
-            None => configuration::load(&machine.disk.configuration, false).map(|_| ()),
+            None => tree::check(&machine.disk, None),
             Some(binding) => {
                 let plan = Plan::draft(binding, own.clone(), Vec::new(), self.planned_namespaces(node), [0; 16]);
                 let plan = plan.map_err(|refusal| refusal.to_string())?;
-                configuration::after_edits(&machine.disk.configuration, &plan)
+                tree::check(&machine.disk, Some(&plan))
             }
         };
         Ok(PreflightView {
@@ -41,6 +41,7 @@ impl World {
                     .collect(),
             ),
             tls_override: None,
+            copy: tree::copy_state(&machine.disk),
             config,
             ports: vec![PortView {
                 key: "port.grpc".into(),

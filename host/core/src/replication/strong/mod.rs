@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use crate::types::{Malformed, Reader, Refusal, Writer};
 
-pub use proposer::{Outcome, Proposer, ProviderDo, Settlement, Ticket};
+pub use proposer::{NOT_UNDONE, Outcome, Proposer, ProviderDo, Settlement, Ticket};
 pub use stager::{ReceiverDo, Stager};
 
 /// Longest name of a change's kind, bytes.
@@ -26,13 +26,14 @@ pub const BODY_BYTES_MAX: usize = 1 << 20;
 pub struct ChangeId {
     /// Random id of the provider's incarnation.
     pub incarnation: [u8; 16],
-    /// Grows by one with each change that a receiver was asked to hold.
+    /// Above, a number drawn at each start of the provider; below, 32 bits that grow by one with each change that a receiver was asked to
+    /// hold.
     pub sequence: u64,
 }
 
 impl std::fmt::Display for ChangeId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.sequence)
+        write!(f, "{:x}.{}", self.sequence >> 32, self.sequence & u64::from(u32::MAX))
     }
 }
 

@@ -9,6 +9,9 @@ use super::{Change, ChangeId};
 /// After the time-out the receiver is asked to drop the change; its word that it did makes "failed" of "undecided".
 const ABORT_MS: Millis = 1_000;
 
+/// Code of a commit that failed half done and could not be taken back: the next start may finish it.
+pub const NOT_UNDONE: &str = "commit-not-undone";
+
 /// A client's wish, numbered by the host.
 pub type Ticket = u64;
 
@@ -80,6 +83,8 @@ enum State {
         ticket: Ticket,
         id: ChangeId,
         replicated: bool,
+        /// The session in which the receiver staged it lives: it is told what comes of the write. Else the next handshake settles it.
+        tell: bool,
     },
 }
 
@@ -95,14 +100,14 @@ pub struct Proposer {
 }
 
 impl Proposer {
-    /// A node of `incarnation` whose last replicated change is `committed`, as its disk says.
-    pub fn new(incarnation: [u8; 16], committed: Option<ChangeId>) -> Proposer {
+    /// A node of `incarnation` whose last replicated change is `committed`, as its disk says. `run` is drawn anew at each start: a number
+    /// that was given once may still be staged somewhere, so none is ever given again.
+    pub fn new(incarnation: [u8; 16], committed: Option<ChangeId>, run: u32) -> Proposer {
         Proposer {
             state: State::Idle,
             attached: false,
             incarnation,
-            // Numbers of changes that were dropped are used again only after a handshake has settled them.
-            sequence: committed.map_or(0, |id| id.sequence),
+            sequence: u64::from(run) << 32,
             committed,
         }
     }
@@ -157,6 +162,7 @@ impl Proposer {
             ticket,
             id,
             replicated: false,
+            tell: false,
         };
         Ok(ProviderDo::Commit {
             change,
@@ -172,6 +178,7 @@ impl Proposer {
                     ticket,
                     id,
                     replicated: true,
+                    tell: true,
                 };
                 Some(ProviderDo::Commit {
                     change,
@@ -210,19 +217,27 @@ impl Proposer {
 
     /// The write of [`ProviderDo::Commit`] has ended.
     pub fn on_committed(&mut self, now: Millis, result: Result<(), Refusal>) -> Vec<ProviderDo> {
-        let State::Committing { ticket, id, replicated } = std::mem::replace(&mut self.state, State::Idle) else {
+        let State::Committing {
+            ticket,
+            id,
+            replicated,
+            tell,
+        } = std::mem::replace(&mut self.state, State::Idle)
+        else {
             return Vec::new();
         };
         match (result, replicated) {
+            // A start may yet finish it: then its own record says so, and the handshake goes by that.
+            (Err(why), _) if why.code == NOT_UNDONE => vec![ProviderDo::Answer(ticket, Outcome::Undecided(why))],
             (Ok(()), false) => vec![ProviderDo::Answer(ticket, Outcome::Local)],
             (Ok(()), true) => {
                 self.committed = Some(id);
                 let mut out = vec![ProviderDo::Answer(ticket, Outcome::Replicated)];
-                out.extend(self.attached.then_some(ProviderDo::TellCommit(id)));
+                out.extend(tell.then_some(ProviderDo::TellCommit(id)));
                 out
             }
             (Err(why), false) => vec![ProviderDo::Answer(ticket, Outcome::Failed(why))],
-            (Err(why), true) if self.attached => {
+            (Err(why), true) if tell => {
                 self.state = State::Aborting {
                     ticket: Some(ticket),
                     id,
@@ -269,8 +284,15 @@ impl Proposer {
             | State::Aborting {
                 ticket: Some(ticket), ..
             } => Some(ProviderDo::Answer(ticket, Outcome::Undecided(lost()))),
-            committing @ State::Committing { .. } => {
-                self.state = committing;
+            State::Committing {
+                ticket, id, replicated, ..
+            } => {
+                self.state = State::Committing {
+                    ticket,
+                    id,
+                    replicated,
+                    tell: false,
+                };
                 None
             }
             State::Idle | State::Aborting { ticket: None, .. } => None,

@@ -28,6 +28,7 @@ fn of(change: &Change) -> Ticket {
 struct World {
     now: Millis,
     proposer: Proposer,
+    runs: u32,
     stager: Stager,
     attached: bool,
     down: VecDeque<Wire>,
@@ -48,7 +49,8 @@ impl World {
     fn new() -> World {
         World {
             now: 0,
-            proposer: Proposer::new([1; 16], None),
+            proposer: Proposer::new([1; 16], None, 0),
+            runs: 0,
             stager: Stager::new(None),
             attached: false,
             down: VecDeque::new(),
@@ -98,7 +100,8 @@ impl World {
     fn crash_provider(&mut self) {
         self.detach();
         self.provider_write = None;
-        self.proposer = Proposer::new([1; 16], self.replicated);
+        self.runs += 1;
+        self.proposer = Proposer::new([1; 16], self.replicated, self.runs);
     }
 
     fn crash_receiver(&mut self) {
@@ -267,6 +270,32 @@ fn a_refusal_changes_nothing_anywhere() {
 }
 
 #[test]
+fn a_commit_that_cannot_be_taken_back_is_undecided() {
+    for attached in [true, false] {
+        let mut world = World::new();
+        if attached {
+            world.attach();
+        }
+        world.begin(1);
+        world.deliver_down();
+        world.write_receiver(true);
+        world.deliver_up();
+        let (change, _) = world.provider_write.take().unwrap();
+        let half = Err(Refusal::new(NOT_UNDONE, "EIO", ""));
+        let told = world.proposer.on_committed(world.now, half);
+        world.provide(told);
+        assert!(matches!(&world.answers[..], [(1, Outcome::Undecided(_))]));
+        // The next start finds its record, and writes it.
+        world.crash_provider();
+        world.provider.push(of(&change));
+        world.proposer = Proposer::new([1; 16], attached.then_some(change.id), 9);
+        world.quiet();
+        assert!(world.staged.is_none());
+        assert_eq!(world.receiver, if attached { vec![1] } else { Vec::new() });
+    }
+}
+
+#[test]
 fn a_lost_session_is_undecided_and_settled_by_the_next() {
     let mut world = World::new();
     world.attach();
@@ -313,6 +342,42 @@ fn a_commit_that_is_under_way_is_waited_for_by_the_handshake() {
     assert_eq!(world.answers, [(1, Outcome::Replicated)]);
     world.quiet();
     assert_eq!(world.receiver, world.provider);
+}
+
+#[test]
+fn a_number_given_before_a_crash_is_not_given_again() {
+    let mut world = World::new();
+    world.attach();
+    world.begin(1);
+    world.deliver_down();
+    world.write_receiver(true);
+    let staged = world.stager.staged().unwrap();
+    world.crash_provider();
+    world.answers.clear();
+    // The handshake asks for the drop; the next change is on its way before the receiver answers.
+    assert_eq!(world.proposer.settle(Some(staged)), Settlement::Abort(staged));
+    world.proposer.attach();
+    world.begin(2);
+    assert_eq!(world.proposer.on_aborted(staged, None), None);
+    assert!(matches!(world.down.front(), Some(Wire::Prepare(next)) if next.id != staged));
+    assert!(world.answers.is_empty() && world.proposer.is_busy());
+}
+
+#[test]
+fn a_receiver_that_attaches_during_a_commit_is_told_nothing_of_it() {
+    let mut world = World::new();
+    world.attach();
+    world.begin(1);
+    world.deliver_down();
+    world.write_receiver(true);
+    world.deliver_up();
+    world.detach();
+    // Another standby, which holds nothing staged.
+    assert_eq!(world.proposer.settle(None), Settlement::Nothing);
+    world.proposer.attach();
+    world.write_provider(true);
+    assert_eq!(world.answers, [(1, Outcome::Replicated)]);
+    assert!(world.down.is_empty());
 }
 
 #[test]

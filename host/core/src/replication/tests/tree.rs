@@ -1,6 +1,9 @@
 //! The copy of the tree and strong changes, both ends against each other.
 
 use super::*;
+use crate::frame::{Frame, Kind};
+use crate::session::{Claim, TakeOver};
+use crate::types::strategy::config_sync;
 
 const DYNAMIC: &str = "configuration/dynamic.toml";
 
@@ -14,6 +17,44 @@ pub(super) fn provider_tree() -> MemoryTree {
     let mut tree = MemoryTree::default();
     tree.files = files.into();
     tree
+}
+
+pub(super) fn strategy() -> StrategyId {
+    StrategyId {
+        kind: config_sync::KIND.into(),
+        id: "default".into(),
+        version: "1".into(),
+        sha256: [0; 32],
+    }
+}
+
+/// Takes everything that differs, keeps the ports, and finds every edit weak.
+pub(super) fn mirror(events: &[config_sync::Event]) -> Vec<config_sync::Action> {
+    use config_sync::{Action as Say, Event as Told};
+    let mut said = Vec::new();
+    for event in events {
+        match event {
+            Told::Opened { view, .. } | Told::Inventories(view) if view.role == Role::Receiver => {
+                let peer = view.peer.clone().unwrap_or_default();
+                let differs = peer.iter().filter(|file| !view.local.contains(file));
+                let wanted: Vec<String> = differs.map(|file| file.path.clone()).collect();
+                let goes = |path: &str| !peer.iter().any(|file| file.path == path);
+                let gone: Vec<String> = view.local.iter().map(|f| f.path.clone()).filter(|p| goes(p)).collect();
+                said.extend((!wanted.is_empty()).then_some(Say::Request(wanted)));
+                said.extend((!gone.is_empty() && !peer.is_empty()).then_some(Say::Delete(gone)));
+                if peer.iter().any(|file| file.path == DYNAMIC) {
+                    let (file, key) = (DYNAMIC.to_owned(), "port".to_owned());
+                    said.extend(matches!(event, Told::Opened { .. }).then_some(Say::KeepLocal { file, key }));
+                }
+            }
+            Told::Edit(edit) => said.push(Say::Weigh {
+                edit: edit.id,
+                strong: edit.key == "strong",
+            }),
+            _ => {}
+        }
+    }
+    said
 }
 
 fn idle(_: &[Told]) -> Answer {
@@ -166,4 +207,153 @@ fn a_receiver_refuses_a_change_that_it_does_not_know() {
     ends.propose(8, "x", true);
     ends.run(0);
     assert_eq!(ends.answers[1], (8, Outcome::Replicated));
+}
+
+#[test]
+fn a_strategy_weighs_an_edit_and_nobody_waits_without_a_session() {
+    let mut ends = Ends::attached(fetch_all);
+    ends.run(600);
+    let edit = |key: &str| config_sync::Edit {
+        id: 0,
+        file: DYNAMIC.into(),
+        key: key.into(),
+        old: None,
+        new: None,
+    };
+    for (ticket, key) in [(1, "strong"), (2, "weak")] {
+        let event = Event::Change(ChangeEvent::Weigh(ticket, edit(key)));
+        ends.queue.push_back((PROVIDER, event));
+    }
+    ends.run(0);
+    assert_eq!(ends.weighed, [(1, true), (2, false)]);
+    let mut alone = Pair::new(setup(Role::Provider));
+    let told = alone.step(0, Event::Change(ChangeEvent::Weigh(3, edit("strong")))).now;
+    assert!(
+        told.contains(&Action::Change(ChangeWork::Weighed(3, false))),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn nothing_is_copied_that_no_strategy_asks_for() {
+    let mut ends = Ends::attached(fetch_all);
+    ends.silent_files = true;
+    ends.edit("configuration/global/ns_static.toml", "new");
+    ends.run(600);
+    assert!(!ends.is_equal());
+    assert!(ends.reason(RECEIVER, "configuration-behind").is_some());
+    ends.silent_files = false;
+    ends.edit("configuration/global/ns_static.toml", "newer");
+    ends.run(600);
+    assert!(ends.is_equal());
+}
+
+#[test]
+fn what_a_change_replaced_is_not_told_again_after_it() {
+    let mut ends = Ends::attached(idle);
+    // What the change replaces lies under another name, too: a swap back to it would need no file.
+    ends.edit("configuration/spare.toml", "[cvp]\n");
+    ends.run(600);
+    ends.propose(1, "a", true);
+    let mut told = Vec::new();
+    while let Some((end, event)) = ends.queue.pop_front() {
+        if end == RECEIVER
+            && let Event::Frame { frame, .. } = &event
+            && [Kind::Commit, Kind::Inventory].contains(&frame.kind)
+        {
+            told.push(frame.kind);
+        }
+        for action in ends.pairs[end].step(ends.now * 1000, event).now {
+            ends.act(end, action);
+        }
+        let copied = &ends.trees[RECEIVER].files[DYNAMIC];
+        assert!(copied == "a" || !told.contains(&Kind::Inventory), "{copied:?}");
+    }
+    assert_eq!(told, [Kind::Commit, Kind::Inventory]);
+    assert!(ends.is_equal() && ends.answers == [(1, Outcome::Replicated)]);
+}
+
+#[test]
+fn a_receiver_without_a_copy_refuses_a_change() {
+    let mut ends = Ends::apart([setup(Role::Provider), setup(Role::Receiver)], idle);
+    // The provider has not looked at its tree yet when the change comes.
+    let mut held = Vec::new();
+    for (end, event) in [(PROVIDER, Event::Tick), (RECEIVER, Event::Tick)] {
+        for action in ends.pairs[end].step(0, event).now {
+            match action {
+                Action::Tree(TreeWork::Scan { .. }) => held.push((end, action)),
+                action => ends.act(end, action),
+            }
+        }
+    }
+    ends.run(0);
+    ends.propose(1, "a", false);
+    ends.run(0);
+    assert!(matches!(&ends.answers[..], [(1, Outcome::Failed(why))] if why.code == "no-copy"));
+    assert!(ends.trees[RECEIVER].files.is_empty() && ends.trees[RECEIVER].staged.is_none());
+    for (end, action) in held {
+        ends.act(end, action);
+    }
+    ends.run(600);
+    ends.propose(2, "b", true);
+    ends.run(0);
+    assert_eq!(ends.answers[1], (2, Outcome::Replicated));
+}
+
+#[test]
+fn a_change_that_waits_while_the_place_is_taken_fails() {
+    let mut pair = Pair::new(setup(Role::Provider));
+    let propose = |pair: &mut Pair, ticket| {
+        let proposal = Proposal {
+            ticket,
+            kind: CONFIG_CHANGE.into(),
+            body: Bytes::new(),
+            note: String::new(),
+            must_replicate: false,
+        };
+        pair.step(0, Event::Change(ChangeEvent::Proposed(proposal))).now
+    };
+    let begun = |actions: &[Action]| {
+        actions
+            .iter()
+            .any(|action| matches!(action, Action::Change(ChangeWork::Commit { .. })))
+    };
+    assert!(begun(&propose(&mut pair, 1)) && !begun(&propose(&mut pair, 2)));
+    let (old, new) = (
+        Incarnation { number: 1, id: [1; 16] },
+        Incarnation { number: 2, id: [2; 16] },
+    );
+    let hostname = Hostname::new("node1").unwrap();
+    let claim = Claim {
+        role: Role::Provider,
+        hostname: hostname.clone(),
+        node_id: NodeId([2; 16]),
+        incarnation: Some(new),
+        take_over: Some(TakeOver {
+            node_id: NodeId([2; 16]),
+            hostname,
+            old,
+            new,
+            signature: Vec::new(),
+        }),
+        fenced: false,
+    };
+    let peer = PeerTls {
+        tls: true,
+        names: vec!["node1".into()],
+        ..PeerTls::default()
+    };
+    let _ = pair.step(0, Event::Accepted { conn: CONN, peer });
+    let frame = Frame::node(Kind::Notice, claim.encode());
+    let _ = pair.step(0, Event::Frame { conn: CONN, frame });
+    let told = pair.step(0, Event::Change(ChangeEvent::Committed(Ok(())))).now;
+    let answers: Vec<_> = told
+        .iter()
+        .filter_map(|action| match action {
+            Action::Change(ChangeWork::Answer(ticket, outcome)) => Some((*ticket, outcome.clone())),
+            _ => None,
+        })
+        .collect();
+    assert!(!begun(&told), "{told:?}");
+    assert!(matches!(&answers[..], [(1, Outcome::Local), (2, Outcome::Failed(why))] if why.code == "fenced"));
 }

@@ -32,11 +32,14 @@ pub(in crate::replication) struct Giver {
     generation: u64,
     scanning: bool,
     touched: bool,
+    /// None until the tree was looked at, after a start and after each change of ours.
     inventory: Option<Inventory>,
     /// Grows with each change of the inventory; only the latest is served.
     version: u64,
     told: Option<u64>,
     held: Option<u64>,
+    /// What the receiver held last, as it said.
+    held_files: Option<Inventory>,
     trouble: Option<Refusal>,
     /// Files that the host reads for the session's receiver.
     reading: usize,
@@ -48,12 +51,17 @@ impl Giver {
         self.touched = true;
     }
 
-    /// This node changed a file itself, durably: what is being looked at now is older.
+    /// This node changed a file itself, durably: what was looked at before, or is being looked at now, is older. It is not told any more:
+    /// the receiver would take the change back. What the next look finds gets a version of its own.
     pub(in crate::replication) fn changed(&mut self) {
         self.generation += 1;
         self.touched = true;
-        // The receiver drops what it was told before the change.
-        self.told = None;
+        #[cfg(feature = "planted-faults")]
+        if crate::planted::active(crate::planted::Fault::StaleInventoryTold) {
+            self.told = None;
+            return;
+        }
+        self.inventory = None;
     }
 
     pub(in crate::replication) fn on_scanned(&mut self, generation: u64, inventory: Inventory) {
@@ -69,7 +77,7 @@ impl Giver {
         }
     }
 
-    /// What is to be done now; `attached`: a session is open.
+    /// What is to be done now; `attached`: a receiver may be told.
     pub(in crate::replication) fn settle(&mut self, attached: bool) -> Vec<GiveDo> {
         let mut out = Vec::new();
         if self.touched && !self.scanning {
@@ -129,6 +137,9 @@ impl Giver {
         }
         if trouble.is_none() {
             self.held = Some(version);
+            if version == self.version {
+                self.held_files.clone_from(&self.inventory);
+            }
         }
         self.trouble = trouble;
         Ok(())
@@ -136,6 +147,7 @@ impl Giver {
 
     pub(in crate::replication) fn detach(&mut self) {
         (self.told, self.held, self.trouble, self.reading) = (None, None, None, 0);
+        self.held_files = None;
     }
 
     /// The receiver holds this very tree.
@@ -145,6 +157,10 @@ impl Giver {
 
     pub(in crate::replication) fn inventory(&self) -> Option<&Inventory> {
         self.inventory.as_ref()
+    }
+
+    pub(in crate::replication) fn held_inventory(&self) -> Option<&Inventory> {
+        self.held_files.as_ref()
     }
 
     pub(in crate::replication) fn trouble(&self) -> Option<&Refusal> {

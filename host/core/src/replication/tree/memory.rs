@@ -119,7 +119,7 @@ impl MemoryTree {
                 self.staged.take_if(|staged| staged.id == id);
                 Some(ChangeEvent::Settled(Ok(None)))
             }
-            ChangeWork::Answer(..) => None,
+            ChangeWork::Answer(..) | ChangeWork::Weighed(..) => None,
         }
     }
 

@@ -4,6 +4,7 @@
 //! request, and puts the new tree in the place of the old one as a whole. So the copy is always one state that the provider had, and the
 //! status is normal only while it is the provider's own. Here is the wiring to the machine; the halves are in `give` and `take`.
 
+mod advise;
 mod change;
 mod give;
 mod inventory;
@@ -24,6 +25,8 @@ use super::work::{TreeEvent, TreeWork};
 use give::GiveDo;
 use take::TakeDo;
 
+pub(super) use advise::FileAdvisor;
+pub use advise::KeptKey;
 pub use change::{CHANGED_BYTES_MAX, CONFIG_CHANGE, FileChange};
 pub(super) use give::Giver;
 pub use inventory::{
@@ -35,6 +38,8 @@ pub(super) use take::Taker;
 
 impl Pair {
     pub(super) fn on_tree(&mut self, event: TreeEvent) {
+        // Strategies are told of what may have changed; a call that finds nothing new costs a microsecond.
+        self.tree_changes += u64::from(!matches!(event, TreeEvent::Touched | TreeEvent::FileRead { .. }));
         match event {
             TreeEvent::Touched => match self.setup.role {
                 Role::Provider => self.giver.touch(),
@@ -101,6 +106,7 @@ impl Pair {
                 let inventory = Inventory::read(&mut input).map_err(malformed)?;
                 input.finish().map_err(malformed)?;
                 self.taker.on_inventory(version, inventory);
+                self.tree_changes += 1;
             }
             Kind::FileRequest => {
                 let version = input.u64().map_err(malformed)?;
@@ -127,6 +133,7 @@ impl Pair {
                 let trouble = input.option(Refusal::read).map_err(malformed)?;
                 input.finish().map_err(malformed)?;
                 self.giver.on_held(version, trouble)?;
+                self.tree_changes += 1;
                 if self.giver.is_held() {
                     self.changes.unreplicated.clear();
                 }
@@ -139,7 +146,11 @@ impl Pair {
     pub(super) fn settle_tree(&mut self) {
         match self.setup.role {
             Role::Provider => {
-                for told in self.giver.settle(self.session.is_some()) {
+                for index in 0..self.lanes.len() {
+                    self.pump_files(index);
+                }
+                // What the receiver holds staged is settled before it hears of any tree.
+                for told in self.giver.settle(self.changes.is_settled()) {
                     match told {
                         GiveDo::Scan(generation) => self.out.push(Action::Tree(TreeWork::Scan { generation })),
                         GiveDo::Tell(version, inventory) => {
@@ -156,7 +167,11 @@ impl Pair {
                 if !self.changes.is_quiet() {
                     return;
                 }
-                for told in self.taker.settle(self.now) {
+                for index in 0..self.lanes.len() {
+                    self.pump_files(index);
+                }
+                let Some(advice) = self.file_advice() else { return };
+                for told in self.taker.settle(self.now, &advice) {
                     self.take(told);
                 }
             }
@@ -209,6 +224,15 @@ impl Pair {
                 },
                 "it is being copied; if this stays, see the logs of both nodes",
             ));
+        }
+        for lane in &self.lanes {
+            if let Some(reason) = lane.files.refusal() {
+                reasons.push(Refusal::new(
+                    "configuration-strategy-refused",
+                    format!("{}: {reason}", lane.setup.namespace),
+                    "see the strategy named by `cvp plugin list`",
+                ));
+            }
         }
         for left in left_out {
             if left.code != PRIVATE_KEY {

@@ -9,13 +9,17 @@ use bytes::Bytes;
 use crate::session::refuse;
 use crate::types::{Digest, Millis, Refusal};
 
-use super::inventory::{Inventory, TREE_BYTES_MAX, file_digest};
+use super::advise::FileAdvice;
+use super::inventory::{Inventory, TREE_BYTES_MAX, TreeFile, file_digest};
 
 /// Bytes asked for and not yet staged.
 const ASKED_BYTES_MAX: u64 = 8 << 20;
 
 /// Files asked for and not yet staged.
 const ASKED_MAX: usize = 32;
+
+/// The copy is looked at so often while a session lives.
+const LOOK_MS: Millis = 5_000;
 
 /// After a failure of the own disk the copy is tried again so much later.
 const RETRY_MS: Millis = 5_000;
@@ -57,6 +61,8 @@ pub(in crate::replication) struct Taker {
     staged: BTreeMap<Digest, u64>,
     scanning: bool,
     stale: bool,
+    /// When the copy is looked at again by itself: somebody may have changed it.
+    look_at: Millis,
     swapping: bool,
     trouble: Option<Refusal>,
     retry_at: Millis,
@@ -76,6 +82,7 @@ impl Taker {
             staged: BTreeMap::new(),
             scanning: false,
             stale: true,
+            look_at: 0,
             swapping: false,
             trouble: None,
             retry_at: 0,
@@ -83,7 +90,13 @@ impl Taker {
         }
     }
 
-    /// The copy is to be looked at: at the start, at each handshake, after a change.
+    /// A session begins: what was seen of the copy before proves nothing.
+    pub(in crate::replication) fn attach(&mut self) {
+        self.local = None;
+        self.stale = true;
+    }
+
+    /// The copy is to be looked at.
     pub(in crate::replication) fn look_again(&mut self) {
         self.stale = true;
     }
@@ -95,6 +108,12 @@ impl Taker {
         if self.stale {
             return Vec::new();
         }
+        #[cfg(feature = "planted-faults")]
+        let inventory = if crate::planted::active(crate::planted::Fault::CopyEditNotSeen) {
+            self.written.clone()
+        } else {
+            inventory
+        };
         self.edited = self.written.differing(&inventory);
         self.local = Some(inventory);
         self.edited.clone()
@@ -200,10 +219,14 @@ impl Taker {
         self.trouble = None;
     }
 
-    /// What is to be done now. `order`: in which order the missing files are asked for, by their paths.
-    pub(in crate::replication) fn settle(&mut self, now: Millis) -> Vec<TakeDo> {
+    /// What is to be done now, as far as the strategies agree.
+    pub(in crate::replication) fn settle(&mut self, now: Millis, advice: &FileAdvice) -> Vec<TakeDo> {
+        if now >= self.look_at && self.target.is_some() {
+            self.stale = true;
+        }
         if self.stale && !self.scanning && !self.swapping {
             (self.stale, self.scanning) = (false, true);
+            self.look_at = now + LOOK_MS;
             return vec![TakeDo::Scan];
         }
         let mut out = Vec::new();
@@ -236,8 +259,21 @@ impl Taker {
         }
         let here: BTreeSet<Digest> = local.files.iter().map(|file| file.digest).collect();
         let mut under_way: u64 = self.asked.values().sum::<u64>() + self.staging.values().sum::<u64>();
-        let mut complete = true;
-        for file in &target.inventory.files {
+        let wanted: BTreeSet<&str> = advice.requested.iter().map(String::as_str).collect();
+        let differs = |file: &&TreeFile| local.file(&file.path) != Some(*file);
+        let goes = |file: &&TreeFile| target.inventory.file(&file.path).is_none();
+        let mut complete = target
+            .inventory
+            .files
+            .iter()
+            .filter(differs)
+            .all(|file| wanted.contains(file.path.as_str()))
+            && local
+                .files
+                .iter()
+                .filter(goes)
+                .all(|file| advice.deletes.contains(&file.path));
+        for file in advice.requested.iter().filter_map(|path| target.inventory.file(path)) {
             if here.contains(&file.digest) || self.staged.contains_key(&file.digest) {
                 continue;
             }
@@ -258,9 +294,25 @@ impl Taker {
         out
     }
 
+    /// Whether the copy has not what the provider has at `path`, while both are known.
+    pub(in crate::replication) fn differs(&self, path: &str) -> bool {
+        let theirs = self.target.as_ref().and_then(|target| target.inventory.file(path));
+        let ours = self.local.as_ref().and_then(|local| local.file(path));
+        theirs.is_some() && ours != theirs
+    }
+
+    pub(in crate::replication) fn local(&self) -> Option<&Inventory> {
+        self.local.as_ref()
+    }
+
     /// Nothing is being written: a dial may begin.
     pub(in crate::replication) fn is_quiet(&self) -> bool {
         !self.swapping && self.staging.is_empty()
+    }
+
+    /// There is a copy to write a change into: without one, a file of it would look like a whole.
+    pub(in crate::replication) fn has_copy(&self) -> bool {
+        !self.written.files.is_empty()
     }
 
     /// The copy is the provider's tree.
@@ -270,7 +322,7 @@ impl Taker {
                 .as_ref()
                 .is_some_and(|local| local.same_files(&target.inventory))
         };
-        !self.swapping && !self.scanning && !self.stale && self.target.as_ref().is_some_and(equal)
+        !self.swapping && self.target.as_ref().is_some_and(equal)
     }
 
     /// Files that are still to come.

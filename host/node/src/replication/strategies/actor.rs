@@ -14,11 +14,11 @@ use cvp_core::session::StrategyId;
 use cvp_core::strategy::Strategy as _;
 use cvp_core::strategy::judge::{Judge, Standing};
 use cvp_core::strategy::trace::{Call, Opening};
-use cvp_core::types::strategy::chain_sync::{Action, Event, View};
 use cvp_core::types::strategy::{Fault, Role};
 use cvp_core::types::{Millis, Namespace};
 use cvp_strategy::{Component, Instance, Plugin, Stamp};
 
+use super::kinds::Hosted;
 use super::recording::{Recorder, Recording};
 use super::{Counters, Strategies, StrategyState, id_of, settings_json};
 
@@ -28,10 +28,10 @@ const TICK: Duration = Duration::from_secs(1);
 /// A component that faults this soon after it replaced another is rolled back.
 const EARLY_MS: Millis = 60_000;
 
-pub enum Command {
+pub enum Command<K: Hosted> {
     Handle {
-        events: Vec<Event>,
-        reply: oneshot::Sender<Result<Vec<Action>, Fault>>,
+        events: Vec<K::Event>,
+        reply: oneshot::Sender<Result<Vec<K::Action>, Fault>>,
     },
     Refuse(Fault),
     UseDefault(bool),
@@ -40,20 +40,20 @@ pub enum Command {
 }
 
 /// The component the configuration names, when it could be loaded.
-struct Loaded {
-    component: Component,
+struct Loaded<K: Hosted> {
+    component: Component<K>,
     since: Millis,
     /// What it replaced, until it has proved itself.
-    previous: Option<Component>,
+    previous: Option<Component<K>>,
 }
 
-struct Running {
-    instance: Instance,
+struct Running<K: Hosted> {
+    instance: Instance<K>,
     embedded: bool,
     trace: Option<Recording>,
 }
 
-pub struct Actor {
+pub struct Actor<K: Hosted> {
     shared: Strategies,
     namespace: Namespace,
     role: Role,
@@ -62,19 +62,19 @@ pub struct Actor {
     state: watch::Sender<StrategyState>,
     begun: Instant,
     judge: Judge,
-    loaded: Option<Loaded>,
+    loaded: Option<Loaded<K>>,
     problem: String,
     stamp: Stamp,
     forced_default: bool,
-    running: Option<Running>,
+    running: Option<Running<K>>,
     /// The embedded default faulted: no fresh instance of it before this time.
     default_not_before: Millis,
-    view: Option<View>,
+    view: Option<K::View>,
     stored: Vec<u8>,
     recorder: Option<Recorder>,
 }
 
-impl Actor {
+impl<K: Hosted> Actor<K> {
     pub fn new(
         shared: Strategies,
         namespace: &Namespace,
@@ -84,8 +84,8 @@ impl Actor {
         counters: Arc<Counters>,
     ) -> (Self, watch::Receiver<StrategyState>) {
         let (state, watched) = watch::channel(StrategyState {
-            running: shared.embedded(),
-            offered: shared.embedded(),
+            running: shared.embedded::<K>(),
+            offered: shared.embedded::<K>(),
             configured: choice.id.clone(),
             run: StrategyRun::Running,
             faults: 0,
@@ -116,7 +116,7 @@ impl Actor {
     }
 
     /// Until the last handle is gone.
-    pub fn run(mut self, queue: &Receiver<Command>) {
+    pub fn run(mut self, queue: &Receiver<Command<K>>) {
         let mut looked = Instant::now();
         loop {
             match queue.recv_timeout(TICK) {
@@ -198,7 +198,7 @@ impl Actor {
 
     fn check_default_settings(&mut self) {
         let settings = settings_json(&self.choice.settings);
-        let checked = settings.and_then(|settings| problems_of(&self.shared.default, &settings));
+        let checked = settings.and_then(|settings| problems_of(K::default_of(&self.shared), &settings));
         self.problem = match checked {
             Ok(()) => String::new(),
             Err(fault) => {
@@ -208,10 +208,10 @@ impl Actor {
         };
     }
 
-    fn try_load(&self) -> Result<Component, Fault> {
+    fn try_load(&self) -> Result<Component<K>, Fault> {
         let failed = |e: cvp_strategy::LoadError| Fault::new(e.code(), e.to_string());
         let plugin = Plugin::open(&self.directory()).map_err(failed)?;
-        let component = self.shared.runtime.load_plugin(&plugin).map_err(failed)?;
+        let component = self.shared.runtime.load_plugin::<K>(&plugin).map_err(failed)?;
         let settings = settings_json(&self.choice.settings)?;
         problems_of(&component, &settings)?;
         if let Some(view) = &self.view {
@@ -221,18 +221,15 @@ impl Actor {
         Ok(component)
     }
 
-    fn opened(&self, view: View) -> Event {
-        Event::Opened {
-            view,
-            stored: self.stored.clone(),
-        }
+    fn opened(&self, view: K::View) -> K::Event {
+        K::opened(view, self.stored.clone())
     }
 
     fn embedded_runs(&self) -> bool {
         self.forced_default || self.loaded.is_none() || self.judge.standing() != Standing::Running
     }
 
-    fn handle(&mut self, events: Vec<Event>) -> Result<Vec<Action>, Fault> {
+    fn handle(&mut self, events: Vec<K::Event>) -> Result<Vec<K::Action>, Fault> {
         if self.judge.restart_due(self.now()) {
             self.publish();
         }
@@ -241,7 +238,7 @@ impl Actor {
         let answer = self.call(embedded, events);
         match &answer {
             Ok(actions) => {
-                if let Some(Action::Store(bytes)) = actions.iter().rfind(|a| matches!(a, Action::Store(_))) {
+                if let Some(bytes) = actions.iter().rev().find_map(K::stores) {
                     self.stored.clone_from(bytes);
                 }
             }
@@ -250,28 +247,19 @@ impl Actor {
         answer
     }
 
-    fn remember(&mut self, events: &[Event]) {
+    fn remember(&mut self, events: &[K::Event]) {
         for event in events {
-            match event {
-                Event::Opened { view, stored } => {
-                    self.view = Some(view.clone());
-                    self.stored.clone_from(stored);
-                }
-                Event::Progress(view) | Event::Tick(view) | Event::Stall { view, .. } => {
-                    self.view = Some(view.clone());
-                }
-                Event::Message(_) | Event::Fault(_) | Event::Other(..) => {}
-            }
+            K::remember(event, &mut self.view, &mut self.stored);
         }
     }
 
-    fn call(&mut self, embedded: bool, mut events: Vec<Event>) -> Result<Vec<Action>, Fault> {
+    fn call(&mut self, embedded: bool, mut events: Vec<K::Event>) -> Result<Vec<K::Action>, Fault> {
         let mut running = match self.running.take() {
             Some(running) if running.embedded == embedded => running,
             _ => {
                 let fresh = self.open(embedded)?;
                 // A fresh instance knows nothing: it is opened with the latest view, whatever it is told next.
-                if !matches!(events.first(), Some(Event::Opened { .. }))
+                if !events.first().is_some_and(K::is_opened)
                     && let Some(view) = self.view.clone()
                 {
                     events.insert(0, self.opened(view));
@@ -294,7 +282,7 @@ impl Actor {
         answer
     }
 
-    fn open(&self, embedded: bool) -> Result<Running, Fault> {
+    fn open(&self, embedded: bool) -> Result<Running<K>, Fault> {
         if embedded && self.now() < self.default_not_before {
             return Err(Fault::new(
                 "restarting",
@@ -303,7 +291,7 @@ impl Actor {
         }
         let component = match &self.loaded {
             Some(loaded) if !embedded => &loaded.component,
-            _ => &self.shared.default,
+            _ => K::default_of(&self.shared),
         };
         // Settings of another strategy, or bad ones, mean nothing to the default.
         let own = !embedded || (self.choice.id == "default" && self.problem.is_empty());
@@ -321,7 +309,7 @@ impl Actor {
         })
     }
 
-    fn open_trace(&self, component: &Component, settings: String) -> Option<Recording> {
+    fn open_trace(&self, component: &Component<K>, settings: String) -> Option<Recording> {
         let recorder = self.recorder.as_ref()?;
         let opening = Opening {
             kind: component.descriptor().kind.clone(),
@@ -338,9 +326,9 @@ impl Actor {
             .ok()
     }
 
-    fn record(&self, running: &mut Running, events: Vec<Event>, answer: &Result<Vec<Action>, Fault>) {
+    fn record(&self, running: &mut Running<K>, events: Vec<K::Event>, answer: &Result<Vec<K::Action>, Fault>) {
         let Some(trace) = &mut running.trace else { return };
-        let call = Call {
+        let call = Call::<K> {
             events,
             answer: answer.clone(),
         };
@@ -390,7 +378,7 @@ impl Actor {
     }
 
     /// Goes back to what the new file replaced, if that was a short while ago and is what is `wanted`.
-    fn roll_back(&mut self, problem: &str, wanted: impl Fn(&Component) -> bool) -> bool {
+    fn roll_back(&mut self, problem: &str, wanted: impl Fn(&Component<K>) -> bool) -> bool {
         let now = self.now();
         let Some(loaded) = self.loaded.as_mut().filter(|it| now < it.since + EARLY_MS) else {
             return false;
@@ -409,7 +397,7 @@ impl Actor {
     fn publish(&self) {
         let component = match &self.loaded {
             Some(loaded) if !self.embedded_runs() => &loaded.component,
-            _ => &self.shared.default,
+            _ => K::default_of(&self.shared),
         };
         let unloaded = self.choice.id != "default" && self.loaded.is_none();
         let next = StrategyState {
@@ -417,7 +405,7 @@ impl Actor {
             offered: id_of(
                 self.loaded
                     .as_ref()
-                    .map_or(&self.shared.default, |loaded| &loaded.component),
+                    .map_or(K::default_of(&self.shared), |loaded| &loaded.component),
             ),
             configured: self.choice.id.clone(),
             run: match self.judge.standing() {
@@ -437,7 +425,7 @@ impl Actor {
     }
 }
 
-fn problems_of(component: &Component, settings: &str) -> Result<(), Fault> {
+fn problems_of<K: Hosted>(component: &Component<K>, settings: &str) -> Result<(), Fault> {
     let problems = component
         .check_settings(settings)
         .map_err(|e| Fault::new(e.code(), e.to_string()))?;

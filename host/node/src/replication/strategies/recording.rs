@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use cvp_core::strategy::Kind;
 use cvp_core::strategy::trace::{Call, Opening};
 
 /// One instance may fill so much of the cap, so that traces of some before it stay.
@@ -73,7 +74,7 @@ impl Recorder {
 
 impl Recording {
     /// Adds a call. False: there is no room for it, and the trace ends.
-    pub fn add(&mut self, call: &Call) -> io::Result<bool> {
+    pub fn add<K: Kind>(&mut self, call: &Call<K>) -> io::Result<bool> {
         self.write(&call.encode())
     }
 

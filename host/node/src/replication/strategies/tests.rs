@@ -1,7 +1,7 @@
 //! Actors with the embedded strategy and with plugin directories.
 
 use super::*;
-use cvp_core::types::strategy::chain_sync::View;
+use cvp_core::types::strategy::chain_sync::{Action, Event, View};
 
 fn strategies(root: &Path) -> Strategies {
     let strategies = Strategies::new(&root.join("cache"), &root.join("plugins")).unwrap();
@@ -30,7 +30,7 @@ async fn the_embedded_default_fetches_and_its_calls_are_counted() {
     let strategies = strategies(root.path());
     let namespace = Namespace::new("global").unwrap();
     let handle = strategies
-        .start(&namespace, Role::Receiver, &choice("default", ""), 1 << 20)
+        .start::<ChainSync>(&namespace, Role::Receiver, &choice("default", ""), 1 << 20)
         .unwrap();
     // Not opened by the caller: the actor opens it with the view at hand.
     let actions = handle.handle(vec![Event::Progress(view())]).await.unwrap();
@@ -42,7 +42,7 @@ async fn the_embedded_default_fetches_and_its_calls_are_counted() {
     let (opening, calls) = cvp_core::strategy::trace::read::<cvp_core::strategy::ChainSync>(&trace).unwrap();
     assert_eq!(
         (opening.id.as_str(), opening.sha256),
-        ("default", strategies.embedded().sha256)
+        ("default", strategies.embedded::<ChainSync>().sha256)
     );
     assert_eq!(calls[0].answer, Ok(actions));
 }
@@ -52,7 +52,7 @@ async fn an_instance_whose_answer_was_refused_is_gone() {
     let root = tempfile::tempdir().unwrap();
     let namespace = Namespace::new("global").unwrap();
     let handle = strategies(root.path())
-        .start(&namespace, Role::Receiver, &choice("default", ""), 0)
+        .start::<ChainSync>(&namespace, Role::Receiver, &choice("default", ""), 0)
         .unwrap();
     let refused = || Fault::new("window-out-of-range", "0");
     // Nobody has answered yet: there is nobody to blame.
@@ -68,7 +68,7 @@ async fn a_missing_plugin_leaves_the_namespace_on_the_default() {
     let root = tempfile::tempdir().unwrap();
     let namespace = Namespace::new("global").unwrap();
     let handle = strategies(root.path())
-        .start(&namespace, Role::Receiver, &choice("absent", ""), 0)
+        .start::<ChainSync>(&namespace, Role::Receiver, &choice("absent", ""), 0)
         .unwrap();
     assert_eq!(handle.state().spelling(), "quarantined");
     assert_eq!(handle.state().running.id, "default");

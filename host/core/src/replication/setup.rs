@@ -1,0 +1,113 @@
+//! What a machine is made of.
+
+use crate::session::{Binding, Fenced, Identity, LastReceiver, NodeKey, StrategyId};
+use crate::types::strategy::Role;
+use crate::types::{Digest, Height, Hostname, Millis, Namespace, NodeRole, Position};
+
+use super::changes::ChangesSetup;
+use super::tree::{Inventory, KeptKey};
+
+/// A strategy of one namespace.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StrategySetup {
+    /// What is configured and loaded, as the handshake compares it.
+    pub id: StrategyId,
+    /// What it stored last.
+    pub stored: Vec<u8>,
+}
+
+/// One namespace.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NamespaceSetup {
+    /// Its name.
+    pub namespace: Namespace,
+    /// This node's role in it.
+    pub role: NodeRole,
+    /// Hash of record 0.
+    pub genesis: Digest,
+    /// Durable tip at the start.
+    pub durable: Position,
+    /// Height visible to queries at the start.
+    pub applied: Height,
+    /// Oldest height kept.
+    pub history_from: Height,
+    /// Its chain-sync strategy.
+    pub chain_sync: StrategySetup,
+    /// Its config-sync strategy.
+    pub config_sync: StrategySetup,
+    /// Keys that it kept for this node, as last written.
+    pub kept_local: Vec<KeptKey>,
+}
+
+/// Numbers from the configuration.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// `cvp.heartbeat`, milliseconds.
+    pub heartbeat_ms: Millis,
+    /// `cvp.heartbeat_misses`.
+    pub heartbeat_misses: u32,
+    /// Largest window a strategy may ask for, bytes a namespace.
+    pub window_bytes_max: u64,
+    /// `cvp.max_rate`, bytes a second; 0: none.
+    pub max_rate: u64,
+    /// `cvp.strong_timeout`: how long a strong change waits for the receiver, milliseconds.
+    pub strong_timeout_ms: Millis,
+    /// `p2p.retrytime`: longest pause between two dials, milliseconds.
+    pub dial_pause_ms_max: Millis,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            heartbeat_ms: 500,
+            heartbeat_misses: 5,
+            window_bytes_max: 64 << 20,
+            max_rate: 0,
+            strong_timeout_ms: 5_000,
+            dial_pause_ms_max: 3_000,
+        }
+    }
+}
+
+/// What a machine is made of.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Setup {
+    /// Which end this node is.
+    pub role: Role,
+    /// Hostname.
+    pub hostname: Hostname,
+    /// `system/cvp/identity`.
+    pub identity: Identity,
+    /// `system/cvp/binding`; none for a fresh receiver, and for providers.
+    pub binding: Option<Binding>,
+    /// `system/cvp/fenced`, if it exists: nothing but answers and a status then.
+    pub fenced: Option<Fenced>,
+    /// `system/cvp/last-receiver`, if this provider ever had one.
+    pub last_receiver: Option<LastReceiver>,
+    /// Program version.
+    pub program: String,
+    /// `cvp.enable`.
+    pub enabled: bool,
+    /// `enableTLS`.
+    pub tls: bool,
+    /// This node's own key: what proves to a provider that its place was taken.
+    pub node_key: NodeKey,
+    /// Where this node listens for its peer: `IP:PORT` or `:PORT`.
+    pub listen: String,
+    /// `[self]` as (key, value as TOML text).
+    pub self_section: Vec<(String, String)>,
+    /// The namespaces that run.
+    pub namespaces: Vec<NamespaceSetup>,
+    /// Provider: further addresses (`cvp.remote`) to ask before the first block, beside the last receiver's. Asked only if there was a receiver.
+    pub ask: Vec<String>,
+    /// Promoted provider: addresses of the predecessor, told until each has answered.
+    pub notify: Vec<String>,
+    /// Receiver: the copy of the provider's tree as it was last written.
+    pub copy: Inventory,
+    /// What the disk knows of strong changes.
+    pub changes: ChangesSetup,
+    /// Numbers.
+    pub limits: Limits,
+    /// Random: jitter, nonces, numbers of strong changes. Drawn anew at each start. Two machines with one seed behave alike.
+    pub seed: u64,
+}

@@ -1,0 +1,64 @@
+//! What the driver asks of others and is answered later: strategies, and hashes in the ledgers.
+
+use cvp_core::replication::{ConnId, Event};
+use cvp_core::types::Namespace;
+use cvp_core::types::strategy::{Fault, chain_sync, config_sync};
+
+use super::driver::{Driver, Inbound};
+use super::strategies::{Hosted, Order, StrategyHandle};
+use crate::namespace::ChainSet;
+
+impl Driver {
+    pub(super) fn order_strategy(&self, ns: &Namespace, kind: &str, order: Order) {
+        if let Some(Err(fault)) = self.strategies.get(ns).map(|strategies| strategies.order(kind, order)) {
+            tracing::warn!(namespace = %ns, fault = %fault.text, "switch strategy");
+        }
+    }
+
+    pub(super) fn ask_strategy(&self, ns: Namespace, events: Vec<chain_sync::Event>) {
+        let handle = self.strategies.get(&ns).map(|strategies| strategies.chain_sync.clone());
+        self.ask(handle, events, move |result| Event::Strategy { ns, result });
+    }
+
+    pub(super) fn ask_config_strategy(&self, ns: Namespace, events: Vec<config_sync::Event>) {
+        let handle = self
+            .strategies
+            .get(&ns)
+            .map(|strategies| strategies.config_sync.clone());
+        self.ask(handle, events, move |result| Event::ConfigStrategy { ns, result });
+    }
+
+    fn ask<K: Hosted>(
+        &self,
+        handle: Option<StrategyHandle<K>>,
+        events: Vec<K::Event>,
+        answer: impl FnOnce(Result<Vec<K::Action>, Fault>) -> Event + Send + 'static,
+    ) {
+        let (answers, epoch) = (self.inbound.clone(), self.epoch);
+        tokio::spawn(async move {
+            let result = match handle {
+                Some(handle) => handle.handle(events).await,
+                None => Err(Fault::new("not-running", "the namespace has no strategy")),
+            };
+            let _ = answers.send(Inbound::Core(epoch, answer(result))).await;
+        });
+    }
+
+    pub(super) fn look_up(&mut self, conn: ConnId, wanted: Vec<(Namespace, u64)>) {
+        let chains: ChainSet = self.environment.chains.clone();
+        let (answers, epoch) = (self.inbound.clone(), self.epoch);
+        tokio::task::spawn_blocking(move || {
+            let found = wanted
+                .into_iter()
+                .map(|(ns, height)| {
+                    // A height that cannot be read is a height without record: the handshake refuses it in words.
+                    let hash = chains
+                        .get(ns.as_str())
+                        .and_then(|chain| chain.ledger().hash_at(height).ok().flatten());
+                    (ns, hash)
+                })
+                .collect();
+            let _ = answers.blocking_send(Inbound::Core(epoch, Event::Found { conn, found }));
+        });
+    }
+}

@@ -1,0 +1,66 @@
+//! What a run reached: none of it may be missing in a long run.
+
+macro_rules! counts {
+    ($($field:ident $name:literal,)*) => {
+        /// What a run reached.
+        #[derive(Clone, Copy, Debug, Default)]
+        pub struct Counts {
+            $(pub $field: u64,)*
+        }
+
+        impl Counts {
+            /// Each count with its name.
+            pub fn fields(&mut self) -> Vec<(&'static str, &mut u64)> {
+                vec![$(($name, &mut self.$field),)*]
+            }
+        }
+    };
+}
+
+counts! {
+    blocks "blocks",
+    crashes "crashes",
+    torn_tails "torn tails",
+    sessions "sessions",
+    promotions "promotions",
+    promotion_crashes "promotion crashes",
+    promotions_resumed "promotions resumed",
+    upgrades_refused "upgrades refused",
+    fences "fences",
+    half_open "half-open links",
+    congested "congested links",
+    partitions "partitions",
+    freezes "freezes",
+    disk_failures "disk failures",
+    recovered "stores recovered",
+    tampered "tampered runs",
+    rejected "rejected runs",
+    intruders "intruders",
+    forgeries "forged take-overs",
+    refused "refusals",
+    swaps "swaps",
+    unrecorded "copies left unrecorded",
+    works_failed "works on trees failed",
+    edits "hand edits",
+    copy_edits_found "hand edits of the copy found",
+    replicated "changes replicated",
+    local "changes local",
+    failed "changes failed",
+    undecided "changes undecided",
+    settled_by_commit "settled by commit",
+    settled_by_abort "settled by abort",
+    finished "commits finished at a start",
+    rolled_forward "changes rolled forward",
+    mixed "copies ahead by a change",
+    normal_ms "milliseconds normal",
+}
+
+impl Counts {
+    /// Sums two runs.
+    pub fn add(&mut self, other: &Counts) {
+        let mut other = *other;
+        for ((_, mine), (_, theirs)) in self.fields().into_iter().zip(other.fields()) {
+            *mine += *theirs;
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! The configuration after a promotion, as the node makes it: the provider's whole tree from the copy, with the keys that this node keeps
+//! for itself and what the plan says. The survey checks it, the step writes it: both make it here.
+
+use cvp_core::config;
+use cvp_core::planted::{self, Fault};
+use cvp_core::promotion::{CopyState, Plan, configuration_edits};
+use cvp_core::replication::{CERTIFICATES, CONFIGURATION, FileChange};
+
+use crate::configuration::{self, Files};
+use crate::disk::{Dead, Disk, Hand};
+use crate::tree::copied_configuration;
+
+fn is_standby(files: &Files) -> bool {
+    let node_type = files.get("dynamic.toml").map(|text| config::get(text, "cvp.node_type"));
+    matches!(node_type, Some(Ok(Some(value))) if value.trim_matches(['"', '\'']) == "receiver")
+}
+
+fn staged(disk: &Disk) -> Result<Option<FileChange>, String> {
+    let change = disk.copy.staged.as_ref().map(|change| FileChange::decode(&change.body));
+    change.transpose().map_err(|error| error.to_string())
+}
+
+/// The tree that the node goes on with; reads only.
+fn promoted_files(disk: &Disk, plan: Option<&Plan>) -> Result<Files, String> {
+    let mut theirs = copied_configuration(disk)?;
+    if theirs.is_empty() {
+        return Err("the copy holds nothing".into());
+    }
+    if let Some(change) = staged(disk)?
+        && let Some(below) = change.path.strip_prefix(&format!("{CONFIGURATION}/"))
+        && !planted::active(Fault::StagedDropped)
+    {
+        theirs.insert(below.to_owned(), String::from_utf8_lossy(&change.content).into_owned());
+    }
+    let own = if is_standby(&disk.configuration) {
+        &disk.configuration
+    } else {
+        &disk.aside
+    };
+    for (name, own) in own {
+        if let Some(text) = theirs.get_mut(name) {
+            *text = config::keep_local(name, text, own, &kept_keys(disk, name))
+                .map_err(|error| format!("{name}: {error}"))?;
+        }
+    }
+    for edit in plan.map(configuration_edits).unwrap_or_default() {
+        let text = configuration::edited(&theirs, &edit.file, edit.key, edit.value)?;
+        theirs.insert(edit.file, text);
+    }
+    Ok(theirs)
+}
+
+/// What the strategies of all namespaces keep of a file.
+fn kept_keys(disk: &Disk, name: &str) -> Vec<String> {
+    let path = format!("{CONFIGURATION}/{name}");
+    let kept = disk.kept.values().flatten().filter(|kept| kept.file == path);
+    kept.map(|kept| kept.key.clone()).collect()
+}
+
+/// Whether the node could start with the provider's tree and its own keys.
+pub fn check(disk: &Disk, plan: Option<&Plan>) -> Result<(), String> {
+    configuration::load(&promoted_files(disk, plan)?, false).map(|_| ())
+}
+
+/// The copy, as the preflight judges it.
+pub fn copy_state(disk: &Disk) -> CopyState {
+    if disk.copy.files.is_empty() {
+        return CopyState::Missing("it was never copied".into());
+    }
+    match staged(disk) {
+        Ok(change) => CopyState::Whole(change.map(|change| change.path)),
+        Err(text) => CopyState::Missing(text),
+    }
+}
+
+/// Why the step was not completed.
+pub enum Stop {
+    Died,
+    Refused(String),
+}
+
+impl From<Dead> for Stop {
+    fn from(_: Dead) -> Stop {
+        Stop::Died
+    }
+}
+
+impl From<String> for Stop {
+    fn from(text: String) -> Stop {
+        Stop::Refused(text)
+    }
+}
+
+/// The step: the own tree goes aside, the provider's takes its place in one rename, its certificates go to theirs; what was staged is in
+/// the copy then. Doing it again ends in the same files.
+pub fn take_over(hand: &mut Hand<'_>, plan: &Plan) -> Result<(), Stop> {
+    let own = hand.disk.configuration.clone();
+    if is_standby(&own) {
+        hand.replace(|disk| disk.aside = own)?;
+    }
+    let promoted = promoted_files(hand.disk, Some(plan))?;
+    if planted::active(Fault::ConfigurationInPlace) {
+        for (name, text) in promoted {
+            hand.write_in_place(&name, &text)?;
+        }
+    } else {
+        hand.replace(|disk| disk.configuration = promoted)?;
+    }
+    for (path, content) in hand.disk.copy.files.clone() {
+        if path.starts_with(CERTIFICATES) && hand.disk.certificates.get(&path) != Some(&content) {
+            hand.replace(|disk| drop(disk.certificates.insert(path, content)))?;
+        }
+    }
+    if let Some(change) = staged(hand.disk)? {
+        hand.replace(|disk| drop(disk.copy.files.insert(change.path, change.content)))?;
+        hand.replace(|disk| disk.copy.staged = None)?;
+    }
+    Ok(())
+}
