@@ -277,26 +277,23 @@ impl Disk {
     /// finds.
     fn apply(&self, id: &ChangeId) -> Result<Inventory, Refusal> {
         let mut copy = self.files.copy().map_err(refused)?;
-        // A copy that a failure left in the middle of a swap is not whole for one file's sake.
-        let whole = copy.is_some();
         if let Some(change) = self.files.staged().map_err(refused)?.filter(|staged| staged.id == *id) {
             let file = read_change(&change)?;
             self.crash.at("change:before-apply");
             self.files.write_copy(None).map_err(refused)?;
             self.copy.put(&file)?;
             self.crash.at("change:applied");
+            // A copy that a failure left in the middle of a swap is not whole for one file's sake.
             if let Some(copy) = &mut copy {
                 copy.put(TreeFile {
                     bytes: file.content.len() as u64,
                     digest: file.digest(),
                     path: file.path,
                 });
+                self.files.write_copy(Some(copy)).map_err(refused)?;
             }
         }
         let copy = copy.unwrap_or_else(|| self.copy.places().scan());
-        if whole {
-            self.files.write_copy(Some(&copy)).map_err(refused)?;
-        }
         self.files.remove_staged().map_err(refused)?;
         Ok(copy)
     }

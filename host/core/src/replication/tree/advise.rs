@@ -217,7 +217,7 @@ impl Pair {
             edits: &edits,
         };
         let checked = result.and_then(|actions| {
-            ground.check(&actions).map(|()| actions).map_err(|fault| {
+            ground.check(&actions).map(|()| actions).inspect_err(|fault| {
                 lane.files.desk.refused += 1;
                 let ns = lane.setup.namespace.clone();
                 self.out.push(Action::StrategyFault {
@@ -225,7 +225,6 @@ impl Pair {
                     kind: KIND,
                     fault: fault.clone(),
                 });
-                fault
             })
         });
         let Ok(actions) = checked else {
