@@ -326,7 +326,7 @@ impl<S: FnMut(&[Told]) -> Answer> Ends<S> {
             Action::UseDefault { embedded, .. } => self.defaulted[end] = embedded,
             Action::Align { missing, extra } => self.aligned.push((missing, extra)),
             Action::StrategyLeft { theirs, .. } => self.left_for[end] = Some(theirs),
-            Action::ConfigStrategy { events, .. } => {
+            Action::ConfigStrategy { ns, events } => {
                 let result = Ok(if self.silent_files {
                     Vec::new()
                 } else {
