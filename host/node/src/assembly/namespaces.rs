@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cvp_core::config::{self, GLOBAL, NsConfig};
 use cvp_core::replication::Outcome;
+use cvp_core::strategy::{ChainSync, ConfigSync, Kind};
 use cvp_core::types::Namespace;
-use cvp_core::types::strategy::chain_sync::KIND;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -200,9 +200,10 @@ impl Node {
         let files = self.files.clone();
         let of = name.clone();
         let put_away = blocking(move || {
-            files
-                .remove_stored(&of, KIND)
-                .map_err(|error| Failure::from_refusal(&error.refusal()))?;
+            for kind in [ChainSync::NAME, ConfigSync::NAME] {
+                let removed = files.remove_stored(&of, kind);
+                removed.map_err(|error| Failure::from_refusal(&error.refusal()))?;
+            }
             put_away(&data, yes)
         });
         let data = put_away.await?;

@@ -198,7 +198,7 @@ mod tests {
             ),
             (
                 "cvp bench nothing",
-                "invalid value 'nothing' for '<SCENARIO>' [possible values: catch-up, live, overhead, promote, strategy]; see `cvp bench --help`",
+                "invalid value 'nothing' for '<SCENARIO>' [possible values: catch-up, live, overhead, strong, promote, strategy]; see `cvp bench --help`",
             ),
             (
                 "cvp verify --to x",
