@@ -75,6 +75,10 @@ impl Proxy {
     /// Ends every connection.
     pub fn cut(&self) {
         let mut open = self.shared.open.lock().unwrap_or_else(PoisonError::into_inner);
+        // Two ends a connection.
+        self.shared
+            .cuts
+            .fetch_add(open.len().div_ceil(2) as u64, Ordering::SeqCst);
         for stream in open.drain(..) {
             let _ = stream.shutdown(Shutdown::Both);
         }

@@ -1,7 +1,7 @@
 //! What a standby's status says of the copy of its provider's configuration beside its own: which keys it would keep for itself at an
 //! upgrade, and whether it could start with the rest. So what cannot work here is named on the day it arrives.
 
-use cvp_core::config::{self, NodeConfig};
+use cvp_core::config::{self, NodeConfig, PairRole};
 use cvp_core::promotion::KeyState;
 
 use super::verify::CopyReport;
@@ -90,6 +90,13 @@ pub(super) fn log_keys(root: &Root, config: &NodeConfig) {
 /// # Errors
 /// The record of the copy is damaged.
 pub(super) fn verify(root: &Root) -> Result<Option<CopyReport>, Failure> {
+    // What a promoted node holds of its predecessor is history.
+    if root
+        .load()
+        .is_ok_and(|loaded| loaded.config.role() != PairRole::Receiver)
+    {
+        return Ok(None);
+    }
     let files = ControlFiles::new(root.system());
     let sent = files.copy().map_err(|error| Failure::from_refusal(&error.refusal()))?;
     Ok(sent.map(|sent| CopyReport {

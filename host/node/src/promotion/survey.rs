@@ -16,8 +16,11 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use super::probe::probe_target;
 use super::tree;
 use super::{Flags, Ground, Probed};
-use crate::config::Root;
+use crate::config::{Places, Root};
 use crate::namespace::ChainState;
+
+/// Where a namespace's key and certificates are, unless configured otherwise.
+const CERTIFICATES: &str = "certs/certs";
 
 /// What a survey found.
 pub(super) struct Surveyed {
@@ -183,7 +186,7 @@ fn namespaces(
 /// `encryption.ecert.ecert`; the default where the configuration cannot be read.
 fn certificates_of<'a>(config: Option<&'a NodeConfig>, name: &Namespace) -> &'a str {
     let ns = config.and_then(|config| config.namespaces.get(name));
-    ns.map_or("certs/certs", |ns| &ns.fixed.ecert_dir)
+    ns.map_or(CERTIFICATES, |ns| &ns.fixed.ecert_dir)
 }
 
 /// Whether the node key of a namespace and its certificate belong together.
@@ -192,21 +195,27 @@ pub fn key_state(root: &Root, config: &NodeConfig, name: &Namespace) -> KeyState
 }
 
 fn keys_of(root: &Root, config: Option<&NodeConfig>, name: &Namespace) -> KeyState {
-    let directory = root.namespace(name);
-    keys(
-        &directory.join(certificates_of(config, name)),
-        &directory.join("system/cvp/certs"),
-    )
+    let (directory, place) = (root.namespace(name), certificates_of(config, name));
+    let copied = place == CERTIFICATES && Places::copy(root).configuration().is_dir();
+    keys(&directory.join(place), &directory.join("system/cvp/certs"), copied)
 }
 
 /// Whether `key.priv` in `directory` and the node certificate belong together: the certificate of that key is among the files there, or
 /// among those backed up from the provider.
-fn keys(directory: &Path, backup: &Path) -> KeyState {
+///
+/// `copied`: the provider's certificates are known to be backed up from where they lie.
+fn keys(directory: &Path, backup: &Path, copied: bool) -> KeyState {
     let key_path = directory.join("key.priv");
     let key = match std::fs::read_to_string(&key_path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return KeyState::Missing(key_path.display().to_string());
+            // The provider has no certificate here either, as its copy says: then there is no key to have.
+            let none = copied && certificates(directory).is_empty() && certificates(backup).is_empty();
+            return if none {
+                KeyState::Match
+            } else {
+                KeyState::Missing(key_path.display().to_string())
+            };
         }
         Err(error) => return KeyState::Bad(format!("{}: {error}", key_path.display())),
     };
