@@ -3,6 +3,7 @@
 //! Pure: it looks and changes nothing. What is refused here counts as a fault of the instance, as a trap does. To pause is no fault, and an
 //! unknown action is none either: a strategy may be newer than its host.
 
+use crate::strategy::scrutiny::{gauge, size, text};
 use crate::types::Height;
 use crate::types::strategy::chain_sync::{Action as Advice, Fetch};
 use crate::types::strategy::{self, Fault, Role};
@@ -97,28 +98,6 @@ impl Ground {
 fn depth(records: u64) -> Result<(), Fault> {
     if records == 0 {
         return Err(Fault::new("bad-depth", "verify every 0 records"));
-    }
-    Ok(())
-}
-
-fn text(what: &str, text: &str) -> Result<(), Fault> {
-    if text.len() > strategy::TEXT_BYTES_MAX {
-        return Err(Fault::new("text-too-long", format!("{what} of {} bytes", text.len())));
-    }
-    Ok(())
-}
-
-fn size(code: &'static str, bytes: &[u8], most: usize) -> Result<(), Fault> {
-    if bytes.len() > most {
-        return Err(Fault::new(code, format!("{} bytes, at most {most}", bytes.len())));
-    }
-    Ok(())
-}
-
-fn gauge(name: &str) -> Result<(), Fault> {
-    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
-    if name.is_empty() || name.len() > 64 || !name.bytes().all(plain) {
-        return Err(Fault::new("bad-name", "a gauge is named with a-z, 0-9 and _"));
     }
     Ok(())
 }

@@ -127,21 +127,24 @@ fn shown(text: &str) -> String {
     text.chars().take(100).collect()
 }
 
-fn text(what: &str, text: &str) -> Result<(), Fault> {
+/// A text of any kind of strategy.
+pub(crate) fn text(what: &str, text: &str) -> Result<(), Fault> {
     if text.len() > strategy::TEXT_BYTES_MAX {
         return Err(Fault::new("text-too-long", format!("{what} of {} bytes", text.len())));
     }
     Ok(())
 }
 
-fn size(code: &'static str, bytes: &[u8], most: usize) -> Result<(), Fault> {
+/// Bytes of any kind of strategy.
+pub(crate) fn size(code: &'static str, bytes: &[u8], most: usize) -> Result<(), Fault> {
     if bytes.len() > most {
         return Err(Fault::new(code, format!("{} bytes, at most {most}", bytes.len())));
     }
     Ok(())
 }
 
-fn gauge(name: &str) -> Result<(), Fault> {
+/// The name of a gauge of any kind of strategy.
+pub(crate) fn gauge(name: &str) -> Result<(), Fault> {
     let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
     if name.is_empty() || name.len() > 64 || !name.bytes().all(plain) {
         return Err(Fault::new("bad-name", "a gauge is named with a-z, 0-9 and _"));

@@ -97,7 +97,8 @@ fn edit(at: &Path, dice: &mut Dice) -> Result<&'static str> {
             "move a directory"
         }
         (6, _) if inside != at => {
-            let aside = at.join(format!("moved-{}", dice.below(1_000)));
+            let mut asides = (0..).map(|number| at.join(format!("moved-{number}")));
+            let aside = asides.find(|aside| !aside.exists()).context("no free name")?;
             std::fs::rename(&inside, &aside)?;
             "move a directory"
         }
