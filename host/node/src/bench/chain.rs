@@ -18,7 +18,7 @@ use crate::namespace::Chain;
 use crate::replication::ControlFiles;
 
 /// Changes with what a cached chain must be made of.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// Transactions offered at one time while a chain is made.
 const OFFERS: usize = 128;
 /// Bytes read at once.
