@@ -264,7 +264,8 @@ impl Pair {
     pub(super) fn tree_status(&self) -> TreeStatus {
         let (equal, theirs) = match self.setup.role {
             Role::Provider => (self.giver.is_held(), self.giver.inventory()),
-            Role::Receiver => (self.taker.is_equal(), self.taker.theirs()),
+            // What is staged may still be on its way out of the disk.
+            Role::Receiver => (self.taker.is_equal() && self.changes.is_quiet(), self.taker.theirs()),
         };
         TreeStatus {
             equal,
