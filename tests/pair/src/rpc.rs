@@ -1,10 +1,13 @@
-//! A small JSON-RPC client over HTTP.
+//! A small JSON-RPC client over HTTP and HTTPS.
 
+use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
+use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
@@ -28,6 +31,33 @@ impl Rpc {
             url: format!("http://{address}/"),
             namespace: "global".into(),
         }
+    }
+
+    /// A client over HTTPS that trusts the CA in `ca` (PEM) and shows `shown`: a certificate and its key, PEM both.
+    pub fn https(address: &str, ca: &Path, shown: Option<(&str, &str)>) -> Result<Self> {
+        let trusted = Certificate::from_pem(&std::fs::read(ca)?)?;
+        let shown = match shown {
+            None => None,
+            Some((certificate, key)) => Some(ClientCert::new_with_certs(
+                &[Certificate::from_pem(certificate.as_bytes())?],
+                PrivateKey::from_pem(key.as_bytes())?,
+            )),
+        };
+        let tls = TlsConfig::builder()
+            .root_certs(RootCerts::new_with_certs(&[trusted]))
+            .client_cert(shown)
+            .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+            .build();
+        let config = ureq::Agent::config_builder()
+            .timeout_global(Some(Duration::from_secs(20)))
+            .http_status_as_error(false)
+            .tls_config(tls)
+            .build();
+        Ok(Self {
+            agent: config.into(),
+            url: format!("https://{address}/"),
+            namespace: "global".into(),
+        })
     }
 
     /// The body of a page, got as it is.

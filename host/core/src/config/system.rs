@@ -34,8 +34,14 @@ pub struct HttpKeys {
     pub address: String,
     /// `http.allowedOrigins`.
     pub allowed_origins: Vec<String>,
-    /// `http.security`: HTTPS.
+    /// `http.security`: HTTPS, with the three files below.
     pub security: bool,
+    /// `http.tlsCA`, relative to the root: who signs clients' certificates. None: clients are asked for none.
+    pub tls_ca: Option<String>,
+    /// `http.tlsCert`, relative to the root.
+    pub tls_cert: String,
+    /// `http.tlsCertPriv`, relative to the root.
+    pub tls_cert_priv: String,
     /// `http.request.max_content_length`, bytes.
     pub body_bytes_max: u64,
     /// `http.request.read_timeout`, milliseconds.
@@ -118,9 +124,12 @@ impl System {
 }
 
 fn read_http(keys: &mut Keys) -> HttpKeys {
-    // The files of http.security, which stops the start: without it they mean nothing.
-    for key in ["http.tlsCA", "http.tlsCert", "http.tlsCertPriv"] {
-        keys.text(key, "");
+    if keys.flag("http.http_2", false) {
+        keys.problem(
+            "http.http_2",
+            "this node serves HTTP/1.1 alone",
+            "set it to false; clients of HTTP/2 speak HTTP/1.1 as well",
+        );
     }
     let read_timeout_ms = keys.duration_ms("http.request.read_timeout", READ_TIMEOUT_MS_MAX, 100, 86_400_000);
     keys.remark_when(
@@ -132,6 +141,9 @@ fn read_http(keys: &mut Keys) -> HttpKeys {
         address: keys.text("http.address", "127.0.0.1"),
         allowed_origins: keys.texts("http.allowedOrigins"),
         security: keys.flag("http.security", false),
+        tls_ca: Some(keys.text("http.tlsCA", "./tls/tlsca.ca")).filter(|ca| !ca.is_empty()),
+        tls_cert: keys.text("http.tlsCert", "./tls/tls_peer.cert"),
+        tls_cert_priv: keys.text("http.tlsCertPriv", "./tls/tls_peer.priv"),
         body_bytes_max: keys.bytes("http.request.max_content_length", 100 << 10, 1 << 10, 64 << 20),
         read_timeout_ms: read_timeout_ms.min(READ_TIMEOUT_MS_MAX),
     }
@@ -185,6 +197,16 @@ mod tests {
             assert_eq!(read(bad).1, 1, "{bad}");
         }
         assert_eq!(read("[audit]\nlevel = \"none\"").1, 0);
+    }
+
+    #[test]
+    fn https_takes_the_links_files_unless_it_is_given_its_own_and_asks_for_no_certificate_without_a_ca() {
+        let (system, _, remarks) = read("[http]\nsecurity = true\nhttp_2 = false");
+        assert!(system.http.security && remarks.is_empty());
+        assert_eq!(system.http.tls_ca.as_deref(), Some("./tls/tlsca.ca"));
+        assert_eq!(system.http.tls_cert_priv, "./tls/tls_peer.priv");
+        assert_eq!(read("[http]\ntlsCA = \"\"").0.http.tls_ca, None);
+        assert_eq!(read("[http]\nhttp_2 = true").1, 1);
     }
 
     #[test]

@@ -14,10 +14,23 @@ const CODE: &str = "certificate-expires";
 pub(super) struct Ends {
     pub(super) own: Option<i64>,
     pub(super) peer: Option<i64>,
+    /// Of the own certificate of JSON-RPC, which proves nothing about the pair.
+    pub(super) https: Option<i64>,
 }
 
 /// Adds to `view` what is to be said at `now`. A certificate that has ended leaves no proof that the pair can connect again.
 pub(super) fn add(view: &mut StatusView, ends: Ends, now: SystemTime) {
+    let of_its_own = ends.https.filter(|_| ends.https != ends.own);
+    if let Some(end) = of_its_own.map(moment)
+        && end.duration_since(now).unwrap_or_default() < WARN_BEFORE
+    {
+        let date = humantime::format_rfc3339_seconds(end);
+        let word = if end <= now { "ended" } else { "ends" };
+        let text = format!(
+            "the certificate of JSON-RPC (http.tlsCert) {word} at {date}; make a new one with `cvp certgen` and start this node again"
+        );
+        view.warnings.push(ReasonView::new(CODE, text));
+    }
     for (whose, end) in [("this node's", ends.own), ("the peer's", ends.peer)] {
         let Some(end) = end.map(moment) else { continue };
         let date = humantime::format_rfc3339_seconds(end);
@@ -51,10 +64,14 @@ mod tests {
     const NOW: i64 = 1_800_000_000;
 
     fn said(own: Option<i64>, peer: Option<i64>) -> StatusView {
+        view(Ends { own, peer, https: None })
+    }
+
+    fn view(ends: Ends) -> StatusView {
         let normal = r#"{"normal":true,"role":"provider","hostname":"node1","node_id":null,"incarnation":null,"enabled":true,
             "peer":null,"reasons":[],"namespaces":[]}"#;
         let mut view: StatusView = serde_json::from_str(normal).unwrap();
-        add(&mut view, Ends { own, peer }, moment(NOW));
+        add(&mut view, ends, moment(NOW));
         view
     }
 
@@ -73,6 +90,25 @@ mod tests {
         let over = said(None, Some(NOW));
         assert!(!over.normal && over.warnings.is_empty());
         assert_eq!(over.reasons[0].code, CODE);
+    }
+
+    #[test]
+    fn the_certificate_of_json_rpc_is_warned_of_and_is_no_reason() {
+        for (end, warned) in [(NOW + 40 * DAY, false), (NOW + DAY, true), (NOW - DAY, true)] {
+            let view = view(Ends {
+                https: Some(end),
+                ..Ends::default()
+            });
+            assert!(view.normal && view.warnings.len() == usize::from(warned), "{end}");
+        }
+        // The link's own certificate serves both, and is said once.
+        let one = Some(NOW + DAY);
+        let view = view(Ends {
+            own: one,
+            https: one,
+            peer: None,
+        });
+        assert_eq!(view.warnings.len(), 1);
     }
 
     #[test]

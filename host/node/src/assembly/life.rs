@@ -165,13 +165,14 @@ fn build(root: &Root, loaded: Loaded, files: ControlFiles, opened: &Opened) -> R
         copied::log_keys(root, &config);
     }
     let tls: SharedTls = ports::load_tls(root, &config)?;
+    let https = ports::load_https(root, &config)?;
     let cache = root.directory().join("system/cache");
     let traces = root.resolve(&config.system.log.log_dir).join("strategies");
     let runtime = Strategies::new(&cache, &root.plugins()).map_err(|error| {
         let what = format!("the strategies cannot be loaded: {error}");
         Failure::failed("no-strategy", what, "report it: the embedded one always loads")
     })?;
-    Ok(Arc::new(Node {
+    let node = Arc::new(Node {
         root: root.clone(),
         rpc: Rpc::new(opened.chains.clone(), ports::facts(&config)),
         remotes: remotes(root),
@@ -182,6 +183,7 @@ fn build(root: &Root, loaded: Loaded, files: ControlFiles, opened: &Opened) -> R
         held: parking_lot::Mutex::new(opened.held.clone()),
         files,
         tls,
+        https,
         fleet: Fleet::new(runtime.record_into(&traces)),
         replication: parking_lot::Mutex::new(None),
         http: tokio::sync::Mutex::new(None),
@@ -189,7 +191,10 @@ fn build(root: &Root, loaded: Loaded, files: ControlFiles, opened: &Opened) -> R
         changing: tokio::sync::Mutex::new(()),
         stopping: tokio::sync::Notify::new(),
         tasks: Handle::current(),
-    }))
+    });
+    let configuration = Arc::downgrade(&node);
+    node.rpc.set_configuration(configuration);
+    Ok(node)
 }
 
 /// `cvp.remote`, read afresh from the disk at each dial.
@@ -241,8 +246,12 @@ async fn serve_clients(node: &Arc<Node>) -> Result<(), Failure> {
         return Ok(());
     }
     node.describe_to_clients(&config);
-    let server = ports::serve_http(&config, Arc::clone(&node.rpc)).await?;
-    node.ready.lock().jsonrpc = Some(ports::reachable(server.address()));
+    let server = ports::serve_http(&config, node.https.clone(), Arc::clone(&node.rpc)).await?;
+    {
+        let mut ready = node.ready.lock();
+        ready.jsonrpc = Some(ports::reachable(server.address()));
+        ready.https = node.https.is_some();
+    }
     *node.http.lock().await = Some(server);
     Ok(())
 }

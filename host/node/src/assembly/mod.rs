@@ -16,6 +16,7 @@ mod namespaces;
 mod alignment;
 mod prepared;
 
+mod remote;
 mod settings;
 
 pub mod verify;

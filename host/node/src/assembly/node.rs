@@ -23,13 +23,15 @@ use crate::link::SharedTls;
 use crate::namespace::{ChainSet, ChainState};
 use crate::promotion::{self, Ground, Hooks};
 use crate::replication::{ControlFiles, Remotes, Replication, SetupSource};
-use crate::rpc::{Rpc, RpcServer};
+use crate::rpc::{Https, Rpc, RpcServer};
 
 /// Where a node serves, said when it does.
 #[derive(Clone, Debug, Default)]
 pub struct Ready {
     /// JSON-RPC.
     pub jsonrpc: Option<String>,
+    /// It is served over HTTPS.
+    pub https: bool,
     /// The pair's port.
     pub p2p: Option<String>,
     /// Metrics.
@@ -48,6 +50,8 @@ pub(super) struct Node {
     pub(super) held: Mutex<Held>,
     pub(super) files: ControlFiles,
     pub(super) tls: SharedTls,
+    /// What JSON-RPC is served with, where it is not plain.
+    pub(super) https: Option<Https>,
     pub(super) remotes: Remotes,
     pub(super) fleet: Fleet,
     pub(super) rpc: Arc<Rpc>,
@@ -174,6 +178,7 @@ impl Node {
         let ends = certificates::Ends {
             own: self.tls.as_ref().map(|tls| tls.own().not_after),
             peer: status.as_ref().and_then(|(status, _)| status.peer.as_ref()?.not_after),
+            https: self.https.as_ref().map(Https::not_after),
         };
         let mut view = match status {
             Some((status, now)) => view::of_pair(&status, now, &config),

@@ -12,6 +12,7 @@ use super::settings;
 use super::verify::{self, Wanted};
 use crate::ipc::{Failure, Operator, Progress, Request};
 use crate::promotion::{self, Flags};
+use crate::rpc::ConfigChange;
 
 impl Operator for Node {
     /// In the middle of an upgrade the configuration may name the new role already: until its end the node answers as the receiver it
@@ -68,7 +69,16 @@ impl Operator for Node {
                     key,
                     value,
                     must_replicate,
-                } => self.set_config(&file, &key, &value, must_replicate).await,
+                } => {
+                    let change = ConfigChange {
+                        file,
+                        key,
+                        value: ConfigValue::from_input(&value),
+                        must_replicate,
+                        by: "the operator".to_owned(),
+                    };
+                    self.set_config(change).await
+                }
                 Request::PluginList => Ok(self.fleet.list()),
                 Request::PluginReset { id } => self.fleet.reset(&id),
             }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use cvp_core::config::{FlowControl, NodeConfig, NsConfig, PairRole};
 use cvp_core::types::Namespace;
@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use crate::config::Root;
 use crate::ipc::Failure;
 use crate::link::{Accepted, Listener, SharedTls, Tls, TlsFiles};
-use crate::rpc::{HttpOptions, NodeFacts, Rpc, RpcServer};
+use crate::rpc::{HttpOptions, Https, HttpsFiles, NodeFacts, Rpc, RpcServer};
 
 /// Links that were accepted and wait for replication; more wait in the listener.
 const ACCEPTED_MAX: usize = 16;
@@ -63,16 +63,23 @@ pub(super) async fn listen(
     Ok((listener, arrived))
 }
 
-/// Serves JSON-RPC.
-pub(super) async fn serve_http(config: &NodeConfig, rpc: Arc<Rpc>) -> Result<RpcServer, Failure> {
+/// Loads the files of HTTPS; `None` where JSON-RPC is plain.
+pub(super) fn load_https(root: &Root, config: &NodeConfig) -> Result<Option<Https>, Failure> {
     let http = &config.system.http;
-    if http.security {
-        return Err(Failure::failed(
-            "bad-configuration",
-            "configuration/system.toml: http.security: this node does not serve HTTPS yet",
-            "set it to false and put a TLS proxy in front",
-        ));
+    if !http.security {
+        return Ok(None);
     }
+    let files = HttpsFiles {
+        ca: http.tls_ca.as_deref().map(|ca| root.resolve(ca)),
+        cert: root.resolve(&http.tls_cert),
+        key: root.resolve(&http.tls_cert_priv),
+    };
+    Https::load(&files, SystemTime::now()).map(Some)
+}
+
+/// Serves JSON-RPC.
+pub(super) async fn serve_http(config: &NodeConfig, https: Option<Https>, rpc: Arc<Rpc>) -> Result<RpcServer, Failure> {
+    let http = &config.system.http;
     let ip: IpAddr = http.address.parse().unwrap_or(IpAddr::from([127, 0, 0, 1]));
     let address = SocketAddr::new(ip, config.dynamic.jsonrpc_port);
     let defaults = HttpOptions::default();
@@ -82,7 +89,7 @@ pub(super) async fn serve_http(config: &NodeConfig, rpc: Arc<Rpc>) -> Result<Rpc
         allowed_origins: http.allowed_origins.clone(),
         ..defaults
     };
-    RpcServer::start(address, options, rpc).await.map_err(|error| {
+    RpcServer::start(address, options, https, rpc).await.map_err(|error| {
         let what = format!("cannot serve JSON-RPC at {address}: {error}");
         Failure::failed(
             "port-taken",

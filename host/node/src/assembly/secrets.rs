@@ -24,13 +24,21 @@ pub(super) fn exposed(root: &Root, config: &NodeConfig) -> Vec<ReasonView> {
     keys(root, config).iter().filter_map(open).map(warning).collect()
 }
 
-/// The TLS key, and the node key of each namespace.
+/// The keys of TLS, and the node key of each namespace.
 fn keys(root: &Root, config: &NodeConfig) -> Vec<PathBuf> {
     let p2p = &config.system.p2p;
     let tls = p2p.enable_tls.then(|| root.resolve(&p2p.tls_cert_priv));
     let node =
         |(name, ns): (&_, &cvp_core::config::NsConfig)| root.namespace(name).join(&ns.fixed.ecert_dir).join("key.priv");
-    tls.into_iter().chain(config.namespaces.iter().map(node)).collect()
+    let http = &config.system.http;
+    let https = http
+        .security
+        .then(|| root.resolve(&http.tls_cert_priv))
+        .filter(|key| tls.as_ref() != Some(key));
+    tls.into_iter()
+        .chain(https)
+        .chain(config.namespaces.iter().map(node))
+        .collect()
 }
 
 /// Permission bits; `None` where there is no such file.

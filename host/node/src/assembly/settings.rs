@@ -16,6 +16,7 @@ use super::operator::{blocking, encode};
 use crate::config::{Root, private_key, read_tree};
 use crate::ipc::{Exit, Failure};
 use crate::replication::{Wish, limits};
+use crate::rpc::ConfigChange;
 
 /// Keys that say who the node is: an upgrade changes them, no command does.
 const IDENTITY: [(&str, &str); 4] = [
@@ -128,7 +129,7 @@ pub(super) struct FileEdit<'a> {
 }
 
 /// Makes the new text and checks the whole configuration with it; writes nothing.
-fn draft(root: &Root, file: &str, key: &str, value: &str) -> Result<Draft, Failure> {
+fn draft(root: &Root, file: &str, key: &str, value: ConfigValue) -> Result<Draft, Failure> {
     let (file, before) = text_of(root, file)?;
     let name = file.rsplit('/').next().unwrap_or(&file);
     if IDENTITY.contains(&(name, key)) {
@@ -147,7 +148,7 @@ fn draft(root: &Root, file: &str, key: &str, value: &str) -> Result<Draft, Failu
         ));
     }
     let old = config::get(&before, key).map_err(|error| bad_key(&file, &error))?;
-    let after = config::edit(&before, key, ConfigValue::from_input(value)).map_err(|error| bad_key(&file, &error))?;
+    let after = config::edit(&before, key, value).map_err(|error| bad_key(&file, &error))?;
     let new = config::get(&after, key).map_err(|error| bad_key(&file, &error))?;
     let mut files = read_tree(&root.configuration())?;
     // A namespace that is held already is no reason to refuse; a change that holds one is.
@@ -193,16 +194,17 @@ fn draft(root: &Root, file: &str, key: &str, value: &str) -> Result<Draft, Failu
 
 impl Node {
     /// Changes a value. What matters is on both disks when this returns; the rest follows within a second.
-    pub(super) async fn set_config(
-        self: &Arc<Self>,
-        file: &str,
-        key: &str,
-        value: &str,
-        must_replicate: bool,
-    ) -> Result<Value, Failure> {
+    pub(super) async fn set_config(self: &Arc<Self>, change: ConfigChange) -> Result<Value, Failure> {
         let _one_at_a_time = self.changing.lock().await;
-        let (root, file, key, value) = (self.root.clone(), file.to_owned(), key.to_owned(), value.to_owned());
-        let draft = blocking(move || draft(&root, &file, &key, &value)).await?;
+        let ConfigChange {
+            file,
+            key,
+            value,
+            must_replicate,
+            by,
+        } = change;
+        let root = self.root.clone();
+        let draft = blocking(move || draft(&root, &file, &key, value)).await?;
         let mut changed = draft.changed.clone();
         if draft.before == draft.after {
             return encode(&changed);
@@ -223,7 +225,7 @@ impl Node {
             blocking(move || write_alone(&root, &file, &before, &after)).await?;
             changed.answer = "weak".to_owned();
         }
-        tracing::info!(file = %changed.file, key = %changed.key, answer = %changed.answer, "configuration changed by the operator");
+        tracing::info!(file = %changed.file, key = %changed.key, answer = %changed.answer, %by, "configuration changed");
         if changed.takes_effect == "now" {
             self.take_effect().await?;
         }
@@ -392,7 +394,11 @@ mod tests {
     #[test]
     fn a_bad_value_is_refused_before_anything_is_written() {
         let (_directory, root) = root();
-        let bad = |file: &str, key: &str, value: &str| draft(&root, file, key, value).err().map(|failure| failure.code);
+        let bad = |file: &str, key: &str, value: &str| {
+            draft(&root, file, key, ConfigValue::from_input(value))
+                .err()
+                .map(|failure| failure.code)
+        };
         assert_eq!(
             bad("dynamic.toml", "cvp.heartbeat", "soon").as_deref(),
             Some("bad-value")
@@ -404,7 +410,7 @@ mod tests {
             Some("identity-key")
         );
         assert_eq!(bad("dynamic.toml", "cvp.enable", "true").as_deref(), Some("use-enable"));
-        let good = draft(&root, "dynamic.toml", "cvp.max_rate", "5").unwrap();
+        let good = draft(&root, "dynamic.toml", "cvp.max_rate", ConfigValue::Number(5)).unwrap();
         assert_eq!(
             (good.weight, good.changed.takes_effect.as_str()),
             (Weight::Strong, "now")
@@ -413,7 +419,7 @@ mod tests {
             (good.changed.old.as_deref(), good.changed.new.as_str()),
             (Some("0"), "5")
         );
-        let unknown = draft(&root, "dynamic.toml", "cvp.later", "5").unwrap();
+        let unknown = draft(&root, "dynamic.toml", "cvp.later", ConfigValue::Number(5)).unwrap();
         assert_eq!((unknown.weight, unknown.changed.warnings.len()), (Weight::Weak, 1));
     }
 }

@@ -52,6 +52,7 @@ pub(super) fn without_pair(chains: &ChainSet, config: &NodeConfig) -> StatusView
 pub(super) fn add_local(view: &mut StatusView, chains: &ChainSet, ready: &Ready, config: &NodeConfig) {
     view.commits_waited_on_link = counters::commits_waited_on_link();
     view.jsonrpc.clone_from(&ready.jsonrpc);
+    view.jsonrpc_tls = ready.https;
     view.p2p.clone_from(&ready.p2p);
     view.metrics.clone_from(&ready.metrics);
     env!("CARGO_PKG_VERSION").clone_into(&mut view.version);

@@ -21,6 +21,7 @@ fn line(ready: &Ready, json: bool) -> String {
         return serde_json::json!({
             "ready": true,
             "jsonrpc": ready.jsonrpc,
+            "jsonrpc_tls": ready.https,
             "p2p": ready.p2p,
             "metrics": ready.metrics,
         })
@@ -28,8 +29,13 @@ fn line(ready: &Ready, json: bool) -> String {
     }
     let closed = |address: &Option<String>| address.clone().unwrap_or_else(|| "closed".to_owned());
     format!(
-        "ready (json-rpc {}, p2p {})",
+        "ready (json-rpc {}{}, p2p {})",
         closed(&ready.jsonrpc),
+        if ready.https && ready.jsonrpc.is_some() {
+            ", HTTPS"
+        } else {
+            ""
+        },
         closed(&ready.p2p)
     )
 }

@@ -63,8 +63,9 @@ fn human(view: &StatusView) -> String {
         }
         None => out.push_str("\npeer       none"),
     }
-    for (name, address) in [("json-rpc", &view.jsonrpc), ("p2p", &view.p2p)] {
-        let _ = write!(out, "\n{name:<10} {}", address.as_deref().unwrap_or("closed"));
+    for (name, address, tls) in [("json-rpc", &view.jsonrpc, view.jsonrpc_tls), ("p2p", &view.p2p, false)] {
+        let tls = if tls && address.is_some() { ", HTTPS" } else { "" };
+        let _ = write!(out, "\n{name:<10} {}{tls}", address.as_deref().unwrap_or("closed"));
     }
     if let Some(copy) = &view.configuration {
         let word = match (copy.equal, copy.to_come) {

@@ -47,6 +47,9 @@ pub struct StatusView {
     /// Address on which JSON-RPC is served; absent when the port is closed.
     #[serde(default)]
     pub jsonrpc: Option<String>,
+    /// JSON-RPC is served over HTTPS.
+    #[serde(default)]
+    pub jsonrpc_tls: bool,
     /// Address on which the pair's port listens.
     #[serde(default)]
     pub p2p: Option<String>,

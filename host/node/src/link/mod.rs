@@ -20,8 +20,8 @@ pub use dial::{SharedTls, dial};
 pub use error::LinkError;
 pub use frames::{Connection, FrameSender, LinkEvent};
 pub use listen::{Accepted, Listener};
-pub use names::{CertificateNames, Proof};
-pub use tls::{Tls, TlsFiles};
+pub use names::{CertificateNames, Proof, names_of};
+pub use tls::{Tls, TlsFiles, bad_file, certificates, provider};
 
 /// Who is at the far end, as far as the link knows.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -16,12 +16,14 @@ pub struct CertificateNames {
     pub names: Vec<String>,
     /// Its common name, which no check looks at.
     pub common_name: Option<String>,
+    /// Begin of its validity, Unix seconds.
+    pub not_before: i64,
     /// End of its validity, Unix seconds.
     pub not_after: i64,
 }
 
 /// Reads the names of a certificate; what is wrong with it otherwise.
-pub(super) fn names_of(certificate: &CertificateDer<'_>) -> Result<CertificateNames, String> {
+pub fn names_of(certificate: &CertificateDer<'_>) -> Result<CertificateNames, String> {
     let (_, parsed) = X509Certificate::from_der(certificate).map_err(|error| error.to_string())?;
     let names = match parsed.subject_alternative_name() {
         Ok(Some(extension)) => extension.value.general_names.iter().filter_map(name_text).collect(),
@@ -37,6 +39,7 @@ pub(super) fn names_of(certificate: &CertificateDer<'_>) -> Result<CertificateNa
     Ok(CertificateNames {
         names,
         common_name,
+        not_before: parsed.validity().not_before.timestamp(),
         not_after: parsed.validity().not_after.timestamp(),
     })
 }

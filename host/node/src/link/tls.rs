@@ -112,11 +112,16 @@ impl Tls {
     }
 }
 
-fn provider() -> Arc<CryptoProvider> {
+/// The cryptography of every TLS connection of this node.
+pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, LinkError> {
+/// The certificates of a PEM file: one at least.
+///
+/// # Errors
+/// [`LinkError::OwnFiles`]: it cannot be read, or holds none.
+pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, LinkError> {
     let found = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|error| bad_file(path, error))?;
@@ -126,7 +131,8 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, LinkError> 
     Ok(found)
 }
 
-fn bad_file(path: &Path, what: impl std::fmt::Display) -> LinkError {
+/// A file of TLS that cannot be used, and why.
+pub fn bad_file(path: &Path, what: impl std::fmt::Display) -> LinkError {
     LinkError::OwnFiles {
         path: path.display().to_string(),
         what: what.to_string(),

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::envelope::{Call, Outcome, Unreadable, render};
 use super::error::RpcError;
-use super::{Rpc, Running, send};
+use super::{Caller, Rpc, Running, configuration, send};
 
 /// Bytes of one body's answer, at most, but for the first entry, which goes in whatever its size, and for short ones.
 pub const ANSWER_BYTES_MAX: usize = 16 << 20;
@@ -59,8 +59,15 @@ fn over_budget(bytes_max: usize) -> RpcError {
     ))
 }
 
+fn alone() -> RpcError {
+    RpcError::request(format!(
+        "{} is taken in a request of its own, not in an array",
+        configuration::SET
+    ))
+}
+
 /// Answers `calls` in order: sends run side by side, queries a few at a time, and none is begun once the budget is spent.
-pub async fn answer(rpc: &Arc<Rpc>, calls: Vec<Result<Call, Unreadable>>) -> String {
+pub async fn answer(rpc: &Arc<Rpc>, calls: Vec<Result<Call, Unreadable>>, caller: &Arc<Caller>) -> String {
     let mut answers = Answers::new(ANSWER_BYTES_MAX);
     let mut waiting = calls.into_iter().peekable();
     let mut running: VecDeque<(bool, Running)> = VecDeque::new();
@@ -72,7 +79,9 @@ pub async fn answer(rpc: &Arc<Rpc>, calls: Vec<Result<Call, Unreadable>>) -> Str
             queries += usize::from(query);
             let begun = match call {
                 Ok(call) if answers.full && query => Running::refused(call, over_budget(ANSWER_BYTES_MAX)),
-                call => rpc.begin(call),
+                // Side by side nobody could say which of two changes comes last.
+                Ok(call) if call.method == configuration::SET => Running::refused(call, alone()),
+                call => rpc.begin(call, caller),
             };
             running.push_back((query, begun));
             continue;

@@ -26,6 +26,8 @@ pub const BAD_PARAMS: i64 = -32602;
 pub const INTERNAL: i64 = -32000;
 /// What was asked for does not exist.
 pub const NOT_FOUND: i64 = -32001;
+/// The caller may not do that.
+pub const NO_PERMISSION: i64 = -32008;
 /// No account of that address.
 pub const NO_ACCOUNT: i64 = -32009;
 /// No namespace of that name runs here.
@@ -38,6 +40,12 @@ pub const DID: i64 = -32022;
 pub const CVP_CLOSED: i64 = -32023;
 /// More calls than the namespace takes.
 pub const QPS_LIMIT: i64 = -32026;
+/// A strong change failed: it is on neither node.
+pub const STRONG_FAILED: i64 = -32605;
+/// A strong change is undecided.
+pub const STRONG_UNDECIDED: i64 = -32606;
+/// The call needs a client's certificate.
+pub const NO_CERTIFICATE: i64 = -32098;
 /// The client was too slow to send its request.
 pub const HTTP_TIMEOUT: i64 = -32096;
 

@@ -20,18 +20,21 @@ async fn limited_server(options: HttpOptions, limit: Option<FlowControl>) -> (Rp
     let fixture = Fixture::maker();
     let chains = ChainSet::new();
     chains.insert(std::sync::Arc::clone(&fixture.chain));
-    let facts = NodeFacts {
+    let rpc = Rpc::new(chains, facts());
+    rpc.set_flow_control(&limit.map(|limit| (namespace(), limit)).into_iter().collect());
+    let server = RpcServer::start("127.0.0.1:0".parse().unwrap(), options, None, rpc)
+        .await
+        .unwrap();
+    (server, fixture)
+}
+
+fn facts() -> NodeFacts {
+    NodeFacts {
         hostname: hostname("node1"),
         ip: "127.0.0.1".into(),
         p2p_port: 1,
         receiver: false,
-    };
-    let rpc = Rpc::new(chains, facts);
-    rpc.set_flow_control(&limit.map(|limit| (namespace(), limit)).into_iter().collect());
-    let server = RpcServer::start("127.0.0.1:0".parse().unwrap(), options, rpc)
-        .await
-        .unwrap();
-    (server, fixture)
+    }
 }
 
 async fn connect(server: &RpcServer) -> TcpStream {
@@ -233,4 +236,88 @@ async fn a_closed_server_refuses_connections() {
         .expect("closes in time");
     assert!(TcpStream::connect(address).await.is_err());
     read_to_end(idle).await;
+}
+
+/// HTTPS with a certificate made for this test, and a client's connector of these TLS versions.
+fn https(versions: &[&'static rustls::SupportedProtocolVersion]) -> (super::Https, tokio_rustls::TlsConnector) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    std::fs::write(at("cert"), made.cert.pem()).unwrap();
+    std::fs::write(at("key"), made.signing_key.serialize_pem()).unwrap();
+    std::fs::set_permissions(at("key"), std::fs::Permissions::from_mode(0o600)).unwrap();
+    let files = super::HttpsFiles {
+        ca: Some(at("cert")),
+        cert: at("cert"),
+        key: at("key"),
+    };
+    let https = super::Https::load(&files, std::time::SystemTime::now()).unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(made.cert.der().clone()).unwrap();
+    let client = rustls::ClientConfig::builder_with_provider(crate::link::provider())
+        .with_protocol_versions(versions)
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    (https, std::sync::Arc::new(client).into())
+}
+
+async fn https_server(https: super::Https, options: HttpOptions) -> (RpcServer, Fixture) {
+    let fixture = Fixture::maker();
+    let chains = ChainSet::new();
+    chains.insert(std::sync::Arc::clone(&fixture.chain));
+    let rpc = Rpc::new(chains, facts());
+    let server = RpcServer::start("127.0.0.1:0".parse().unwrap(), options, Some(https), rpc)
+        .await
+        .unwrap();
+    (server, fixture)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_versions_of_tls_are_served_and_no_other_way() {
+    for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
+        let (https, connector) = https(&[version]);
+        let (server, _fixture) = https_server(https, HttpOptions::default()).await;
+        let name = rustls_pki_types::ServerName::try_from("127.0.0.1").unwrap();
+        let mut stream = connector.connect(name, connect(&server).await).await.unwrap();
+        assert_eq!(stream.get_ref().1.protocol_version(), Some(version.version));
+        let request = post(r#"{"method":"tx_getGasPrice","id":7}"#);
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut out = Vec::new();
+        tokio::time::timeout(WAIT, stream.read_to_end(&mut out))
+            .await
+            .unwrap()
+            .unwrap();
+        assert!(String::from_utf8_lossy(&out).contains(r#""id":7,"code":0"#));
+        let plain = exchange(&server, &post("{}")).await;
+        assert!(
+            plain.starts_with("HTTP/1.1 400") && plain.contains("https://"),
+            "{plain}"
+        );
+        tokio::time::timeout(WAIT, server.close())
+            .await
+            .expect("closes in time");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handshake_that_does_not_come_is_ended_in_whatever_it_stops() {
+    let options = HttpOptions {
+        handshake_time: Duration::from_millis(100),
+        connections_max: 4,
+        ..HttpOptions::default()
+    };
+    let (https, _) = https(&[&rustls::version::TLS13]);
+    let (server, _fixture) = https_server(https, options).await;
+    let mut stopped = Vec::new();
+    // Nothing; half a record; a plain request without an end; garbage that looks like TLS.
+    for begin in [&b""[..], &[0x16, 3, 1], b"POST / HTTP/1.1\r\n", &[0x16; 600]] {
+        let mut stream = connect(&server).await;
+        stream.write_all(begin).await.unwrap();
+        stopped.push(stream);
+    }
+    for stream in stopped {
+        read_to_end(stream).await;
+    }
 }

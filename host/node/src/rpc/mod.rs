@@ -7,9 +7,11 @@
 mod allowed;
 mod batch;
 mod body;
+mod configuration;
 mod envelope;
 mod error;
 mod flow;
+mod https;
 mod page;
 mod params;
 mod server;
@@ -33,7 +35,7 @@ mod http_tests;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
@@ -45,6 +47,8 @@ use tokio::sync::Semaphore;
 use tracing::error;
 
 pub use allowed::receiver_answers;
+pub use configuration::{Answer as ConfigAnswer, Change as ConfigChange, Configuration};
+pub use https::{Caller, Https, HttpsFiles};
 pub use server::{HttpOptions, RpcServer};
 
 use self::envelope::{Body, Call, Outcome, Unreadable, render};
@@ -77,6 +81,7 @@ pub struct Rpc {
     facts: ArcSwap<NodeFacts>,
     buckets: Buckets,
     queries: Arc<Semaphore>,
+    configuration: OnceLock<Weak<dyn Configuration>>,
 }
 
 /// What one call works on.
@@ -112,7 +117,14 @@ impl Rpc {
             facts: ArcSwap::from_pointee(facts),
             buckets: Buckets::default(),
             queries: Arc::new(Semaphore::new(QUERIES_MAX)),
+            configuration: OnceLock::new(),
         })
+    }
+
+    /// Who reads and changes the configuration: said once, before anything is served.
+    pub fn set_configuration(&self, node: Weak<dyn Configuration>) {
+        // A second one would be the same node.
+        let _ = self.configuration.set(node);
     }
 
     /// The node became something else (an upgrade): calls that begin from now on see it.
@@ -125,19 +137,19 @@ impl Rpc {
         self.buckets.set(keys);
     }
 
-    /// Answers one body: a request or an array of them. Never fails and never panics.
-    pub async fn answer(self: &Arc<Self>, body: Bytes) -> String {
+    /// Answers one body of `caller`: a request or an array of them. Never fails and never panics.
+    pub async fn answer(self: &Arc<Self>, body: Bytes, caller: &Arc<Caller>) -> String {
         match envelope::parse(&body) {
             Body::One(call) => {
-                let (namespace, id, outcome) = self.begin(call).finish().await;
+                let (namespace, id, outcome) = self.begin(call, caller).finish().await;
                 render(namespace.as_deref(), id.as_deref(), &outcome)
             }
-            Body::Many(calls) => batch::answer(self, calls).await,
+            Body::Many(calls) => batch::answer(self, calls, caller).await,
         }
     }
 
     /// Starts a call on a task of its own, so that a panic in it is caught and a batch runs side by side.
-    fn begin(self: &Arc<Self>, call: Result<Call, Unreadable>) -> Running {
+    fn begin(self: &Arc<Self>, call: Result<Call, Unreadable>, caller: &Arc<Caller>) -> Running {
         match call {
             Err(unreadable) => Running {
                 namespace: None,
@@ -145,9 +157,9 @@ impl Rpc {
                 task: Err(unreadable.error),
             },
             Ok(call) => {
-                let rpc = Arc::clone(self);
+                let (rpc, caller) = (Arc::clone(self), Arc::clone(caller));
                 let (namespace, id) = (Some(call.namespace.clone()), call.id.clone());
-                let task = tokio::spawn(async move { rpc.call(call).await });
+                let task = tokio::spawn(async move { rpc.call(call, &caller).await });
                 Running {
                     namespace,
                     id,
@@ -157,18 +169,22 @@ impl Rpc {
         }
     }
 
-    async fn call(&self, call: Call) -> Outcome {
+    async fn call(&self, call: Call, caller: &Caller) -> Outcome {
         let begun = Instant::now();
-        let outcome = self.dispatch(call).await;
+        let outcome = self.dispatch(call, caller).await;
         let code = outcome.as_ref().err().map_or(0, |error| error.code);
         counters::answered(code, begun.elapsed().as_secs_f64());
         outcome
     }
 
-    async fn dispatch(&self, call: Call) -> Outcome {
+    async fn dispatch(&self, call: Call, caller: &Caller) -> Outcome {
         let facts = self.facts.load_full();
         if facts.receiver && !receiver_answers(&call.method) {
             return Err(RpcError::cvp_closed(&call.method.chars().take(64).collect::<String>()));
+        }
+        if configuration::is_ours(&call.method) {
+            let node = self.configuration.get().and_then(Weak::upgrade);
+            return configuration::answer(&call.method, &Params::new(call.params), caller, node).await;
         }
         let chain = self
             .chains

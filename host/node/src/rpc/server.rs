@@ -1,8 +1,8 @@
-//! The HTTP side: accepts a bounded number of connections, reads bodies in bounded time and size, hands them to [`Rpc`], and gives a client
-//! up that does not read its answer.
+//! The HTTP side: accepts a bounded number of connections, plain or TLS, reads bodies in bounded time and size, hands them to [`Rpc`], and
+//! gives a client up that does not read its answer.
 //!
-//! Any path, any method, any content type; answers are JSON with status 200, but 413 for a body over the cap. Owns the listening
-//! socket: [`RpcServer::close`] gives the port back.
+//! Any path, any method, any content type; answers are JSON with status 200, but 413 for a body over the cap, and 400 for plain HTTP where
+//! TLS is served. Owns the listening socket: [`RpcServer::close`] gives the port back.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -16,6 +16,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, 
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
@@ -25,6 +26,7 @@ use super::Rpc;
 use super::body::{self, BodyError};
 use super::envelope::render;
 use super::error::{BAD_REQUEST, HTTP_TIMEOUT, RpcError};
+use super::https::{Caller, Https};
 use super::socket::Socket;
 use crate::telemetry::counters::ConnectionGauge;
 
@@ -36,12 +38,18 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const HEADERS_MAX: usize = 64;
 /// Buffer of one connection; bounds the header block. Bytes.
 const CONNECTION_BUFFER_BYTES: usize = 64 << 10;
+/// What a client of TLS says first: the type of a handshake's record.
+const TLS_HANDSHAKE: u8 = 0x16;
+/// Of a plain request on a TLS port so much is read and thrown away, so that its client gets to read the answer instead of a reset.
+const PLAIN_BYTES_MAX: u64 = 1 << 20;
 
 /// Limits of the HTTP side.
 #[derive(Debug, Clone)]
 pub struct HttpOptions {
     /// `http.request.max_content_length`, bytes; the platform's default is 100 KiB.
     pub body_bytes_max: usize,
+    /// Time for the TLS handshake.
+    pub handshake_time: Duration,
     /// Time for a request's headers; also how long an idle connection is kept.
     pub header_time: Duration,
     /// Time for a request's body (`http.request.read_timeout`).
@@ -58,6 +66,7 @@ impl Default for HttpOptions {
     fn default() -> Self {
         Self {
             body_bytes_max: 100 << 10,
+            handshake_time: Duration::from_secs(10),
             header_time: Duration::from_secs(60),
             body_time: Duration::from_secs(30),
             write_time: Duration::from_secs(30),
@@ -77,20 +86,34 @@ pub struct RpcServer {
 struct Served {
     rpc: Arc<Rpc>,
     options: HttpOptions,
+    https: Option<Https>,
+}
+
+/// What a request needs of its connection.
+#[derive(Clone)]
+struct Connection {
+    served: Arc<Served>,
+    caller: Arc<Caller>,
 }
 
 impl RpcServer {
-    /// Listens on `address` (port 0 picks a free one) and serves.
+    /// Listens on `address` (port 0 picks a free one) and serves: over TLS alone with `https`, else plainly.
     ///
     /// # Errors
     /// The address is taken or not ours.
-    pub async fn start(address: SocketAddr, options: HttpOptions, rpc: Arc<Rpc>) -> std::io::Result<Self> {
+    pub async fn start(
+        address: SocketAddr,
+        options: HttpOptions,
+        https: Option<Https>,
+        rpc: Arc<Rpc>,
+    ) -> std::io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let (closing, closed) = watch::channel(false);
-        let served = Arc::new(Served { rpc, options });
+        let tls = https.is_some();
+        let served = Arc::new(Served { rpc, options, https });
         let serving = tokio::spawn(accept(listener, served, closed));
-        info!(%address, "serving JSON-RPC");
+        info!(%address, tls, "serving JSON-RPC");
         Ok(Self {
             address,
             closing,
@@ -114,7 +137,6 @@ impl RpcServer {
 }
 
 async fn accept(listener: TcpListener, served: Arc<Served>, mut closed: watch::Receiver<bool>) {
-    let router = Router::new().fallback(answer).with_state(Arc::clone(&served));
     let slots = Arc::new(Semaphore::new(served.options.connections_max.max(1)));
     let mut open = JoinSet::new();
     loop {
@@ -129,10 +151,10 @@ async fn accept(listener: TcpListener, served: Arc<Served>, mut closed: watch::R
         };
         match (slot, accepted) {
             (Ok(slot), Ok((stream, peer))) => {
-                let serve = serve(stream, router.clone(), &served.options, closed.clone());
+                let (served, closed) = (Arc::clone(&served), closed.clone());
                 open.spawn(async move {
                     let _gauge = ConnectionGauge::open();
-                    if let Err(error) = serve.await {
+                    if let Err(error) = talk(stream, served, closed).await {
                         debug!(%peer, %error, "connection ended early");
                     }
                     drop(slot);
@@ -152,32 +174,78 @@ async fn accept(listener: TcpListener, served: Arc<Served>, mut closed: watch::R
     }
 }
 
-fn serve(
-    stream: TcpStream,
-    router: Router,
-    options: &HttpOptions,
-    mut closed: watch::Receiver<bool>,
-) -> impl Future<Output = Result<(), hyper::Error>> + use<> {
+/// One connection, from its first byte to its last.
+async fn talk(stream: TcpStream, served: Arc<Served>, closed: watch::Receiver<bool>) -> std::io::Result<()> {
     // Small answers must not wait for the peer's delayed acknowledgement; a socket that refuses is as good without.
     let _ = stream.set_nodelay(true);
-    let socket = Socket::new(stream, options.write_time);
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(options.header_time)
-        .max_headers(HEADERS_MAX)
-        .max_buf_size(CONNECTION_BUFFER_BYTES)
-        .serve_connection(TokioIo::new(socket), TowerToHyperService::new(router));
-    async move {
-        let mut connection = std::pin::pin!(connection);
-        tokio::select! {
-            ended = connection.as_mut() => return ended,
-            _ = closed.wait_for(|closed| *closed) => connection.as_mut().graceful_shutdown(),
+    let write_time = served.options.write_time;
+    let Some(https) = &served.https else {
+        let stream = Socket::new(stream, write_time);
+        return serve(stream, Caller::default(), served, closed).await;
+    };
+    let handshake = async {
+        let mut first = [0];
+        if stream.peek(&mut first).await? == 0 {
+            return Ok(None);
         }
-        connection.await
+        if first[0] != TLS_HANDSHAKE {
+            refuse_plain(stream).await?;
+            return Ok(None);
+        }
+        https.accept(Socket::new(stream, write_time)).await.map(Some)
+    };
+    match tokio::time::timeout(served.options.handshake_time, handshake).await {
+        Ok(Ok(Some((stream, caller)))) => serve(stream, caller, Arc::clone(&served), closed).await,
+        Ok(Ok(None)) => Ok(()),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(std::io::ErrorKind::TimedOut.into()),
     }
 }
 
-async fn answer(State(served): State<Arc<Served>>, request: Request<Body>) -> Result<Response<Body>, Infallible> {
+/// Says to a client of plain HTTP, in its own language, that this port speaks TLS.
+async fn refuse_plain(mut stream: TcpStream) -> std::io::Result<()> {
+    let error = RpcError::request("this port serves HTTPS (http.security of system.toml): call it by https://");
+    let body = render(None, None, &Err(error));
+    let head = format!(
+        "HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await?;
+    stream.write_all(body.as_bytes()).await?;
+    stream.shutdown().await?;
+    let mut rest = stream.take(PLAIN_BYTES_MAX);
+    tokio::io::copy(&mut rest, &mut tokio::io::sink()).await?;
+    Ok(())
+}
+
+async fn serve<S>(
+    stream: S,
+    caller: Caller,
+    served: Arc<Served>,
+    mut closed: watch::Receiver<bool>,
+) -> std::io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let header_time = served.options.header_time;
+    let caller = Arc::new(caller);
+    let router = Router::new().fallback(answer).with_state(Connection { served, caller });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(header_time)
+        .max_headers(HEADERS_MAX)
+        .max_buf_size(CONNECTION_BUFFER_BYTES)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        ended = connection.as_mut() => return ended.map_err(std::io::Error::other),
+        _ = closed.wait_for(|closed| *closed) => connection.as_mut().graceful_shutdown(),
+    }
+    connection.await.map_err(std::io::Error::other)
+}
+
+async fn answer(State(connection): State<Connection>, request: Request<Body>) -> Result<Response<Body>, Infallible> {
+    let Connection { served, caller } = connection;
     let (head, body) = request.into_parts();
     let origin = allowed_origin(&head.headers, &served.options.allowed_origins);
     if head.method == Method::OPTIONS {
@@ -191,7 +259,7 @@ async fn answer(State(served): State<Arc<Served>>, request: Request<Body>) -> Re
     };
     let mut close = false;
     let (status, text) = match collected {
-        Ok(body) => (StatusCode::OK, served.rpc.answer(body).await),
+        Ok(body) => (StatusCode::OK, served.rpc.answer(body, &caller).await),
         Err(error) => {
             close = true;
             refuse_body(error, served.options.body_bytes_max)

@@ -45,7 +45,7 @@ fn rpc(fixture: &Fixture, name: &str, receiver: bool) -> Arc<Rpc> {
 
 async fn ask(rpc: &Arc<Rpc>, method: &str, params: Value) -> Value {
     let request = json!({"jsonrpc": "2.0", "namespace": "global", "method": method, "params": params, "id": 1});
-    let answer = rpc.answer(Bytes::from(request.to_string())).await;
+    let answer = rpc.answer(Bytes::from(request.to_string()), &Arc::default()).await;
     serde_json::from_str(&answer).unwrap()
 }
 
@@ -168,8 +168,8 @@ async fn provider_and_receiver_answer_every_query_with_the_same_bytes() {
         let tx = &mixed.hashes[usize::try_from(height - 1).unwrap().min(mixed.hashes.len() - 1)];
         for (method, params) in queries(height, hash, tx, &account) {
             let text = json!({"method": method, "params": params, "id": "x"}).to_string();
-            let ours = provider.answer(Bytes::from(text.clone())).await;
-            let theirs = receiver.answer(Bytes::from(text)).await;
+            let ours = provider.answer(Bytes::from(text.clone()), &Arc::default()).await;
+            let theirs = receiver.answer(Bytes::from(text), &Arc::default()).await;
             assert_eq!(ours, theirs, "{method}");
             assert!(!ours.contains("-32000") && !ours.contains("-32601"), "{method}: {ours}");
         }
@@ -361,9 +361,10 @@ async fn what_is_not_there_has_the_documented_code() {
         assert!(answer.get("result").is_none());
     }
     let unknown = provider
-        .answer(Bytes::from_static(
-            br#"{"namespace":"ns9","method":"tx_getGasPrice","id":4}"#,
-        ))
+        .answer(
+            Bytes::from_static(br#"{"namespace":"ns9","method":"tx_getGasPrice","id":4}"#),
+            &Arc::default(),
+        )
         .await;
     assert!(
         unknown.contains(r#""namespace":"ns9","id":4,"code":-32010"#),
@@ -386,7 +387,9 @@ async fn a_batch_is_answered_in_order_and_sends_go_through_it() {
     let sends: Vec<Value> = (0..5)
         .map(|id| json!({"method": "tx_sendTransaction", "params": [fixture.transfer(&fixture.rich, 1, "")], "id": id}))
         .collect();
-    let answers = rpc.answer(Bytes::from(Value::from(sends).to_string())).await;
+    let answers = rpc
+        .answer(Bytes::from(Value::from(sends).to_string()), &Arc::default())
+        .await;
     let answers: Value = serde_json::from_str(&answers).unwrap();
     for (at, answer) in answers.as_array().unwrap().iter().enumerate() {
         assert_eq!((&answer["id"], &answer["code"]), (&json!(at), &json!(0)), "{answer}");

@@ -11,6 +11,7 @@ mod hostile_provider;
 mod hostile_standby;
 mod hostile_tree;
 mod hostile_tree_standby;
+mod https;
 mod isolation;
 mod malleated;
 mod namespaces;
