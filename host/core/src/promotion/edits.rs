@@ -24,11 +24,14 @@ pub fn configuration_edits(plan: &Plan) -> Vec<ConfigEdit> {
         key,
         value: Value::Text(value.to_owned()),
     };
+    let taken = plan.namespaces.iter().map(|ns| (&ns.name, ns.role));
+    // What is held keeps its place in the configuration: it is tried again.
+    let held = plan.held.iter().map(|ns| (&ns.name, ns.role));
     let mut edits = Vec::new();
-    for namespace in &plan.namespaces {
-        let file = format!("{}/ns_dynamic.toml", namespace.name);
+    for (name, role) in taken.chain(held) {
+        let file = format!("{name}/ns_dynamic.toml");
         edits.push(text(&file, "self.hostname", plan.hostname.as_str()));
-        edits.push(text(&file, "self.type", namespace.role.as_str()));
+        edits.push(text(&file, "self.type", role.as_str()));
     }
     // The role of the whole node last: until it is there, a start reads a receiver, and the journal resumes it.
     edits.push(text("dynamic.toml", "self", plan.hostname.as_str()));

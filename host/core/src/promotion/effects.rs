@@ -7,8 +7,8 @@ use crate::record::Delta;
 use crate::session::{Binding, Identity, Start};
 use crate::types::{Digest, Incarnation, Refusal};
 
-/// What step `identity` writes before the binding goes: the provider's node-id, and its lineage with this promotion's incarnation. `None`
-/// when that is written already.
+/// What step `identity` writes before the binding goes: the provider's node-id, and its lineage with this promotion's incarnation, which
+/// begins in the namespaces of the plan. `None` when that is written already.
 ///
 /// # Errors
 /// The binding is gone although the identity was not written, or the lineage cannot grow.
@@ -17,16 +17,6 @@ pub fn promoted_identity(
     own: Option<&Identity>,
     binding: Option<&Binding>,
 ) -> Result<Option<Identity>, Refusal> {
-    if own.is_some_and(|own| own.lineage.current() == Some(plan.new)) {
-        return Ok(None);
-    }
-    let binding = binding.ok_or_else(|| {
-        Refusal::new(
-            "not-bound",
-            "this node is bound to no provider",
-            "see the check backup-complete",
-        )
-    })?;
     let starts = plan
         .namespaces
         .iter()
@@ -36,6 +26,21 @@ pub fn promoted_identity(
             parent: ns.durable.hash,
         })
         .collect();
+    if let Some(own) = own.filter(|own| own.lineage.current() == Some(plan.new)) {
+        let lineage = own.lineage.with_starts(starts);
+        let further = lineage != own.lineage;
+        return Ok(further.then_some(Identity {
+            node_id: own.node_id,
+            lineage,
+        }));
+    }
+    let binding = binding.ok_or_else(|| {
+        Refusal::new(
+            "not-bound",
+            "this node is bound to no provider",
+            "see the check backup-complete",
+        )
+    })?;
     let extended = binding.lineage.extended(plan.new, starts, plan.signature.clone());
     let lineage = extended.map_err(|error| {
         Refusal::new(
@@ -86,7 +91,7 @@ mod tests {
     use super::super::run::tests::plan;
     use super::*;
     use crate::session::{BoundNamespace, Lineage};
-    use crate::types::NodeId;
+    use crate::types::{Namespace, NodeId};
 
     fn binding() -> Binding {
         let plan = plan();
@@ -121,6 +126,19 @@ mod tests {
             promoted_identity(&plan(), Some(&own), None).unwrap_err().code,
             "not-bound"
         );
+        // What was held is taken over later, by the same incarnation.
+        let ns1 = Namespace::new("ns1").unwrap();
+        let late = plan().late(
+            vec![PlannedNamespace {
+                name: ns1.clone(),
+                ..plan().namespaces[0].clone()
+            }],
+            Vec::new(),
+        );
+        let further = promoted_identity(&late, Some(&written), None).unwrap().unwrap();
+        let begins = &further.lineage.reigns()[1].starts;
+        assert_eq!((begins.len(), &begins[1].namespace), (2, &ns1));
+        assert_eq!(promoted_identity(&late, Some(&further), None), Ok(None));
         let mut later = binding();
         later.lineage = Lineage::begin(Incarnation { number: 9, id: [9; 16] });
         assert_eq!(

@@ -5,15 +5,19 @@
 //! entry  length u32 (of body) · body · checksum[16]
 //! body   1 ++ plan            promotion begun (step `fence` finished)
 //!        2 ++ step u8         step finished
+//!        3 ++ held namespace  a namespace that could not be taken over after all
+//!        4 ++ namespace       one that was held is the operator's own affair now
 //! ```
 //!
 //! The checksum is BLAKE3 (first 16 bytes) over the checksum before it and the entry's length and body, so what is left of an older,
 //! torn entry can never pass for the next one. The first entry that does not hold ends the journal: it was never acknowledged, its
 //! step is done again. docs/formats/journal.md is the same in words.
 
-use super::plan::Plan;
+use std::collections::BTreeMap;
+
+use super::plan::{HeldNamespace, Plan};
 use super::step::Step;
-use crate::types::{Malformed, Reader, Writer};
+use crate::types::{Malformed, Namespace, Reader, Writer};
 
 const MAGIC: &[u8; 8] = b"CVPJRNL1";
 const CHECKSUM_BYTES: usize = 16;
@@ -32,6 +36,10 @@ pub enum Entry {
     Begin(Plan),
     /// A later step is finished.
     Finished(Step),
+    /// This namespace could not be taken over.
+    Held(HeldNamespace),
+    /// The operator destroyed what was held: nothing is left to take over.
+    Released(Namespace),
 }
 
 /// Bytes to write at an offset of the file, then to fdatasync.
@@ -75,6 +83,7 @@ pub enum JournalError {
 pub struct Journal {
     plan: Option<Plan>,
     finished: Option<Step>,
+    held: BTreeMap<Namespace, HeldNamespace>,
     end: usize,
     checksum: [u8; CHECKSUM_BYTES],
     promotions: u32,
@@ -92,6 +101,7 @@ impl Journal {
         Journal {
             plan: None,
             finished: None,
+            held: BTreeMap::new(),
             end: 0,
             checksum: CHECKSUM_START,
             promotions: 0,
@@ -136,6 +146,11 @@ impl Journal {
         self.finished
     }
 
+    /// What the last promotion did not take over, by name.
+    pub fn held(&self) -> &BTreeMap<Namespace, HeldNamespace> {
+        &self.held
+    }
+
     /// Promotions begun since the file was made.
     pub fn promotions(&self) -> u32 {
         self.promotions
@@ -143,17 +158,13 @@ impl Journal {
 
     /// The bytes that record `entry`; call [`Journal::appended`] once they are durable.
     pub fn append(&self, entry: &Entry) -> Result<Append, JournalError> {
-        let to = match entry {
-            Entry::Begin(plan) => {
-                plan.check()?;
-                Step::Fence
-            }
-            Entry::Finished(step) => *step,
-        };
+        if let Entry::Begin(plan) = entry {
+            plan.check()?;
+        }
         let again = matches!(entry, Entry::Finished(Step::Fence));
-        if again || !Step::valid_transition(self.finished, to) {
+        if again || !self.may_follow(entry) {
             let from = self.finished.map_or("nothing", Step::id);
-            return Err(JournalError::Order { from, to: to.id() });
+            return Err(JournalError::Order { from, to: entry.id() });
         }
         let mut out = Writer::new();
         if self.end == 0 {
@@ -179,14 +190,31 @@ impl Journal {
         self.take(entry);
     }
 
+    /// Whether the entry may come where the journal ends.
+    fn may_follow(&self, entry: &Entry) -> bool {
+        match entry {
+            Entry::Begin(_) => Step::valid_transition(self.finished, Step::Fence),
+            Entry::Finished(step) => Step::valid_transition(self.finished, *step),
+            Entry::Held(_) | Entry::Released(_) => self.plan.is_some(),
+        }
+    }
+
     fn take(&mut self, entry: Entry) {
         match entry {
             Entry::Begin(plan) => {
+                let held = plan.held.iter().map(|held| (held.name.clone(), held.clone()));
+                self.held = held.collect();
                 self.plan = Some(plan);
                 self.finished = Some(Step::Fence);
                 self.promotions += 1;
             }
             Entry::Finished(step) => self.finished = Some(step),
+            Entry::Held(held) => {
+                self.held.insert(held.name.clone(), held);
+            }
+            Entry::Released(name) => {
+                self.held.remove(&name);
+            }
         }
     }
 
@@ -202,11 +230,20 @@ impl Journal {
             return None;
         }
         let entry = decode_body(body).ok()?;
-        let to = match &entry {
-            Entry::Begin(_) => Step::Fence,
-            Entry::Finished(step) => *step,
-        };
-        Step::valid_transition(self.finished, to).then_some((entry, 4 + body.len() + CHECKSUM_BYTES))
+        self.may_follow(&entry)
+            .then_some((entry, 4 + body.len() + CHECKSUM_BYTES))
+    }
+}
+
+impl Entry {
+    /// As messages name it.
+    fn id(&self) -> &'static str {
+        match self {
+            Entry::Begin(_) => Step::Fence.id(),
+            Entry::Finished(step) => step.id(),
+            Entry::Held(_) => "held",
+            Entry::Released(_) => "released",
+        }
     }
 }
 
@@ -231,6 +268,14 @@ fn encode_body(entry: &Entry) -> Vec<u8> {
             out.u8(2);
             out.u8(step.code());
         }
+        Entry::Held(held) => {
+            out.u8(3);
+            held.write(&mut out);
+        }
+        Entry::Released(name) => {
+            out.u8(4);
+            out.namespace(name);
+        }
     }
     out.into_bytes()
 }
@@ -244,6 +289,8 @@ fn decode_body(body: &[u8]) -> Result<Entry, Malformed> {
             let step = Step::from_code(code).ok_or_else(|| Malformed::new(format!("step byte {code}")))?;
             Entry::Finished(step)
         }
+        3 => Entry::Held(HeldNamespace::read(&mut input)?),
+        4 => Entry::Released(input.namespace()?),
         other => return Err(Malformed::new(format!("entry kind {other}"))),
     };
     input.finish()?;
@@ -341,6 +388,53 @@ mod tests {
         assert_eq!(Journal::read(&file).unwrap(), journal);
         assert_eq!((journal.plan(), journal.promotions()), (Some(&second), 2));
         assert_eq!(next_step(&journal), Some(Step::Identity));
+    }
+
+    fn held(name: &str, reason: &str) -> HeldNamespace {
+        HeldNamespace::new(Namespace::new(name).unwrap(), crate::types::NodeRole::Vp, reason)
+    }
+
+    #[test]
+    fn what_was_held_is_remembered_until_it_is_taken_over_or_released() {
+        let (mut file, mut journal) = (vec![0; 8192], Journal::empty());
+        let mut put = |journal: &mut Journal, entry: Entry| {
+            let append = journal.append(&entry)?;
+            write(&mut file, &append);
+            journal.appended(entry, &append);
+            assert_eq!(&Journal::read(&file).unwrap(), journal);
+            Ok::<(), JournalError>(())
+        };
+        assert!(put(&mut journal, Entry::Held(held("ns1", "too early"))).is_err());
+        let mut first = plan();
+        first.held = vec![held("ns1", "it is not open"), held("ns2", "its files are bad")];
+        put(&mut journal, Entry::Begin(first.clone())).unwrap();
+        put(&mut journal, Entry::Held(held("ns3", &"x".repeat(500)))).unwrap();
+        assert_eq!(journal.held().len(), 3);
+        for step in &Step::ALL[1..] {
+            put(&mut journal, Entry::Finished(*step)).unwrap();
+        }
+        put(&mut journal, Entry::Released(Namespace::new("ns2").unwrap())).unwrap();
+        let names = |journal: &Journal| journal.held().keys().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(
+            (names(&journal), next_step(&journal)),
+            (vec!["ns1".into(), "ns3".into()], None)
+        );
+        let late = first.late(plan().namespaces, vec![held("ns3", "still")]);
+        put(&mut journal, Entry::Begin(late)).unwrap();
+        assert_eq!(
+            (names(&journal), next_step(&journal)),
+            (vec!["ns3".into()], Some(Step::Identity))
+        );
+    }
+
+    #[test]
+    fn a_plan_of_before_namespaces_could_be_held_is_read() {
+        let mut out = Writer::new();
+        plan().write(&mut out);
+        let bytes = out.into_bytes();
+        // Without the count of what is held and the flag behind it.
+        let older = &bytes[..bytes.len() - 5];
+        assert_eq!(Plan::read(&mut Reader::new(older)).unwrap(), plan());
     }
 
     #[test]

@@ -9,6 +9,8 @@ const NAMESPACES_MAX: usize = 1024;
 const ADDRESSES_MAX: usize = 64;
 /// Longest `"<hostname> <host:port>"`, bytes.
 const ADDRESS_BYTES_MAX: usize = 512;
+/// Longest reason of a held namespace, bytes.
+const REASON_BYTES_MAX: usize = 128;
 
 /// One namespace at the moment of the take-over.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -19,6 +21,46 @@ pub struct PlannedNamespace {
     pub role: NodeRole,
     /// Last block that is durable here: the take-over block is its child.
     pub durable: Position,
+}
+
+/// A namespace of the provider that cannot be taken over now. It does not run until a later promotion takes it over.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HeldNamespace {
+    /// Its name.
+    pub name: Namespace,
+    /// What the provider was there, and what this node becomes once it can.
+    pub role: NodeRole,
+    /// Why not, in words.
+    pub reason: String,
+}
+
+impl HeldNamespace {
+    /// With as much of the reason as a journal keeps.
+    pub fn new(name: Namespace, role: NodeRole, reason: impl Into<String>) -> HeldNamespace {
+        let mut reason = reason.into();
+        let mut end = reason.len().min(REASON_BYTES_MAX);
+        while !reason.is_char_boundary(end) {
+            end -= 1;
+        }
+        reason.truncate(end);
+        HeldNamespace { name, role, reason }
+    }
+
+    /// Appends the journal form.
+    pub(super) fn write(&self, out: &mut Writer) {
+        out.namespace(&self.name);
+        out.u8(role_code(self.role));
+        out.text(&self.reason);
+    }
+
+    /// Reads the journal form.
+    pub(super) fn read(input: &mut Reader<'_>) -> Result<HeldNamespace, Malformed> {
+        Ok(HeldNamespace {
+            name: input.namespace()?,
+            role: role_from_code(input.u8()?)?,
+            reason: input.text(REASON_BYTES_MAX)?.to_owned(),
+        })
+    }
 }
 
 /// Everything a promotion needs, written with the journal's first entry.
@@ -36,8 +78,12 @@ pub struct Plan {
     pub new: Incarnation,
     /// Entries of `cvp.remote` before it is emptied (`"node1 10.0.0.1:50011"`): where the take-over notice goes.
     pub old_addresses: Vec<String>,
-    /// The provider's namespaces.
+    /// The provider's namespaces that are taken over.
     pub namespaces: Vec<PlannedNamespace>,
+    /// Those that cannot be.
+    pub held: Vec<HeldNamespace>,
+    /// It takes over what an earlier promotion to the same incarnation had to hold; the node serves already.
+    pub late: bool,
     /// Of the take-over, with the provider's node key; empty when this node has none.
     pub signature: Vec<u8>,
 }
@@ -52,6 +98,7 @@ impl Plan {
         own_hostname: Hostname,
         old_addresses: Vec<String>,
         namespaces: Vec<PlannedNamespace>,
+        held: Vec<HeldNamespace>,
         id: [u8; 16],
     ) -> Result<Plan, Refusal> {
         let old = binding.lineage.current().ok_or_else(|| {
@@ -72,8 +119,20 @@ impl Plan {
             },
             old_addresses,
             namespaces,
+            held,
+            late: false,
             signature: Vec::new(),
         })
+    }
+
+    /// The plan that takes over `namespaces` of what the promotion of this plan held, and holds the rest on.
+    pub fn late(&self, namespaces: Vec<PlannedNamespace>, held: Vec<HeldNamespace>) -> Plan {
+        Plan {
+            namespaces,
+            held,
+            late: true,
+            ..self.clone()
+        }
     }
 
     /// Appends the journal form.
@@ -95,6 +154,11 @@ impl Plan {
             out.digest(&namespace.durable.hash);
         }
         out.bytes(&self.signature);
+        out.u32(self.held.len() as u32);
+        for held in &self.held {
+            held.write(out);
+        }
+        out.flag(self.late);
     }
 
     /// What the old provider is told, and what the signature is of.
@@ -132,6 +196,16 @@ impl Plan {
                 })
             })
             .collect::<Result<_, Malformed>>()?;
+        let signature = input.bytes(SIGNATURE_BYTES_MAX)?.to_vec();
+        // A plan of before namespaces could be held ends here.
+        let (mut held, mut late) = (Vec::new(), false);
+        if input.remaining() > 0 {
+            let count = input.count(NAMESPACES_MAX, 9)?;
+            held = (0..count)
+                .map(|_| HeldNamespace::read(input))
+                .collect::<Result<_, _>>()?;
+            late = input.flag()?;
+        }
         Ok(Plan {
             node_id,
             hostname,
@@ -140,7 +214,9 @@ impl Plan {
             new,
             old_addresses,
             namespaces,
-            signature: input.bytes(SIGNATURE_BYTES_MAX)?.to_vec(),
+            held,
+            late,
+            signature,
         })
     }
 
@@ -149,11 +225,14 @@ impl Plan {
         if self.new.number <= self.old.number {
             return Err(Malformed::new("the new incarnation does not follow the old one"));
         }
-        if self.namespaces.len() > NAMESPACES_MAX || self.old_addresses.len() > ADDRESSES_MAX {
+        if self.namespaces.len() + self.held.len() > NAMESPACES_MAX || self.old_addresses.len() > ADDRESSES_MAX {
             return Err(Malformed::new("too many namespaces or addresses"));
         }
         if self.signature.len() > SIGNATURE_BYTES_MAX {
             return Err(Malformed::new("the signature is too long"));
+        }
+        if self.held.iter().any(|held| held.reason.len() > REASON_BYTES_MAX) {
+            return Err(Malformed::new("the reason of a held namespace is too long"));
         }
         if self.old_addresses.iter().any(|a| a.len() > ADDRESS_BYTES_MAX) {
             return Err(Malformed::new("an address is too long"));

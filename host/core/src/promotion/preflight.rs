@@ -1,7 +1,11 @@
 //! The preflight: every check id of `cvp upgrade`, judged from one plain view of what probes, files and chains said.
 
-use super::target::{TargetProbe, target_unreachable};
-use crate::types::{Hostname, Namespace, NodeRole, Position};
+mod view;
+
+use super::target::target_unreachable;
+use crate::config::GLOBAL;
+use crate::types::Namespace;
+pub use view::{CopyState, KeyState, NamespaceView, PortState, PortView, PreflightView, StrategyView, TlsNameView};
 
 /// How a check ended. One `fail` refuses the promotion.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -65,126 +69,6 @@ impl Check {
     }
 }
 
-/// A strategy that runs, as the handshake compares it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct StrategyView {
-    /// `chain-sync`, ...
-    pub kind: String,
-    /// Its id; `default` is the embedded one.
-    pub id: String,
-    /// Its version.
-    pub version: String,
-    /// Digest of its component, hex; empty when not known.
-    pub sha256: String,
-}
-
-/// Node key and certificate of a namespace, under `namespaces/<ns>/certs/certs`.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum KeyState {
-    /// They belong together.
-    Match,
-    /// A file is missing; its path.
-    Missing(String),
-    /// They do not belong together, or cannot be read; in words.
-    Bad(String),
-}
-
-/// One namespace of the provider, as this node has it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct NamespaceView {
-    /// Its name.
-    pub name: Namespace,
-    /// What the provider is there.
-    pub role: NodeRole,
-    /// Last durable block here, or why its chain is not open or not sound.
-    pub chain: Result<Position, String>,
-    /// The provider's tip when it was last heard; `None` when not heard since this node started.
-    pub provider_tip: Option<u64>,
-    /// First height that is here.
-    pub history_from: u64,
-    /// Key and certificate.
-    pub keys: KeyState,
-    /// Strategies that the provider runs, as its last hello said.
-    pub provider_strategies: Vec<StrategyView>,
-    /// Strategies that this node has.
-    pub own_strategies: Vec<StrategyView>,
-}
-
-/// The copy of the provider's configuration.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum CopyState {
-    /// It is whole; a change that the provider had not answered yet, if one is staged: the upgrade applies it.
-    Whole(Option<String>),
-    /// It is not usable; in words.
-    Missing(String),
-}
-
-/// Whether the node's TLS certificate can stand for the provider.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum TlsNameView {
-    /// `p2p.enableTLS = false`.
-    Off,
-    /// The names in the certificate's subject alternative names.
-    Names(Vec<String>),
-    /// The certificate cannot be read; in words.
-    Unreadable(String),
-}
-
-/// A port that the promoted node needs.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct PortView {
-    /// `port.jsonrpc`, `port.grpc`.
-    pub key: String,
-    /// Address.
-    pub address: String,
-    /// Whose it is.
-    pub state: PortState,
-}
-
-/// Whose a port is.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum PortState {
-    /// This node listens on it already.
-    Ours,
-    /// Nobody listens on it.
-    Free,
-    /// It cannot be bound; the system's words.
-    Taken(String),
-}
-
-/// Everything the preflight judges.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct PreflightView {
-    /// The provider's hostname, from the binding; `None` when this node was never bound to one.
-    pub provider: Option<Hostname>,
-    /// A control file about the provider that cannot be read; in words.
-    pub unreadable: Option<String>,
-    /// `--target-is-down`.
-    pub target_is_down: bool,
-    /// `--allow-missing-keys`.
-    pub allow_missing_keys: bool,
-    /// `cvp.heartbeat`, milliseconds.
-    pub heartbeat_ms: u64,
-    /// Age of the provider's last message, milliseconds; `None` when not heard since this node started.
-    pub last_heard_ms_ago: Option<u64>,
-    /// Answers of the probes.
-    pub probes: Vec<TargetProbe>,
-    /// The copy of the provider's configuration.
-    pub copy: CopyState,
-    /// The provider's namespaces.
-    pub namespaces: Vec<NamespaceView>,
-    /// Own TLS certificate.
-    pub tls_name: TlsNameView,
-    /// `p2p.tlsServerHostOverride`, when set: the name that peers check instead.
-    pub tls_override: Option<String>,
-    /// Whether the node's own files can be read and, with the promotion's edits, make a valid configuration.
-    pub config: Result<(), String>,
-    /// Ports.
-    pub ports: Vec<PortView>,
-    /// Whether an index database is configured in any namespace; in words why that cannot be read.
-    pub index_configured: Result<bool, String>,
-}
-
 /// Judges the view: one check for each id of the operator's page, in its order.
 pub fn preflight(view: &PreflightView) -> Vec<Check> {
     vec![
@@ -193,13 +77,40 @@ pub fn preflight(view: &PreflightView) -> Vec<Check> {
         backup_complete(view),
         chain_verified(view),
         history_complete(view),
-        keys_match(view),
+        keys_match(&view.namespaces, view.allow_missing_keys),
         tls_name(view),
         config_valid(view),
         ports_free(view),
         index_health(view),
         plugins_present(view),
     ]
+}
+
+/// Judges what an earlier promotion had to hold, when it is tried again on the node that serves already: `held` as it is found now.
+pub fn preflight_of_held(held: &[NamespaceView], allow_missing_keys: bool) -> Vec<Check> {
+    let id = "held-namespaces";
+    let unusable = unusable(held);
+    let usable: Vec<&str> = held
+        .iter()
+        .filter(|ns| ns.chain.is_ok())
+        .map(|ns| ns.name.as_str())
+        .collect();
+    let open = if usable.is_empty() {
+        Check::fail(
+            id,
+            format!("still not usable: {}", listed(&unusable)),
+            "correct the cause and repeat `cvp upgrade`; the other namespaces are not touched",
+        )
+    } else if unusable.is_empty() {
+        Check::pass(id, format!("usable now: {}", usable.join(", ")))
+    } else {
+        Check::warn(
+            id,
+            format!("usable now: {}; still not: {}", usable.join(", "), listed(&unusable)),
+            "correct the cause and repeat `cvp upgrade` for these",
+        )
+    };
+    vec![open, keys_match(held, allow_missing_keys)]
 }
 
 /// Whether a promotion may follow.
@@ -220,7 +131,7 @@ fn last_heard(view: &PreflightView) -> Check {
         .namespaces
         .iter()
         .filter_map(|ns| {
-            let durable = ns.chain.as_ref().map_or(0, |tip| tip.height);
+            let durable = ns.chain.as_ref().ok()?.height;
             let tip = ns.provider_tip.filter(|tip| *tip > durable)?;
             Some(format!("{}: {} of {tip} blocks", ns.name, durable))
         })
@@ -260,11 +171,6 @@ fn backup_complete(view: &PreflightView) -> Check {
             "let it attach once more",
         );
     }
-    let missing: Vec<String> = view
-        .namespaces
-        .iter()
-        .filter_map(|ns| ns.chain.as_ref().err().map(|why| format!("{}: {why}", ns.name)))
-        .collect();
     if let CopyState::Missing(why) = &view.copy {
         return Check::fail(
             id,
@@ -272,24 +178,47 @@ fn backup_complete(view: &PreflightView) -> Check {
             "let it attach once more, until its status is normal",
         );
     }
-    if missing.is_empty() {
-        let count = view.namespaces.len();
-        let here = format!("bound to {provider}; its configuration and {count} namespace(s) are here");
-        match &view.copy {
-            CopyState::Whole(Some(staged)) => Check::warn(
-                id,
-                format!("{here}; a change was staged and never settled: {staged}"),
-                "the upgrade applies it: whoever asked for it may have been told that it is made",
-            ),
-            _ => Check::pass(id, here),
-        }
-    } else {
-        Check::fail(
+    let unusable = unusable(&view.namespaces);
+    let usable = view.namespaces.len() - unusable.len();
+    if let Some(whole) = unusable.iter().find(|(name, _)| name.as_str() == GLOBAL) {
+        return Check::fail(
             id,
-            format!("a namespace of {provider} is not usable here ({})", missing.join("; ")),
+            format!("{GLOBAL} of {provider} is not usable here ({})", whole.1),
             "see `cvp status`; restart the node when the cause is gone",
-        )
+        );
     }
+    if !unusable.is_empty() {
+        return Check::warn(
+            id,
+            format!(
+                "{usable} namespace(s) of {provider} are here and go on; held, for they are not usable: {}",
+                listed(&unusable)
+            ),
+            "correct the cause first (see `cvp status`), or go on without them: another `cvp upgrade` tries them again",
+        );
+    }
+    let here = format!("bound to {provider}; its configuration and {usable} namespace(s) are here");
+    match &view.copy {
+        CopyState::Whole(Some(staged)) => Check::warn(
+            id,
+            format!("{here}; a change was staged and never settled: {staged}"),
+            "the upgrade applies it: whoever asked for it may have been told that it is made",
+        ),
+        _ => Check::pass(id, here),
+    }
+}
+
+/// What cannot be taken over, and why.
+fn unusable(namespaces: &[NamespaceView]) -> Vec<(&Namespace, &str)> {
+    namespaces
+        .iter()
+        .filter_map(|ns| Some((&ns.name, ns.chain.as_ref().err()?.as_str())))
+        .collect()
+}
+
+fn listed(unusable: &[(&Namespace, &str)]) -> String {
+    let lines: Vec<String> = unusable.iter().map(|(name, why)| format!("{name}: {why}")).collect();
+    lines.join("; ")
 }
 
 fn chain_verified(view: &PreflightView) -> Check {
@@ -304,13 +233,18 @@ fn chain_verified(view: &PreflightView) -> Check {
                 .map(|tip| format!("{} at {} ({})", ns.name, tip.height, tip.hash.short()))
         })
         .collect();
-    if tips.is_empty() || tips.len() < view.namespaces.len() {
-        return Check::fail(id, "a chain is not open", "see backup-complete");
+    if tips.is_empty() {
+        return Check::fail(id, "no chain is open", "see backup-complete");
     }
-    Check::pass(
-        id,
-        format!("every record was verified before it was stored: {}", tips.join(", ")),
-    )
+    let verified = format!("every record was verified before it was stored: {}", tips.join(", "));
+    match view.namespaces.len() - tips.len() {
+        0 => Check::pass(id, verified),
+        held => Check::warn(
+            id,
+            format!("{verified}; {held} not open"),
+            "see backup-complete: what is not open is held",
+        ),
+    }
 }
 
 fn history_complete(view: &PreflightView) -> Check {
@@ -327,12 +261,12 @@ fn history_complete(view: &PreflightView) -> Check {
     Check::warn(id, cut.join(", "), "queries below answer `not found` after the upgrade")
 }
 
-fn keys_match(view: &PreflightView) -> Check {
+fn keys_match(namespaces: &[NamespaceView], allow_missing_keys: bool) -> Check {
     let id = "keys-match";
     let describe = |wanted: fn(&KeyState) -> Option<&String>| {
-        let found: Vec<String> = view
-            .namespaces
+        let found: Vec<String> = namespaces
             .iter()
+            .filter(|ns| ns.chain.is_ok())
             .filter_map(|ns| wanted(&ns.keys).map(|text| format!("{}: {text}", ns.name)))
             .collect();
         (!found.is_empty()).then(|| found.join("; "))
@@ -352,7 +286,7 @@ fn keys_match(view: &PreflightView) -> Check {
         _ => None,
     }) {
         let text = format!("missing: {text}");
-        return if view.allow_missing_keys {
+        return if allow_missing_keys {
             Check::warn(
                 id,
                 text,

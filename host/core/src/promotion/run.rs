@@ -1,15 +1,16 @@
 //! The promotion itself: perform a step, record it, go on. One loop for the first run, for a resumed one and for the dry run.
 
 use super::journal::{Append, Entry, Journal};
-use super::plan::Plan;
+use super::plan::{HeldNamespace, Plan};
 use super::step::{Step, next_step};
 use crate::types::Refusal;
 
 /// Where effects go: the node's disk, chains and sockets; the simulator's; or nowhere ([`DryRun`]).
 pub trait Sink {
     /// Performs `step`, durably and idempotently. [`Step::Fence`] has no effect of its own: its journal entry is the effect; it is
-    /// called all the same, for checks that belong right before it.
-    fn perform(&mut self, step: Step, plan: &Plan) -> Result<(), Refusal>;
+    /// called all the same, for checks that belong right before it. Answers what could not be taken over and is to be held; the
+    /// others go on.
+    fn perform(&mut self, step: Step, plan: &Plan) -> Result<Vec<HeldNamespace>, Refusal>;
     /// Writes `append` into the journal's file and makes it durable (one fdatasync; [`Append::head`], if any, before it).
     fn record(&mut self, step: Step, append: &Append) -> Result<(), Refusal>;
     /// A step has ended; for progress output.
@@ -21,8 +22,8 @@ pub trait Sink {
 pub struct DryRun;
 
 impl Sink for DryRun {
-    fn perform(&mut self, _step: Step, _plan: &Plan) -> Result<(), Refusal> {
-        Ok(())
+    fn perform(&mut self, _step: Step, _plan: &Plan) -> Result<Vec<HeldNamespace>, Refusal> {
+        Ok(Vec::new())
     }
     fn record(&mut self, _step: Step, _append: &Append) -> Result<(), Refusal> {
         Ok(())
@@ -101,7 +102,7 @@ fn run(journal: &mut Journal, sink: &mut dyn Sink, state: StepState, reports: &m
 pub fn begin(journal: &mut Journal, plan: Plan, sink: &mut dyn Sink) -> StepReport {
     let begun = sink
         .perform(Step::Fence, &plan)
-        .and_then(|()| record(journal, Entry::Begin(plan), Step::Fence, sink));
+        .and_then(|_| record(journal, Entry::Begin(plan), Step::Fence, sink));
     report(sink, Step::Fence, begun, StepState::Done)
 }
 
@@ -110,12 +111,21 @@ pub fn advance(journal: &mut Journal, sink: &mut dyn Sink, state: StepState) -> 
     let (step, plan) = (next_step(journal)?, journal.plan()?.clone());
     #[cfg(feature = "planted-faults")]
     if crate::planted::active(crate::planted::Fault::StepRecordedFirst) {
-        let ended = record(journal, Entry::Finished(step), step, sink).and_then(|()| sink.perform(step, &plan));
+        let ended = record(journal, Entry::Finished(step), step, sink)
+            .and_then(|()| sink.perform(step, &plan))
+            .map(|_| ());
         return Some(report(sink, step, ended, state));
     }
-    let ended = sink
-        .perform(step, &plan)
-        .and_then(|()| record(journal, Entry::Finished(step), step, sink));
+    let ended = sink.perform(step, &plan).and_then(|held| {
+        // A run before a crash may have said it already.
+        let new = held
+            .into_iter()
+            .filter(|held| journal.held().get(&held.name) != Some(held));
+        for held in new.collect::<Vec<_>>() {
+            record(journal, Entry::Held(held), step, sink)?;
+        }
+        record(journal, Entry::Finished(step), step, sink)
+    });
     Some(report(sink, step, ended, state))
 }
 
@@ -163,6 +173,8 @@ pub(super) mod tests {
                     hash: Digest::of(b"tip"),
                 },
             }],
+            held: Vec::new(),
+            late: false,
             signature: vec![5; 70],
         }
     }
@@ -175,11 +187,13 @@ pub(super) mod tests {
     }
 
     impl Sink for Disk {
-        fn perform(&mut self, step: Step, plan: &Plan) -> Result<(), Refusal> {
+        fn perform(&mut self, step: Step, plan: &Plan) -> Result<Vec<HeldNamespace>, Refusal> {
             if step != Step::Fence && !self.effects.contains(&(step, plan.clone())) {
                 self.effects.push((step, plan.clone()));
             }
-            Ok(())
+            let name = Namespace::new("ns1").map_err(|error| Refusal::new("name", error.to_string(), ""))?;
+            let broken = HeldNamespace::new(name, NodeRole::Vp, "its disk failed");
+            Ok(Vec::from_iter((step == Step::Takeover).then_some(broken)))
         }
         fn record(&mut self, _step: Step, append: &Append) -> Result<(), Refusal> {
             let written = append.bytes.len().min(self.bytes_left);
@@ -222,6 +236,7 @@ pub(super) mod tests {
                 assert!(reports.iter().all(|r| r.state == StepState::Resumed));
             }
             assert_eq!(journal.finished(), Some(Step::Done), "crash at {crash_at}");
+            assert_eq!(journal.held().len(), 1, "crash at {crash_at}");
             assert_eq!(disk.effects, whole.effects, "crash at {crash_at}");
             assert_eq!(disk.journal, whole.journal, "crash at {crash_at}");
         }
@@ -231,11 +246,11 @@ pub(super) mod tests {
     fn a_failed_step_is_reported_and_gone_on_with() {
         struct NoRoles(bool);
         impl Sink for NoRoles {
-            fn perform(&mut self, step: Step, _plan: &Plan) -> Result<(), Refusal> {
+            fn perform(&mut self, step: Step, _plan: &Plan) -> Result<Vec<HeldNamespace>, Refusal> {
                 if step == Step::Roles && self.0 {
                     return Err(Refusal::new("disk-full", "no room", "free some"));
                 }
-                Ok(())
+                Ok(Vec::new())
             }
             fn record(&mut self, _step: Step, _append: &Append) -> Result<(), Refusal> {
                 Ok(())

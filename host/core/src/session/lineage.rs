@@ -90,6 +90,19 @@ impl Lineage {
         Lineage::new(reigns)
     }
 
+    /// This lineage, and where its last incarnation begins in further namespaces; what it says already stays.
+    pub fn with_starts(&self, further: Vec<Start>) -> Lineage {
+        let mut reigns = self.reigns.clone();
+        if let Some(last) = reigns.last_mut() {
+            for start in further {
+                if !last.starts.iter().any(|known| known.namespace == start.namespace) {
+                    last.starts.push(start);
+                }
+            }
+        }
+        Lineage { reigns }
+    }
+
     fn new(reigns: Vec<Reign>) -> Result<Lineage, Malformed> {
         if reigns.len() > REIGNS_MAX {
             return Err(Malformed::new(format!("more than {REIGNS_MAX} incarnations")));

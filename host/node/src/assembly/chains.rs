@@ -48,11 +48,11 @@ pub struct Opener {
     verifier: Verifier,
 }
 
-/// Opens every configured namespace. One that cannot be opened is held with its reason, and the others go on; `global` must open.
+/// Opens every configured namespace; those of `kept_back` are held as they are. One that cannot be opened is held with its reason, and the others go on; `global` must open.
 ///
 /// # Errors
 /// The system gave no threads, or `global` cannot be opened.
-pub fn open_all(root: &Root, loaded: &Loaded) -> Result<Opened, Failure> {
+pub fn open_all(root: &Root, loaded: &Loaded, kept_back: &Held) -> Result<Opened, Failure> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let verifier = Verifier::start(threads)
         .map_err(|error| Failure::failed("no-thread", error.to_string(), "raise the limit of threads"))?;
@@ -67,6 +67,7 @@ pub fn open_all(root: &Root, loaded: &Loaded) -> Result<Opened, Failure> {
         .iter()
         .map(|(namespace, problems)| (namespace.clone(), bad_files(problems)))
         .collect();
+    held.extend(kept_back.clone());
     let mut broken = None;
     for (namespace, opened) in opener.open_side_by_side(&loaded.config.namespaces) {
         match opened {

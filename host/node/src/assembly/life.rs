@@ -13,10 +13,10 @@ use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::alignment::follow_difference;
-use super::chains::{Opened, close_all, open_all};
+use super::chains::{Held, Opened, close_all, open_all};
 use super::fleet::Fleet;
 use super::node::{Node, Ready, strategy_role};
-use super::{copied, ports, secrets, view};
+use super::{copied, held, ports, secrets, view};
 use crate::config::Root;
 use crate::durable::{self, LockFile};
 use crate::ipc::{Failure, Server};
@@ -49,9 +49,10 @@ pub fn run(root: &Root, on_ready: impl FnOnce(&Ready)) -> Result<(), Failure> {
     let lock = LockFile::acquire(&root.lock_file())?;
     let files = ControlFiles::new(root.system());
     finish_commit(root, &files).map_err(|r| as_failed(&r))?;
-    let unfinished = promotion::standing(&files).map_err(|r| as_failed(&r))?.unfinished;
+    let standing = promotion::standing(&files).map_err(|r| as_failed(&r))?;
+    let unfinished = standing.unfinished;
     // In the middle of an upgrade the files may name both hosts: its resumption sets them right.
-    let loaded = if unfinished {
+    let mut loaded = if unfinished {
         root.load_in_upgrade()?
     } else {
         root.load()?
@@ -65,7 +66,11 @@ pub fn run(root: &Root, on_ready: impl FnOnce(&Ready)) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::failed("no-thread", error.to_string(), "raise the limit of threads"))?;
-    let opened = open_all(root, &loaded)?;
+    let mut kept_back = Held::new();
+    if unfinished || loaded.config.role() == PairRole::Provider {
+        kept_back = held::kept_back(&standing, &mut loaded.config);
+    }
+    let opened = open_all(root, &loaded, &kept_back)?;
     let outcome = runtime.block_on(live(root, loaded, files, &opened, unfinished, on_ready));
     runtime.shutdown_timeout(TASKS_END_MAX);
     close_all(&opened.chains);

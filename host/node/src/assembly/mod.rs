@@ -10,6 +10,7 @@ mod certificates;
 mod copied;
 mod secrets;
 mod fleet;
+mod held;
 mod ports;
 mod chains;
 mod namespaces;
@@ -21,7 +22,7 @@ mod settings;
 
 pub mod verify;
 
-pub use chains::open_all;
+pub use chains::{Held, open_all};
 pub use life::run;
 pub use namespaces::Switched;
 pub use node::Ready;

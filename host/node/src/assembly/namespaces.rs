@@ -21,6 +21,7 @@ use crate::config::{Root, read_tree, remove_tree};
 use crate::durable;
 use crate::ipc::Failure;
 use crate::namespace::Chain;
+use crate::promotion;
 
 /// The files that a namespace needs below `configuration/<namespace>/`.
 pub(super) const FILES: [&str; 3] = ["ns_static.toml", "ns_dynamic.toml", "ns_genesis.toml"];
@@ -51,7 +52,7 @@ pub struct Switched {
 }
 
 /// `dynamic.toml` before and after.
-struct Edited {
+pub(super) struct Edited {
     before: String,
     after: String,
 }
@@ -79,7 +80,7 @@ fn edited(root: &Root, edit: impl FnOnce(&str) -> Result<String, config::EditErr
 }
 
 /// The list with this namespace, and what the namespace would run with. Writes nothing.
-fn draft_start(root: &Root, name: &Namespace) -> Result<(Edited, NsConfig), Failure> {
+pub(super) fn draft_start(root: &Root, name: &Namespace) -> Result<(Edited, NsConfig), Failure> {
     let directory = root.configuration().join(name.as_str());
     let missing: Vec<&str> = FILES
         .into_iter()
@@ -111,6 +112,12 @@ impl Node {
         let name = named(name)?;
         if self.chains.get(name.as_str()).is_some() {
             return Err(Failure::refused("namespace-exists", "namespace exist", ""));
+        }
+        // Its chain would go on without the block that records the take-over.
+        let standing = promotion::standing(&self.files).map_err(|refusal| Failure::from_refusal(&refusal))?;
+        if let Some(held) = standing.held.iter().find(|held| held.name == name) {
+            let refusal = promotion::not_taken_over(held);
+            return Err(Failure::refused(&refusal.code, refusal.text, refusal.hint));
         }
         let (root, of) = (self.root.clone(), name.clone());
         let (list, ns) = blocking(move || draft_start(&root, &of)).await?;
@@ -207,6 +214,7 @@ impl Node {
             put_away(&data, yes)
         });
         let data = put_away.await?;
+        promotion::release(&self.files, &name).map_err(|refusal| Failure::from_refusal(&refusal))?;
         tracing::info!(namespace = %name, answer, data = data.as_deref(), "namespace destroyed by the operator");
         encode(&Switched {
             data,
@@ -285,7 +293,7 @@ fn switched(name: &Namespace, running: bool, answer: &str) -> Switched {
 }
 
 /// Closes a chain that nothing begins to use any more, and waits until its files are free for the next who opens them.
-async fn close_down(chain: Arc<Chain>) {
+pub(super) async fn close_down(chain: Arc<Chain>) {
     let name = chain.namespace().clone();
     let left = Arc::downgrade(&chain);
     let closed = tokio::task::spawn_blocking(move || chain.close()).await;

@@ -7,10 +7,10 @@ use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use cvp_core::config::{NodeConfig, PairRole, Problem};
-use cvp_core::promotion::Plan;
+use cvp_core::promotion::{HeldNamespace, Plan};
 use cvp_core::replication::Setup;
 use cvp_core::types::strategy::Role;
-use cvp_core::types::{Namespace, NodeRole, Refusal};
+use cvp_core::types::{Namespace, NodeRole, Position, Refusal};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
@@ -212,7 +212,7 @@ impl Node {
 
     /// Reads the configuration afresh and goes on in the role it says.
     fn enter_role(self: &Arc<Self>) -> Result<(), Refusal> {
-        let config = match self.root.load() {
+        let mut config = match self.root.load() {
             Ok(loaded) => loaded.config,
             Err(failure) => {
                 return Err(Refusal {
@@ -227,6 +227,9 @@ impl Node {
             entries.any(|entry| entry.name == *name && entry.start)
         };
         self.held.lock().retain(|name, _| started(name));
+        if config.role() == PairRole::Provider {
+            self.keep_back(&promotion::standing(&self.files)?, &mut config);
+        }
         self.config.store(Arc::new(config));
         // At a start replication is built afterwards, from the same files.
         let Some(replication) = self.replication() else {
@@ -256,8 +259,23 @@ pub(super) fn strategy_role(role: PairRole) -> Role {
 pub(super) struct NodeHooks(pub(super) Arc<Node>);
 
 impl Hooks for NodeHooks {
-    fn role_changed(&self, _plan: &Plan) -> Result<(), Refusal> {
-        self.0.enter_role()
+    fn role_changed(&self, plan: &Plan) -> Result<(), Refusal> {
+        match plan.late {
+            false => self.0.enter_role(),
+            true => self.0.take_in(plan),
+        }
+    }
+
+    fn hold(&self, held: &[HeldNamespace]) -> Result<(), Refusal> {
+        self.0.hold(held)
+    }
+
+    fn why_held(&self, name: &Namespace) -> Option<Refusal> {
+        self.0.held.lock().get(name).cloned()
+    }
+
+    fn look_into(&self, name: &Namespace, above: &Plan) -> Result<Position, Refusal> {
+        self.0.look_into(name, above)
     }
 
     fn serve(&self, _plan: &Plan) -> Result<(), Refusal> {

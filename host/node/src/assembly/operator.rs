@@ -5,12 +5,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use cvp_core::config::{PairRole, Value as ConfigValue};
+use cvp_core::types::Refusal;
 use serde_json::{Value, json};
 
 use super::node::Node;
 use super::settings;
 use super::verify::{self, Wanted};
-use crate::ipc::{Failure, Operator, Progress, Request};
+use crate::ipc::{Failure, Operator, Progress, Request, wrong_role};
 use crate::promotion::{self, Flags};
 use crate::rpc::ConfigChange;
 
@@ -124,7 +125,16 @@ impl Node {
                 progress.tell(line);
             }
         };
-        encode(&self.ground().upgrade(flags, tell).await?)
+        let failed = |refusal: Refusal| Failure::from_refusal(&refusal);
+        let standing = promotion::standing(&self.files).map_err(failed)?;
+        let answer = match (self.role(), standing.held.is_empty()) {
+            (PairRole::Receiver, _) => self.ground().upgrade(flags, tell).await?,
+            (PairRole::Provider, false) => self.ground().upgrade_held(flags, tell).await?,
+            (PairRole::Provider, true) => {
+                return Err(wrong_role("upgrade", PairRole::Provider, PairRole::Receiver));
+            }
+        };
+        encode(&answer)
     }
 }
 

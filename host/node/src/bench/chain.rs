@@ -101,7 +101,7 @@ fn fill(root: &Path, report: &Report, blocks: u64, record_bytes: u64) -> Result<
         .identity()?
         .context("the node has no identity")?;
     let incarnation = identity.lineage.current().context("the node has no incarnation")?;
-    let chains = assembly::open_all(&place, &loaded)?.chains;
+    let chains = assembly::open_all(&place, &loaded, &assembly::Held::new())?.chains;
     let chain = chains.get("global").context("there is no namespace global")?;
     chain.begin_making(config.dynamic.hostname.clone(), incarnation, None)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

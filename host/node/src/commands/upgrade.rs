@@ -81,6 +81,17 @@ fn summary(answer: &UpgradeView, dry_run: bool) -> String {
         .map(|(name, tip)| format!("{name} at {}", tip.height))
         .collect();
     let mut text = format!("this node serves as {} ({})", serving.hostname, heights.join(", "));
+    if !answer.held.is_empty() {
+        let held: Vec<String> = answer
+            .held
+            .iter()
+            .map(|(name, why)| format!("  {name}: {why}"))
+            .collect();
+        text.push_str(&format!(
+            "\nnot taken over, and held until the cause is gone and `cvp upgrade` is repeated:\n{}",
+            held.join("\n")
+        ));
+    }
     if let (Some(probes), Some(rest)) = (answer.probe_milliseconds, answer.milliseconds) {
         text.push_str(&format!(
             "\nnetwork probes {probes:.1} ms, then {rest:.1} ms to the first new block"
@@ -121,6 +132,12 @@ mod tests {
         assert_eq!(
             text.lines().last(),
             Some("network probes 3.2 ms, then 41.7 ms to the first new block")
+        );
+        answer.held.insert("ns7".into(), "its disk failed".into());
+        let text = summary(&answer, false);
+        assert!(
+            text.contains("`cvp upgrade` is repeated:\n  ns7: its disk failed\n"),
+            "{text}"
         );
         answer.checks.clear();
         assert!(summary(&answer, true).starts_with("an upgrade was interrupted"));

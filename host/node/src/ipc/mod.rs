@@ -13,7 +13,7 @@ mod wire;
 
 pub use crate::failure::{Exit, Failure};
 pub use client::Connection;
-pub use request::Request;
+pub use request::{Request, wrong_role};
 pub use server::{Operator, Progress, Server};
 #[cfg(test)]
 pub use status::RefusedView;

@@ -110,14 +110,15 @@ impl Request {
             | Request::ConfigGet { .. }
             | Request::ConfigList { .. }
             | Request::PluginList
-            | Request::PluginReset { .. } => Allowed::Both,
+            | Request::PluginReset { .. }
+            // A provider tries again what its own upgrade held.
+            | Request::Upgrade { .. } => Allowed::Both,
             Request::Enable
             | Request::Disable
             | Request::NamespaceStart { .. }
             | Request::NamespaceStop { .. }
             | Request::NamespaceDestroy { .. }
             | Request::ConfigSet { .. } => Allowed::Only(PairRole::Provider),
-            Request::Upgrade { .. } => Allowed::Only(PairRole::Receiver),
         }
     }
 
@@ -144,14 +145,19 @@ impl Request {
     /// Refuses a request that `role` does not answer.
     pub fn check(&self, role: PairRole) -> Result<(), Failure> {
         match self.allowed() {
-            Allowed::Only(wanted) if wanted != role => Err(Failure::refused(
-                "wrong-role",
-                format!("`cvp {}` is not available on a {role}", self.spelling()),
-                format!("run it on the {wanted}"),
-            )),
+            Allowed::Only(wanted) if wanted != role => Err(wrong_role(self.spelling(), role, wanted)),
             _ => Ok(()),
         }
     }
+}
+
+/// A command that a node of this role does not answer.
+pub fn wrong_role(spelling: &str, role: PairRole, wanted: PairRole) -> Failure {
+    Failure::refused(
+        "wrong-role",
+        format!("`cvp {spelling}` is not available on a {role}"),
+        format!("run it on the {wanted}"),
+    )
 }
 
 #[cfg(test)]

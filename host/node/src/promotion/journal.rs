@@ -108,18 +108,18 @@ fn refusal(path: &Path, what: &str) -> Refusal {
 
 #[cfg(test)]
 mod tests {
-    use cvp_core::promotion::{DryRun, Plan, Sink, Step, StepReport, next_step, promote};
+    use cvp_core::promotion::{DryRun, HeldNamespace, Plan, Sink, Step, StepReport, next_step, promote};
     use cvp_core::types::{Hostname, Incarnation, NodeId};
 
     use super::*;
 
     struct Writer(JournalFile);
     impl Sink for Writer {
-        fn perform(&mut self, step: Step, _: &Plan) -> Result<(), Refusal> {
+        fn perform(&mut self, step: Step, _: &Plan) -> Result<Vec<HeldNamespace>, Refusal> {
             if step == Step::Roles {
                 Err(Refusal::new("stop", "here", ""))
             } else {
-                Ok(())
+                Ok(Vec::new())
             }
         }
         fn record(&mut self, _: Step, append: &Append) -> Result<(), Refusal> {
@@ -142,6 +142,8 @@ mod tests {
             new: Incarnation { number: 2, id: [2; 16] },
             old_addresses: Vec::new(),
             namespaces: Vec::new(),
+            held: Vec::new(),
+            late: false,
             signature: Vec::new(),
         };
         promote(&mut journal, plan, &mut Writer(file));

@@ -3,6 +3,7 @@
 //! Owns the probes, the plan, the journal's file and the effects of the steps. The order of the steps and every verdict of the checks are
 //! core's; what serves clients and what builds a machine is the assembly's, behind [`Hooks`].
 
+mod held;
 mod journal;
 mod plan;
 mod points;
@@ -19,8 +20,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cvp_core::promotion::{Check, Journal, Plan, StepReport, allowed, next_step, preflight, promote, resume};
-use cvp_core::types::Refusal;
+use cvp_core::promotion::{
+    Check, Entry, HeldNamespace, Journal, Plan, StepReport, allowed, next_step, preflight, promote, resume,
+};
+use cvp_core::types::{Namespace, Position, Refusal};
 
 use crate::config::Root;
 use crate::crash_point::CrashPoint;
@@ -37,8 +40,15 @@ const JOURNAL: &str = "promotion.journal";
 
 /// What only the assembly can do. Called from a thread that may wait; each must be idempotent.
 pub trait Hooks: Send + Sync + 'static {
-    /// The files say `provider` now: replication goes on with a machine of that role (at a start: nothing, it is built afterwards).
+    /// The files say `provider` now: replication goes on with a machine of that role (at a start: nothing, it is built afterwards). What a
+    /// late plan takes over runs from here on.
     fn role_changed(&self, plan: &Plan) -> Result<(), Refusal>;
+    /// These could not be taken over: they are closed, and everything goes on without them.
+    fn hold(&self, held: &[HeldNamespace]) -> Result<(), Refusal>;
+    /// Why a namespace does not run, where that is known.
+    fn why_held(&self, name: &Namespace) -> Option<Refusal>;
+    /// Opens a namespace that does not run, makes durable what it has, and closes it again: its last block below `above`.
+    fn look_into(&self, name: &Namespace, above: &Plan) -> Result<Position, Refusal>;
     /// Clients are served under the new name, and a fresh receiver may attach.
     fn serve(&self, plan: &Plan) -> Result<(), Refusal>;
     /// Keys and addresses of the ports the node needs as a provider: `Ok` where it listens already.
@@ -83,6 +93,17 @@ pub struct Standing {
     pub unfinished: bool,
     /// Where the take-over notice goes, if this node was ever promoted (`"node1 10.0.0.1:50011"`).
     pub predecessor: Vec<String>,
+    /// What the last promotion could not take over. It does not run on a provider until another one takes it over.
+    pub held: Vec<HeldNamespace>,
+}
+
+/// The refusal that names a held namespace.
+pub fn not_taken_over(held: &HeldNamespace) -> Refusal {
+    Refusal::new(
+        "not-taken-over",
+        format!("the upgrade could not take it over: {}", held.reason),
+        "correct the cause, then run `cvp upgrade` again",
+    )
 }
 
 /// Reads the journal at a start, before the configuration's role is believed.
@@ -97,7 +118,23 @@ pub fn standing(files: &ControlFiles) -> Result<Standing, Refusal> {
             .plan()
             .map(|plan| plan.old_addresses.clone())
             .unwrap_or_default(),
+        held: journal.held().values().cloned().collect(),
     })
+}
+
+/// The operator destroyed a namespace: if it was held, nothing is left to take over.
+///
+/// # Errors
+/// The journal cannot be read or written.
+pub fn release(files: &ControlFiles, name: &Namespace) -> Result<(), Refusal> {
+    let (mut file, journal) = JournalFile::open(&files.path(JOURNAL))?;
+    if !journal.held().contains_key(name) {
+        return Ok(());
+    }
+    let append = journal
+        .append(&Entry::Released(name.clone()))
+        .map_err(|error| Refusal::new("promotion-journal", error.to_string(), "report this"))?;
+    file.record(&append)
 }
 
 /// When the network probes of a preflight ended, and how long they took.
@@ -249,6 +286,7 @@ impl Ground {
             })
             .collect();
         let serving = journal.plan().filter(|_| finished);
+        let held = journal.held().values().filter(|_| finished);
         UpgradeView {
             checks: checks.iter().map(CheckView::from).collect(),
             steps: reports.iter().map(StepView::from).collect(),
@@ -256,6 +294,7 @@ impl Ground {
                 hostname: plan.hostname.to_string(),
                 namespaces: heights,
             }),
+            held: held.map(|held| (held.name.to_string(), held.reason.clone())).collect(),
             ..UpgradeView::default()
         }
     }

@@ -3,13 +3,16 @@
 
 use std::sync::Arc;
 
+use cvp_core::config::{GLOBAL, Loaded};
 use cvp_core::promotion::{
-    Check, DryRun, Journal, Plan, PlannedNamespace, StepReport, StepState, Verdict, promote, promoted_identity, resume,
+    Check, DryRun, HeldNamespace, Journal, Plan, PlannedNamespace, StepReport, StepState, Verdict, promote,
+    promoted_identity, resume,
 };
 use cvp_core::session::{Binding, BoundNamespace};
-use cvp_core::types::Refusal;
+use cvp_core::types::{Namespace, Position, Refusal};
 
 use super::{Ground, sink, survey, tree};
+use crate::namespace::ChainState;
 
 /// Id of the check that a rehearsal adds to core's.
 const ID: &str = "plan";
@@ -86,12 +89,41 @@ impl Ground {
                 "see the check backup-complete",
             )
         })?;
-        for chain in self.chains.all() {
-            chain.ledger().sync().map_err(|error| error.refusal())?;
-        }
         let plan = self.draft(&binding)?;
         promoted_identity(&plan, None, Some(&binding))?;
         Ok(plan)
+    }
+
+    /// The last durable block of a namespace that can be taken over with the files that it would have.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    pub(super) fn usable(&self, name: &Namespace, promoted: Option<&Loaded>) -> Result<Position, Refusal> {
+        let chain = self.chains.get(name.as_str()).ok_or_else(|| self.not_open(name))?;
+        if let ChainState::Failed(refusal) | ChainState::Fenced(refusal) = chain.state() {
+            return Err(refusal);
+        }
+        match promoted.and_then(|promoted| promoted.held.get(name)) {
+            None => Ok(chain.ledger().tips().durable),
+            Some(problems) => {
+                let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+                Err(Refusal::new("bad-configuration", lines.join("; "), "correct it"))
+            }
+        }
+    }
+
+    fn synced(&self, name: &Namespace) -> Result<Position, Refusal> {
+        let chain = self.chains.get(name.as_str()).ok_or_else(|| self.not_open(name))?;
+        chain.ledger().sync().map_err(|error| error.refusal())?;
+        Ok(chain.ledger().tips().durable)
+    }
+
+    /// Why a namespace does not run here.
+    pub(super) fn not_open(&self, name: &Namespace) -> Refusal {
+        self.hooks.why_held(name).unwrap_or_else(|| {
+            let text = format!("namespace {name} is not open");
+            Refusal::new("not-running", text, "see the log of this node")
+        })
     }
 
     /// What a promotion takes over: the namespaces copied from the provider that its configuration starts.
@@ -125,20 +157,19 @@ impl Ground {
         let section = self.files.provider_self().map_err(|error| error.refusal())?;
         let section = section.unwrap_or_default();
         let loaded = self.root.load().map_err(|failure| sink::refusal_of(&failure))?;
-        let mut namespaces = Vec::new();
+        let promoted = tree::load(&self.root, &self.files, None)?;
+        let (mut namespaces, mut held) = (Vec::new(), Vec::new());
         for bound in self.bound(binding) {
-            let chain = self.chains.get(bound.namespace.as_str()).ok_or_else(|| {
-                Refusal::new(
-                    "not-running",
-                    format!("namespace {} is not open", bound.namespace),
-                    "see the log of this node",
-                )
-            })?;
-            namespaces.push(PlannedNamespace {
-                role: survey::provider_role(&section, &bound.namespace),
-                durable: chain.ledger().tips().durable,
-                name: bound.namespace.clone(),
-            });
+            let (name, role) = (
+                bound.namespace.clone(),
+                survey::provider_role(&section, &bound.namespace),
+            );
+            let synced = self.usable(&name, Some(&promoted)).and_then(|_| self.synced(&name));
+            match synced {
+                Ok(durable) => namespaces.push(PlannedNamespace { name, role, durable }),
+                Err(refusal) if name.as_str() == GLOBAL => return Err(refusal),
+                Err(refusal) => held.push(HeldNamespace::new(name, role, refusal.text)),
+            }
         }
         let remotes = (self.remotes)()?;
         let mut plan = Plan::draft(
@@ -146,6 +177,7 @@ impl Ground {
             loaded.config.dynamic.hostname,
             remotes.iter().map(ToString::to_string).collect(),
             namespaces,
+            held,
             rand::random(),
         )?;
         plan.signature = self.root.sign_take_over(&plan.take_over());
@@ -176,6 +208,8 @@ mod tests {
                     hash: Digest::of(b"tip"),
                 },
             }],
+            held: Vec::new(),
+            late: false,
             signature: Vec::new(),
         }
     }

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use cvp_core::config::GLOBAL;
 use cvp_core::ledger::LedgerError;
 use cvp_core::promotion::{
-    Append, Plan, PlannedNamespace, Sink, Step, StepReport, promoted_identity, takeover_changes,
+    Append, HeldNamespace, Plan, PlannedNamespace, Sink, Step, StepReport, promoted_identity, takeover_changes,
 };
 use cvp_core::record;
 use cvp_core::types::{Incarnation, NodeRole, Refusal};
@@ -30,21 +31,22 @@ pub(super) struct NodeSink<'a> {
 }
 
 impl Sink for NodeSink<'_> {
-    fn perform(&mut self, step: Step, plan: &Plan) -> Result<(), Refusal> {
+    fn perform(&mut self, step: Step, plan: &Plan) -> Result<Vec<HeldNamespace>, Refusal> {
         points::before(&self.crash, step);
+        let mut held = Vec::new();
         match step {
-            Step::Fence | Step::Done => Ok(()),
-            Step::Identity => self.identity(plan),
-            Step::Configuration => self.configuration(plan),
-            Step::Roles => self.ground.hooks.role_changed(plan),
-            Step::Takeover => self.takeover(plan),
-            Step::Serve => self.ground.hooks.serve(plan),
-        }?;
+            Step::Fence | Step::Done => {}
+            Step::Identity => self.identity(plan)?,
+            Step::Configuration => self.configuration(plan)?,
+            Step::Roles => self.ground.hooks.role_changed(plan)?,
+            Step::Takeover => held = self.takeover(plan)?,
+            Step::Serve => self.ground.hooks.serve(plan)?,
+        }
         if step == Step::Takeover {
             self.taken_over = Some(Instant::now());
         }
         points::between(&self.crash, step);
-        Ok(())
+        Ok(held)
     }
 
     fn record(&mut self, step: Step, append: &Append) -> Result<(), Refusal> {
@@ -73,18 +75,39 @@ impl NodeSink<'_> {
     }
 
     fn configuration(&self, plan: &Plan) -> Result<(), Refusal> {
-        tree::take_over(&self.ground.root, &self.ground.files, plan)
+        match plan.late {
+            false => tree::take_over(&self.ground.root, &self.ground.files, plan),
+            true => tree::start_late(&self.ground.root, plan),
+        }
     }
 
-    fn takeover(&self, plan: &Plan) -> Result<(), Refusal> {
-        for namespace in plan.namespaces.iter().filter(|ns| ns.role == NodeRole::Vp) {
-            let chain = self.ground.chains.get(namespace.name.as_str()).ok_or_else(|| {
-                let text = format!("namespace {} is not open", namespace.name);
-                Refusal::new("not-running", text, "see the log of this node")
-            })?;
-            take_over(&chain, plan, namespace)?;
+    /// What cannot be taken over is held, and the others go on; without `global` there is no node.
+    fn takeover(&self, plan: &Plan) -> Result<Vec<HeldNamespace>, Refusal> {
+        let mut held = Vec::new();
+        for namespace in &plan.namespaces {
+            match self.take_one_over(plan, namespace) {
+                Err(refusal) if namespace.name.as_str() == GLOBAL => return Err(refusal),
+                Err(refusal) => {
+                    tracing::error!(namespace = %namespace.name, "the namespace is not taken over: {refusal}");
+                    held.push(HeldNamespace::new(namespace.name.clone(), namespace.role, refusal.text));
+                }
+                Ok(()) => {}
+            }
         }
-        Ok(())
+        if !held.is_empty() {
+            self.ground.hooks.hold(&held)?;
+        }
+        Ok(held)
+    }
+
+    fn take_one_over(&self, plan: &Plan, namespace: &PlannedNamespace) -> Result<(), Refusal> {
+        let chain = self.ground.chains.get(namespace.name.as_str());
+        let chain = chain.ok_or_else(|| self.ground.not_open(&namespace.name))?;
+        match namespace.role {
+            NodeRole::Vp => take_over(&chain, plan, namespace),
+            // It follows, as it did.
+            NodeRole::Nvp | NodeRole::Cvp => Ok(()),
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use cvp_core::config::NodeConfig;
+use cvp_core::config::{Loaded, NodeConfig};
 use cvp_core::promotion::{
     Check, KeyState, NamespaceView, Plan, PortState, PortView, PreflightView, StrategyView, TlsNameView,
 };
@@ -17,7 +17,6 @@ use super::probe::probe_target;
 use super::tree;
 use super::{Flags, Ground, Probed};
 use crate::config::{Places, Root};
-use crate::namespace::ChainState;
 
 /// Where a namespace's key and certificates are, unless configured otherwise.
 const CERTIFICATES: &str = "certs/certs";
@@ -72,6 +71,8 @@ pub(super) async fn survey(ground: &Arc<Ground>, flags: Flags) -> Surveyed {
         .as_ref()
         .ok()
         .and_then(|loaded| loaded.config.system.p2p.tls_server_host_override.clone());
+    // What is bad in one namespace's files holds that one.
+    let promoted = tree::load(&ground.root, &ground.files, plan.as_ref().ok());
     let view = PreflightView {
         provider: binding.as_ref().map(|binding| binding.hostname.clone()),
         unreadable: (!unreadable.is_empty()).then(|| unreadable.join("; ")),
@@ -84,6 +85,7 @@ pub(super) async fn survey(ground: &Arc<Ground>, flags: Flags) -> Surveyed {
         probes,
         namespaces: namespaces(
             ground,
+            promoted.as_ref().ok(),
             loaded.as_ref().ok().map(|loaded| &loaded.config),
             binding.as_ref(),
             &section,
@@ -92,9 +94,7 @@ pub(super) async fn survey(ground: &Arc<Ground>, flags: Flags) -> Surveyed {
         tls_name: names,
         tls_override,
         copy: tree::copy_state(&ground.root, &ground.files),
-        config: tree::check(&ground.root, &ground.files, plan.as_ref().ok())
-            .map(|_| ())
-            .map_err(|refusal| refusal.text),
+        config: promoted.map(|_| ()).map_err(|refusal| refusal.text),
         ports: ground
             .hooks
             .ports()
@@ -129,6 +129,7 @@ pub(super) fn provider_role(section: &[(String, String)], namespace: &Namespace)
 
 fn namespaces(
     ground: &Ground,
+    promoted: Option<&Loaded>,
     config: Option<&NodeConfig>,
     binding: Option<&Binding>,
     section: &[(String, String)],
@@ -139,13 +140,9 @@ fn namespaces(
     names
         .map(|name| {
             let seen = status.and_then(|status| status.namespaces.iter().find(|ns| ns.name == name));
-            let (chain, history_from) = match ground.chains.get(name.as_str()) {
-                None => (Err("it is not open".to_owned()), 0),
-                Some(chain) => match chain.state() {
-                    ChainState::Failed(refusal) | ChainState::Fenced(refusal) => (Err(refusal.to_string()), 0),
-                    _ => (Ok(chain.ledger().tips().durable), chain.ledger().history_from()),
-                },
-            };
+            let open = ground.chains.get(name.as_str());
+            let history_from = open.map_or(0, |chain| chain.ledger().history_from());
+            let chain = ground.usable(&name, promoted).map_err(|refusal| refusal.text);
             let running: Vec<StrategyView> = seen.map_or_else(Vec::new, |ns| {
                 let view = |s: &cvp_core::replication::StrategyStatus| StrategyView {
                     kind: s.id.kind.clone(),

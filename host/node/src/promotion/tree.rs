@@ -57,10 +57,15 @@ pub(super) fn promoted_files(root: &Root, files: &ControlFiles, plan: Option<&Pl
     }
     for (name, own) in standby_files(root)? {
         if let Some(content) = theirs.get_mut(&name) {
-            let text = text_of(&name, content)?;
-            let kept = config::keep_local(&name, text, &own, &kept_keys(files, &name)?)
-                .map_err(|error| bad(format!("{name}: {error}")))?;
-            *content = kept.into_bytes();
+            let further = kept_keys(files, &name)?;
+            let kept = text_of(&name, content).and_then(|text| {
+                config::keep_local(&name, text, &own, &further).map_err(|error| bad(format!("{name}: {error}")))
+            });
+            match kept {
+                Ok(kept) => *content = kept.into_bytes(),
+                Err(_) if holds_one(&name) => {}
+                Err(refusal) => return Err(refusal),
+            }
         }
     }
     let edits = plan.map(configuration_edits);
@@ -76,12 +81,22 @@ pub(super) fn promoted_files(root: &Root, files: &ControlFiles, plan: Option<&Pl
         let content = theirs
             .get_mut(&edit.file)
             .ok_or_else(|| bad(format!("{} is missing", edit.file)))?;
-        let text = text_of(&edit.file, content)?;
-        let edited =
-            config::edit(text, edit.key, edit.value).map_err(|error| bad(format!("{}: {error}", edit.file)))?;
-        *content = edited.into_bytes();
+        let edited = text_of(&edit.file, content).and_then(|text| {
+            config::edit(text, edit.key, edit.value).map_err(|error| bad(format!("{}: {error}", edit.file)))
+        });
+        match edited {
+            Ok(edited) => *content = edited.into_bytes(),
+            Err(_) if holds_one(&edit.file) => {}
+            Err(refusal) => return Err(refusal),
+        }
     }
     Ok(theirs)
+}
+
+/// Whether a file that cannot be read holds its namespace back, and nothing else.
+fn holds_one(name: &str) -> bool {
+    let namespace = name.split_once('/').map(|(namespace, _)| namespace);
+    namespace.is_some_and(|namespace| namespace != config::GLOBAL)
 }
 
 /// The keys of a file below `configuration/` that the strategies of all namespaces keep for this node.
@@ -131,7 +146,8 @@ fn started(files: &Files) -> Result<Vec<String>, Refusal> {
 /// A namespace of the provider that was never copied does not start: its chain would begin anew here.
 fn start_planned(files: &mut Files, plan: &Plan) -> Result<(), Refusal> {
     for name in started(files)? {
-        if plan.namespaces.iter().any(|planned| planned.name.as_str() == name) {
+        let held = plan.held.iter().any(|held| held.name.as_str() == name);
+        if held || plan.namespaces.iter().any(|planned| planned.name.as_str() == name) {
             continue;
         }
         let text = text_of(LIST, files.get(LIST).map_or(&[][..], Vec::as_slice))?;
@@ -169,22 +185,44 @@ fn staged(files: &ControlFiles) -> Result<Option<FileChange>, Refusal> {
         .map_err(|error| bad(format!("the staged change: {error}")))
 }
 
-/// Whether the node could start with the provider's tree and its own keys; the configuration it would have.
+/// Whether the node could start every namespace with the provider's tree and its own keys; the configuration it would have.
 ///
 /// # Errors
-/// What keeps it from starting, in words.
+/// What keeps the node or a namespace from starting, in words.
 pub fn check(root: &Root, files: &ControlFiles, plan: Option<&Plan>) -> Result<Loaded, Refusal> {
+    load(root, files, plan)?.whole().map_err(|problems| in_words(&problems))
+}
+
+/// The configuration that the node would have with the provider's tree and its own keys; a namespace whose files are bad is held.
+///
+/// # Errors
+/// What keeps the node from starting, in words.
+pub(super) fn load(root: &Root, files: &ControlFiles, plan: Option<&Plan>) -> Result<Loaded, Refusal> {
     let tree = promoted_files(root, files, plan)?;
     let mut texts = BTreeMap::new();
     for (name, content) in tree.iter().filter(|(name, _)| name.ends_with(".toml")) {
-        texts.insert(name.clone(), text_of(name, content)?.to_owned());
+        // What is no text is no TOML either, and its reader says so.
+        texts.insert(name.clone(), String::from_utf8_lossy(content).into_owned());
     }
-    config::load(&texts)
-        .and_then(config::Loaded::whole)
-        .map_err(|problems| {
-            let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
-            bad(lines.join("; "))
-        })
+    config::load(&texts).map_err(|problems| in_words(&problems))
+}
+
+fn in_words(problems: &[config::Problem]) -> Refusal {
+    let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    bad(lines.join("; "))
+}
+
+/// The step of a late plan: what it takes over starts with the node from now on.
+///
+/// # Errors
+/// The list of namespaces cannot be changed.
+pub(super) fn start_late(root: &Root, plan: &Plan) -> Result<(), Refusal> {
+    for namespace in &plan.namespaces {
+        let name = namespace.name.as_str();
+        root.rewrite(LIST, |text| config::put_namespace(text, name, true))
+            .map_err(|failure| refusal_of(&failure))?;
+    }
+    Ok(())
 }
 
 /// The copy, as the preflight judges it.
@@ -288,6 +326,8 @@ mod tests {
                     hash: Digest::of(b"tip"),
                 },
             }],
+            held: Vec::new(),
+            late: false,
             signature: Vec::new(),
         }
     }

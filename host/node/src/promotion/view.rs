@@ -16,6 +16,9 @@ pub struct UpgradeView {
     /// What serves now; absent unless the promotion is done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serving: Option<ServingView>,
+    /// Namespaces that could not be taken over, each with its reason; absent where there are none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub held: BTreeMap<String, String>,
     /// How long the preflight's network probes took; absent where no take-over block followed them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probe_milliseconds: Option<f64>,

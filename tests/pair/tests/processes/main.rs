@@ -6,6 +6,7 @@ mod control_files;
 mod crashes;
 mod fencing;
 mod flapping;
+mod held_namespaces;
 mod hostile;
 mod hostile_provider;
 mod hostile_standby;

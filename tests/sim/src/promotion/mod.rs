@@ -140,6 +140,7 @@ impl World {
             machine.config.dynamic.hostname.clone(),
             remotes.map(ToString::to_string).collect(),
             self.planned_namespaces(node),
+            Vec::new(),
             id,
         );
         let mut plan = plan.map_err(|refusal| refusal.to_string())?;

@@ -3,7 +3,7 @@
 use cvp_core::ledger::{Ledger, LedgerError};
 use cvp_core::planted::{self, Fault};
 use cvp_core::promotion::{
-    Append, Plan, PlannedNamespace, Sink, Step, StepReport, promoted_identity, takeover_changes,
+    Append, HeldNamespace, Plan, PlannedNamespace, Sink, Step, StepReport, promoted_identity, takeover_changes,
 };
 use cvp_core::record::parse;
 use cvp_core::session::{Binding, Identity};
@@ -61,7 +61,7 @@ impl From<String> for Stop {
 }
 
 impl Sink for SimSink<'_> {
-    fn perform(&mut self, step: Step, plan: &Plan) -> Result<(), Refusal> {
+    fn perform(&mut self, step: Step, plan: &Plan) -> Result<Vec<HeldNamespace>, Refusal> {
         let done = match step {
             Step::Fence | Step::Serve | Step::Done => Ok(()),
             Step::Identity => self.identity(plan),
@@ -69,7 +69,7 @@ impl Sink for SimSink<'_> {
             Step::Roles => self.roles(),
             Step::Takeover => self.takeover(plan),
         };
-        done.map_err(|stop| self.refusal(stop))
+        done.map(|()| Vec::new()).map_err(|stop| self.refusal(stop))
     }
 
     fn record(&mut self, _step: Step, append: &Append) -> Result<(), Refusal> {

@@ -2,7 +2,8 @@
 
 use super::super::target::ProbeAnswer;
 use super::*;
-use crate::types::Digest;
+use crate::promotion::TargetProbe;
+use crate::types::{Digest, Hostname, NodeRole, Position};
 
 pub(in super::super) fn healthy() -> PreflightView {
     let strategy = StrategyView {
@@ -119,6 +120,50 @@ fn each_check_sees_what_is_wrong() {
         after("plugins-present", |v| v.namespaces[0].own_strategies.clear()),
         Warn
     );
+}
+
+/// A namespace beside `global` that cannot be taken over.
+fn broken(view: &PreflightView) -> NamespaceView {
+    NamespaceView {
+        name: Namespace::new("ns1").unwrap(),
+        chain: Err("its disk failed".into()),
+        keys: KeyState::Missing("key.priv".into()),
+        ..view.namespaces[0].clone()
+    }
+}
+
+#[test]
+fn one_namespace_that_is_not_usable_is_held_and_keeps_no_other() {
+    let mut view = healthy();
+    view.namespaces.push(broken(&view));
+    let checks = preflight(&view);
+    assert!(allowed(&checks), "{checks:?}");
+    let named = |id: &str| checks.iter().find(|check| check.id == id).unwrap();
+    for id in ["backup-complete", "chain-verified"] {
+        assert_eq!(named(id).verdict, Verdict::Warn, "{id}");
+    }
+    assert!(named("backup-complete").message.contains("ns1: its disk failed"));
+    // What is held needs no key yet.
+    assert_eq!(named("keys-match").verdict, Verdict::Pass);
+}
+
+#[test]
+fn what_was_held_is_judged_again_alone() {
+    let (view, mut held) = (healthy(), Vec::new());
+    held.push(broken(&view));
+    let verdicts = |held: &[NamespaceView]| -> Vec<Verdict> {
+        preflight_of_held(held, false)
+            .iter()
+            .map(|check| check.verdict)
+            .collect()
+    };
+    assert_eq!(verdicts(&held), [Verdict::Fail, Verdict::Pass]);
+    held.push(view.namespaces[0].clone());
+    assert_eq!(verdicts(&held), [Verdict::Warn, Verdict::Pass]);
+    held.remove(0);
+    assert_eq!(verdicts(&held), [Verdict::Pass, Verdict::Pass]);
+    held[0].keys = KeyState::Missing("key.priv".into());
+    assert_eq!(verdicts(&held), [Verdict::Pass, Verdict::Fail]);
 }
 
 #[test]

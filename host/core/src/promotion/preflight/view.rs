@@ -1,0 +1,124 @@
+//! What the preflight judges: what probes, files and chains said, as plain values.
+
+use crate::promotion::target::TargetProbe;
+use crate::types::{Hostname, Namespace, NodeRole, Position};
+
+/// A strategy that runs, as the handshake compares it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StrategyView {
+    /// `chain-sync`, ...
+    pub kind: String,
+    /// Its id; `default` is the embedded one.
+    pub id: String,
+    /// Its version.
+    pub version: String,
+    /// Digest of its component, hex; empty when not known.
+    pub sha256: String,
+}
+
+/// Node key and certificate of a namespace, under `namespaces/<ns>/certs/certs`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum KeyState {
+    /// They belong together.
+    Match,
+    /// A file is missing; its path.
+    Missing(String),
+    /// They do not belong together, or cannot be read; in words.
+    Bad(String),
+}
+
+/// One namespace of the provider, as this node has it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NamespaceView {
+    /// Its name.
+    pub name: Namespace,
+    /// What the provider is there.
+    pub role: NodeRole,
+    /// Last durable block here, or why its chain is not open or not sound.
+    pub chain: Result<Position, String>,
+    /// The provider's tip when it was last heard; `None` when not heard since this node started.
+    pub provider_tip: Option<u64>,
+    /// First height that is here.
+    pub history_from: u64,
+    /// Key and certificate.
+    pub keys: KeyState,
+    /// Strategies that the provider runs, as its last hello said.
+    pub provider_strategies: Vec<StrategyView>,
+    /// Strategies that this node has.
+    pub own_strategies: Vec<StrategyView>,
+}
+
+/// The copy of the provider's configuration.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum CopyState {
+    /// It is whole; a change that the provider had not answered yet, if one is staged: the upgrade applies it.
+    Whole(Option<String>),
+    /// It is not usable; in words.
+    Missing(String),
+}
+
+/// Whether the node's TLS certificate can stand for the provider.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum TlsNameView {
+    /// `p2p.enableTLS = false`.
+    Off,
+    /// The names in the certificate's subject alternative names.
+    Names(Vec<String>),
+    /// The certificate cannot be read; in words.
+    Unreadable(String),
+}
+
+/// A port that the promoted node needs.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PortView {
+    /// `port.jsonrpc`, `port.grpc`.
+    pub key: String,
+    /// Address.
+    pub address: String,
+    /// Whose it is.
+    pub state: PortState,
+}
+
+/// Whose a port is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum PortState {
+    /// This node listens on it already.
+    Ours,
+    /// Nobody listens on it.
+    Free,
+    /// It cannot be bound; the system's words.
+    Taken(String),
+}
+
+/// Everything the preflight judges.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PreflightView {
+    /// The provider's hostname, from the binding; `None` when this node was never bound to one.
+    pub provider: Option<Hostname>,
+    /// A control file about the provider that cannot be read; in words.
+    pub unreadable: Option<String>,
+    /// `--target-is-down`.
+    pub target_is_down: bool,
+    /// `--allow-missing-keys`.
+    pub allow_missing_keys: bool,
+    /// `cvp.heartbeat`, milliseconds.
+    pub heartbeat_ms: u64,
+    /// Age of the provider's last message, milliseconds; `None` when not heard since this node started.
+    pub last_heard_ms_ago: Option<u64>,
+    /// Answers of the probes.
+    pub probes: Vec<TargetProbe>,
+    /// The copy of the provider's configuration.
+    pub copy: CopyState,
+    /// The provider's namespaces.
+    pub namespaces: Vec<NamespaceView>,
+    /// Own TLS certificate.
+    pub tls_name: TlsNameView,
+    /// `p2p.tlsServerHostOverride`, when set: the name that peers check instead.
+    pub tls_override: Option<String>,
+    /// Whether the node's own files can be read and, with the promotion's edits, make a valid configuration.
+    pub config: Result<(), String>,
+    /// Ports.
+    pub ports: Vec<PortView>,
+    /// Whether an index database is configured in any namespace; in words why that cannot be read.
+    pub index_configured: Result<bool, String>,
+}
