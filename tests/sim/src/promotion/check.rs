@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use cvp_core::chain::{state, takeover_delta};
 use cvp_core::ledger::Ledger;
-use cvp_core::promotion::{Append, Journal, Plan, Sink, Step, StepReport, promote};
+use cvp_core::promotion::{Append, HeldNamespace, Journal, Plan, Sink, Step, StepReport, promote};
 use cvp_core::record::parse;
 use cvp_core::types::strategy::Role;
 use cvp_core::types::{Height, Malformed, Refusal};
@@ -26,9 +26,9 @@ pub struct Expected {
 struct Undisturbed<'a>(SimSink<'a>);
 
 impl Sink for Undisturbed<'_> {
-    fn perform(&mut self, step: Step, plan: &Plan) -> Result<(), Refusal> {
+    fn perform(&mut self, step: Step, plan: &Plan) -> Result<Vec<HeldNamespace>, Refusal> {
         if step == Step::Takeover {
-            return Ok(());
+            return Ok(Vec::new());
         }
         self.0.perform(step, plan)
     }

@@ -20,7 +20,8 @@ impl World {
         let config = match &binding {
             None => tree::check(&machine.disk, None),
             Some(binding) => {
-                let plan = Plan::draft(binding, own.clone(), Vec::new(), self.planned_namespaces(node), [0; 16]);
+                let namespaces = self.planned_namespaces(node);
+                let plan = Plan::draft(binding, own.clone(), Vec::new(), namespaces, Vec::new(), [0; 16]);
                 let plan = plan.map_err(|refusal| refusal.to_string())?;
                 tree::check(&machine.disk, Some(&plan))
             }
