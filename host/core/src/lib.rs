@@ -7,6 +7,7 @@ pub mod promotion;
 pub mod replication;
 pub mod session;
 pub mod consensus;
+pub mod mq;
 pub mod chain;
 pub mod ledger;
 pub mod record;

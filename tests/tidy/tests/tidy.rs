@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 const LINES_MAX: usize = 500;
 
 /// Rooms of `host/core`, top first: a room imports only rooms below it.
-const CORE_ROOMS: [&str; 11] = [
+const CORE_ROOMS: [&str; 12] = [
     "promotion",
     "replication",
     "session",
     "consensus",
+    "mq",
     "chain",
     "ledger",
     "record",
@@ -20,7 +21,7 @@ const CORE_ROOMS: [&str; 11] = [
     "types",
 ];
 /// Rooms of `host/node`, top first. `telemetry` is imported by all and imports none; `main` wires commands.
-const NODE_ROOMS: [&str; 11] = [
+const NODE_ROOMS: [&str; 12] = [
     "commands",
     "bench",
     "assembly",
@@ -28,6 +29,7 @@ const NODE_ROOMS: [&str; 11] = [
     "rpc",
     "promotion",
     "replication",
+    "mq",
     "namespace",
     "consensus",
     "link",

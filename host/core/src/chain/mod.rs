@@ -11,6 +11,7 @@ mod hash;
 pub mod kind;
 pub mod receipt;
 pub mod request;
+pub mod shape;
 pub mod sign;
 pub mod state;
 pub mod transaction;

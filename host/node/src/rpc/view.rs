@@ -1,6 +1,7 @@
 //! A query's view of a chain: the applied records at the moment the query began. What is appended or applied later is not seen.
 
 use bytes::Bytes;
+use cvp_core::chain::shape::InBlock;
 use cvp_core::chain::{Receipt, Transaction};
 use cvp_core::ledger::{Ledger, LedgerError};
 use cvp_core::record::{self, Header, Items, Local, RecordRef, public_hash, public_height};
@@ -129,6 +130,15 @@ impl Block {
             local,
             hash,
         })
+    }
+
+    /// What its transactions and logs say of it.
+    pub fn place(&self) -> InBlock<'_> {
+        InBlock {
+            header: &self.header,
+            local: self.local,
+            hash: &self.hash,
+        }
     }
 
     fn record(&self) -> Result<RecordRef<'_>, RpcError> {

@@ -1,0 +1,106 @@
+//! The order of telling one queue: which block to read next, what to publish, when the cursor moves. One window at a time: it is filled
+//! from whole blocks, published, and confirmed as one; the cursor moves only then. So memory is bounded by the window and one block,
+//! and what a crash or a lost broker makes come again is one window at most.
+
+use super::{Cursor, Event};
+use crate::types::Height;
+
+/// Most events of a window.
+pub const WINDOW_EVENTS_MAX: usize = 256;
+/// A window takes no further block once it holds so many bytes of messages.
+pub const WINDOW_BYTES_MAX: usize = 1 << 20;
+/// A window is published after so many blocks, also where few of them gave an event.
+pub const WINDOW_BLOCKS_MAX: u64 = 4096;
+
+/// Up to which height a queue may be told: what queries see, and, for a delayed queue while a standby is attached, what that holds
+/// durably (`copy`).
+pub fn gate(delay: bool, applied: Height, copy: Option<Height>) -> Height {
+    match copy {
+        Some(copy) if delay => applied.min(copy),
+        _ => applied,
+    }
+}
+
+/// One queue's delivery.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// Everything before it is confirmed.
+    cursor: Cursor,
+    /// Next height to read.
+    next: Height,
+    last: Option<Height>,
+    window: Vec<Event>,
+    bytes: usize,
+    published: bool,
+}
+
+impl Delivery {
+    /// Goes on at `cursor`, up to `last` where there is an end.
+    pub fn new(cursor: Cursor, last: Option<Height>) -> Self {
+        Self {
+            cursor,
+            next: cursor.next,
+            last,
+            window: Vec::new(),
+            bytes: 0,
+            published: false,
+        }
+    }
+
+    /// Everything before it is confirmed.
+    pub fn cursor(&self) -> Cursor {
+        self.cursor
+    }
+
+    /// The height to read next; none while a window is out, when it is full, or when nothing above `gate` may be told.
+    pub fn wants(&self, gate: Height) -> Option<Height> {
+        let room = self.window.len() < WINDOW_EVENTS_MAX
+            && self.bytes < WINDOW_BYTES_MAX
+            && self.next.saturating_sub(self.cursor.next) < WINDOW_BLOCKS_MAX;
+        let allowed = self.next <= gate && self.last.is_none_or(|last| self.next <= last);
+        (room && allowed && !self.published).then_some(self.next)
+    }
+
+    /// What the block at the wanted height gives the queue.
+    pub fn loaded(&mut self, height: Height, events: Vec<Event>) {
+        if height != self.next || self.published {
+            return;
+        }
+        // The first events of the block at the cursor may be confirmed already.
+        let fresh = events.into_iter().filter(|event| event.after > self.cursor);
+        for event in fresh {
+            self.bytes += event.message.len();
+            self.window.push(event);
+        }
+        self.next = height.saturating_add(1);
+        if self.window.is_empty() {
+            // Nothing to confirm below it.
+            self.cursor = self.cursor.max(Cursor::before(self.next));
+        }
+    }
+
+    /// The window to publish, once; empty when there is nothing to.
+    pub fn publish(&mut self) -> &[Event] {
+        if self.published {
+            return &[];
+        }
+        self.published = !self.window.is_empty();
+        &self.window
+    }
+
+    /// The whole window was confirmed: the cursor is behind it.
+    pub fn confirmed(&mut self) {
+        if !self.published {
+            return;
+        }
+        self.cursor = Cursor::before(self.next);
+        self.window.clear();
+        self.bytes = 0;
+        self.published = false;
+    }
+
+    /// The window was not confirmed (the broker is gone, or said no): it is read and published again from the cursor on.
+    pub fn failed(&mut self) {
+        *self = Self::new(self.cursor, self.last);
+    }
+}

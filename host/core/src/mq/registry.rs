@@ -1,0 +1,209 @@
+//! The queues of a namespace and the name of their exchange: one small file, the same on both nodes of a pair.
+
+use std::collections::BTreeMap;
+
+use super::registration::Registration;
+use super::{Cursor, Refused, code, shown};
+use crate::chain::node_hash;
+use crate::types::{Height, Hostname, Malformed, Namespace, Reader, UnixNanos, Writer};
+
+/// Most queues of a namespace.
+pub const QUEUES_MAX: usize = 256;
+/// Bytes of a namespace's registrations, all together.
+pub const REGISTRY_BYTES_MAX: usize = 512 << 10;
+/// Longest name of an exchange, bytes.
+const EXCHANGER_BYTES_MAX: usize = 128;
+/// Format of the registry.
+const ENCODING: u8 = 1;
+
+/// Name of a namespace's exchange: the namespace, the first 8 hex digits of the node's hash in it, and when it was made.
+pub fn exchanger_name(namespace: &Namespace, hostname: &Hostname, made: UnixNanos) -> String {
+    let hash = node_hash(hostname.as_str(), namespace.as_str());
+    format!("{namespace}_{}_{made}", &hash[..8])
+}
+
+/// A registered queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Queue {
+    /// Number of the registration: never given twice in a namespace.
+    pub number: u64,
+    /// First height it is told of.
+    pub first: Height,
+    /// What it was registered for.
+    pub registration: Registration,
+}
+
+impl Queue {
+    /// Where it begins.
+    pub fn start(&self) -> Cursor {
+        Cursor::before(self.first)
+    }
+
+    /// Whether it was told everything it was registered for.
+    pub fn is_finished(&self, at: Cursor) -> bool {
+        self.registration.to_block.is_some_and(|last| at.next > last)
+    }
+}
+
+/// The queues of a namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registry {
+    exchanger: String,
+    next_number: u64,
+    queues: BTreeMap<String, Queue>,
+}
+
+impl Registry {
+    /// No queue yet.
+    pub fn new(exchanger: String) -> Self {
+        Self {
+            exchanger,
+            next_number: 1,
+            queues: BTreeMap::new(),
+        }
+    }
+
+    /// Name of the exchange.
+    pub fn exchanger(&self) -> &str {
+        &self.exchanger
+    }
+
+    /// The queues, by name.
+    pub fn queues(&self) -> &BTreeMap<String, Queue> {
+        &self.queues
+    }
+
+    /// The queue of that name.
+    ///
+    /// # Errors
+    /// [`code::NOT_FOUND`].
+    pub fn get(&self, name: &str) -> Result<&Queue, Refused> {
+        self.queues
+            .get(name)
+            .ok_or_else(|| Refused::not_found(format!("there is no queue {:?}", shown(name))))
+    }
+
+    /// Adds a queue; `tip` is the height of the latest block.
+    ///
+    /// # Errors
+    /// The name is taken ([`code::DUPLICATE`]), the range is over already, or there is no room. Nothing changed.
+    pub fn register(&mut self, registration: Registration, tip: Height) -> Result<&Queue, Refused> {
+        let name = registration.queue.clone();
+        if self.queues.contains_key(&name) {
+            return Err(Refused {
+                code: code::DUPLICATE,
+                message: format!("queue {name:?} is registered already: unregister it first, or take another name"),
+            });
+        }
+        let first = registration.from_block.unwrap_or(tip.saturating_add(1));
+        if let Some(last) = registration.to_block.filter(|last| *last < first) {
+            return Err(Refused::params(format!(
+                "toBlock {last} is below the first height it could be told of, {first}: give fromBlock too"
+            )));
+        }
+        if self.queues.len() >= QUEUES_MAX {
+            return Err(Refused::params(format!("a namespace has at most {QUEUES_MAX} queues")));
+        }
+        let bytes = self.encode().len() + registration.encode().len();
+        if bytes > REGISTRY_BYTES_MAX {
+            return Err(Refused::params(format!(
+                "the registrations of a namespace take at most {REGISTRY_BYTES_MAX} bytes"
+            )));
+        }
+        let queue = Queue {
+            number: self.next_number,
+            first,
+            registration,
+        };
+        self.next_number += 1;
+        Ok(self.queues.entry(name).or_insert(queue))
+    }
+
+    /// Takes a queue out.
+    ///
+    /// # Errors
+    /// No such queue, or it belongs to another exchange. Nothing changed.
+    pub fn unregister(&mut self, name: &str, exchanger: &str) -> Result<Queue, Refused> {
+        self.get(name)?;
+        self.check_exchanger(exchanger)?;
+        self.queues
+            .remove(name)
+            .ok_or_else(|| Refused::not_found(format!("there is no queue {:?}", shown(name))))
+    }
+
+    /// Forgets the exchange; `fresh` is the name of the one that comes in its place.
+    ///
+    /// # Errors
+    /// It is another one, or it still has queues. Nothing changed.
+    pub fn delete_exchanger(&mut self, exchanger: &str, fresh: String) -> Result<(), Refused> {
+        self.check_exchanger(exchanger)?;
+        if !self.queues.is_empty() {
+            return Err(Refused::params(format!(
+                "exchanger {} still has {} queues: unregister them first",
+                self.exchanger,
+                self.queues.len()
+            )));
+        }
+        self.exchanger = fresh;
+        Ok(())
+    }
+
+    fn check_exchanger(&self, exchanger: &str) -> Result<(), Refused> {
+        if exchanger == self.exchanger {
+            return Ok(());
+        }
+        Err(Refused::params(format!(
+            "exchanger {:?} is not this namespace's: {}",
+            shown(exchanger),
+            self.exchanger
+        )))
+    }
+
+    /// The encoding.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Writer::with_capacity(128 + 128 * self.queues.len());
+        out.u8(ENCODING);
+        out.text(&self.exchanger);
+        out.u64(self.next_number);
+        out.u32(self.queues.len() as u32);
+        for queue in self.queues.values() {
+            out.u64(queue.number);
+            out.u64(queue.first);
+            queue.registration.write(&mut out);
+        }
+        out.into_bytes()
+    }
+
+    /// Reads the whole of `bytes`.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        if bytes.len() > REGISTRY_BYTES_MAX {
+            return Err(Malformed::new(format!("registry of {} bytes", bytes.len())));
+        }
+        let mut input = Reader::new(bytes);
+        let encoding = input.u8()?;
+        if encoding != ENCODING {
+            return Err(Malformed::new(format!("registry of encoding {encoding}")));
+        }
+        let mut registry = Self {
+            exchanger: input.text(EXCHANGER_BYTES_MAX)?.to_owned(),
+            next_number: input.u64()?,
+            queues: BTreeMap::new(),
+        };
+        for _ in 0..input.count(QUEUES_MAX, 32)? {
+            let queue = Queue {
+                number: input.u64()?,
+                first: input.u64()?,
+                registration: Registration::read(&mut input)?,
+            };
+            if queue.number >= registry.next_number {
+                return Err(Malformed::new(format!("queue number {}", queue.number)));
+            }
+            let name = queue.registration.queue.clone();
+            if registry.queues.insert(name, queue).is_some() {
+                return Err(Malformed::new("two queues of one name"));
+            }
+        }
+        input.finish()?;
+        Ok(registry)
+    }
+}
