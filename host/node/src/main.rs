@@ -9,6 +9,7 @@ mod ipc;
 mod rpc;
 mod promotion;
 mod replication;
+mod mq;
 mod namespace;
 mod consensus;
 mod link;

@@ -3,11 +3,13 @@
 //! Owns every process it starts: dropping a [`node::Node`] kills it. Never sleeps for a fixed time in place of a condition.
 
 pub mod dice;
+pub mod events;
 pub mod node;
 pub mod pair;
 pub mod peer;
 pub mod plugins;
 pub mod proxy;
+pub mod queues;
 pub mod rpc;
 pub mod signer;
 pub mod wait;

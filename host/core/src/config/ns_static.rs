@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use toml::Value;
 
 use super::keys::Keys;
+use super::queues::{MessageQueues, read_queues};
 use crate::types::strategy::{chain_sync, config_sync};
 
 /// Which strategy of a kind a namespace runs (`strategy.<kind>`).
@@ -60,6 +61,8 @@ pub struct NsStatic {
     pub flow_control: FlowControl,
     /// `database.indexdb.layer1`.
     pub index: IndexSwitch,
+    /// `[[service]]` MQ and `mq.*`; none where the service is off.
+    pub queues: Option<MessageQueues>,
     /// `strategy.<kind>`.
     pub strategies: BTreeMap<String, StrategyChoice>,
     /// `strategy.trace`: bytes of strategies' traces kept; 0 records none.
@@ -99,6 +102,7 @@ impl NsStatic {
                 limit: keys.number("rpc.qps.flowCtrl.limit", 2_000, 1, 10_000_000),
             },
             index: IndexSwitch { enable: index },
+            queues: read_queues(keys),
             strategies: read_strategies(keys),
             trace_bytes: keys.bytes(TRACE, 0, 0, 1 << 40),
         }

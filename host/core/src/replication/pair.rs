@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use crate::frame::{Frame, Kind, NamespaceTag};
 use crate::session::{Backoff, BackoffRange, Binding, Lineage, refuse};
 use crate::types::strategy::Role;
-use crate::types::{Hostname, Micros, Millis, Namespace, NodeId, Refusal, Writer};
+use crate::types::{Height, Hostname, Micros, Millis, Namespace, NodeId, Refusal, Writer};
 
 use super::align::Alignment;
 use super::api::{Action, ConnId, ControlFile, DialPurpose, Event, Ready, Token};
@@ -234,6 +234,17 @@ impl Pair {
         if self.session.as_ref().is_some_and(|session| session.conn == conn) {
             self.end_session();
         }
+    }
+
+    /// Provider: what the receiver holds durably of each namespace; none where no receiver is attached to it.
+    pub fn copies(&self) -> impl Iterator<Item = (&Namespace, Option<Height>)> {
+        let provider = self.setup.role == Role::Provider;
+        self.lanes.iter().map(move |lane| {
+            (
+                &lane.setup.namespace,
+                lane.peer.filter(|_| provider).map(|peer| peer.height),
+            )
+        })
     }
 
     /// The session's state goes; the link is closed already.

@@ -21,6 +21,7 @@ use crate::config::Root;
 use crate::durable::{self, LockFile};
 use crate::ipc::{Failure, Server};
 use crate::link::{Listener, SharedTls};
+use crate::mq::QueueSet;
 use crate::promotion;
 use crate::replication::strategies::Strategies;
 use crate::replication::{ControlFiles, Options, Remotes, Replication, finish_commit};
@@ -146,7 +147,7 @@ async fn live(
             let _ = tokio::time::timeout(LINK_END_MAX, replication.shutdown()).await;
         }
     };
-    tokio::join!(node.close_http(), link);
+    tokio::join!(node.close_http(), node.close_queues(), link);
     Ok(())
 }
 
@@ -177,9 +178,11 @@ fn build(root: &Root, loaded: Loaded, files: ControlFiles, opened: &Opened) -> R
         let what = format!("the strategies cannot be loaded: {error}");
         Failure::failed("no-strategy", what, "report it: the embedded one always loads")
     })?;
+    let queues = QueueSet::default();
     let node = Arc::new(Node {
         root: root.clone(),
-        rpc: Rpc::new(opened.chains.clone(), ports::facts(&config)),
+        rpc: Rpc::new(opened.chains.clone(), queues.clone(), ports::facts(&config)),
+        queues,
         remotes: remotes(root),
         config: ArcSwap::from_pointee(config),
         remarks,
@@ -251,6 +254,7 @@ async fn serve_clients(node: &Arc<Node>) -> Result<(), Failure> {
         return Ok(());
     }
     node.describe_to_clients(&config);
+    node.refresh_queues().await;
     let server = ports::serve_http(&config, node.https.clone(), Arc::clone(&node.rpc)).await?;
     {
         let mut ready = node.ready.lock();

@@ -16,6 +16,7 @@ mod chains;
 mod namespaces;
 mod alignment;
 mod prepared;
+mod queues;
 
 mod remote;
 mod settings;

@@ -263,6 +263,8 @@ impl Node {
             return Ok(());
         };
         replication.quiesce().await;
+        // Before the chains are closed: queues read them.
+        self.refresh_queues().await;
         for chain in gone {
             close_down(chain).await;
         }

@@ -20,6 +20,7 @@ use super::{certificates, copied, ports, secrets, view};
 use crate::config::{Places, Root};
 use crate::ipc::{Failure, ReasonView, StatusView};
 use crate::link::SharedTls;
+use crate::mq::QueueSet;
 use crate::namespace::{ChainSet, ChainState};
 use crate::promotion::{self, Ground, Hooks};
 use crate::replication::{ControlFiles, Remotes, Replication, SetupSource};
@@ -54,6 +55,7 @@ pub(super) struct Node {
     pub(super) https: Option<Https>,
     pub(super) remotes: Remotes,
     pub(super) fleet: Fleet,
+    pub(super) queues: QueueSet,
     pub(super) rpc: Arc<Rpc>,
     /// Set once, when replication runs.
     pub(super) replication: Mutex<Option<Replication>>,
@@ -186,6 +188,7 @@ impl Node {
         };
         view::add_local(&mut view, &self.chains, &ready, &config);
         view::add_held(&mut view, &self.held.lock());
+        view::add_queues(&mut view, self.view_queues());
         certificates::add(&mut view, ends, SystemTime::now());
         view.warnings.extend(secrets::exposed(&self.root, &config));
         if config.role() == PairRole::Receiver {
@@ -280,6 +283,7 @@ impl Hooks for NodeHooks {
 
     fn serve(&self, _plan: &Plan) -> Result<(), Refusal> {
         self.0.describe_to_clients(&self.0.config());
+        self.0.tasks.block_on(self.0.refresh_queues());
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::node::Node;
 use super::settings;
 use super::verify::{self, Wanted};
-use crate::ipc::{Failure, Operator, Progress, Request, wrong_role};
+use crate::ipc::{Failure, Operator, Progress, QueuesStatus, Request, wrong_role};
 use crate::promotion::{self, Flags};
 use crate::rpc::ConfigChange;
 
@@ -80,6 +80,8 @@ impl Operator for Node {
                     };
                     self.set_config(change).await
                 }
+                Request::MqList => encode(&self.list_queues()),
+                Request::MqStatus => encode(&QueuesStatus { mq: self.view_queues() }),
                 Request::PluginList => Ok(self.fleet.list()),
                 Request::PluginReset { id } => self.fleet.reset(&id),
             }

@@ -8,7 +8,7 @@ use cvp_core::types::Millis;
 
 use super::chains::Held;
 use super::node::Ready;
-use crate::ipc::{HeldView, NamespaceView, PeerView, ReasonView, StatusView};
+use crate::ipc::{HeldView, NamespaceView, PeerView, QueuesView, ReasonView, StatusView};
 use crate::namespace::{Chain, ChainSet, ChainState};
 use crate::telemetry::counters;
 
@@ -77,6 +77,21 @@ pub(super) fn add_local(view: &mut StatusView, chains: &ChainSet, ready: &Ready,
                 "the keys of the funded accounts are public; use this chain for trials only",
             ));
         }
+    }
+}
+
+/// Adds the message queues; what is wrong with them is a warning: blocks go on.
+pub(super) fn add_queues(view: &mut StatusView, queues: Vec<QueuesView>) {
+    for of in queues {
+        let mut namespaces = view.namespaces.iter_mut();
+        let Some(entry) = namespaces.find(|entry| entry.name == of.namespace) else {
+            continue;
+        };
+        if let Some(problem) = &of.problem {
+            let code = format!("queues-{}", of.state);
+            entry.warnings.push(ReasonView::new(&code, problem.clone()));
+        }
+        entry.mq = Some(of);
     }
 }
 

@@ -6,6 +6,7 @@ mod clear;
 mod config;
 mod enable;
 mod init;
+mod mq;
 mod namespace;
 mod output;
 mod plugin;
@@ -81,6 +82,9 @@ enum Command {
     /// Values of the configuration; changes that matter are made on both nodes.
     #[command(subcommand)]
     Config(config::Arguments),
+    /// Message queues.
+    #[command(subcommand)]
+    Mq(mq::Arguments),
     /// Strategies.
     #[command(subcommand)]
     Plugin(plugin::Arguments),
@@ -158,6 +162,7 @@ fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> {
         Command::Upgrade(arguments) => upgrade::run(context, &arguments),
         Command::Namespace(arguments) => namespace::run(context, &arguments),
         Command::Config(arguments) => config::run(context, &arguments),
+        Command::Mq(arguments) => mq::run(context, &arguments),
         Command::Plugin(arguments) => plugin::run(context, &arguments),
         Command::Clear(arguments) => clear::run(context, &arguments),
         Command::Verify(arguments) => verify::run(context, &arguments),

@@ -6,6 +6,7 @@
 
 mod client;
 mod path;
+mod queues;
 mod request;
 mod server;
 mod status;
@@ -13,6 +14,7 @@ mod wire;
 
 pub use crate::failure::{Exit, Failure};
 pub use client::Connection;
+pub use queues::{QueueList, QueueView, QueuesStatus, QueuesView};
 pub use request::{Request, wrong_role};
 pub use server::{Operator, Progress, Server};
 #[cfg(test)]

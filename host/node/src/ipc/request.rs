@@ -57,6 +57,10 @@ pub enum Request {
         /// Its id.
         id: String,
     },
+    /// The message queues.
+    MqList,
+    /// The message queues of each namespace together.
+    MqStatus,
     /// One value of the configuration.
     ConfigGet {
         /// File below `configuration/`.
@@ -109,6 +113,8 @@ impl Request {
             | Request::NamespaceList
             | Request::ConfigGet { .. }
             | Request::ConfigList { .. }
+            | Request::MqList
+            | Request::MqStatus
             | Request::PluginList
             | Request::PluginReset { .. }
             // A provider tries again what its own upgrade held.
@@ -136,6 +142,8 @@ impl Request {
             Request::ConfigGet { .. } => "config get",
             Request::ConfigSet { .. } => "config set",
             Request::ConfigList { .. } => "config list",
+            Request::MqList => "mq list",
+            Request::MqStatus => "mq status",
             Request::PluginList => "plugin list",
             Request::PluginReset { .. } => "plugin reset",
             Request::Verify { .. } => "verify",

@@ -11,6 +11,8 @@ use cvp_core::replication::{
 use cvp_core::types::{Incarnation, Millis, Refusal};
 use serde::{Deserialize, Serialize};
 
+use super::queues::QueuesView;
+
 /// State of a node as its operator sees it.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct StatusView {
@@ -189,6 +191,9 @@ pub struct NamespaceView {
     /// Lowest height of the history kept here.
     #[serde(default)]
     pub history_from: u64,
+    /// Message queues; absent where the service is off.
+    #[serde(default)]
+    pub mq: Option<QueuesView>,
     /// Strategies at work.
     pub strategies: Vec<StrategyView>,
     /// Local values that override the provider's.
@@ -322,6 +327,7 @@ impl From<&NamespaceStatus> for NamespaceView {
             lag_seconds: status.lag_ms as f64 / 1_000.0,
             ack_micros: status.ack_micros,
             history_from: 0,
+            mq: None,
             strategies: status.strategies.iter().map(StrategyView::from).collect(),
             overrides: status.overrides.clone(),
             warnings: status

@@ -67,6 +67,8 @@ pub(super) struct Shared {
     pub(super) state: watch::Sender<ChainState>,
     pub(super) signal: CommitSignal,
     pub(super) commits: CommitTimes,
+    /// What a standby holds durably; none while none is attached.
+    pub(super) copy: watch::Sender<Option<Height>>,
 }
 
 impl Shared {
@@ -129,6 +131,7 @@ impl Chain {
             state: watch::Sender::new(ChainState::Following),
             signal: CommitSignal::default(),
             commits: CommitTimes::default(),
+            copy: watch::Sender::new(None),
         });
         let committer = committer::start(Arc::clone(&shared)).map_err(|source| ChainError::Thread {
             namespace: namespace.clone(),
@@ -295,6 +298,16 @@ impl Chain {
         }
     }
 
+    /// A standby is attached and holds everything up to this height; none is.
+    pub fn copy_holds(&self, durable: Option<Height>) {
+        self.shared.copy.send_replace(durable);
+    }
+
+    /// Changes of what [`Chain::copy_holds`] was told, coalesced.
+    pub fn watch_copy(&self) -> watch::Receiver<Option<Height>> {
+        self.shared.copy.subscribe()
+    }
+
     /// Ends block making for good because this node's place was taken. What was appended becomes durable; the pool is dropped.
     pub fn fence(&self, reason: Refusal) {
         self.shared.go(ChainState::Fenced(reason));
@@ -345,7 +358,7 @@ fn join(thread: JoinHandle<()>) {
 }
 
 /// Wall clock, ns since the epoch; 0 before 1970.
-pub(super) fn wall_clock() -> UnixNanos {
+pub fn wall_clock() -> UnixNanos {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -16,7 +16,7 @@ mod submission;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use chain::{Chain, ChainOptions, TX_VERSION};
+pub use chain::{Chain, ChainOptions, TX_VERSION, wall_clock};
 pub use set::ChainSet;
 pub use state::{ChainError, ChainState, SubmitError};
 pub use submission::Verifier;

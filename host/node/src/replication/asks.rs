@@ -61,4 +61,17 @@ impl Driver {
             let _ = answers.blocking_send(Inbound::Core(epoch, Event::Found { conn, found }));
         });
     }
+
+    /// Tells the chains what a standby holds of them, when that changed.
+    pub(super) fn publish_copies(&mut self) {
+        for (namespace, copy) in self.pair.copies() {
+            if self.copies.get(namespace) == Some(&copy) {
+                continue;
+            }
+            if let Some(chain) = self.environment.chains.get(namespace.as_str()) {
+                chain.copy_holds(copy);
+            }
+            self.copies.insert(namespace.clone(), copy);
+        }
+    }
 }

@@ -3,7 +3,7 @@
 //! Nothing here waits on the disk, a ledger, a strategy or a socket: each has its own thread or task, and answers come back through one
 //! bounded queue.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use cvp_core::replication::{
 };
 use cvp_core::types::strategy::config_sync::Edit;
 use cvp_core::types::strategy::{Level, Role};
-use cvp_core::types::{Micros, Millis, Namespace, Refusal};
+use cvp_core::types::{Height, Micros, Millis, Namespace, Refusal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -81,6 +81,8 @@ pub(super) struct Driver {
     watch: Option<Watch>,
     /// Events that doing an action gave; they go in before anything else.
     pending: VecDeque<Event>,
+    /// What the chains were told of a standby's copies.
+    pub(super) copies: BTreeMap<Namespace, Option<Height>>,
 }
 
 impl Driver {
@@ -110,6 +112,7 @@ impl Driver {
             tickets: 0,
             watch: None,
             pending: VecDeque::new(),
+            copies: BTreeMap::new(),
         }
     }
 
@@ -286,6 +289,8 @@ impl Driver {
                     Pair::new(*setup)
                 };
                 self.running = true;
+                // A chain may be another one of the same name.
+                self.copies.clear();
                 self.standing.send_replace(Standing::default());
                 self.begin();
                 let _ = done.send(());
@@ -317,6 +322,7 @@ impl Driver {
             for action in ready.now {
                 self.act(action);
             }
+            self.publish_copies();
         }
     }
 

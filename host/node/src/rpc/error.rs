@@ -26,6 +26,8 @@ pub const BAD_PARAMS: i64 = -32602;
 pub const INTERNAL: i64 = -32000;
 /// What was asked for does not exist.
 pub const NOT_FOUND: i64 = -32001;
+/// More than this node takes at a time.
+pub const BUSY: i64 = -32006;
 /// The caller may not do that.
 pub const NO_PERMISSION: i64 = -32008;
 /// No account of that address.

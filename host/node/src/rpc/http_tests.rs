@@ -7,6 +7,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::{HttpOptions, NodeFacts, Rpc, RpcServer};
+use crate::mq::QueueSet;
 use crate::namespace::ChainSet;
 use crate::namespace::tests::{Fixture, hostname, namespace};
 
@@ -20,7 +21,7 @@ async fn limited_server(options: HttpOptions, limit: Option<FlowControl>) -> (Rp
     let fixture = Fixture::maker();
     let chains = ChainSet::new();
     chains.insert(std::sync::Arc::clone(&fixture.chain));
-    let rpc = Rpc::new(chains, facts());
+    let rpc = Rpc::new(chains, QueueSet::default(), facts());
     rpc.set_flow_control(&limit.map(|limit| (namespace(), limit)).into_iter().collect());
     let server = RpcServer::start("127.0.0.1:0".parse().unwrap(), options, None, rpc)
         .await
@@ -267,7 +268,7 @@ async fn https_server(https: super::Https, options: HttpOptions) -> (RpcServer, 
     let fixture = Fixture::maker();
     let chains = ChainSet::new();
     chains.insert(std::sync::Arc::clone(&fixture.chain));
-    let rpc = Rpc::new(chains, facts());
+    let rpc = Rpc::new(chains, QueueSet::default(), facts());
     let server = RpcServer::start("127.0.0.1:0".parse().unwrap(), options, Some(https), rpc)
         .await
         .unwrap();

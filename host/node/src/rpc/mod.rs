@@ -10,6 +10,7 @@ mod body;
 mod configuration;
 mod envelope;
 mod error;
+mod events;
 mod flow;
 mod https;
 mod page;
@@ -23,6 +24,7 @@ mod account;
 mod block;
 mod contract;
 mod did;
+mod mq;
 mod node;
 mod send;
 mod tx;
@@ -56,6 +58,7 @@ use self::error::RpcError;
 use self::flow::Buckets;
 use self::params::Params;
 use self::view::ChainView;
+use crate::mq::QueueSet;
 use crate::namespace::{Chain, ChainSet, ChainState};
 use crate::telemetry::counters;
 
@@ -78,10 +81,12 @@ pub struct NodeFacts {
 /// The JSON-RPC surface of one node, whatever it is served over.
 pub struct Rpc {
     chains: ChainSet,
+    queues: QueueSet,
     facts: ArcSwap<NodeFacts>,
     buckets: Buckets,
     queries: Arc<Semaphore>,
     configuration: OnceLock<Weak<dyn Configuration>>,
+    streams: Arc<Semaphore>,
 }
 
 /// What one call works on.
@@ -110,14 +115,16 @@ impl Context {
 }
 
 impl Rpc {
-    /// Serves the chains in `chains`.
-    pub fn new(chains: ChainSet, facts: NodeFacts) -> Arc<Self> {
+    /// Serves the chains in `chains` and the message queues in `queues`.
+    pub fn new(chains: ChainSet, queues: QueueSet, facts: NodeFacts) -> Arc<Self> {
         Arc::new(Self {
             chains,
+            queues,
             facts: ArcSwap::from_pointee(facts),
             buckets: Buckets::default(),
             queries: Arc::new(Semaphore::new(QUERIES_MAX)),
             configuration: OnceLock::new(),
+            streams: Arc::new(Semaphore::new(events::STREAMS_MAX)),
         })
     }
 
@@ -196,6 +203,9 @@ impl Rpc {
         if send::is_send(&call.method) {
             return send::answer(&params, &context).await;
         }
+        if mq::is_queues(&call.method) {
+            return mq::answer(&call.method, &params, &context, &self.queues).await;
+        }
         let slot = Arc::clone(&self.queries).acquire_owned().await;
         let query = tokio::task::spawn_blocking(move || {
             let outcome = query(&call.method, &params, &context);
@@ -216,7 +226,6 @@ fn query(method: &str, params: &Params, context: &Context) -> Outcome {
         Some(("node", name)) => node::answer(name, context),
         Some(("version", name)) => version::answer(name, params, context),
         Some(("did", name)) => did::answer(name, context),
-        Some(("mq", "getAllQueueNames")) => Some(node::queue_names()),
         _ => None,
     };
     answered.unwrap_or_else(|| Err(RpcError::method(method)))

@@ -1,4 +1,4 @@
-//! `node_get*` and `mq_getAllQueueNames`: what this node says of itself. The only answers that differ between a node and its standby.
+//! `node_get*`: what this node says of itself. The only answers that differ between a node and its standby.
 
 use cvp_core::chain::node_hash;
 use cvp_core::record::public_hash;
@@ -15,11 +15,6 @@ pub fn answer(method: &str, context: &Context) -> Option<Outcome> {
         "getNodeHash" => json(&own_hash(context)),
         _ => return None,
     })
-}
-
-/// No queue can be registered yet, so there is none.
-pub fn queue_names() -> Outcome {
-    json(&[(); 0])
 }
 
 fn own_hash(context: &Context) -> String {

@@ -26,6 +26,7 @@ use super::Rpc;
 use super::body::{self, BodyError};
 use super::envelope::render;
 use super::error::{BAD_REQUEST, HTTP_TIMEOUT, RpcError};
+use super::events;
 use super::https::{Caller, Https};
 use super::socket::Socket;
 use crate::telemetry::counters::ConnectionGauge;
@@ -87,6 +88,7 @@ struct Served {
     rpc: Arc<Rpc>,
     options: HttpOptions,
     https: Option<Https>,
+    closed: watch::Receiver<bool>,
 }
 
 /// What a request needs of its connection.
@@ -111,7 +113,12 @@ impl RpcServer {
         let address = listener.local_addr()?;
         let (closing, closed) = watch::channel(false);
         let tls = https.is_some();
-        let served = Arc::new(Served { rpc, options, https });
+        let served = Arc::new(Served {
+            rpc,
+            options,
+            https,
+            closed: closed.clone(),
+        });
         let serving = tokio::spawn(accept(listener, served, closed));
         info!(%address, tls, "serving JSON-RPC");
         Ok(Self {
@@ -251,6 +258,15 @@ async fn answer(State(connection): State<Connection>, request: Request<Body>) ->
     if head.method == Method::OPTIONS {
         return Ok(preflight(origin));
     }
+    if head.method == Method::GET
+        && let Some(wanted) = events::wanted(head.uri.path())
+    {
+        let closed = served.closed.clone();
+        return Ok(with_origin(
+            events::answer(&served.rpc, wanted, &head.headers, closed),
+            origin,
+        ));
+    }
     let collected = if head.method == Method::POST {
         let options = &served.options;
         body::collect(&head.headers, body, options.body_bytes_max, options.body_time).await
@@ -272,10 +288,15 @@ async fn answer(State(connection): State<Connection>, request: Request<Body>) ->
     if close {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
+    Ok(with_origin(response, origin))
+}
+
+fn with_origin(mut response: Response<Body>, origin: Option<HeaderValue>) -> Response<Body> {
     if let Some(origin) = origin {
+        let headers = response.headers_mut();
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
     }
-    Ok(response)
+    response
 }
 
 fn refuse_body(error: BodyError, bytes_max: usize) -> (StatusCode, String) {
@@ -311,7 +332,10 @@ fn preflight(origin: Option<HeaderValue>) -> Response<Body> {
     let headers = response.headers_mut();
     if let Some(origin) = origin {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-        headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("POST"));
+        headers.insert(
+            header::ACCESS_CONTROL_ALLOW_METHODS,
+            HeaderValue::from_static("GET, POST"),
+        );
         headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("*"));
     }
     headers.insert(header::VARY, HeaderValue::from_static("Origin"));

@@ -7,6 +7,7 @@ use cvp_core::chain::sign::Signer;
 use serde_json::{Value, json};
 
 use super::{NodeFacts, Rpc};
+use crate::mq::QueueSet;
 use crate::namespace::ChainSet;
 use crate::namespace::tests::{Fixture, hostname, namespace};
 
@@ -40,7 +41,7 @@ fn rpc(fixture: &Fixture, name: &str, receiver: bool) -> Arc<Rpc> {
         p2p_port: 50011,
         receiver,
     };
-    Rpc::new(chains, facts)
+    Rpc::new(chains, QueueSet::default(), facts)
 }
 
 async fn ask(rpc: &Arc<Rpc>, method: &str, params: Value) -> Value {

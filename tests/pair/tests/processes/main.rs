@@ -20,6 +20,7 @@ mod operator;
 mod plugins;
 mod private_keys;
 mod queries;
+mod queues;
 mod refusals;
 mod restarts;
 mod sdk;

@@ -1,0 +1,154 @@
+//! The message queues of the running namespaces: opened, kept and closed as the chains and the node's role change.
+
+use std::sync::Arc;
+
+use cvp_core::config::{Broker, NodeConfig, PairRole};
+use cvp_core::types::{Height, Namespace, Refusal};
+
+use super::node::Node;
+use crate::ipc::{QueueList, QueueView, QueuesView};
+use crate::mq::{Opened, QueueFiles, QueueRow, Queues};
+use crate::namespace::Chain;
+
+impl Node {
+    /// Brings the queues in line with the chains that run and with the node's role. One namespace whose queues cannot be opened costs it
+    /// its queues alone.
+    pub(super) async fn refresh_queues(&self) {
+        let (config, before) = (self.config(), self.queues.all());
+        let mut opened = Opened::new();
+        let mut fresh = Vec::new();
+        for chain in self.chains.all() {
+            let namespace = chain.namespace().clone();
+            if config.role() != PairRole::Provider || broker_of(&config, &namespace).is_none() {
+                continue;
+            }
+            match before.get(&namespace) {
+                Some(Ok(queues)) if Arc::ptr_eq(queues.chain(), &chain) => {
+                    opened.insert(namespace, Ok(Arc::clone(queues)));
+                }
+                _ => fresh.push(chain),
+            }
+        }
+        let kept = |queues: &Arc<Queues>| {
+            let now = opened.get(queues.namespace());
+            now.is_some_and(|now| now.as_ref().is_ok_and(|now| Arc::ptr_eq(now, queues)))
+        };
+        let gone: Vec<Arc<Queues>> = before.values().flatten().filter(|it| !kept(it)).cloned().collect();
+        for queues in gone {
+            queues.close().await;
+        }
+        for chain in fresh {
+            let namespace = chain.namespace().clone();
+            let queues = self.open_queues(&config, chain).await;
+            if let Err(refusal) = &queues {
+                tracing::error!(%namespace, "{refusal}");
+            }
+            opened.insert(namespace, queues);
+        }
+        self.queues.replace(opened);
+    }
+
+    async fn open_queues(&self, config: &NodeConfig, chain: Arc<Chain>) -> Result<Arc<Queues>, Refusal> {
+        if let Some(Broker::Rabbit(url)) = broker_of(config, chain.namespace()) {
+            let text = format!("the broker {url} is not served: this release delivers from the node itself alone");
+            let hint = "set mq.broker.type of ns_static.toml to \"embedded\"";
+            return Err(Refusal::new("queues-broker", text, hint));
+        }
+        let directory = self.root.namespace(chain.namespace()).join("data/mq");
+        let (files, hostname) = (QueueFiles::new(directory), config.dynamic.hostname.clone());
+        let tasks = self.tasks.clone();
+        let opening = tokio::task::spawn_blocking(move || Queues::open(chain, files, hostname, &tasks));
+        let internal =
+            |error: tokio::task::JoinError| Refusal::new("internal", error.to_string(), "see the node's log");
+        opening.await.map_err(internal)?
+    }
+
+    /// The answer of `mq list`.
+    pub(super) fn list_queues(&self) -> QueueList {
+        let all = self.queues.all();
+        let rows = all.values().flatten().flat_map(|queues| {
+            let (namespace, next) = (queues.namespace().to_string(), next_height(queues));
+            queues.rows().into_iter().map(move |row| view_of(&namespace, next, row))
+        });
+        QueueList { queues: rows.collect() }
+    }
+
+    /// The queues of each namespace together.
+    pub(super) fn view_queues(&self) -> Vec<QueuesView> {
+        let all = self.queues.all();
+        let view = |(namespace, opened): (&Namespace, &Result<Arc<Queues>, Refusal>)| {
+            let broker = "embedded".to_owned();
+            let namespace = namespace.to_string();
+            let queues = match opened {
+                Ok(queues) => queues,
+                Err(refusal) => {
+                    return QueuesView {
+                        namespace,
+                        broker,
+                        state: "failed".to_owned(),
+                        problem: Some(refusal.to_string()),
+                        ..QueuesView::default()
+                    };
+                }
+            };
+            let (rows, next, problem) = (queues.rows(), next_height(queues), queues.failure());
+            QueuesView {
+                namespace,
+                broker,
+                state: if problem.is_some() { "failed" } else { "serving" }.to_owned(),
+                exchanger: Some(queues.registry().exchanger().to_owned()),
+                queues: rows.len(),
+                behind: rows.iter().map(|row| behind(row, next)).max().unwrap_or_default(),
+                problem,
+            }
+        };
+        all.iter().map(view).collect()
+    }
+
+    /// Ends every stream and writes what moved: the node stops.
+    pub(super) async fn close_queues(&self) {
+        let before = self.queues.all();
+        self.queues.replace(Opened::new());
+        for queues in before.values().flatten() {
+            queues.close().await;
+        }
+    }
+}
+
+fn broker_of<'a>(config: &'a NodeConfig, namespace: &Namespace) -> Option<&'a Broker> {
+    let ns = config.namespaces.get(namespace)?;
+    Some(&ns.fixed.queues.as_ref()?.broker)
+}
+
+/// Height of the block to come.
+fn next_height(queues: &Queues) -> Height {
+    queues.chain().tips().applied.height.saturating_add(1)
+}
+
+/// Blocks that a queue is still to be told.
+fn behind(row: &QueueRow, next: Height) -> u64 {
+    let end = row
+        .queue
+        .registration
+        .to_block
+        .map_or(next, |last| next.min(last.saturating_add(1)));
+    end.saturating_sub(row.cursor.next)
+}
+
+fn view_of(namespace: &str, next: Height, row: QueueRow) -> QueueView {
+    let wanted = &row.queue.registration;
+    QueueView {
+        namespace: namespace.to_owned(),
+        queue: wanted.queue.clone(),
+        keys: wanted.keys.iter().map(|key| key.as_str().to_owned()).collect(),
+        from_block: row.queue.first,
+        to_block: wanted.to_block,
+        verbose: wanted.verbose,
+        delay: wanted.delay,
+        addresses: wanted.filter.addresses.len(),
+        from: wanted.from.clone(),
+        cursor: row.cursor.to_string(),
+        behind: behind(&row, next),
+        finished: row.queue.is_finished(row.cursor),
+    }
+}

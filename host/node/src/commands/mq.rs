@@ -1,0 +1,132 @@
+//! `cvp mq list|status`: the message queues of a node.
+
+use super::output::{Context, decode};
+use crate::ipc::{Exit, Failure, QueueList, QueueView, QueuesStatus, QueuesView, Request};
+
+/// Arguments of `mq`.
+#[derive(clap::Subcommand, Debug)]
+pub enum Arguments {
+    /// Every queue, what it is registered for and how far it was told.
+    List,
+    /// The queues of each namespace together, and whether they are delivered.
+    Status,
+}
+
+/// Runs `mq`.
+pub fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Failure> {
+    match arguments {
+        Arguments::List => {
+            let answer: QueueList = decode(context.call(&Request::MqList, |_| {})?)?;
+            context.print(&answer, list);
+        }
+        Arguments::Status => {
+            let answer: QueuesStatus = decode(context.call(&Request::MqStatus, |_| {})?)?;
+            context.print(&answer, status);
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn list(answer: &QueueList) -> String {
+    let mut rows = vec![["namespace", "queue", "keys", "blocks", "confirmed", "behind", "options"].map(str::to_owned)];
+    rows.extend(answer.queues.iter().map(row));
+    lines(&rows)
+}
+
+fn row(queue: &QueueView) -> [String; 7] {
+    let to = queue.to_block.map(|to| to.to_string()).unwrap_or_default();
+    let options = [
+        (queue.verbose, "verbose"),
+        (queue.delay, "delay"),
+        (queue.addresses > 0, "filtered"),
+        (queue.finished, "finished"),
+    ];
+    let options = options.iter().filter(|(on, _)| *on).map(|(_, word)| *word);
+    [
+        queue.namespace.clone(),
+        queue.queue.clone(),
+        queue.keys.join(","),
+        format!("{}-{to}", queue.from_block),
+        queue.cursor.clone(),
+        queue.behind.to_string(),
+        options.collect::<Vec<_>>().join(","),
+    ]
+}
+
+fn status(answer: &QueuesStatus) -> String {
+    if answer.mq.is_empty() {
+        return "no namespace has message queues; set [[service]] service_name = \"MQ\" in its ns_static.toml"
+            .to_owned();
+    }
+    let mut rows = vec![["namespace", "broker", "state", "queues", "behind", "exchanger"].map(str::to_owned)];
+    rows.extend(answer.mq.iter().map(|view: &QueuesView| {
+        [
+            view.namespace.clone(),
+            view.broker.clone(),
+            view.state.clone(),
+            view.queues.to_string(),
+            view.behind.to_string(),
+            view.exchanger.clone().unwrap_or_else(|| "-".to_owned()),
+        ]
+    }));
+    let problems = answer.mq.iter().filter_map(|view| {
+        let problem = view.problem.as_ref()?;
+        Some(format!("\n{}: {problem}", view.namespace))
+    });
+    lines(&rows) + &problems.collect::<String>()
+}
+
+/// Columns as wide as their widest cell.
+fn lines<const N: usize>(rows: &[[String; N]]) -> String {
+    let width = |column: usize| {
+        rows.iter()
+            .map(|row| row[column].chars().count())
+            .max()
+            .unwrap_or_default()
+    };
+    let widths: Vec<usize> = (0..N).map(width).collect();
+    let line = |row: &[String; N]| {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_is_one_line() {
+        let queue = QueueView {
+            namespace: "global".into(),
+            queue: "orders".into(),
+            keys: vec!["MQBlock".into(), "MQLog".into()],
+            from_block: 3,
+            to_block: Some(9),
+            delay: true,
+            cursor: "4".into(),
+            behind: 2,
+            ..QueueView::default()
+        };
+        let text = list(&QueueList { queues: vec![queue] });
+        assert_eq!(
+            text.lines().nth(1).unwrap().split_whitespace().collect::<Vec<_>>(),
+            ["global", "orders", "MQBlock,MQLog", "3-9", "4", "2", "delay"]
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_stands_below_the_table() {
+        let view = QueuesView {
+            namespace: "global".into(),
+            broker: "embedded".into(),
+            state: "failed".into(),
+            problem: Some("the disk is full".into()),
+            ..QueuesView::default()
+        };
+        let text = status(&QueuesStatus { mq: vec![view] });
+        assert!(text.ends_with("\nglobal: the disk is full"), "{text}");
+        assert!(status(&QueuesStatus::default()).contains("service_name"));
+    }
+}

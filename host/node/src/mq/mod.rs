@@ -1,0 +1,18 @@
+//! The message queues of this node's namespaces: their files, their changes, and the ways events leave.
+//!
+//! Owns two small files a namespace (`data/mq`), who waits for their disk, and the tasks that read a chain for a consumer. Follows the
+//! ledger by its watch: no block waits for anything here. What a queue is told, and when a cursor moves, is core's (`cvp_core::mq`).
+
+mod feed;
+mod files;
+mod queues;
+mod set;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use feed::Feed;
+pub use files::QueueFiles;
+pub use queues::{QueueRow, Queues, QueuesError};
+pub use set::{Opened, QueueSet};

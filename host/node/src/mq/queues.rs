@@ -1,0 +1,320 @@
+//! The queues of one namespace: the door for their calls. A change is written before anybody sees it; readers never wait for a change.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use cvp_core::mq::{Cursor, Notice, Queue, Refused, Registration, Registry, exchanger_name};
+use cvp_core::types::{Hostname, Namespace, Refusal};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::feed::{Feed, events_at};
+use super::files::{QueueFileError, QueueFiles};
+use super::writer::CursorBoard;
+use crate::namespace::{Chain, wall_clock};
+
+/// Blocks looked through, at most, to count what a queue was not told yet.
+const COUNTED_MAX: u64 = 1_000;
+
+/// Why a call did not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum QueuesError {
+    /// The caller's fault: code and text.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// The disk's.
+    #[error("{0}")]
+    Disk(String),
+}
+
+impl From<QueueFileError> for QueuesError {
+    fn from(error: QueueFileError) -> Self {
+        QueuesError::Disk(error.to_string())
+    }
+}
+
+/// What a queue's row in a table says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueRow {
+    /// Its registration.
+    pub queue: Queue,
+    /// Everything before it is confirmed.
+    pub cursor: Cursor,
+}
+
+/// The queues of one namespace.
+pub struct Queues {
+    chain: Arc<Chain>,
+    files: QueueFiles,
+    hostname: Hostname,
+    registry: ArcSwap<Registry>,
+    /// One change at a time.
+    changing: tokio::sync::Mutex<()>,
+    board: Arc<CursorBoard>,
+    /// Grows with each change of the registry, and when this closes.
+    changes: watch::Sender<u64>,
+    closed: watch::Sender<bool>,
+    writing: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Queues {
+    /// Opens the queues of `chain`, which this node serves as `hostname`; the name of their exchange is made at the first time. Blocks
+    /// on the disk; the task that writes cursors runs on `tasks`.
+    ///
+    /// # Errors
+    /// A file is damaged or cannot be written.
+    pub fn open(
+        chain: Arc<Chain>,
+        files: QueueFiles,
+        hostname: Hostname,
+        tasks: &tokio::runtime::Handle,
+    ) -> Result<Arc<Self>, Refusal> {
+        let failed = |error: QueueFileError| {
+            let text = format!("the message queues of {}: {error}", chain.namespace());
+            Refusal::new(
+                "queues-failed",
+                text,
+                "check the disk; restore the file, do not remove it",
+            )
+        };
+        let (registry, cursors) = files.read().map_err(failed)?;
+        let registry = match registry {
+            Some(registry) => registry,
+            None => {
+                let registry = Registry::new(exchanger_name(chain.namespace(), &hostname, wall_clock()));
+                files.write_registry(&registry).map_err(failed)?;
+                registry
+            }
+        };
+        let board = CursorBoard::new(cursors);
+        let writing = tasks.spawn(Arc::clone(&board).drive(files.clone()));
+        Ok(Arc::new(Self {
+            chain,
+            files,
+            hostname,
+            registry: ArcSwap::from_pointee(registry),
+            changing: tokio::sync::Mutex::new(()),
+            board,
+            changes: watch::Sender::new(0),
+            closed: watch::Sender::new(false),
+            writing: Mutex::new(Some(writing)),
+        }))
+    }
+
+    /// The namespace.
+    pub fn namespace(&self) -> &Namespace {
+        self.chain.namespace()
+    }
+
+    /// The chain that events are read from.
+    pub fn chain(&self) -> &Arc<Chain> {
+        &self.chain
+    }
+
+    /// Who is registered now.
+    pub fn registry(&self) -> Arc<Registry> {
+        self.registry.load_full()
+    }
+
+    /// Every queue and how far it was told.
+    pub fn rows(&self) -> Vec<QueueRow> {
+        let registry = self.registry();
+        let row = |queue: &Queue| QueueRow {
+            queue: queue.clone(),
+            cursor: self.cursor(queue),
+        };
+        registry.queues().values().map(row).collect()
+    }
+
+    /// Why cursors are not kept any more, if so.
+    pub fn failure(&self) -> Option<String> {
+        self.board.failure()
+    }
+
+    /// Changes of the registry, coalesced.
+    pub(super) fn watch_changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        *self.closed.borrow()
+    }
+
+    /// Whether this very registration is still there.
+    pub(super) fn holds(&self, queue: &Queue) -> bool {
+        let registry = self.registry.load();
+        let found = registry.queues().get(&queue.registration.queue);
+        found.is_some_and(|found| found.number == queue.number)
+    }
+
+    /// How far `queue` was told.
+    pub(super) fn cursor(&self, queue: &Queue) -> Cursor {
+        self.board
+            .look(|cursors| cursors.at.get(&queue.number).copied())
+            .unwrap_or_else(|| queue.start())
+    }
+
+    /// Registers a queue; answers its name and that of its exchange, once it is on disk.
+    ///
+    /// # Errors
+    /// See [`QueuesError`]; nothing changed.
+    pub async fn register(&self, registration: Registration) -> Result<(String, String), QueuesError> {
+        let name = registration.queue.clone();
+        let tip = self.chain.tips().applied.height;
+        let changed = self
+            .change(|registry| registry.register(registration, tip).map(|_| ()))
+            .await?;
+        tracing::info!(namespace = %self.namespace(), queue = name, "queue registered");
+        Ok((name, changed.exchanger().to_owned()))
+    }
+
+    /// Takes a queue out; answers how many events it was not told (counted over so many blocks at most).
+    ///
+    /// # Errors
+    /// See [`QueuesError`]; nothing changed.
+    pub async fn unregister(self: &Arc<Self>, name: &str, exchanger: &str) -> Result<u64, QueuesError> {
+        let left = match self.registry().get(name) {
+            Ok(queue) => self.count_untold(queue.clone()).await?,
+            Err(_) => 0,
+        };
+        self.change(|registry| registry.unregister(name, exchanger).map(|_| ()))
+            .await?;
+        tracing::info!(namespace = %self.namespace(), queue = name, "queue unregistered");
+        Ok(left)
+    }
+
+    /// Forgets the exchange; the next one has another name.
+    ///
+    /// # Errors
+    /// See [`QueuesError`]; nothing changed.
+    pub async fn delete_exchanger(&self, exchanger: &str) -> Result<(), QueuesError> {
+        let fresh = exchanger_name(self.namespace(), &self.hostname, wall_clock());
+        self.change(|registry| registry.delete_exchanger(exchanger, fresh))
+            .await?;
+        Ok(())
+    }
+
+    /// A consumer has everything up to the event with this id; answers how far the queue is told, once that is on disk. What was
+    /// acknowledged before stays.
+    ///
+    /// # Errors
+    /// No such queue, or no such event yet.
+    pub async fn acknowledge(&self, name: &str, to: Cursor) -> Result<Cursor, QueuesError> {
+        let registry = self.registry();
+        let queue = registry.get(name)?;
+        let latest = self.chain.tips().applied.height;
+        if to != to.cut_above(latest) {
+            let message = format!("invalid params: event {to} was not told yet, the latest block is {latest}");
+            return Err(QueuesError::Refused(Refused {
+                code: cvp_core::mq::code::INVALID_PARAMS,
+                message,
+            }));
+        }
+        let version = self.advance(queue, to);
+        self.board.on_disk(version).await.map_err(QueuesError::Disk)?;
+        Ok(self.cursor(queue))
+    }
+
+    /// Moves a cursor forward; answers the version that is durable when it is.
+    fn advance(&self, queue: &Queue, to: Cursor) -> u64 {
+        self.board.change(|cursors| {
+            let at = cursors.at.entry(queue.number).or_insert_with(|| queue.start());
+            *at = to.max(*at);
+            let told = *at;
+            if cursors.notices.get(&queue.number).is_some_and(|from| told.next > *from) {
+                cursors.notices.remove(&queue.number);
+            }
+        })
+    }
+
+    /// A feed came from `from` to `to` over blocks without events; counts where the queue is at `from` still. Says whether it does.
+    pub(super) fn pass_over(&self, queue: &Queue, from: Cursor, to: Cursor) -> bool {
+        if self.cursor(queue) != from || !self.holds(queue) {
+            return false;
+        }
+        self.advance(queue, to);
+        true
+    }
+
+    /// The events of a queue from its cursor on, or after the event that a consumer says it saw last.
+    ///
+    /// # Errors
+    /// No such queue.
+    pub fn feed(self: &Arc<Self>, name: &str, after: Option<Cursor>) -> Result<Feed, Refused> {
+        let registry = self.registry();
+        let queue = registry.get(name)?.clone();
+        let notice = self.board.look(|cursors| cursors.notices.get(&queue.number).copied());
+        let notice = notice.map(|from| Notice { from });
+        let at = match after {
+            None => self.cursor(&queue),
+            // What lies above the chain was seen of another node before it was taken over.
+            Some(after) => {
+                let seen = after.cut_above(self.chain.tips().applied.height);
+                let due = notice.map_or(seen, |notice| seen.min(Cursor::before(notice.from)));
+                due.max(queue.start())
+            }
+        };
+        Ok(Feed::new(Arc::clone(self), queue, at, notice))
+    }
+
+    /// Copy, edit, write, then swap: memory never shows what the disk does not hold.
+    async fn change(
+        &self,
+        edit: impl FnOnce(&mut Registry) -> Result<(), Refused>,
+    ) -> Result<Arc<Registry>, QueuesError> {
+        let _one_at_a_time = self.changing.lock().await;
+        let mut changed = Registry::clone(&self.registry.load());
+        edit(&mut changed)?;
+        let (files, changed) = (self.files.clone(), Arc::new(changed));
+        let written = Arc::clone(&changed);
+        let outcome = tokio::task::spawn_blocking(move || files.write_registry(&written)).await;
+        outcome.map_err(|join| QueuesError::Disk(join.to_string()))??;
+        self.registry.store(Arc::clone(&changed));
+        let left = |number: &u64| changed.queues().values().any(|queue| queue.number == *number);
+        self.board.change(|cursors| {
+            cursors.at.retain(|number, _| left(number));
+            cursors.notices.retain(|number, _| left(number));
+        });
+        self.changes.send_modify(|count| *count += 1);
+        Ok(changed)
+    }
+
+    async fn count_untold(&self, queue: Queue) -> Result<u64, QueuesError> {
+        let (ledger, from) = (Arc::clone(self.chain.ledger()), self.cursor(&queue));
+        let counted = tokio::task::spawn_blocking(move || {
+            let latest = ledger.tips().applied.height;
+            let last = latest.min(from.next.saturating_add(COUNTED_MAX));
+            let mut count = 0;
+            for height in from.next..=last {
+                let events = events_at(ledger.as_ref(), height, &queue, None)?;
+                count += events.iter().filter(|event| event.after > from).count() as u64;
+            }
+            Ok::<u64, super::feed::FeedEnd>(count)
+        });
+        let counted = counted.await.map_err(|join| QueuesError::Disk(join.to_string()))?;
+        counted.map_err(|end| QueuesError::Disk(end.to_string()))
+    }
+
+    /// Ends every feed and writes what moved.
+    pub async fn close(&self) {
+        self.closed.send_replace(true);
+        self.changes.send_modify(|count| *count += 1);
+        let version = self.board.change(|_| ());
+        if let Err(failed) = self.board.on_disk(version).await {
+            tracing::warn!(namespace = %self.namespace(), "the cursors of queues were not written: {failed}");
+        }
+        if let Some(task) = self.writing.lock().take() {
+            task.abort();
+        }
+    }
+}
+
+impl Drop for Queues {
+    /// One that was never closed still ends its task.
+    fn drop(&mut self) {
+        if let Some(task) = self.writing.lock().take() {
+            task.abort();
+        }
+    }
+}

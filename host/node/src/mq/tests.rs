@@ -1,0 +1,195 @@
+//! A chain's queues over real files: what is registered, told and acknowledged outlives everything; what fails changes nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cvp_core::mq::{Event, Registration};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::namespace::tests::{Fixture, hostname};
+
+const WAIT: Duration = Duration::from_secs(20);
+
+struct Bench {
+    fixture: Fixture,
+    directory: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self {
+            fixture: Fixture::maker(),
+            directory: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    fn files(&self) -> QueueFiles {
+        QueueFiles::new(self.directory.path().join("mq"))
+    }
+
+    fn open(&self) -> Arc<Queues> {
+        let chain = Arc::clone(&self.fixture.chain);
+        Queues::open(
+            chain,
+            self.files(),
+            hostname("node1"),
+            &tokio::runtime::Handle::current(),
+        )
+        .unwrap()
+    }
+
+    async fn block(&self) -> u64 {
+        self.fixture.send(&self.fixture.rich, 1, "").await;
+        self.fixture.chain.tips().applied.height
+    }
+}
+
+fn registration(name: &str, more: Value) -> Registration {
+    let mut object = json!({"queueName": name, "routingKeys": ["MQBlock"]});
+    for (key, value) in more.as_object().unwrap() {
+        object[key] = value.clone();
+    }
+    Registration::from_json(&object).unwrap()
+}
+
+async fn window(feed: &mut Feed) -> Vec<Event> {
+    let window = tokio::time::timeout(WAIT, feed.window()).await;
+    let events = window.expect("events in time").unwrap();
+    feed.confirmed();
+    events
+}
+
+fn ids(events: &[Event]) -> Vec<String> {
+    events.iter().map(|event| event.after.to_string()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_acknowledged_comes_again_also_after_a_restart() {
+    let bench = Bench::new();
+    let queues = bench.open();
+    let exchanger = queues.registry().exchanger().to_owned();
+    queues
+        .register(registration("q", json!({"fromBlock": 1})))
+        .await
+        .unwrap();
+    while bench.block().await < 3 {}
+    let mut feed = queues.feed("q", None).unwrap();
+    let mut seen = ids(&window(&mut feed).await);
+    while seen.len() < 3 {
+        seen.extend(ids(&window(&mut feed).await));
+    }
+    assert_eq!(seen[..3], ["1", "2", "3"]);
+    assert_eq!(ids(&window(&mut queues.feed("q", None).unwrap()).await)[0], "1");
+    let resumed = queues.feed("q", Some("1".parse().unwrap()));
+    assert_eq!(ids(&window(&mut resumed.unwrap()).await)[0], "2");
+    assert_eq!(
+        queues.acknowledge("q", "2".parse().unwrap()).await.unwrap().to_string(),
+        "2"
+    );
+    // An older one changes nothing, one that was never told is refused.
+    assert_eq!(
+        queues.acknowledge("q", "1".parse().unwrap()).await.unwrap().to_string(),
+        "2"
+    );
+    assert!(queues.acknowledge("q", "999".parse().unwrap()).await.is_err());
+    queues.close().await;
+    drop((feed, queues));
+
+    let again = bench.open();
+    assert_eq!(again.registry().exchanger(), exchanger);
+    assert_eq!(again.rows()[0].cursor.to_string(), "2");
+    assert_eq!(ids(&window(&mut again.feed("q", None).unwrap()).await)[0], "3");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_feed_follows_the_chain_and_ends_with_its_queue() {
+    let bench = Bench::new();
+    let queues = bench.open();
+    let (_, exchanger) = queues.register(registration("q", json!({}))).await.unwrap();
+    let mut feed = queues.feed("q", None).unwrap();
+    assert!(
+        tokio::time::timeout(Duration::from_millis(50), feed.window())
+            .await
+            .is_err(),
+        "no block yet"
+    );
+    let height = bench.block().await;
+    assert_eq!(ids(&window(&mut feed).await).last().unwrap(), &height.to_string());
+    assert_eq!(
+        queues.unregister("q", &exchanger).await.unwrap(),
+        height,
+        "nothing was acknowledged"
+    );
+    let end = tokio::time::timeout(WAIT, feed.window()).await.unwrap();
+    assert!(end.unwrap_err().to_string().contains("unregistered"));
+    queues.register(registration("q", json!({}))).await.unwrap();
+    let mut other = queues.feed("q", None).unwrap();
+    queues.close().await;
+    assert!(tokio::time::timeout(WAIT, other.window()).await.unwrap().is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delayed_queue_waits_for_an_attached_standby() {
+    let bench = Bench::new();
+    let queues = bench.open();
+    queues
+        .register(registration("slow", json!({"delay": true, "fromBlock": 1})))
+        .await
+        .unwrap();
+    bench.fixture.chain.copy_holds(Some(0));
+    let height = bench.block().await;
+    let mut feed = queues.feed("slow", None).unwrap();
+    assert!(
+        tokio::time::timeout(Duration::from_millis(50), feed.window())
+            .await
+            .is_err()
+    );
+    bench.fixture.chain.copy_holds(Some(1));
+    assert_eq!(ids(&window(&mut feed).await), ["1"]);
+    bench.fixture.chain.copy_holds(None);
+    let next = bench.block().await;
+    assert!(next > height);
+    let mut last = ids(&window(&mut feed).await);
+    while last.last() != Some(&next.to_string()) {
+        last = ids(&window(&mut feed).await);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_or_failed_change_leaves_files_and_memory_as_they_were() {
+    let bench = Bench::new();
+    let queues = bench.open();
+    queues.register(registration("q", json!({}))).await.unwrap();
+    let path = bench.directory.path().join("mq/registry");
+    let (before, bytes) = (queues.registry(), std::fs::read(&path).unwrap());
+    assert!(queues.register(registration("q", json!({}))).await.is_err());
+    assert!(queues.unregister("q", "global_fa34664e_1").await.is_err());
+    assert!(queues.delete_exchanger(before.exchanger()).await.is_err());
+    assert_eq!((&*queues.registry(), std::fs::read(&path).unwrap()), (&*before, bytes));
+    // A disk that takes nothing: the directory is a file now.
+    std::fs::rename(bench.directory.path().join("mq"), bench.directory.path().join("away")).unwrap();
+    std::fs::write(bench.directory.path().join("mq"), "").unwrap();
+    let failed = queues.register(registration("r", json!({}))).await.unwrap_err();
+    assert!(matches!(failed, QueuesError::Disk(_)), "{failed}");
+    assert_eq!(&*queues.registry(), &*before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_or_half_missing_file_is_an_error_and_never_an_empty_registry() {
+    let bench = Bench::new();
+    let queues = bench.open();
+    queues.register(registration("q", json!({}))).await.unwrap();
+    bench.block().await;
+    queues.acknowledge("q", "1".parse().unwrap()).await.unwrap();
+    queues.close().await;
+    let path = bench.directory.path().join("mq/registry");
+    let good = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &good[..good.len() - 1]).unwrap();
+    assert!(bench.files().read().is_err());
+    std::fs::remove_file(&path).unwrap();
+    let lost = bench.files().read().unwrap_err().to_string();
+    assert!(lost.contains("missing"), "{lost}");
+    std::fs::write(&path, good).unwrap();
+    assert!(bench.files().read().unwrap().0.is_some());
+}

@@ -1,0 +1,132 @@
+//! `mq_*`: registering queues and acknowledging events. The results of the platform's calls are JSON inside a string, as its SDKs take them
+//! apart; the node's own `mq_ack` answers an object.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use cvp_core::mq::{Cursor, Refused, Registration};
+
+use super::Context;
+use super::envelope::{Outcome, json as result};
+use super::error::{NO_METHOD, RpcError};
+use super::params::Params;
+use crate::mq::{QueueSet, Queues, QueuesError};
+
+/// Whether `method` is of this family.
+pub fn is_queues(method: &str) -> bool {
+    method.starts_with("mq_")
+}
+
+/// Answers `method`.
+pub async fn answer(method: &str, params: &Params, context: &Context, set: &QueueSet) -> Outcome {
+    if method == "mq_getAllQueueNames" {
+        return names(context, set);
+    }
+    let queues = || opened(method, context, set);
+    match method {
+        "mq_register" => register(params, &queues()?).await,
+        "mq_unRegister" => unregister(params, &queues()?).await,
+        "mq_getExchangerName" => result(&queues()?.registry().exchanger()),
+        "mq_deleteExchanger" => {
+            let name = params.text(0, "exchanger")?;
+            queues()?.delete_exchanger(name).await.map_err(failed)?;
+            text(&Done::WELL)
+        }
+        "mq_informNormal" => inform(params, &queues()?),
+        "mq_ack" => acknowledge(params, &queues()?).await,
+        _ => Err(RpcError::method(method)),
+    }
+}
+
+/// The queues of the call's namespace, for the call `method`.
+pub fn opened(method: &str, context: &Context, set: &QueueSet) -> Result<Arc<Queues>, RpcError> {
+    let namespace = context.chain.namespace();
+    match set.get(namespace) {
+        Some(Ok(queues)) => Ok(queues),
+        Some(Err(refusal)) => Err(RpcError::internal(refusal.text)),
+        None => Err(RpcError::new(
+            NO_METHOD,
+            format!(
+                "The method {method} does not exist/is not available: namespace {namespace} runs without message queues (set [[service]] service_name = \"MQ\" in its ns_static.toml)"
+            ),
+        )),
+    }
+}
+
+#[derive(Serialize)]
+struct Done<'a> {
+    success: bool,
+    error: Option<&'a str>,
+}
+
+impl Done<'_> {
+    const WELL: Self = Done {
+        success: true,
+        error: None,
+    };
+}
+
+/// An object as a string of JSON.
+fn text<T: Serialize>(value: &T) -> Outcome {
+    let text = serde_json::to_string(value).map_err(|error| RpcError::internal(error.to_string()))?;
+    result(&text)
+}
+
+fn names(context: &Context, set: &QueueSet) -> Outcome {
+    match set.get(context.chain.namespace()) {
+        None => result(&[(); 0]),
+        Some(Err(refusal)) => Err(RpcError::internal(refusal.text)),
+        Some(Ok(queues)) => result(&queues.registry().queues().keys().collect::<Vec<_>>()),
+    }
+}
+
+async fn register(params: &Params, queues: &Arc<Queues>) -> Outcome {
+    let registration = Registration::from_json(params.required(0, "registration")?).map_err(refused)?;
+    let (queue, exchanger) = queues.register(registration).await.map_err(failed)?;
+    text(&json!({"queueName": queue, "exchangerName": exchanger}))
+}
+
+async fn unregister(params: &Params, queues: &Arc<Queues>) -> Outcome {
+    let (queue, exchanger) = (params.text(0, "queue")?, params.text(1, "exchanger")?);
+    let count = queues.unregister(queue, exchanger).await.map_err(failed)?;
+    text(&json!({"count": count, "success": true, "error": null}))
+}
+
+/// A node that is consumed from itself needs no word of a broker; an address of one is a mistake that must show.
+fn inform(params: &Params, _queues: &Arc<Queues>) -> Outcome {
+    match params.get(0) {
+        None => text(&Done::WELL),
+        Some(Value::String(url)) if url.is_empty() => text(&Done::WELL),
+        Some(_) => Err(RpcError::params(
+            "this namespace has no broker (mq.broker.type is \"embedded\"): pass \"\"",
+        )),
+    }
+}
+
+async fn acknowledge(params: &Params, queues: &Arc<Queues>) -> Outcome {
+    let queue = params.text(0, "queue")?;
+    let id = match params.required(1, "id")? {
+        Value::String(id) => id.clone(),
+        Value::Number(height) => height.to_string(),
+        _ => return Err(RpcError::params("the id of an event is a text or a height")),
+    };
+    let to: Cursor = id.parse().map_err(|malformed| refused(Refused::from(malformed)))?;
+    let cursor = queues.acknowledge(queue, to).await.map_err(failed)?;
+    result(&json!({"queueName": queue, "cursor": cursor.to_string()}))
+}
+
+fn refused(refused: Refused) -> RpcError {
+    RpcError::new(refused.code, refused.message)
+}
+
+fn failed(error: QueuesError) -> RpcError {
+    match error {
+        QueuesError::Refused(it) => refused(it),
+        QueuesError::Disk(what) => {
+            tracing::error!("a call of message queues failed: {what}");
+            RpcError::internal("the disk of this node failed; see its log")
+        }
+    }
+}
