@@ -26,6 +26,12 @@ pub enum Fault {
     IncarnationNotRaised,
     /// A resumed promotion does not see that the take-over block is there, and makes another.
     TakeoverRepeated,
+    /// A chain that did not run when its node was promoted goes on without a take-over block.
+    TakeoverForgotten,
+    /// A late take-over does not say in the lineage where it began.
+    LateStartForgotten,
+    /// Namespaces that one end runs alone are nobody's concern.
+    DifferenceIgnored,
     /// A configuration file is written in place, not replaced as a whole.
     ConfigurationInPlace,
     /// The preflight does not ask whether the provider lives.

@@ -128,6 +128,12 @@ impl Maker {
         self.encoded(ledger, chain::draft(&self.identity, &self.below, time, LOCAL, executed))
     }
 
+    /// The take-over block that this chain still lacks: it did not run when its node was promoted.
+    pub fn belated(&mut self, ledger: &dyn Ledger, now: u64) -> Result<Option<Span>, String> {
+        let changes = self.below.belated_takeover(self.identity.incarnation);
+        changes.map(|changes| self.takeover(ledger, now, Delta(changes))).transpose()
+    }
+
     /// The empty first block after a promotion.
     pub fn takeover(&mut self, ledger: &dyn Ledger, now: u64, delta: Delta) -> Result<Span, String> {
         let time = self.below.next_time(now * 1_000_000);
@@ -143,6 +149,7 @@ impl Maker {
         let span = Span::of_own_record(bytes).map_err(|error| error.to_string())?;
         self.below = Below {
             position: span.last(),
+            incarnation: draft.incarnation,
             time: draft.time,
             valid_total: draft.valid_total,
             invalid_total: draft.invalid_total,

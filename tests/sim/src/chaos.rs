@@ -153,7 +153,7 @@ impl World {
         if self.nodes[node].role == Role::Provider {
             return;
         }
-        let index = self.random.range(0, 1) as usize;
+        let index = self.random.range(0, 2) as usize;
         let (delay, epoch) = (self.random.range(500, 4_000), self.nodes[node].epoch);
         let store = &mut self.nodes[node].stores[index];
         self.counts.disk_failures += 1;

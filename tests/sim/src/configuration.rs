@@ -1,6 +1,6 @@
 //! The configuration of a simulated node: real files, read and edited by core as the node's are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cvp_core::config::{self, NodeConfig, PairRole, Value};
 use cvp_core::types::Namespace;
@@ -13,6 +13,9 @@ pub type Files = BTreeMap<String, String>;
 
 /// `cvp.retain_bytes` before anybody changed it: the default.
 pub const RETAIN_BYTES: u64 = 8 << 30;
+
+/// The namespace that operators start and stop.
+pub const ONLINE: &str = "ns2";
 
 /// `port.jsonrpc`, which each node keeps for itself.
 pub fn port(role: Role) -> u16 {
@@ -37,7 +40,9 @@ pub fn files(hostname: &str, role: Role, namespaces: &[Namespace], remote: &str)
     );
     let mut files = Files::from([("system.toml".to_owned(), String::new())]);
     for name in namespaces {
-        dynamic.push_str(&format!("\n[[namespace]]\nname = \"{name}\"\nstart = true\n"));
+        // The rest is started and stopped online.
+        let start = name.as_str() != ONLINE;
+        dynamic.push_str(&format!("\n[[namespace]]\nname = \"{name}\"\nstart = {start}\n"));
         files.insert(format!("{name}/ns_static.toml"), String::new());
         files.insert(format!("{name}/ns_genesis.toml"), String::new());
         // A standby names its provider, a provider itself.
@@ -75,6 +80,21 @@ pub fn role(config: &NodeConfig) -> Role {
         PairRole::Provider => Role::Provider,
         PairRole::Receiver => Role::Receiver,
     }
+}
+
+/// The namespaces that a node's files start.
+pub fn started(files: &Files) -> Result<BTreeSet<Namespace>, String> {
+    let text = files.get("dynamic.toml").ok_or("dynamic.toml is missing")?;
+    let entries = config::namespace_entries(text).map_err(|error| error.to_string())?;
+    let started = entries.into_iter().filter(|(_, start)| *start);
+    started
+        .map(|(name, _)| Namespace::new(&name).map_err(|error| error.to_string()))
+        .collect()
+}
+
+/// Whether the list starts a namespace, changed.
+pub fn switched(text: &str, name: &Namespace, start: bool) -> Result<String, String> {
+    config::put_namespace(text, name.as_str(), start).map_err(|error| error.to_string())
 }
 
 /// One key of one file set: its new text.

@@ -52,6 +52,10 @@ counts! {
     finished "commits finished at a start",
     rolled_forward "changes rolled forward",
     mixed "copies ahead by a change",
+    switched "namespaces switched",
+    aligned "lists followed",
+    held "namespaces held by a promotion",
+    late "late take-overs",
     normal_ms "milliseconds normal",
 }
 

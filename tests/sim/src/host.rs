@@ -126,15 +126,20 @@ impl World {
             Action::StrategyFault { ns, kind, .. } if kind == config_sync::KIND => self.reopen_files(node, &ns),
             Action::StrategyFault { ns, .. } => self.reopen_strategy(node, &ns),
             Action::Tree(work) => self.queue_job(node, Job::Tree(work)),
-            Action::Change(ChangeWork::Answer(ticket, outcome)) => self.check_answer(node, ticket, outcome),
+            Action::Change(ChangeWork::Answer(ticket, outcome)) => {
+                self.check_answer(node, ticket, outcome);
+                self.switch_later(node);
+            }
             Action::Change(work) => self.queue_job(node, Job::Change(work)),
             Action::Log { text, .. } => self.note_log(node, &text),
             Action::Acknowledged { .. }
             | Action::UseDefault { .. }
             | Action::StrategyLeft { .. }
-            | Action::Metric { .. }
-            // The simulated nodes run one fixed list of namespaces.
-            | Action::Align { .. } => {}
+            | Action::Metric { .. } => {}
+            Action::Align { missing, extra } => {
+                let delay = self.disk_delay(node, 30);
+                self.later(delay, Ev::Align { node, epoch, missing, extra });
+            }
         }
     }
 
@@ -347,7 +352,9 @@ impl World {
         self.check_may_make(node);
         let every = self.nodes[node].making_every;
         for index in 0..self.namespaces.len() {
-            self.make_block(node, index)?;
+            if self.nodes[node].runs(&self.namespaces[index]) {
+                self.make_block(node, index)?;
+            }
         }
         let delay = self.random.range(every / 2, every * 2);
         self.later(delay, Ev::Make { node, epoch });
@@ -373,7 +380,10 @@ impl World {
         let Some(maker) = store.maker.as_mut() else {
             return Ok(());
         };
-        let span = maker.block(&store.ledger, now, &mut self.random)?;
+        let span = match maker.belated(&store.ledger, now)? {
+            Some(span) => span,
+            None => maker.block(&store.ledger, now, &mut self.random)?,
+        };
         let position = span.last();
         if store.ledger.append(span).is_err() {
             store.broken = true;

@@ -11,6 +11,7 @@ mod configuration;
 mod node;
 mod papers;
 mod world;
+mod namespaces;
 mod network;
 mod host;
 mod promotion;

@@ -1,13 +1,13 @@
 //! One machine of the world: a process that may crash, a disk that forgets what was not synced, ledgers, strategies.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use cvp_chain_sync::Default as ChainSyncDefault;
 use cvp_config_sync::Default as ConfigSyncDefault;
 use cvp_core::config::{NodeConfig, Remote, Value};
 use cvp_core::ledger::{Ledger, MemoryLedger};
 use cvp_core::planted::{self, Fault};
-use cvp_core::promotion::Journal;
+use cvp_core::promotion::{HeldNamespace, Journal};
 use cvp_core::replication::{
     ChangesSetup, ControlFile, Inventory, Limits, NamespaceSetup, Pair, Setup, StrategySetup, Token,
 };
@@ -74,6 +74,10 @@ pub struct Node {
     pub promoted: bool,
     /// The highest standing its machine ever had: role, node-id, number of its incarnation.
     pub standing: Option<(Role, NodeId, u64)>,
+    /// What it runs; its machine's list.
+    pub running: BTreeSet<Namespace>,
+    /// When that last became another list.
+    pub switched: Millis,
     /// Counts machines: what an older one asked for never reaches a newer one.
     pub epoch: u64,
     /// When its machine was made.
@@ -135,6 +139,8 @@ impl Node {
             expected: Vec::new(),
             promoted: false,
             standing: None,
+            running: BTreeSet::new(),
+            switched: 0,
             epoch: 0,
             started: 0,
             making: false,
@@ -189,15 +195,7 @@ impl Node {
 
     /// The process opens its stores, as a crash left them.
     pub fn open_stores(&mut self) {
-        for store in &mut self.stores {
-            store.ledger.set_full(false);
-            if store.ledger.sync().is_err() {
-                store.ledger.crash(None);
-            }
-            store.committing = false;
-            store.broken = false;
-            store.maker = None;
-        }
+        self.stores.iter_mut().for_each(Store::open);
     }
 
     /// A machine is made from what the files say.
@@ -206,6 +204,7 @@ impl Node {
             .map_err(|problems| format!("{} finds two configurations mixed: {problems}", self.name))?;
         self.role = configuration::role(&self.config);
         self.hostname = self.config.dynamic.hostname.clone();
+        self.run(now)?;
         let setup = self.setup(random)?;
         for store in &mut self.stores {
             store.strategy = Some(open_strategy(self.role, &store.namespace)?);
@@ -215,6 +214,48 @@ impl Node {
         self.epoch += 1;
         (self.started, self.making) = (now, false);
         Ok(())
+    }
+
+    /// A machine of the same role in the place of the one before, with the namespaces that the files start now.
+    pub fn make_pair_in_place_of(&mut self, before: &Pair, now: Millis, random: &mut Random) -> Result<(), String> {
+        self.config = configuration::load(&self.disk.configuration, false)?;
+        let ran = self.running.clone();
+        self.run(now)?;
+        for store in &mut self.stores {
+            if !ran.contains(&store.namespace) {
+                store.strategy = Some(open_strategy(self.role, &store.namespace)?);
+                store.files = Some(open_files(self.role, &store.namespace)?);
+                store.maker = None;
+            }
+        }
+        let setup = self.setup(random)?;
+        self.pair = Some(Pair::in_place_of(before, setup));
+        self.epoch += 1;
+        self.making = false;
+        Ok(())
+    }
+
+    /// What the files start runs; but what a promotion holds.
+    fn run(&mut self, now: Millis) -> Result<(), String> {
+        let mut running = configuration::started(&self.disk.configuration)?;
+        let held = self.held()?;
+        running.retain(|name| !held.iter().any(|held| held.name == *name));
+        if self.running != running {
+            (self.running, self.switched) = (running, now);
+        }
+        Ok(())
+    }
+
+    /// What a promotion of this node could not take over.
+    pub fn held(&self) -> Result<Vec<HeldNamespace>, String> {
+        match self.role {
+            Role::Provider => Ok(self.journal()?.held().values().cloned().collect()),
+            Role::Receiver => Ok(Vec::new()),
+        }
+    }
+
+    pub fn runs(&self, ns: &Namespace) -> bool {
+        self.running.contains(ns)
     }
 
     fn setup(&self, random: &mut Random) -> Result<Setup, String> {
@@ -243,7 +284,7 @@ impl Node {
             node_key: self.papers.node_key(),
             listen: format!("{}:1", self.name),
             self_section: Vec::new(),
-            namespaces: self.stores.iter().map(|store| self.namespace_setup(store)).collect(),
+            namespaces: self.stores_running().map(|store| self.namespace_setup(store)).collect(),
             ask: if provider {
                 remotes.map(|remote| remote.address.clone()).collect()
             } else {
@@ -270,6 +311,11 @@ impl Node {
             },
             seed: random.draw(),
         })
+    }
+
+    /// The stores of what it runs.
+    pub fn stores_running(&self) -> impl Iterator<Item = &Store> {
+        self.stores.iter().filter(|store| self.runs(&store.namespace))
     }
 
     fn namespace_setup(&self, store: &Store) -> NamespaceSetup {
@@ -330,6 +376,17 @@ impl Node {
 }
 
 impl Store {
+    /// Opens it as a crash or a failure left it.
+    pub fn open(&mut self) {
+        self.ledger.set_full(false);
+        if self.ledger.sync().is_err() {
+            self.ledger.crash(None);
+        }
+        self.committing = false;
+        self.broken = false;
+        self.maker = None;
+    }
+
     pub fn durable(&self) -> Position {
         self.ledger.tips().durable
     }

@@ -11,6 +11,7 @@ use cvp_core::types::{Digest, Incarnation, Millis, Namespace, NodeId};
 
 use crate::chain::{self, Tamper};
 use crate::check::Wire;
+use crate::configuration::ONLINE;
 use crate::counts::Counts;
 use crate::network::Conn;
 use crate::node::Node;
@@ -118,6 +119,18 @@ pub enum Ev {
     },
     /// An operator comes by.
     Operator,
+    /// A provider whose list of namespaces has changed goes on with it.
+    Switch {
+        node: usize,
+        epoch: u64,
+    },
+    /// A receiver follows its provider's list.
+    Align {
+        node: usize,
+        epoch: u64,
+        missing: Vec<Namespace>,
+        extra: Vec<Namespace>,
+    },
 }
 
 /// An `Action::Read`.
@@ -168,7 +181,7 @@ impl World {
     pub fn new(seed: u64) -> Result<World, String> {
         let mut random = Random::new(seed);
         let name = |text: &str| Namespace::new(text).map_err(|error| error.to_string());
-        let namespaces = vec![name("global")?, name("ns1")?];
+        let namespaces = vec![name("global")?, name("ns1")?, name(ONLINE)?];
         let papers = Papers::draw(&mut random);
         let first = Lineage::begin(Incarnation {
             number: 1,
@@ -290,7 +303,13 @@ impl World {
         if self.nodes[node].role == Role::Provider {
             self.note_own(node);
         }
+        self.begin_ticking(node)
+    }
+
+    /// A new machine begins.
+    pub fn begin_ticking(&mut self, node: usize) -> Result<(), String> {
         let epoch = self.nodes[node].epoch;
+        self.tell_held(node)?;
         self.step(node, Event::Tick);
         self.later(TICK_MS, Ev::Tick { node, epoch });
         Ok(())
@@ -339,6 +358,8 @@ impl World {
             | Ev::Upgrade { node, .. }
             | Ev::Promote { node, .. }
             | Ev::Job { node, .. }
+            | Ev::Switch { node, .. }
+            | Ev::Align { node, .. }
             | Ev::Written { node, .. } => *node,
             Ev::Deliver { conn, to, .. } => self.conns.get(conn)?.ends[*to].0,
             _ => return None,
@@ -358,6 +379,13 @@ impl World {
                 let pause = self.random.range(50, 1_500);
                 self.later(pause, Ev::Chaos);
             }
+            Ev::Switch { node, epoch } if self.alive(node, epoch) => self.switch(node)?,
+            Ev::Align {
+                node,
+                epoch,
+                missing,
+                extra,
+            } if self.alive(node, epoch) => self.align(node, &missing, &extra)?,
             Ev::Job { node, epoch } if self.alive(node, epoch) => self.work(node),
             Ev::Operator if !self.is_still() => self.operate()?,
             Ev::Cut { conn } if self.now < self.chaos_until => self.cut(conn),

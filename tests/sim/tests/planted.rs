@@ -56,5 +56,8 @@ faults! {
     copy_edit_not_seen: CopyEditNotSeen ["is without the tree that"],
     commit_not_finished: CommitNotFinished ["which its provider never committed"],
     staged_dropped: StagedDropped ["is lost"],
+    takeover_forgotten: TakeoverForgotten ["takes over, or"],
+    late_start_forgotten: LateStartForgotten ["the lineage does not say"],
+    difference_ignored: DifferenceIgnored ["the provider runs", "is normal, a runs", "is normal, b runs"],
     live_target_passed: LiveTargetPassed ["is promoted although a answers"],
 }

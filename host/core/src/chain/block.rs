@@ -1,6 +1,6 @@
 //! From executed transactions to the draft of a record: the one way blocks are made, in the node, the benchmark and the simulator.
 
-use super::execute::{Changes, Executed};
+use super::execute::{Changes, Executed, takeover_delta};
 use crate::record::{Delta, Draft, Header, Local};
 use crate::types::{Digest, Hostname, Incarnation, Position, UnixNanos};
 
@@ -20,6 +20,8 @@ pub struct Maker {
 pub struct Below {
     /// Its position.
     pub position: Position,
+    /// Whose it is.
+    pub incarnation: Incarnation,
     /// Its time.
     pub time: UnixNanos,
     /// Chain total of valid transactions up to it.
@@ -33,10 +35,20 @@ impl Below {
     pub fn of(header: &Header, position: Position) -> Self {
         Self {
             position,
+            incarnation: header.incarnation,
             time: header.time,
             valid_total: header.valid_total,
             invalid_total: header.invalid_total,
         }
+    }
+
+    /// The changes of the take-over block that must come first where `maker` goes on with a chain of another incarnation: one that did not
+    /// run when its node was promoted. `None` over its own blocks, and over the genesis, which is nobody's.
+    pub fn belated_takeover(&self, maker: Incarnation) -> Option<Changes> {
+        let another = self.position.height > 0 && self.incarnation != maker;
+        #[cfg(feature = "planted-faults")]
+        let another = another && !crate::planted::active(crate::planted::Fault::TakeoverForgotten);
+        another.then(|| takeover_delta(self.incarnation, maker, self.position.height))
     }
 
     /// Time of the next block at wall clock `now`: never before its parent's.

@@ -29,6 +29,8 @@ pub fn promoted_identity(
     if let Some(own) = own.filter(|own| own.lineage.current() == Some(plan.new)) {
         let lineage = own.lineage.with_starts(starts);
         let further = lineage != own.lineage;
+        #[cfg(feature = "planted-faults")]
+        let further = further && !crate::planted::active(crate::planted::Fault::LateStartForgotten);
         return Ok(further.then_some(Identity {
             node_id: own.node_id,
             lineage,

@@ -238,7 +238,8 @@ impl Chain {
     }
 
     /// Becomes the maker of this chain's blocks, in place. With a take-over delta the take-over block (empty, carrying that delta) is made
-    /// at once; answers its position, or the tip without one, when it is durable and applied. Blocks for that long.
+    /// at once, and so over a tip of another incarnation, which a promotion left out because the chain did not run; answers its
+    /// position, or the tip without one, when it is durable and applied. Blocks for that long.
     ///
     /// The caller has ended every other writer of the ledger (the replication session) before.
     ///
@@ -266,7 +267,7 @@ impl Chain {
             Maker::at_tip(Arc::clone(shared), hostname, incarnation)
         };
         let mut maker = settle()?;
-        if let Some(delta) = takeover {
+        if let Some(delta) = takeover.or_else(|| maker.belated_takeover()) {
             maker.make_takeover(delta)?;
             shared.ledger.sync().map_err(|e| shared.ledger_error(e))?;
             shared.ledger.apply().map_err(|e| shared.ledger_error(e))?;

@@ -67,6 +67,11 @@ impl Maker {
         })
     }
 
+    /// The changes of a take-over block that this chain still lacks.
+    pub(super) fn belated_takeover(&self) -> Option<Delta> {
+        self.below.belated_takeover(self.identity.incarnation).map(Delta)
+    }
+
     /// The empty first block after a promotion.
     pub(super) fn make_takeover(&mut self, delta: Delta) -> Result<Position, ChainError> {
         let now = wall_clock();
@@ -109,6 +114,7 @@ impl Maker {
         let tip = self.append_when_there_is_room(span)?;
         self.below = Below {
             position: tip,
+            incarnation: draft.incarnation,
             time: draft.time,
             valid_total: draft.valid_total,
             invalid_total: draft.invalid_total,

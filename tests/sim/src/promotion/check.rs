@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use cvp_core::chain::{state, takeover_delta};
 use cvp_core::ledger::Ledger;
-use cvp_core::promotion::{Append, HeldNamespace, Journal, Plan, Sink, Step, StepReport, promote};
+use cvp_core::promotion::{Append, HeldNamespace, Journal, Plan, PlannedNamespace, Sink, Step, StepReport, promote};
 use cvp_core::record::parse;
 use cvp_core::types::strategy::Role;
 use cvp_core::types::{Height, Malformed, Refusal};
@@ -14,6 +14,7 @@ use cvp_core::types::{Height, Malformed, Refusal};
 use super::sink::SimSink;
 use crate::configuration;
 use crate::disk::{Disk, Hand};
+use crate::node::Store;
 use crate::world::{B, World};
 
 /// Where a promotion with this plan ends when nothing goes wrong: small files only, the blocks follow from the plan.
@@ -133,10 +134,16 @@ impl World {
             return differs("port than its own");
         }
         self.check_not_lost()?;
-        if Journal::read(&disk.journal.read()).ok().as_ref() != Some(&journal) {
+        let held_more = journal.held().len() > plan.held.len();
+        if !held_more && Journal::read(&disk.journal.read()).ok().as_ref() != Some(&journal) {
             return differs("journal");
         }
-        for (planned, store) in plan.namespaces.iter().zip(&machine.stores) {
+        let taken = |planned: &&PlannedNamespace| !journal.held().contains_key(&planned.name);
+        for planned in plan.namespaces.iter().filter(taken) {
+            let mut stores = machine.stores.iter();
+            let Some(store) = stores.find(|store| store.namespace == planned.name) else {
+                return differs("list of stores");
+            };
             let height = planned.durable.height + 1;
             if store.ledger.tips().appended.height != height || store.durable().height != height {
                 return differs(&format!("tip of {}: {:?}", planned.name, store.ledger.tips()));
@@ -180,27 +187,26 @@ impl World {
         Ok(())
     }
 
-    /// The whole chain of the promoted node: one incarnation up to the plan's height, one take-over block, then the other incarnation.
+    /// The whole chains of the promoted node: one incarnation, one take-over block, then the other incarnation; that block where the plan
+    /// says, for what was taken over with a plan.
     pub fn check_reigns(&self, node: usize) -> Result<(), String> {
         let machine = &self.nodes[node];
-        let plan = &self.expected(node, &machine.journal()?)?.plan;
-        let key = state::takeover_key(plan.new.number);
-        for (planned, store) in plan.namespaces.iter().zip(&machine.stores) {
-            for height in 1..=store.durable().height {
-                let bytes = store.ledger.record(height).map_err(|error| error.to_string())?;
-                let bytes = bytes.ok_or_else(|| format!("record {height} is not applied"))?;
-                let record = parse(&bytes).map_err(|error| error.to_string())?;
-                let (first, name) = (planned.durable.height + 1, &planned.name);
-                let wanted = if height < first { plan.old } else { plan.new };
-                if record.header().incarnation != wanted {
-                    return Err(format!(
-                        "record {height} of {name} is of another incarnation than {wanted}"
-                    ));
-                }
-                let changes = changes(&bytes).map_err(|error| error.to_string())?;
-                if changes.contains_key(&key) != (height == first) {
-                    return Err(format!("record {height} of {name} takes over, or {first} does not"));
-                }
+        let last = &self.expected(node, &machine.journal()?)?.plan;
+        let lineage = machine.identity()?.lineage;
+        for store in machine.stores_running() {
+            let (name, first) = (&store.namespace, first_of(store, last)?);
+            let mut plans = machine.expected.iter().map(|expected| &expected.plan).rev();
+            let planned = plans.find_map(|plan| {
+                let mut planned = plan.namespaces.iter().filter(|_| plan.new == last.new);
+                planned.find(|planned| planned.name == *name)
+            });
+            let Some(planned) = planned else { continue };
+            if first != planned.durable.height + 1 {
+                return Err(format!("record {first} of {name} takes over, or {} does not", planned.durable.height + 1));
+            }
+            let starts = lineage.reigns().last().map(|reign| &reign.starts);
+            if !starts.is_some_and(|starts| starts.iter().any(|start| start.namespace == *name && start.first == first)) {
+                return Err(format!("the lineage does not say where {} begins in {name}", last.new));
             }
         }
         Ok(())
@@ -249,6 +255,28 @@ impl World {
         }
         Ok(())
     }
+}
+
+/// The first record of the new incarnation; with older ones below it, it is the take-over block and no other is.
+fn first_of(store: &Store, plan: &Plan) -> Result<Height, String> {
+    let (name, key) = (&store.namespace, state::takeover_key(plan.new.number));
+    let mut first = None;
+    for height in 1..=store.durable().height {
+        let bytes = store.ledger.record(height).map_err(|error| error.to_string())?;
+        let bytes = bytes.ok_or_else(|| format!("record {height} is not applied"))?;
+        let record = parse(&bytes).map_err(|error| error.to_string())?;
+        let incarnation = record.header().incarnation;
+        if incarnation == plan.new {
+            first.get_or_insert(height);
+        } else if incarnation != plan.old || first.is_some() {
+            return Err(format!("record {height} of {name} is of incarnation {incarnation}"));
+        }
+        let takes_over = changes(&bytes).map_err(|error| error.to_string())?.contains_key(&key);
+        if takes_over != (first == Some(height) && height > 1) {
+            return Err(format!("record {height} of {name} takes over, or the first of its incarnation does not"));
+        }
+    }
+    Ok(first.unwrap_or(store.durable().height + 1))
 }
 
 /// What a record changes in the state.

@@ -2,21 +2,24 @@
 //! time, their effects on the virtual disk; and crashes at any operation between.
 
 mod check;
+mod late;
 mod sink;
 mod survey;
 mod tree;
 
+use cvp_core::config::GLOBAL;
 use cvp_core::ledger::Ledger;
 use cvp_core::planted::{self, Fault};
 use cvp_core::promotion::{
-    Journal, Plan, PlannedNamespace, Step, StepReport, StepState, advance, allowed, begin, next_step, preflight,
+    HeldNamespace, Journal, Plan, PlannedNamespace, Step, StepReport, StepState, advance, allowed, begin, next_step, preflight,
 };
-use cvp_core::replication::Event;
+use cvp_core::replication::{Event, Pair};
 use cvp_core::types::strategy::Role;
 use cvp_core::types::{Millis, NodeRole};
 
 use crate::configuration;
 use crate::disk::Hand;
+use crate::node::Store;
 use crate::world::{D, Ev, World};
 use sink::SimSink;
 
@@ -45,7 +48,10 @@ impl World {
     pub fn upgrade(&mut self, node: usize, target_is_down: bool) -> Result<(), String> {
         let machine = &self.nodes[node];
         let idle = machine.pair.is_some() && machine.promotion.is_none();
-        if !idle || machine.role == Role::Provider || self.now >= self.chaos_until {
+        if idle && machine.role == Role::Provider {
+            return self.upgrade_held(node);
+        }
+        if !idle || self.now >= self.chaos_until {
             return Ok(());
         }
         let journal = machine.journal()?;
@@ -59,9 +65,15 @@ impl World {
         let Some(plan) = self.plan(node)? else {
             return self.attach(node);
         };
+        self.counts.held += plan.held.len() as u64;
+        self.begin(node, journal, plan)
+    }
+
+    fn begin(&mut self, node: usize, journal: Journal, plan: Plan) -> Result<(), String> {
         self.expect_end(node, &plan)?;
         let (least, most) = OPERATIONS[usize::from(self.random.chance(40))];
-        let left = self.random.chance(60).then(|| self.random.range(least, most));
+        let crashes = self.now < self.chaos_until && self.random.chance(60);
+        let left = crashes.then(|| self.random.range(least, most));
         self.nodes[node].promotion = Some(Promotion {
             journal,
             plan: Some(plan),
@@ -113,7 +125,7 @@ impl World {
     }
 
     /// The machine stops, its links end, what it wanted written is written: nobody but the promotion touches the stores now.
-    fn quiesce(&mut self, node: usize) {
+    pub fn quiesce(&mut self, node: usize) -> Option<Pair> {
         self.end_links(node);
         for what in std::mem::take(&mut self.nodes[node].pending).into_values() {
             self.write(node, &what);
@@ -121,9 +133,9 @@ impl World {
         self.finish_jobs(node);
         self.wire.forget_node(node);
         let machine = &mut self.nodes[node];
-        machine.pair = None;
         machine.epoch += 1;
         machine.making = false;
+        machine.pair.take()
     }
 
     /// The plan, from chains that nobody writes any more; none when a store does not let itself be synced: the node goes on receiving.
@@ -131,7 +143,8 @@ impl World {
         let id = self.random.id();
         let machine = &self.nodes[node];
         let binding = machine.binding()?.ok_or("a promotion without binding")?;
-        if machine.stores.iter().any(|store| store.ledger.sync().is_err()) {
+        let (namespaces, held) = self.planned_namespaces(node)?;
+        if held.iter().any(|held| held.name.as_str() == GLOBAL) {
             return Ok(None);
         }
         let remotes = machine.config.dynamic.cvp.remote.iter();
@@ -139,8 +152,8 @@ impl World {
             &binding,
             machine.config.dynamic.hostname.clone(),
             remotes.map(ToString::to_string).collect(),
-            self.planned_namespaces(node),
-            Vec::new(),
+            namespaces,
+            held,
             id,
         );
         let mut plan = plan.map_err(|refusal| refusal.to_string())?;
@@ -148,15 +161,29 @@ impl World {
         Ok(Some(plan))
     }
 
-    fn planned_namespaces(&self, node: usize) -> Vec<PlannedNamespace> {
-        let stores = self.nodes[node].stores.iter();
-        stores
-            .map(|store| PlannedNamespace {
-                name: store.namespace.clone(),
-                role: NodeRole::Vp,
-                durable: store.durable(),
-            })
-            .collect()
+    /// What is taken over, and what is held: of the namespaces copied from the provider, those that its list starts.
+    fn planned_namespaces(&self, node: usize) -> Result<(Vec<PlannedNamespace>, Vec<HeldNamespace>), String> {
+        let machine = &self.nodes[node];
+        let binding = machine.binding()?;
+        let started = tree::started_by_provider(&machine.disk);
+        let taken = |store: &&Store| {
+            let mut bound = binding.iter().flat_map(|binding| &binding.namespaces);
+            bound.any(|bound| bound.namespace == store.namespace)
+                && started.as_ref().map_or(true, |started| started.contains(&store.namespace))
+        };
+        let (mut planned, mut held) = (Vec::new(), Vec::new());
+        for store in machine.stores.iter().filter(taken) {
+            let (name, role) = (store.namespace.clone(), NodeRole::Vp);
+            match machine.runs(&name) && !store.broken && store.ledger.sync().is_ok() {
+                true => planned.push(PlannedNamespace {
+                    name,
+                    role,
+                    durable: store.durable(),
+                }),
+                false => held.push(HeldNamespace::new(name, role, "it is not usable")),
+            }
+        }
+        Ok((planned, held))
     }
 
     /// The next step of core's machine, on the virtual disk.
@@ -207,10 +234,15 @@ impl World {
             }
             return self.die(node);
         }
+        let late = self.nodes[node].journal()?.plan().is_some_and(|plan| plan.late);
         match report.step {
             Step::Fence => self.promotion_begun(),
+            Step::Roles if !resumed && late => self.go_on(node)?,
             Step::Roles if !resumed => self.attach(node)?,
-            Step::Takeover if !resumed => self.publish(node),
+            Step::Takeover if !resumed => {
+                self.publish(node);
+                self.hold(node)?;
+            }
             Step::Done => return self.promotion_done(node, resumed),
             _ => {}
         }
@@ -245,6 +277,9 @@ impl World {
     fn publish(&mut self, node: usize) {
         self.note_survivors(node);
         for index in 0..self.namespaces.len() {
+            if !self.nodes[node].runs(&self.namespaces[index]) {
+                continue;
+            }
             let tips = self.nodes[node].stores[index].ledger.tips();
             let event = Event::LocalTip {
                 ns: self.namespaces[index].clone(),

@@ -1,5 +1,6 @@
 //! The steps' effects on the virtual node, as the node's own sink has them.
 
+use cvp_core::config::GLOBAL;
 use cvp_core::ledger::{Ledger, LedgerError};
 use cvp_core::planted::{self, Fault};
 use cvp_core::promotion::{
@@ -14,6 +15,9 @@ use crate::chain::Maker;
 use crate::configuration;
 use crate::disk::{Dead, Hand};
 use crate::node::Store;
+
+/// What a disk that fails says.
+const DISK: [&str; 2] = ["disk-failed", "disk-full"];
 
 /// Does what the steps say, until the process dies.
 pub struct SimSink<'a> {
@@ -67,7 +71,7 @@ impl Sink for SimSink<'_> {
             Step::Identity => self.identity(plan),
             Step::Configuration => self.configuration(plan),
             Step::Roles => self.roles(),
-            Step::Takeover => self.takeover(plan),
+            Step::Takeover => return self.takeover(plan).map_err(|stop| self.refusal(stop)),
         };
         done.map(|()| Vec::new()).map_err(|stop| self.refusal(stop))
     }
@@ -105,7 +109,11 @@ impl SimSink<'_> {
     }
 
     fn configuration(&mut self, plan: &Plan) -> Result<(), Stop> {
-        tree::take_over(&mut self.hand, plan).map_err(|stop| match stop {
+        let done = match plan.late {
+            true => tree::start_late(&mut self.hand, plan),
+            false => tree::take_over(&mut self.hand, plan),
+        };
+        done.map_err(|stop| match stop {
             tree::Stop::Died => Stop::Died,
             tree::Stop::Refused(text) => text.into(),
         })
@@ -118,14 +126,23 @@ impl SimSink<'_> {
         Ok(())
     }
 
-    fn takeover(&mut self, plan: &Plan) -> Result<(), Stop> {
+    /// What cannot be taken over is held; without `global` there is no node.
+    fn takeover(&mut self, plan: &Plan) -> Result<Vec<HeldNamespace>, Stop> {
+        let mut held = Vec::new();
         for namespace in &plan.namespaces {
             let mut stores = self.stores.iter_mut();
             let store = stores.find(|store| store.namespace == namespace.name);
             let store = store.ok_or_else(|| format!("no namespace {}", namespace.name))?;
-            take_over(store, plan, namespace, self.now, &mut self.hand)?;
+            match take_over(store, plan, namespace, self.now, &mut self.hand) {
+                Err(Stop::Refused(refusal))
+                    if namespace.name.as_str() != GLOBAL && DISK.contains(&refusal.code.as_ref()) =>
+                {
+                    held.push(HeldNamespace::new(namespace.name.clone(), namespace.role, refusal.text));
+                }
+                done => done?,
+            }
         }
-        Ok(())
+        Ok(held)
     }
 }
 

@@ -20,8 +20,8 @@ impl World {
         let config = match &binding {
             None => tree::check(&machine.disk, None),
             Some(binding) => {
-                let namespaces = self.planned_namespaces(node);
-                let plan = Plan::draft(binding, own.clone(), Vec::new(), namespaces, Vec::new(), [0; 16]);
+                let (namespaces, held) = self.planned_namespaces(node)?;
+                let plan = Plan::draft(binding, own.clone(), Vec::new(), namespaces, held, [0; 16]);
                 let plan = plan.map_err(|refusal| refusal.to_string())?;
                 tree::check(&machine.disk, Some(&plan))
             }
@@ -34,7 +34,7 @@ impl World {
             heartbeat_ms: machine.config.dynamic.cvp.heartbeat_ms,
             last_heard_ms_ago: heard.map(|heard| now.saturating_sub(heard)),
             probes: self.probes(node),
-            namespaces: self.namespace_views(node),
+            namespaces: self.namespace_views(node)?,
             tls_name: TlsNameView::Names(
                 binding
                     .map(|binding| binding.hostname.to_string())
@@ -53,7 +53,7 @@ impl World {
         })
     }
 
-    fn namespace_views(&self, node: usize) -> Vec<NamespaceView> {
+    fn namespace_views(&self, node: usize) -> Result<Vec<NamespaceView>, String> {
         let machine = &self.nodes[node];
         let status = machine.pair.as_ref().map(|pair| pair.status(self.now));
         let strategy = StrategyView {
@@ -62,23 +62,23 @@ impl World {
             version: "1.0.0".into(),
             sha256: "01".into(),
         };
-        let view = |store: &crate::node::Store| {
+        let (planned, held) = self.planned_namespaces(node)?;
+        let planned = planned.into_iter().map(|ns| (ns.name, Ok(ns.durable)));
+        let held = held.into_iter().map(|ns| (ns.name, Err(ns.reason)));
+        let view = |(name, chain)| {
             let seen = status.iter().flat_map(|status| &status.namespaces);
             NamespaceView {
-                name: store.namespace.clone(),
+                provider_tip: seen.filter(|ns| ns.name == name).map(|ns| ns.tip).next(),
+                name,
                 role: NodeRole::Vp,
-                chain: match store.broken {
-                    true => Err("its store failed".into()),
-                    false => Ok(store.durable()),
-                },
-                provider_tip: seen.filter(|ns| ns.name == store.namespace).map(|ns| ns.tip).next(),
+                chain,
                 history_from: 0,
                 keys: KeyState::Match,
                 provider_strategies: vec![strategy.clone()],
                 own_strategies: vec![strategy.clone()],
             }
         };
-        machine.stores.iter().map(view).collect()
+        Ok(planned.chain(held).map(view).collect())
     }
 
     fn probes(&self, node: usize) -> Vec<TargetProbe> {

@@ -1,10 +1,13 @@
 //! The configuration after a promotion, as the node makes it: the provider's whole tree from the copy, with the keys that this node keeps
 //! for itself and what the plan says. The survey checks it, the step writes it: both make it here.
 
+use std::collections::BTreeSet;
+
 use cvp_core::config;
 use cvp_core::planted::{self, Fault};
 use cvp_core::promotion::{CopyState, Plan, configuration_edits};
 use cvp_core::replication::{CERTIFICATES, CONFIGURATION, FileChange};
+use cvp_core::types::Namespace;
 
 use crate::configuration::{self, Files};
 use crate::disk::{Dead, Disk, Hand};
@@ -20,8 +23,8 @@ fn staged(disk: &Disk) -> Result<Option<FileChange>, String> {
     change.transpose().map_err(|error| error.to_string())
 }
 
-/// The tree that the node goes on with; reads only.
-fn promoted_files(disk: &Disk, plan: Option<&Plan>) -> Result<Files, String> {
+/// What the provider's tree is once a change that is staged rolls forward.
+fn provider_files(disk: &Disk) -> Result<Files, String> {
     let mut theirs = copied_configuration(disk)?;
     if theirs.is_empty() {
         return Err("the copy holds nothing".into());
@@ -31,6 +34,48 @@ fn promoted_files(disk: &Disk, plan: Option<&Plan>) -> Result<Files, String> {
         && !planted::active(Fault::StagedDropped)
     {
         theirs.insert(below.to_owned(), String::from_utf8_lossy(&change.content).into_owned());
+    }
+    Ok(theirs)
+}
+
+/// The namespaces that the provider's configuration starts.
+pub fn started_by_provider(disk: &Disk) -> Result<BTreeSet<Namespace>, String> {
+    configuration::started(&provider_files(disk)?)
+}
+
+/// What was never copied does not start: its chain would begin anew here.
+fn start_planned(files: &mut Files, plan: &Plan) -> Result<(), String> {
+    for name in configuration::started(files)? {
+        let planned = plan.namespaces.iter().any(|planned| planned.name == name);
+        if !planned && !plan.held.iter().any(|held| held.name == name) {
+            switch(files, &name, false)?;
+        }
+    }
+    Ok(())
+}
+
+fn switch(files: &mut Files, name: &Namespace, start: bool) -> Result<(), String> {
+    let text = files.get("dynamic.toml").ok_or("dynamic.toml is missing")?;
+    let text = configuration::switched(text, name, start)?;
+    files.insert("dynamic.toml".into(), text);
+    Ok(())
+}
+
+/// The step of a late plan: what it takes over starts with the node from now on.
+pub fn start_late(hand: &mut Hand<'_>, plan: &Plan) -> Result<(), Stop> {
+    let mut files = hand.disk.configuration.clone();
+    for namespace in &plan.namespaces {
+        switch(&mut files, &namespace.name, true)?;
+    }
+    hand.replace(|disk| disk.configuration = files)?;
+    Ok(())
+}
+
+/// The tree that the node goes on with; reads only.
+fn promoted_files(disk: &Disk, plan: Option<&Plan>) -> Result<Files, String> {
+    let mut theirs = provider_files(disk)?;
+    if let Some(plan) = plan {
+        start_planned(&mut theirs, plan)?;
     }
     let own = if is_standby(&disk.configuration) {
         &disk.configuration

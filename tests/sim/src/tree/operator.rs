@@ -64,7 +64,9 @@ impl World {
             45..88 => {
                 // Now and then several at once, which wait for each other.
                 let count = if self.random.chance(12) { 3 } else { 1 };
-                (0..count).for_each(|_| self.propose(provider));
+                for _ in 0..count {
+                    self.propose(provider)?;
+                }
             }
             _ if quiet => {}
             _ => self.edit_copy()?,
@@ -112,9 +114,9 @@ impl World {
     }
 
     /// A strong change, as `config set` asks for it: of the file as it is now.
-    fn propose(&mut self, node: usize) {
+    fn propose(&mut self, node: usize) -> Result<(), String> {
         if self.nodes[node].pair.is_none() || self.nodes[node].frozen_until > self.now {
-            return;
+            return Ok(());
         }
         let ticket = self.trees.wishes.len() as Ticket + 1;
         let name = STRONG[self.random.range(0, STRONG.len() as u64 - 1) as usize];
@@ -123,7 +125,12 @@ impl World {
         let text = String::from_utf8_lossy(&before);
         let after = if name == "dynamic.toml" {
             let line = format!("retain_bytes = {}", RETAIN_BYTES + ticket);
-            with_line(&text, "retain_bytes = ", &line, "")
+            let text = with_line(&text, "retain_bytes = ", &line, "");
+            let switched = match self.random.chance(35)  {
+                true => self.switch_over(node, &text)?,
+                false => None,
+            };
+            switched.unwrap_or(text)
         } else {
             with_line(&text, "sim = ", &format!("sim = {ticket}"), "[service]\n")
         };
@@ -154,6 +161,7 @@ impl World {
             must_replicate,
         };
         self.step(node, Event::Change(ChangeEvent::Proposed(proposal)));
+        Ok(())
     }
 
     /// Somebody changes a standby's copy. Nobody watches it: the next handshake or start finds it.
