@@ -131,7 +131,9 @@ impl Maker {
     /// The take-over block that this chain still lacks: it did not run when its node was promoted.
     pub fn belated(&mut self, ledger: &dyn Ledger, now: u64) -> Result<Option<Span>, String> {
         let changes = self.below.belated_takeover(self.identity.incarnation);
-        changes.map(|changes| self.takeover(ledger, now, Delta(changes))).transpose()
+        changes
+            .map(|changes| self.takeover(ledger, now, Delta(changes)))
+            .transpose()
     }
 
     /// The empty first block after a promotion.

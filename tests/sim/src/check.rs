@@ -10,6 +10,7 @@ use cvp_core::types::strategy::Role;
 use cvp_core::types::{Digest, Millis, Namespace, Position, Reader, Refusal};
 
 use crate::chain::{self, SUM};
+use crate::configuration::ONLINE;
 use crate::node::{HEARTBEAT_MS, WINDOW_BYTES};
 use crate::world::{A, B, C, D, Read, World};
 

@@ -25,8 +25,8 @@ pub fn port(role: Role) -> u16 {
     }
 }
 
-/// The files of a node at its first start. `remote` is what `cvp.remote` says.
-pub fn files(hostname: &str, role: Role, namespaces: &[Namespace], remote: &str) -> Files {
+/// The files of a node at its first start. `remote` is what `cvp.remote` says; `online`: it starts [`ONLINE`] too.
+pub fn files(hostname: &str, role: Role, namespaces: &[Namespace], remote: &str, online: bool) -> Files {
     let end = role;
     let (pair_role, role) = match role {
         Role::Provider => ("provider", "vp"),
@@ -40,8 +40,7 @@ pub fn files(hostname: &str, role: Role, namespaces: &[Namespace], remote: &str)
     );
     let mut files = Files::from([("system.toml".to_owned(), String::new())]);
     for name in namespaces {
-        // The rest is started and stopped online.
-        let start = name.as_str() != ONLINE;
+        let start = online || name.as_str() != ONLINE;
         dynamic.push_str(&format!("\n[[namespace]]\nname = \"{name}\"\nstart = {start}\n"));
         files.insert(format!("{name}/ns_static.toml"), String::new());
         files.insert(format!("{name}/ns_genesis.toml"), String::new());

@@ -55,6 +55,7 @@ counts! {
     switched "namespaces switched",
     aligned "lists followed",
     held "namespaces held by a promotion",
+    belated "belated take-over blocks",
     late "late take-overs",
     normal_ms "milliseconds normal",
 }

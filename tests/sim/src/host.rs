@@ -138,7 +138,15 @@ impl World {
             | Action::Metric { .. } => {}
             Action::Align { missing, extra } => {
                 let delay = self.disk_delay(node, 30);
-                self.later(delay, Ev::Align { node, epoch, missing, extra });
+                self.later(
+                    delay,
+                    Ev::Align {
+                        node,
+                        epoch,
+                        missing,
+                        extra,
+                    },
+                );
             }
         }
     }
@@ -381,7 +389,10 @@ impl World {
             return Ok(());
         };
         let span = match maker.belated(&store.ledger, now)? {
-            Some(span) => span,
+            Some(span) => {
+                self.counts.belated += 1;
+                span
+            }
             None => maker.block(&store.ledger, now, &mut self.random)?,
         };
         let position = span.last();

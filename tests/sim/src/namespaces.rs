@@ -58,8 +58,12 @@ impl World {
             return Ok(());
         }
         let wanted = configuration::started(&copied_configuration(&machine.disk)?)?;
-        let stopped = extra.iter().filter(|name| !wanted.contains(*name) && machine.runs(name));
-        let started = missing.iter().filter(|name| wanted.contains(*name) && !machine.runs(name));
+        let stopped = extra
+            .iter()
+            .filter(|name| !wanted.contains(*name) && machine.runs(name));
+        let started = missing
+            .iter()
+            .filter(|name| wanted.contains(*name) && !machine.runs(name));
         let switched: Vec<(Namespace, bool)> = stopped
             .map(|name| (name.clone(), false))
             .chain(started.map(|name| (name.clone(), true)))
@@ -81,6 +85,7 @@ impl World {
         let Some(before) = self.quiesce(node) else {
             return Ok(());
         };
+        self.trees.renewed.push(self.now);
         let machine = &mut self.nodes[node];
         for store in &mut machine.stores {
             // A chain goes on by itself meanwhile; one that is not open yet opens.
@@ -95,10 +100,9 @@ impl World {
     /// The machine is told what its node holds.
     pub fn tell_held(&mut self, node: usize) -> Result<(), String> {
         let held = self.nodes[node].held()?;
-        if held.is_empty() {
-            return Ok(());
+        if !held.is_empty() {
+            self.upgrade_again(node);
         }
-        self.upgrade_again(node);
         let refusal = |held: HeldNamespace| (held.name, Refusal::new("not-taken-over", held.reason, ""));
         self.step(node, Event::Held(held.into_iter().map(refusal).collect()));
         Ok(())

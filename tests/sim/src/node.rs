@@ -91,11 +91,13 @@ pub struct Node {
 }
 
 impl Node {
-    /// A machine that was never started. `remote` is its `cvp.remote`; `geneses` holds record 0 of each namespace.
+    /// A machine that was never started. `remote` is its `cvp.remote`; `geneses` holds record 0 of each namespace; `online`: it starts the one that
+    /// operators start and stop.
     pub fn new(
         name: &'static str,
         (hostname, role, remote): (&str, Role, &str),
         geneses: &[(Namespace, bytes::Bytes)],
+        online: bool,
         identity: &Identity,
         papers: Papers,
     ) -> Result<Node, String> {
@@ -117,7 +119,7 @@ impl Node {
                 })
             })
             .collect::<Result<_, String>>()?;
-        let files = configuration::files(hostname, role, &namespaces, remote);
+        let files = configuration::files(hostname, role, &namespaces, remote, online);
         let config = configuration::load(&files, false)?;
         Ok(Node {
             name,

@@ -30,9 +30,9 @@ pub const F: usize = 4;
 
 /// Time of chaos, and of quiet after it.
 const CHAOS_MS: (Millis, Millis) = (12_000, 30_000);
-const QUIET_MS: Millis = 40_000;
+const QUIET_MS: Millis = 45_000;
 /// Makers stop so long before the end.
-const STILL_MS: Millis = 10_000;
+const STILL_MS: Millis = 15_000;
 const TICK_MS: Millis = 50;
 
 /// What will happen.
@@ -201,13 +201,14 @@ impl World {
             ("d", ("cvp3", receiver, "node1 b:1"), &none),
             ("f", ("node1", provider, ""), &first),
         ];
+        let online = random.chance(60);
         let mut nodes = Vec::new();
         for (name, host, lineage) in machines {
             let identity = Identity {
                 node_id: NodeId(random.id()),
                 lineage: lineage.clone(),
             };
-            let mut node = Node::new(name, host, &geneses, &identity, papers)?;
+            let mut node = Node::new(name, host, &geneses, online, &identity, papers)?;
             node.making_every = random.range(20, 400);
             nodes.push(node);
         }

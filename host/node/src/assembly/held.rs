@@ -1,5 +1,5 @@
-//! Namespaces that a promotion could not take over: they do not run here until another `cvp upgrade` takes them over, since their chain
-//! would go on without the block that records the take-over.
+//! Namespaces that a promotion could not take over: they do not run here until another `cvp upgrade` takes them over, which says in the
+//! lineage where the incarnation begins there.
 
 use std::sync::Arc;
 

@@ -113,7 +113,7 @@ impl Node {
         if self.chains.get(name.as_str()).is_some() {
             return Err(Failure::refused("namespace-exists", "namespace exist", ""));
         }
-        // Its chain would go on without the block that records the take-over.
+        // Another upgrade takes it over, and says so in the lineage.
         let standing = promotion::standing(&self.files).map_err(|refusal| Failure::from_refusal(&refusal))?;
         if let Some(held) = standing.held.iter().find(|held| held.name == name) {
             let refusal = promotion::not_taken_over(held);

@@ -1,4 +1,4 @@
-//! A namespace that cannot be taken over is held by the upgrade, with its reason, and another upgrade takes it over: never does its chain
+//! A namespace that cannot be taken over is held by the upgrade, with its reason, and another upgrade takes it over: never does a chain
 //! go on without the block that records the take-over.
 
 use std::path::PathBuf;
@@ -262,6 +262,30 @@ fn one_that_breaks_in_the_middle_of_an_upgrade_keeps_no_other_from_serving() -> 
     let (code, report) = node.json(&["upgrade"])?;
     ensure!(code == 0 && held(&report).is_empty(), "{code} {report}");
     one_block(node, "ns1")?;
+    node.verify()
+}
+
+#[test]
+fn a_namespace_that_was_stopped_takes_over_when_it_is_started() -> Result<()> {
+    let mut pair = Pair::start(&Setup {
+        namespaces: &["ns1"],
+        ..Setup::default()
+    })?;
+    wait_equal(&pair.provider, &pair.receiver)?;
+    let height = one_block(&pair.provider, "ns1")?;
+    wait_durable(&pair.receiver, "ns1", height)?;
+    let (code, answer) = pair.provider.json(&["namespace", "stop", "ns1"])?;
+    ensure!(code == 0 && answer["replicated"] == true, "{code} {answer}");
+    pair.lose_provider()?;
+    let node = &pair.receiver;
+    let (code, report) = node.json(&["upgrade"])?;
+    ensure!(code == 0 && held(&report).is_empty(), "{code} {report}");
+    let (code, answer) = node.json(&["namespace", "start", "ns1"])?;
+    ensure!(code == 0, "{code} {answer}");
+    let rpc = node.rpc().namespace("ns1");
+    let first = rpc.call("block_getBlockByNumber", json!([height + 1, false]))?;
+    ensure!(first["txcounts"] == "0x0", "no take-over block: {first}");
+    ensure!(one_block(node, "ns1")? > height + 1);
     node.verify()
 }
 

@@ -202,10 +202,17 @@ impl World {
             });
             let Some(planned) = planned else { continue };
             if first != planned.durable.height + 1 {
-                return Err(format!("record {first} of {name} takes over, or {} does not", planned.durable.height + 1));
+                return Err(format!(
+                    "record {first} of {name} takes over, or {} does not",
+                    planned.durable.height + 1
+                ));
             }
             let starts = lineage.reigns().last().map(|reign| &reign.starts);
-            if !starts.is_some_and(|starts| starts.iter().any(|start| start.namespace == *name && start.first == first)) {
+            if !starts.is_some_and(|starts| {
+                starts
+                    .iter()
+                    .any(|start| start.namespace == *name && start.first == first)
+            }) {
                 return Err(format!("the lineage does not say where {} begins in {name}", last.new));
             }
         }
@@ -272,8 +279,12 @@ fn first_of(store: &Store, plan: &Plan) -> Result<Height, String> {
             return Err(format!("record {height} of {name} is of incarnation {incarnation}"));
         }
         let takes_over = changes(&bytes).map_err(|error| error.to_string())?.contains_key(&key);
-        if takes_over != (first == Some(height) && height > 1) {
-            return Err(format!("record {height} of {name} takes over, or the first of its incarnation does not"));
+        // Over the genesis it is made by a plan only.
+        let over_genesis = height == 1 && first == Some(1);
+        if takes_over != (first == Some(height)) && !over_genesis {
+            return Err(format!(
+                "record {height} of {name} takes over, or the first of its incarnation does not"
+            ));
         }
     }
     Ok(first.unwrap_or(store.durable().height + 1))

@@ -11,7 +11,8 @@ use cvp_core::config::GLOBAL;
 use cvp_core::ledger::Ledger;
 use cvp_core::planted::{self, Fault};
 use cvp_core::promotion::{
-    HeldNamespace, Journal, Plan, PlannedNamespace, Step, StepReport, StepState, advance, allowed, begin, next_step, preflight,
+    HeldNamespace, Journal, Plan, PlannedNamespace, Step, StepReport, StepState, advance, allowed, begin, next_step,
+    preflight,
 };
 use cvp_core::replication::{Event, Pair};
 use cvp_core::types::strategy::Role;
@@ -62,6 +63,10 @@ impl World {
         }
         self.check_target_is_gone(node);
         self.quiesce(node);
+        if self.random.chance(25) {
+            // One disk fails at the worst moment: this namespace is held, and the others go on.
+            self.nodes[node].stores[1].ledger.fail_next_sync();
+        }
         let Some(plan) = self.plan(node)? else {
             return self.attach(node);
         };
@@ -169,7 +174,9 @@ impl World {
         let taken = |store: &&Store| {
             let mut bound = binding.iter().flat_map(|binding| &binding.namespaces);
             bound.any(|bound| bound.namespace == store.namespace)
-                && started.as_ref().map_or(true, |started| started.contains(&store.namespace))
+                && started
+                    .as_ref()
+                    .map_or(true, |started| started.contains(&store.namespace))
         };
         let (mut planned, mut held) = (Vec::new(), Vec::new());
         for store in machine.stores.iter().filter(taken) {

@@ -15,6 +15,9 @@ use crate::world::{A, B, C, World};
 /// How long a receiver is waited for that was asked to drop a change.
 const ABORT_MS: Millis = 1_000;
 
+/// A session is there again so long after it was ended on purpose, at most.
+const SESSION_MS: Millis = 6_000;
+
 /// A change that somebody asked for; its ticket is its place in the list, from 1 on.
 pub struct Wish {
     pub node: usize,
@@ -54,6 +57,8 @@ pub struct Trees {
     prepared_on: BTreeMap<Given, (ConnId, Option<Ticket>)>,
     /// When another standby than its own last attached to A.
     other_served: Option<Millis>,
+    /// When nodes went on with other lists of namespaces: their sessions ended.
+    pub renewed: Vec<Millis>,
 }
 
 impl Trees {
@@ -66,6 +71,7 @@ impl Trees {
             applied: vec![Vec::new(); nodes],
             prepared_on: BTreeMap::new(),
             other_served: None,
+            renewed: Vec::new(),
         }
     }
 
@@ -341,7 +347,8 @@ impl World {
                     self.nodes[wish.node].name, wish.asked
                 ));
             }
-            let settled = wish.asked > self.chaos_until + 20_000;
+            let renewed = |at: &Millis| at.abs_diff(wish.asked) < SESSION_MS;
+            let settled = wish.asked > self.chaos_until + 20_000 && !self.trees.renewed.iter().any(renewed);
             let outcome = wish.outcome.as_ref();
             let replaced = |outcome: &Outcome| matches!(outcome, Outcome::Failed(why) if why.code != "no-receiver");
             if settled && outcome.is_some_and(|outcome| *outcome != Outcome::Replicated && !replaced(outcome)) {

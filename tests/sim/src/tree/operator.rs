@@ -14,8 +14,13 @@ use crate::world::{A, B, D, Ev, World};
 /// A hand edit is noticed after so long at most.
 const NOTICED_MS: Millis = 300;
 
-/// Files that carry a strong key.
-const STRONG: [&str; 3] = ["dynamic.toml", "global/ns_static.toml", "ns1/ns_static.toml"];
+/// Files that carry a strong key; the list of namespaces more often.
+const STRONG: [&str; 4] = [
+    "dynamic.toml",
+    "dynamic.toml",
+    "global/ns_static.toml",
+    "ns1/ns_static.toml",
+];
 
 /// Files that hands write comments into.
 const COMMENTED: [&str; 5] = [
@@ -100,7 +105,7 @@ impl World {
             40..72 => (format!("{CONFIGURATION}/notes/{number}.txt"), None),
             _ => (format!("certificates/ns1/certs/{number}.cert"), None),
         };
-        let removed = own.files.contains_key(&path) && content.is_none() && self.random.chance(35);
+        let removed = own.files.contains_key(&path) && content.is_none() && self.random.chance(75);
         // Few contents: the same ones come under several names, and come back.
         let content = content.unwrap_or_else(|| format!("content {}\n", self.random.range(0, 3)));
         let content = Bytes::from(content.into_bytes());
@@ -126,7 +131,7 @@ impl World {
         let after = if name == "dynamic.toml" {
             let line = format!("retain_bytes = {}", RETAIN_BYTES + ticket);
             let text = with_line(&text, "retain_bytes = ", &line, "");
-            let switched = match self.random.chance(35)  {
+            let switched = match self.random.chance(35) {
                 true => self.switch_over(node, &text)?,
                 false => None,
             };
