@@ -9,6 +9,7 @@ pub mod pair;
 pub mod peer;
 pub mod plugins;
 pub mod proxy;
+mod quiet;
 pub mod queues;
 pub mod rpc;
 pub mod signer;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
+use crate::quiet::Quiet;
 use crate::rpc::Rpc;
 use crate::wait;
 
@@ -69,6 +70,7 @@ pub struct Node {
     pub environment: Vec<(String, String)>,
     /// Where the next start's stderr goes in place of the log that [`Node::log`] reads.
     pub stderr: Option<Stdio>,
+    quiet: Quiet,
 }
 
 impl Node {
@@ -81,7 +83,13 @@ impl Node {
             p2p: String::new(),
             environment: Vec::new(),
             stderr: None,
+            quiet: Quiet::default(),
         }
+    }
+
+    /// Warnings and errors that this test provokes: parts of lines. Any other in the node's log fails the test at its end.
+    pub fn provokes(&self, parts: &[&str]) {
+        self.quiet.provokes(parts);
     }
 
     /// Its root directory.
@@ -145,6 +153,11 @@ impl Node {
             .create(true)
             .append(true)
             .open(self.log_path())?;
+        self.quiet.logs |= self.stderr.is_none();
+        if !self.environment.is_empty() {
+            // Crash points say that they are set.
+            self.provokes(&["cvp::crash_point"]);
+        }
         let stderr = self.stderr.take().unwrap_or_else(|| log.into());
         let mut process = Command::new(binary()?)
             .arg("--root")
@@ -295,6 +308,7 @@ impl Drop for Node {
             let _ = process.kill();
             let _ = process.wait();
         }
+        self.quiet.check(&self.log_path());
     }
 }
 

@@ -12,12 +12,12 @@ use crate::wait;
 
 /// Both nodes of a pair and the directory they live in.
 pub struct Pair {
-    /// Everything of this pair; removed on drop.
-    pub directory: TempDir,
     /// The online node, `node1`.
     pub provider: Node,
     /// Its standby, `cvp`.
     pub receiver: Node,
+    /// Everything of this pair; removed on drop, after the nodes have looked at their logs.
+    pub directory: TempDir,
 }
 
 /// Options of a pair beyond the usual.
@@ -52,6 +52,12 @@ impl Pair {
         pair.receiver.start()?;
         pair.provider.wait_normal()?;
         Ok(pair)
+    }
+
+    /// [`Node::provokes`], on both.
+    pub fn provokes(&self, parts: &[&str]) {
+        self.provider.provokes(parts);
+        self.receiver.provokes(parts);
     }
 
     /// SIGKILLs the provider, unless it died by itself, and waits until the preflight no longer takes it for alive (three heartbeats of

@@ -16,7 +16,7 @@ use super::alignment::follow_difference;
 use super::chains::{Held, Opened, close_all, open_all};
 use super::fleet::Fleet;
 use super::node::{Node, Ready, strategy_role};
-use super::{copied, held, ports, secrets, view};
+use super::{copied, held, online, ports, secrets, view};
 use crate::config::Root;
 use crate::durable::{self, LockFile};
 use crate::ipc::{Failure, Server};
@@ -26,13 +26,13 @@ use crate::promotion;
 use crate::replication::strategies::Strategies;
 use crate::replication::{ControlFiles, Options, Remotes, Replication, finish_commit};
 use crate::rpc::Rpc;
-use crate::telemetry::{self, LogLevels, LogOptions, RollAt};
+use crate::telemetry::{self, LogControl, LogOptions};
 
 /// Threads that hang in the disk hold the stop no longer.
 const TASKS_END_MAX: Duration = Duration::from_secs(1);
 
-/// Ending the link takes at most so long.
-const LINK_END_MAX: Duration = Duration::from_secs(1);
+/// Ending the link, and the writes under way for it, takes at most so long.
+const LINK_END_MAX: Duration = Duration::from_secs(2);
 
 /// The ready line waits at most so long for the pair's leave to make blocks: the questions to the peers take a second.
 const LEAVE_MAX: Duration = Duration::from_secs(3);
@@ -58,7 +58,7 @@ pub fn run(root: &Root, on_ready: impl FnOnce(&Ready)) -> Result<(), Failure> {
     } else {
         root.load()?
     };
-    let _logs = start_logs(root, &loaded.config)?;
+    let (_guard, logs) = start_logs(root, &loaded.config)?;
     view::log_warnings(&loaded.warnings);
     for warning in secrets::exposed(root, &loaded.config) {
         tracing::warn!(code = %warning.code, "{}", warning.message);
@@ -72,31 +72,20 @@ pub fn run(root: &Root, on_ready: impl FnOnce(&Ready)) -> Result<(), Failure> {
         kept_back = held::kept_back(&standing, &mut loaded.config);
     }
     let opened = open_all(root, &loaded, &kept_back)?;
-    let outcome = runtime.block_on(live(root, loaded, files, &opened, unfinished, on_ready));
+    let outcome = runtime.block_on(live(root, loaded, files, &opened, logs, unfinished, on_ready));
     runtime.shutdown_timeout(TASKS_END_MAX);
     close_all(&opened.chains);
     drop(lock);
     outcome
 }
 
-fn start_logs(root: &Root, config: &NodeConfig) -> Result<telemetry::LogGuard, Failure> {
-    let (log, rolling) = (&config.system.log, &config.dynamic.log);
-    let namespaces = config.namespaces.iter();
+fn start_logs(root: &Root, config: &NodeConfig) -> Result<(telemetry::LogGuard, LogControl), Failure> {
+    let log = &config.system.log;
     let options = LogOptions {
-        levels: LogLevels {
-            default: log.log_level,
-            system: rolling.modules.clone(),
-            namespaces: namespaces
-                .map(|(name, ns)| (name.to_string(), ns.dynamic.log_modules.clone()))
-                .collect(),
-        },
-        files: log.dump_file.then(|| {
-            let at = RollAt {
-                age: Duration::from_millis(rolling.dump_interval_ms),
-                bytes: rolling.file_bytes_max,
-            };
-            (root.resolve(&log.log_dir), at)
-        }),
+        levels: online::log_levels(config),
+        files: log
+            .dump_file
+            .then(|| (root.resolve(&log.log_dir), online::log_rolling(config))),
     };
     telemetry::start_logs(&options)
         .map_err(|error| Failure::failed("no-logs", error.to_string(), "check the directory and its permissions"))
@@ -107,11 +96,12 @@ async fn live(
     loaded: Loaded,
     files: ControlFiles,
     opened: &Opened,
+    logs: LogControl,
     unfinished: bool,
     on_ready: impl FnOnce(&Ready),
 ) -> Result<(), Failure> {
     let stop = stop_signal()?;
-    let node = build(root, loaded, files, opened)?;
+    let node = build(root, loaded, files, opened, logs)?;
     if unfinished {
         tracing::warn!("an upgrade was interrupted: it goes on");
         node.ground().resume().await?;
@@ -165,7 +155,13 @@ fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
 }
 
 /// Everything that does not talk to anybody yet.
-fn build(root: &Root, loaded: Loaded, files: ControlFiles, opened: &Opened) -> Result<Arc<Node>, Failure> {
+fn build(
+    root: &Root,
+    loaded: Loaded,
+    files: ControlFiles,
+    opened: &Opened,
+    logs: LogControl,
+) -> Result<Arc<Node>, Failure> {
     let (config, remarks) = (loaded.config, loaded.warnings);
     if config.role() == PairRole::Receiver {
         copied::log_keys(root, &config);
@@ -190,6 +186,7 @@ fn build(root: &Root, loaded: Loaded, files: ControlFiles, opened: &Opened) -> R
         opener: opened.opener.clone(),
         held: parking_lot::Mutex::new(opened.held.clone()),
         files,
+        logs,
         tls,
         https,
         fleet: Fleet::new(runtime.record_into(&traces)),
@@ -253,7 +250,7 @@ async fn serve_clients(node: &Arc<Node>) -> Result<(), Failure> {
     if config.role() == PairRole::Provider && fenced.is_some() {
         return Ok(());
     }
-    node.describe_to_clients(&config);
+    node.follow_config(&config);
     node.refresh_queues().await;
     let server = ports::serve_http(&config, node.https.clone(), Arc::clone(&node.rpc)).await?;
     {

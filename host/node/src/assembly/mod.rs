@@ -19,6 +19,7 @@ mod prepared;
 mod queues;
 
 mod remote;
+mod online;
 mod settings;
 
 pub mod verify;

@@ -19,7 +19,7 @@ use super::operator::{blocking, encode};
 use super::settings::FileEdit;
 use crate::config::{Root, read_tree, remove_tree};
 use crate::durable;
-use crate::ipc::Failure;
+use crate::ipc::{Failure, Progress};
 use crate::namespace::Chain;
 use crate::promotion;
 
@@ -31,9 +31,6 @@ pub(super) const LIST: &str = "dynamic.toml";
 
 /// Queries under way hold a closed chain's files at most so long.
 const RELEASED_WITHIN: Duration = Duration::from_secs(5);
-
-/// The answer to `namespace stop global` has so long to reach its operator.
-const LAST_ANSWER: Duration = Duration::from_millis(200);
 
 /// What became of a namespace.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -150,11 +147,16 @@ impl Node {
         encode(&switched(&name, true, answer))
     }
 
-    pub(super) async fn stop_namespace(self: &Arc<Self>, name: &str, must_replicate: bool) -> Result<Value, Failure> {
+    pub(super) async fn stop_namespace(
+        self: &Arc<Self>,
+        name: &str,
+        must_replicate: bool,
+        progress: Progress,
+    ) -> Result<Value, Failure> {
         let _one_at_a_time = self.changing.lock().await;
         let name = named(name)?;
         if name.as_str() == GLOBAL {
-            return self.stop_node(&name);
+            return self.stop_node(&name, progress);
         }
         let held = self.held.lock().contains_key(&name);
         if self.chains.get(name.as_str()).is_none() && !held {
@@ -174,11 +176,11 @@ impl Node {
     }
 
     /// A node always runs `global`: it ends with it, and starts with it again.
-    fn stop_node(self: &Arc<Self>, name: &Namespace) -> Result<Value, Failure> {
-        tracing::warn!("namespace global is stopped by the operator: the node stops with it");
+    fn stop_node(self: &Arc<Self>, name: &Namespace, progress: Progress) -> Result<Value, Failure> {
+        tracing::info!("namespace global is stopped by the operator: the node stops with it");
         let node = Arc::clone(self);
         tokio::spawn(async move {
-            tokio::time::sleep(LAST_ANSWER).await;
+            progress.answered().await;
             node.stopping.notify_one();
         });
         encode(&switched(name, false, "unchanged"))
@@ -279,7 +281,7 @@ impl Node {
         let (config, setup) = blocking(work).await?;
         replication.become_role(setup, self.fleet.handles()).await;
         replication.set_held(self.held_list()).await;
-        self.describe_to_clients(&config);
+        self.follow_config(&config);
         Ok(())
     }
 }

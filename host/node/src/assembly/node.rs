@@ -16,7 +16,7 @@ use tokio::runtime::Handle;
 
 use super::chains::{Held, Opener};
 use super::fleet::Fleet;
-use super::{certificates, copied, ports, secrets, view};
+use super::{certificates, copied, secrets, view};
 use crate::config::{Places, Root};
 use crate::ipc::{Failure, ReasonView, StatusView};
 use crate::link::SharedTls;
@@ -25,6 +25,7 @@ use crate::namespace::{ChainSet, ChainState};
 use crate::promotion::{self, Ground, Hooks};
 use crate::replication::{ControlFiles, Remotes, Replication, SetupSource};
 use crate::rpc::{Https, Rpc, RpcServer};
+use crate::telemetry::LogControl;
 
 /// Where a node serves, said when it does.
 #[derive(Clone, Debug, Default)]
@@ -50,6 +51,7 @@ pub(super) struct Node {
     /// Configured, and not running.
     pub(super) held: Mutex<Held>,
     pub(super) files: ControlFiles,
+    pub(super) logs: LogControl,
     pub(super) tls: SharedTls,
     /// What JSON-RPC is served with, where it is not plain.
     pub(super) https: Option<Https>,
@@ -140,12 +142,6 @@ impl Node {
             Ok(done) => done.map_err(|refusal| Failure::from_refusal(&refusal)),
             Err(error) => Err(Failure::failed("internal", error.to_string(), "see the node's log")),
         }
-    }
-
-    /// What JSON-RPC says of the node, and how much it takes: at the start and after a change of role.
-    pub(super) fn describe_to_clients(&self, config: &NodeConfig) {
-        self.rpc.set_facts(ports::facts(config));
-        self.rpc.set_flow_control(&ports::flow_control(config));
     }
 
     /// Closes the JSON-RPC port; requests under way are finished.
@@ -282,7 +278,7 @@ impl Hooks for NodeHooks {
     }
 
     fn serve(&self, _plan: &Plan) -> Result<(), Refusal> {
-        self.0.describe_to_clients(&self.0.config());
+        self.0.follow_config(&self.0.config());
         self.0.tasks.block_on(self.0.refresh_queues());
         Ok(())
     }

@@ -41,7 +41,9 @@ impl Operator for Node {
                     Ok(json!({"namespaces": names}))
                 }
                 Request::NamespaceStart { name, must_replicate } => self.start_namespace(&name, must_replicate).await,
-                Request::NamespaceStop { name, must_replicate } => self.stop_namespace(&name, must_replicate).await,
+                Request::NamespaceStop { name, must_replicate } => {
+                    self.stop_namespace(&name, must_replicate, progress).await
+                }
                 Request::NamespaceDestroy {
                     name,
                     yes,

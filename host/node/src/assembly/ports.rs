@@ -82,21 +82,27 @@ pub(super) async fn serve_http(config: &NodeConfig, https: Option<Https>, rpc: A
     let http = &config.system.http;
     let ip: IpAddr = http.address.parse().unwrap_or(IpAddr::from([127, 0, 0, 1]));
     let address = SocketAddr::new(ip, config.dynamic.jsonrpc_port);
-    let defaults = HttpOptions::default();
-    let options = HttpOptions {
+    RpcServer::start(address, http_options(config), https, rpc)
+        .await
+        .map_err(|error| {
+            let what = format!("cannot serve JSON-RPC at {address}: {error}");
+            Failure::failed(
+                "port-taken",
+                what,
+                "free the port, or change port.jsonrpc of dynamic.toml",
+            )
+        })
+}
+
+/// The limits of JSON-RPC.
+pub(super) fn http_options(config: &NodeConfig) -> HttpOptions {
+    let http = &config.system.http;
+    HttpOptions {
         body_bytes_max: http.body_bytes_max as usize,
         body_time: Duration::from_millis(http.read_timeout_ms),
         allowed_origins: http.allowed_origins.clone(),
-        ..defaults
-    };
-    RpcServer::start(address, options, https, rpc).await.map_err(|error| {
-        let what = format!("cannot serve JSON-RPC at {address}: {error}");
-        Failure::failed(
-            "port-taken",
-            what,
-            "free the port, or change port.jsonrpc of dynamic.toml",
-        )
-    })
+        ..HttpOptions::default()
+    }
 }
 
 /// What JSON-RPC says of the node.

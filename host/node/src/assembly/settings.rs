@@ -3,19 +3,21 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use cvp_core::config::{self, Problem, Value as ConfigValue, Weight};
+use cvp_core::config::{self, NodeConfig, Problem, Value as ConfigValue, Weight};
 use cvp_core::replication::{
     CHANGED_BYTES_MAX, CONFIG_CHANGE, CONFIGURATION, FileChange, Outcome, PRIVATE_KEY, file_digest,
 };
+use cvp_core::types::Namespace;
 use cvp_core::types::strategy::config_sync::Edit;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::node::Node;
+use super::online::{self, Effect};
 use super::operator::{blocking, encode};
 use crate::config::{Root, private_key, read_tree};
 use crate::ipc::{Exit, Failure};
-use crate::replication::{Wish, limits};
+use crate::replication::Wish;
 use crate::rpc::ConfigChange;
 
 /// Keys that say who the node is: an upgrade changes them, no command does.
@@ -25,9 +27,6 @@ const IDENTITY: [(&str, &str); 4] = [
     ("ns_dynamic.toml", "self.hostname"),
     ("ns_dynamic.toml", "self.type"),
 ];
-
-/// Keys of `dynamic.toml` that are read again while the node runs.
-const AT_ONCE: [&str; 3] = ["cvp.max_rate", "cvp.strong_timeout", "cvp.remote"];
 
 /// A value that was changed.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -44,7 +43,7 @@ pub struct Changed {
     pub answer: String,
     /// It is on both disks.
     pub replicated: bool,
-    /// `now` or `restart`.
+    /// `now`, `restart`, or `never` for a key that this node does nothing with.
     pub takes_effect: String,
     /// What an operator should know of the key.
     pub warnings: Vec<String>,
@@ -118,6 +117,8 @@ struct Draft {
     before: String,
     after: String,
     weight: Weight,
+    loaded: NodeConfig,
+    effect: Effect,
 }
 
 /// A file of the configuration, as it is and as it is to be.
@@ -147,6 +148,17 @@ fn draft(root: &Root, file: &str, key: &str, value: ConfigValue) -> Result<Draft
             help,
         ));
     }
+    if let Some(namespace) = file
+        .strip_suffix("/ns_genesis.toml")
+        .and_then(|name| Namespace::new(name).ok())
+        && root.namespace(&namespace).join("data").exists()
+    {
+        return Err(Failure::refused(
+            "genesis-file",
+            format!("configuration/{file} is what the chain {namespace} began with: no command changes it"),
+            "a chain with another genesis is another namespace",
+        ));
+    }
     let old = config::get(&before, key).map_err(|error| bad_key(&file, &error))?;
     let after = config::edit(&before, key, value).map_err(|error| bad_key(&file, &error))?;
     let new = config::get(&after, key).map_err(|error| bad_key(&file, &error))?;
@@ -167,19 +179,24 @@ fn draft(root: &Root, file: &str, key: &str, value: ConfigValue) -> Result<Draft
             Failure::failed("bad-value", lines.join("\n       "), "nothing was changed")
         })?;
     let about = |warning: &&Problem| warning.file == file && warning.key == key;
-    let warnings = loaded.warnings.iter().filter(about);
-    let at_once = file == "dynamic.toml" && AT_ONCE.contains(&key);
+    let warnings: Vec<String> = loaded
+        .warnings
+        .iter()
+        .filter(about)
+        .map(|warning| format!("{}; {}", warning.what, warning.help))
+        .collect();
+    let effect = online::effect(&file, key, !warnings.is_empty());
     Ok(Draft {
+        effect,
+        loaded: loaded.config,
         changed: Changed {
             key: key.to_owned(),
             old,
             new: new.unwrap_or_default(),
             answer: "unchanged".to_owned(),
             replicated: false,
-            takes_effect: if at_once { "now" } else { "restart" }.to_owned(),
-            warnings: warnings
-                .map(|warning| format!("{}; {}", warning.what, warning.help))
-                .collect(),
+            takes_effect: effect.as_str().to_owned(),
+            warnings,
             file: file.clone(),
         },
         weight: if config::is_local(&file, key) {
@@ -220,14 +237,14 @@ impl Node {
             changed.replicated = outcome == Outcome::Replicated;
             changed.answer = if changed.replicated { "replicated" } else { "local" }.to_owned();
         } else {
-            let (root, before, after) = (self.root.clone(), draft.before, draft.after);
+            let (root, before, after) = (self.root.clone(), draft.before.clone(), draft.after.clone());
             let file = changed.file.clone();
             blocking(move || write_alone(&root, &file, &before, &after)).await?;
             changed.answer = "weak".to_owned();
         }
         tracing::info!(file = %changed.file, key = %changed.key, answer = %changed.answer, %by, "configuration changed");
-        if changed.takes_effect == "now" {
-            self.take_effect().await?;
+        if draft.effect == Effect::Now {
+            self.take_effect(&draft.loaded).await;
         }
         encode(&changed)
     }
@@ -310,20 +327,6 @@ impl Node {
             )),
         }
     }
-
-    /// What is read again while the node runs.
-    async fn take_effect(self: &Arc<Self>) -> Result<(), Failure> {
-        let root = self.root.clone();
-        let loaded = blocking(move || root.load()).await?.config;
-        self.change_config(|config| {
-            config.dynamic.cvp.max_rate = loaded.dynamic.cvp.max_rate;
-            config.dynamic.cvp.strong_timeout_ms = loaded.dynamic.cvp.strong_timeout_ms;
-        });
-        if let Some(replication) = self.replication() {
-            replication.set_limits(limits(&self.config())).await;
-        }
-        Ok(())
-    }
 }
 
 fn write_alone(root: &Root, file: &str, before: &str, after: &str) -> Result<(), Failure> {
@@ -393,7 +396,7 @@ mod tests {
 
     #[test]
     fn a_bad_value_is_refused_before_anything_is_written() {
-        let (_directory, root) = root();
+        let (directory, root) = root();
         let bad = |file: &str, key: &str, value: &str| {
             draft(&root, file, key, ConfigValue::from_input(value))
                 .err()
@@ -410,6 +413,10 @@ mod tests {
             Some("identity-key")
         );
         assert_eq!(bad("dynamic.toml", "cvp.enable", "true").as_deref(), Some("use-enable"));
+        let genesis = || bad("global/ns_genesis.toml", "genesis.note", "x");
+        assert_eq!(genesis(), None, "before its first start");
+        std::fs::create_dir_all(directory.path().join("namespaces/global/data")).unwrap();
+        assert_eq!(genesis().as_deref(), Some("genesis-file"));
         let good = draft(&root, "dynamic.toml", "cvp.max_rate", ConfigValue::Number(5)).unwrap();
         assert_eq!(
             (good.weight, good.changed.takes_effect.as_str()),

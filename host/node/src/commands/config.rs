@@ -99,8 +99,14 @@ fn human(changed: &Changed) -> String {
     let old = changed.old.as_deref().unwrap_or("not set");
     let what = format!("{} {}: {old} -> {}", changed.file, changed.key, changed.new);
     let when = match changed.takes_effect.as_str() {
-        "now" => "in force now",
-        _ => "in force after the next start",
+        "now" => "in force now".to_owned(),
+        "never" => "of no effect on this node".to_owned(),
+        _ => match changed.file.split_once('/') {
+            Some((namespace, _)) if namespace != "global" => {
+                format!("in force after the next start of namespace {namespace}")
+            }
+            _ => "in force after the next start".to_owned(),
+        },
     };
     let where_to = match changed.answer.as_str() {
         "unchanged" => {

@@ -1,12 +1,12 @@
 //! Looking at a tree that is copied: every file with its size and digest, and what stays where it is, with the reason.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use cvp_core::replication::{
-    CERTIFICATES, CONFIGURATION, FILE_BYTES_MAX, FILES_MAX, Inventory, LEFT_OUT_MAX, LeftOut, PRIVATE_KEY,
+    CERTIFICATES, CHANGED, CONFIGURATION, FILE_BYTES_MAX, FILES_MAX, Inventory, LEFT_OUT_MAX, LeftOut, PRIVATE_KEY,
     TREE_BYTES_MAX, TreeFile, check_path, file_digest, is_temporary,
 };
 use cvp_core::types::{Digest, Refusal};
@@ -131,10 +131,13 @@ impl Places {
     pub fn read(&self, path: &str, digest: &Digest) -> Result<Bytes, Refusal> {
         let file = self.file(path);
         let file = file.ok_or_else(|| Refusal::new("bad-path", format!("{path:?} is no file of the tree"), ""))?;
-        let content = read_bounded(&file)
-            .map_err(|error| Refusal::new("unreadable", format!("{}: {error}", file.display()), "check the file"))?;
+        let changed = || Refusal::new(CHANGED, format!("{path} has changed meanwhile"), "");
+        let content = read_bounded(&file).map_err(|error| match error.kind() {
+            ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::IsADirectory => changed(),
+            _ => Refusal::new("unreadable", format!("{}: {error}", file.display()), "check the file"),
+        })?;
         if file_digest(&content) != *digest {
-            return Err(Refusal::new("changed", format!("{path} has changed meanwhile"), ""));
+            return Err(changed());
         }
         Ok(content.into())
     }

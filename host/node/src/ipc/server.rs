@@ -12,7 +12,7 @@ use rustix::fs::Mode;
 use serde_json::Value;
 use tokio::io::{AsyncWrite, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tracing::{debug, warn};
 
 use super::path::socket_path;
@@ -43,22 +43,41 @@ pub trait Operator: Send + Sync + 'static {
 
 /// Tells a waiting operator how far a long request is.
 #[derive(Clone, Debug)]
-pub struct Progress(mpsc::Sender<Value>);
+pub struct Progress {
+    lines: mpsc::Sender<Value>,
+    /// Its sender lives until the last line of the answer is written.
+    answering: watch::Receiver<()>,
+}
 
 impl Progress {
-    /// Lines go to `sender`; its receiver is dropped when nobody waits any more.
+    /// Lines go to `sender`, and nobody writes an answer.
+    #[cfg(test)]
     pub fn to(sender: mpsc::Sender<Value>) -> Self {
-        Self(sender)
+        Self::of(sender, &watch::channel(()).0)
+    }
+
+    /// Lines go to `lines`; its receiver is dropped when nobody waits any more.
+    fn of(lines: mpsc::Sender<Value>, writing: &watch::Sender<()>) -> Self {
+        Self {
+            lines,
+            answering: writing.subscribe(),
+        }
+    }
+
+    /// Waits until the answer to this request is written, or its client is gone.
+    pub async fn answered(mut self) {
+        // The sender never says anything: it ends.
+        while self.answering.changed().await.is_ok() {}
     }
 
     /// Sends one line if the client keeps up; never waits.
     pub fn tell(&self, value: Value) {
-        let _ = self.0.try_send(value);
+        let _ = self.lines.try_send(value);
     }
 
     /// Nobody waits for the answer any more.
     pub fn is_abandoned(&self) -> bool {
-        self.0.is_closed()
+        self.lines.is_closed()
     }
 }
 
@@ -135,8 +154,10 @@ async fn talk(stream: UnixStream, operator: Arc<dyn Operator>) -> std::io::Resul
             }
             Err(error) => return Err(error),
         };
+        // Dropped when the answer is written, and when it cannot be.
+        let writing = watch::channel(()).0;
         let last = match request.check(operator.role()) {
-            Ok(()) => answer(&mut output, Arc::clone(&operator), request).await?,
+            Ok(()) => answer(&mut output, Arc::clone(&operator), request, &writing).await?,
             Err(failure) => Answer::Failed(failure),
         };
         write(&mut output, &last).await?;
@@ -147,10 +168,11 @@ async fn answer(
     output: &mut (impl AsyncWrite + Unpin),
     operator: Arc<dyn Operator>,
     request: Request,
+    writing: &watch::Sender<()>,
 ) -> std::io::Result<Answer> {
     let (sender, mut lines) = mpsc::channel(PROGRESS_MAX);
     // A task of its own: an upgrade goes on when its operator's terminal dies.
-    let mut work = tokio::spawn(operator.answer(request, Progress::to(sender)));
+    let mut work = tokio::spawn(operator.answer(request, Progress::of(sender, writing)));
     loop {
         tokio::select! {
             biased;
@@ -211,6 +233,58 @@ mod tests {
                 Ok(Value::Null)
             })
         }
+    }
+
+    /// Answers, and tells when the answer was written.
+    struct Last(parking_lot::Mutex<Option<oneshot::Sender<()>>>);
+
+    impl Operator for Last {
+        fn role(&self) -> PairRole {
+            PairRole::Provider
+        }
+
+        fn answer(
+            self: Arc<Self>,
+            request: Request,
+            progress: Progress,
+        ) -> Pin<Box<dyn Future<Output = Result<Value, Failure>> + Send>> {
+            Box::pin(async move {
+                if request == Request::NamespaceList
+                    && let Some(written) = self.0.lock().take()
+                {
+                    tokio::spawn(async move {
+                        progress.answered().await;
+                        let _ = written.send(());
+                    });
+                }
+                // More than a socket takes at once.
+                Ok(Value::from("x".repeat(8 << 20)))
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_its_answer_waits_until_the_client_has_it() {
+        let root = tempfile::tempdir().unwrap();
+        let server = Server::bind(root.path(), "test.ipc").unwrap();
+        let (send, mut written) = oneshot::channel();
+        let serving = tokio::spawn(server.serve(Arc::new(Last(parking_lot::Mutex::new(Some(send))))));
+        let mut client = UnixStream::connect(root.path().join("test.ipc")).await.unwrap();
+        client.write_all(b"{\"command\":\"namespace-list\"}\n").await.unwrap();
+        // Another client's answer is not this one's.
+        let mut other = UnixStream::connect(root.path().join("test.ipc")).await.unwrap();
+        other.write_all(b"{\"command\":\"status\"}\n").await.unwrap();
+        let mut line = String::new();
+        BufReader::new(&mut other).read_line(&mut line).await.unwrap();
+        assert!(written.try_recv().is_err(), "most of the answer waits for its client");
+        line.clear();
+        BufReader::new(&mut client).read_line(&mut line).await.unwrap();
+        assert!(line.len() > (8 << 20));
+        tokio::time::timeout(Duration::from_secs(10), written)
+            .await
+            .unwrap()
+            .unwrap();
+        serving.abort();
     }
 
     #[tokio::test]

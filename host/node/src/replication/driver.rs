@@ -135,7 +135,7 @@ impl Driver {
                     None => return,
                     Some(Inbound::Command(Command::Shutdown(done))) => {
                         self.links.close_all();
-                        let _ = done.send(());
+                        self.end(done);
                         return;
                     }
                     Some(Inbound::Command(command)) => self.on_command(command),
@@ -158,6 +158,18 @@ impl Driver {
                 _ = ticks.tick() => self.feed(Event::Tick),
             }
         }
+    }
+
+    /// Tells `done` once what was asked of the disk is there: a change that was answered and stands in no durable file of its own would be
+    /// written again at the next start, over whatever somebody wrote there meanwhile.
+    fn end(&self, done: oneshot::Sender<()>) {
+        let written = self.environment.writer.flushed();
+        let settled = self.environment.tree.flushed();
+        tokio::spawn(async move {
+            let _ = written.await;
+            let _ = settled.await;
+            let _ = done.send(());
+        });
     }
 
     /// Workers and followers of the tips, for the role the machine has.

@@ -101,8 +101,7 @@ impl Links {
     /// A link ended by itself, and why: what it held is given back.
     pub(super) fn ended(&mut self, conn: ConnId, reason: Option<&Refusal>, now: Millis) {
         let Some(link) = self.open.remove(&conn) else { return };
-        // A connection that is lost is the network's business: the status says so.
-        if let Some(reason) = reason.filter(|reason| reason.code != "connection-lost") {
+        if let Some(reason) = reason {
             self.log_refused(&link.connection.peer.address.ip().to_string(), reason, now);
         }
     }
@@ -117,9 +116,10 @@ impl Links {
         self.open.drain().for_each(|(_, link)| link.connection.close());
     }
 
-    /// A line about `who`, once for each reason in a while.
+    /// A line about `who`, once for each reason in a while. A connection that is lost is the network's business, and nobody refused it: the
+    /// status says so.
     pub(super) fn log_refused(&mut self, who: &str, refusal: &Refusal, now: Millis) {
-        if self.told.is_due(who, &refusal.code, now) {
+        if refusal.code != "connection-lost" && self.told.is_due(who, &refusal.code, now) {
             tracing::warn!(peer = %who, code = %refusal.code, "link refused: {refusal}");
         }
     }

@@ -142,7 +142,7 @@ fn refused(failure: &Failure) -> RpcError {
         (Exit::Undecided, _) => STRONG_UNDECIDED,
         (_, "no-file" | "no-key") => NOT_FOUND,
         (_, "bad-key" | "bad-value" | "too-large") => BAD_PARAMS,
-        (_, "identity-key" | "use-enable" | "private-key") => NO_PERMISSION,
+        (_, "identity-key" | "use-enable" | "genesis-file" | "private-key") => NO_PERMISSION,
         (_, "disk" | "damaged" | "locked" | "internal") => INTERNAL,
         _ => STRONG_FAILED,
     };

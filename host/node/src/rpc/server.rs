@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
@@ -80,13 +81,14 @@ impl Default for HttpOptions {
 /// A serving JSON-RPC port.
 pub struct RpcServer {
     address: SocketAddr,
+    served: Arc<Served>,
     closing: watch::Sender<bool>,
     serving: JoinHandle<()>,
 }
 
 struct Served {
     rpc: Arc<Rpc>,
-    options: HttpOptions,
+    options: ArcSwap<HttpOptions>,
     https: Option<Https>,
     closed: watch::Receiver<bool>,
 }
@@ -115,14 +117,15 @@ impl RpcServer {
         let tls = https.is_some();
         let served = Arc::new(Served {
             rpc,
-            options,
+            options: ArcSwap::from_pointee(options),
             https,
             closed: closed.clone(),
         });
-        let serving = tokio::spawn(accept(listener, served, closed));
+        let serving = tokio::spawn(accept(listener, Arc::clone(&served), closed));
         info!(%address, tls, "serving JSON-RPC");
         Ok(Self {
             address,
+            served,
             closing,
             serving,
         })
@@ -131,6 +134,11 @@ impl RpcServer {
     /// The address served.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Other limits for the requests that begin from now on. How many connections there may be stays as it was.
+    pub fn set_options(&self, options: HttpOptions) {
+        self.served.options.store(Arc::new(options));
     }
 
     /// Closes the port at once; requests under way get up to 2 s.
@@ -144,7 +152,7 @@ impl RpcServer {
 }
 
 async fn accept(listener: TcpListener, served: Arc<Served>, mut closed: watch::Receiver<bool>) {
-    let slots = Arc::new(Semaphore::new(served.options.connections_max.max(1)));
+    let slots = Arc::new(Semaphore::new(served.options.load().connections_max.max(1)));
     let mut open = JoinSet::new();
     loop {
         while open.try_join_next().is_some() {}
@@ -185,7 +193,10 @@ async fn accept(listener: TcpListener, served: Arc<Served>, mut closed: watch::R
 async fn talk(stream: TcpStream, served: Arc<Served>, closed: watch::Receiver<bool>) -> std::io::Result<()> {
     // Small answers must not wait for the peer's delayed acknowledgement; a socket that refuses is as good without.
     let _ = stream.set_nodelay(true);
-    let write_time = served.options.write_time;
+    let (write_time, handshake_time) = {
+        let options = served.options.load();
+        (options.write_time, options.handshake_time)
+    };
     let Some(https) = &served.https else {
         let stream = Socket::new(stream, write_time);
         return serve(stream, Caller::default(), served, closed).await;
@@ -201,7 +212,7 @@ async fn talk(stream: TcpStream, served: Arc<Served>, closed: watch::Receiver<bo
         }
         https.accept(Socket::new(stream, write_time)).await.map(Some)
     };
-    match tokio::time::timeout(served.options.handshake_time, handshake).await {
+    match tokio::time::timeout(handshake_time, handshake).await {
         Ok(Ok(Some((stream, caller)))) => serve(stream, caller, Arc::clone(&served), closed).await,
         Ok(Ok(None)) => Ok(()),
         Ok(Err(error)) => Err(error),
@@ -234,7 +245,7 @@ async fn serve<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let header_time = served.options.header_time;
+    let header_time = served.options.load().header_time;
     let caller = Arc::new(caller);
     let router = Router::new().fallback(answer).with_state(Connection { served, caller });
     let connection = http1::Builder::new()
@@ -253,8 +264,9 @@ where
 
 async fn answer(State(connection): State<Connection>, request: Request<Body>) -> Result<Response<Body>, Infallible> {
     let Connection { served, caller } = connection;
+    let options = served.options.load_full();
     let (head, body) = request.into_parts();
-    let origin = allowed_origin(&head.headers, &served.options.allowed_origins);
+    let origin = allowed_origin(&head.headers, &options.allowed_origins);
     if head.method == Method::OPTIONS {
         return Ok(preflight(origin));
     }
@@ -268,7 +280,6 @@ async fn answer(State(connection): State<Connection>, request: Request<Body>) ->
         ));
     }
     let collected = if head.method == Method::POST {
-        let options = &served.options;
         body::collect(&head.headers, body, options.body_bytes_max, options.body_time).await
     } else {
         Ok(bytes::Bytes::new())
@@ -278,7 +289,7 @@ async fn answer(State(connection): State<Connection>, request: Request<Body>) ->
         Ok(body) => (StatusCode::OK, served.rpc.answer(body, &caller).await),
         Err(error) => {
             close = true;
-            refuse_body(error, served.options.body_bytes_max)
+            refuse_body(error, options.body_bytes_max)
         }
     };
     let mut response = Response::new(Body::from(text));

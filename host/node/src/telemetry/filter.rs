@@ -5,7 +5,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use cvp_core::config::{LogLevel, ModuleLevels};
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
@@ -59,7 +61,7 @@ pub(super) fn word(level: &tracing::Level) -> &'static str {
 }
 
 /// The levels of a node's log.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogLevels {
     /// `log.log_level`.
     pub default: LogLevel,
@@ -130,9 +132,26 @@ impl Visit for NamespaceField {
     }
 }
 
-impl<S: Subscriber> Layer<S> for LogLevels {
+/// The levels in force: replaced whole while the node runs.
+#[derive(Debug, Clone)]
+pub(super) struct Filter(Arc<ArcSwap<LogLevels>>);
+
+impl Filter {
+    pub(super) fn new(levels: LogLevels) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(levels)))
+    }
+
+    /// Other levels from now on.
+    pub(super) fn set(&self, levels: LogLevels) {
+        self.0.store(Arc::new(levels));
+        // What each place in the code was told at its first line holds no longer.
+        tracing::callsite::rebuild_interest_cache();
+    }
+}
+
+impl<S: Subscriber> Layer<S> for Filter {
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
-        let (quiet, talkative) = self.range(metadata.target());
+        let (quiet, talkative) = self.0.load().range(metadata.target());
         if *metadata.level() > talkative {
             Interest::never()
         } else if *metadata.level() <= quiet {
@@ -143,27 +162,29 @@ impl<S: Subscriber> Layer<S> for LogLevels {
     }
 
     fn enabled(&self, metadata: &Metadata<'_>, _context: Context<'_, S>) -> bool {
-        *metadata.level() <= self.range(metadata.target()).1
+        *metadata.level() <= self.0.load().range(metadata.target()).1
     }
 
     fn event_enabled(&self, event: &Event<'_>, _context: Context<'_, S>) -> bool {
         let metadata = event.metadata();
-        if *metadata.level() <= self.range(metadata.target()).0 {
+        let levels = self.0.load();
+        if *metadata.level() <= levels.range(metadata.target()).0 {
             return true;
         }
         let mut field = NamespaceField::default();
         event.record(&mut field);
         let namespace = Some(field.0.as_str()).filter(|name| !name.is_empty());
-        *metadata.level() <= filter_of(self.level(metadata.target(), namespace))
+        *metadata.level() <= filter_of(levels.level(metadata.target(), namespace))
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        let modules = self
+        let levels = self.0.load();
+        let modules = levels
             .namespaces
             .values()
-            .chain([&self.system])
+            .chain([&levels.system])
             .flat_map(|levels| levels.values());
-        modules.copied().chain([self.default]).map(filter_of).max()
+        modules.copied().chain([levels.default]).map(filter_of).max()
     }
 }
 
@@ -231,7 +252,7 @@ mod tests {
         let lines = tracing_subscriber::fmt::layer()
             .with_ansi(false)
             .with_writer(move || writer.clone());
-        let subscriber = tracing_subscriber::registry().with(node()).with(lines);
+        let subscriber = tracing_subscriber::registry().with(Filter::new(node())).with(lines);
         tracing::subscriber::with_default(subscriber, || {
             for namespace in ["global", "ns1"] {
                 tracing::debug!(target: "cvp::namespace::maker", %namespace, "made block");
@@ -255,5 +276,37 @@ mod tests {
         .filter(|(wanted, line)| text.contains(line) != *wanted)
         .collect();
         assert!(passed.is_empty(), "{passed:?} in\n{text}");
+    }
+
+    #[test]
+    fn other_levels_hold_for_places_that_have_spoken_and_for_those_that_have_not() {
+        let sink = Sink::default();
+        let writer = sink.clone();
+        let lines = tracing_subscriber::fmt::layer()
+            .with_ansi(false)
+            .with_writer(move || writer.clone());
+        let filter = Filter::new(node());
+        let subscriber = tracing_subscriber::registry().with(filter.clone()).with(lines);
+        let speak = |round: u32| {
+            tracing::debug!(target: "cvp::assembly", round, "start");
+            tracing::warn!(target: "cvp::replication::driver", round, "link");
+        };
+        tracing::subscriber::with_default(subscriber, || {
+            speak(1);
+            filter.set(LogLevels {
+                default: LogLevel::Info,
+                system: levels(&[("cvp", LogLevel::Warning)]),
+                ..node()
+            });
+            speak(2);
+            filter.set(node());
+            speak(3);
+        });
+        let text = sink.text();
+        assert!(
+            text.contains("start round=2") && text.contains("link round=2"),
+            "{text}"
+        );
+        assert_eq!(text.lines().count(), 2, "{text}");
     }
 }

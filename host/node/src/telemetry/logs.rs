@@ -4,7 +4,9 @@
 use std::fmt;
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 use time::{OffsetDateTime, UtcOffset};
@@ -16,7 +18,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use super::filter::{self, LogLevels};
+use super::filter::{self, Filter, LogLevels};
 use super::rolling::{RollAt, RollingFile};
 
 /// Lines waiting for a writer, at most; about 2 MiB. Beyond it lines are dropped.
@@ -29,6 +31,27 @@ pub struct LogOptions {
     pub levels: LogLevels,
     /// Directory of the files (`log.log_dir`) and when a new one begins; None: no files (`log.dump_file = false`).
     pub files: Option<(PathBuf, RollAt)>,
+}
+
+/// Which lines pass and when a file is full, changed while the node runs; clone it freely.
+#[derive(Debug, Clone)]
+pub struct LogControl {
+    filter: Filter,
+    at: Option<Arc<ArcSwap<RollAt>>>,
+}
+
+impl LogControl {
+    /// Other levels from now on.
+    pub fn set_levels(&self, levels: LogLevels) {
+        self.filter.set(levels);
+    }
+
+    /// Files are begun by other measures from now on; without files it means nothing.
+    pub fn set_rolling(&self, at: RollAt) {
+        if let Some(known) = &self.at {
+            known.store(Arc::new(at));
+        }
+    }
 }
 
 /// Writes out what waits when dropped, a second at most; lives as long as the process logs.
@@ -58,11 +81,12 @@ pub enum LogsError {
 ///
 /// # Errors
 /// The log directory cannot be written, or logging was set up before.
-pub fn start_logs(options: &LogOptions) -> Result<LogGuard, LogsError> {
-    let (file_layer, guard) = match &options.files {
-        None => (None, None),
+pub fn start_logs(options: &LogOptions) -> Result<(LogGuard, LogControl), LogsError> {
+    let (file_layer, guard, at) = match &options.files {
+        None => (None, None, None),
         Some((directory, at)) => {
-            let file = RollingFile::open(directory, *at).map_err(|source| LogsError::Directory {
+            let at = Arc::new(ArcSwap::from_pointee(*at));
+            let file = RollingFile::open(directory, Arc::clone(&at)).map_err(|source| LogsError::Directory {
                 directory: directory.clone(),
                 source,
             })?;
@@ -71,12 +95,13 @@ pub fn start_logs(options: &LogOptions) -> Result<LogGuard, LogsError> {
                 .event_format(PlatformLine)
                 .with_ansi(false)
                 .with_writer(writer);
-            (Some(layer), Some(guard))
+            (Some(layer), Some(guard), Some(at))
         }
     };
     let (stderr, stderr_guard) = queue("cvp-stderr", std::io::stderr());
+    let filter = Filter::new(options.levels.clone());
     tracing_subscriber::registry()
-        .with(options.levels.clone())
+        .with(filter.clone())
         .with(
             tracing_subscriber::fmt::layer()
                 .event_format(PlatformLine)
@@ -86,10 +111,11 @@ pub fn start_logs(options: &LogOptions) -> Result<LogGuard, LogsError> {
         .with(file_layer)
         .try_init()
         .map_err(|_| LogsError::Twice)?;
-    Ok(LogGuard {
+    let guard = LogGuard {
         _stderr: stderr_guard,
         _file: guard,
-    })
+    };
+    Ok((guard, LogControl { filter, at }))
 }
 
 /// A thread of its own that writes lines to `to`, and the queue before it.

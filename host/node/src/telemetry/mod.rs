@@ -11,5 +11,5 @@ mod rolling;
 
 pub use exporter::serve_metrics;
 pub use filter::LogLevels;
-pub use logs::{LogGuard, LogOptions, start_logs};
+pub use logs::{LogControl, LogGuard, LogOptions, start_logs};
 pub use rolling::RollAt;

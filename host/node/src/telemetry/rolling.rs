@@ -6,7 +6,9 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 use time::{Duration, OffsetDateTime, PrimitiveDateTime};
@@ -30,7 +32,7 @@ pub struct RollAt {
 #[derive(Debug)]
 pub(super) struct RollingFile {
     directory: PathBuf,
-    at: RollAt,
+    at: Arc<ArcSwap<RollAt>>,
     file: File,
     begun: OffsetDateTime,
     bytes: u64,
@@ -41,11 +43,11 @@ impl RollingFile {
     ///
     /// # Errors
     /// The directory or the file cannot be written.
-    pub(super) fn open(directory: &Path, at: RollAt) -> io::Result<Self> {
+    pub(super) fn open(directory: &Path, at: Arc<ArcSwap<RollAt>>) -> io::Result<Self> {
         Self::open_at(directory, at, OffsetDateTime::now_utc())
     }
 
-    fn open_at(directory: &Path, at: RollAt, now: OffsetDateTime) -> io::Result<Self> {
+    fn open_at(directory: &Path, at: Arc<ArcSwap<RollAt>>, now: OffsetDateTime) -> io::Result<Self> {
         std::fs::create_dir_all(directory)?;
         let newest = names(directory)?.pop().and_then(|name| stamp_of(&name));
         let begun = newest.unwrap_or(now);
@@ -64,8 +66,9 @@ impl RollingFile {
     }
 
     fn is_due(&self, now: OffsetDateTime) -> bool {
-        let age = Duration::try_from(self.at.age).unwrap_or(Duration::MAX);
-        self.bytes >= self.at.bytes || now - self.begun >= age
+        let at = self.at.load();
+        let age = Duration::try_from(at.age).unwrap_or(Duration::MAX);
+        self.bytes >= at.bytes || now - self.begun >= age
     }
 
     fn roll(&mut self, now: OffsetDateTime) -> io::Result<()> {
@@ -136,6 +139,10 @@ mod tests {
         bytes: 10,
     };
 
+    fn measures() -> Arc<ArcSwap<RollAt>> {
+        Arc::new(ArcSwap::from_pointee(AT))
+    }
+
     fn at(seconds: i64) -> OffsetDateTime {
         OffsetDateTime::from_unix_timestamp(1_800_000_000 + seconds).unwrap()
     }
@@ -144,7 +151,7 @@ mod tests {
     fn a_new_file_begins_at_the_size_and_after_the_time() {
         let directory = tempfile::tempdir().unwrap();
         let count = || names(directory.path()).unwrap().len();
-        let mut log = RollingFile::open_at(directory.path(), AT, at(0)).unwrap();
+        let mut log = RollingFile::open_at(directory.path(), measures(), at(0)).unwrap();
         log.write_at(b"12345\n", at(1)).unwrap();
         log.write_at(b"12345\n", at(2)).unwrap();
         assert_eq!(count(), 1, "a line is not cut");
@@ -159,14 +166,25 @@ mod tests {
     }
 
     #[test]
+    fn other_measures_hold_for_the_file_that_is_open() {
+        let directory = tempfile::tempdir().unwrap();
+        let measures = measures();
+        let mut log = RollingFile::open_at(directory.path(), Arc::clone(&measures), at(0)).unwrap();
+        log.write_at(b"12345678\n", at(1)).unwrap();
+        measures.store(Arc::new(RollAt { bytes: 5, ..AT }));
+        log.write_at(b"x\n", at(2)).unwrap();
+        assert_eq!(names(directory.path()).unwrap().len(), 2);
+    }
+
+    #[test]
     fn a_restart_goes_on_in_the_file_it_left_and_the_oldest_go() {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("shell.history"), "kept").unwrap();
         for round in 0..40 {
-            let mut log = RollingFile::open_at(directory.path(), AT, at(round * 10)).unwrap();
+            let mut log = RollingFile::open_at(directory.path(), measures(), at(round * 10)).unwrap();
             log.write_at(b"123456\n", at(round * 10)).unwrap();
             drop(log);
-            let mut log = RollingFile::open_at(directory.path(), AT, at(round * 10 + 5)).unwrap();
+            let mut log = RollingFile::open_at(directory.path(), measures(), at(round * 10 + 5)).unwrap();
             log.write_at(b"abcdef\n", at(round * 10 + 5)).unwrap();
         }
         let names = names(directory.path()).unwrap();

@@ -22,6 +22,7 @@ fn first_line(output: &std::process::Output) -> String {
 #[test]
 fn enable_and_disable_edit_the_file_and_keep_its_comments() -> Result<()> {
     let pair = Pair::start(&Setup::default())?;
+    pair.provokes(&["(disabled)"]);
     let file = pair.provider.root().join("configuration/dynamic.toml");
     let before = std::fs::read_to_string(&file)?;
 

@@ -85,6 +85,7 @@ fn the_copy_follows_every_edit_and_is_put_right_when_somebody_changes_it() -> Re
         namespaces: &["ns1"],
         ..Setup::default()
     })?;
+    pair.receiver.provokes(&["was changed by hand"]);
     wait_equal(&pair.provider, &pair.receiver)?;
     let configuration = pair.provider.root().join("configuration");
     edit(

@@ -53,6 +53,8 @@ fn has_begun(point: &str) -> bool {
 
 fn killed_at(point: &str, way: Return) -> Result<()> {
     let mut pair = Pair::init(&Setup::default())?;
+    pair.receiver.provokes(&["an upgrade was interrupted"]);
+    pair.provider.provokes(&["this node is fenced"]);
     pair.receiver.environment = vec![("CVP_TEST_CRASH_AT".into(), point.into())];
     pair.provider.start()?;
     pair.receiver.start()?;

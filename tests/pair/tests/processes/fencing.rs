@@ -81,6 +81,7 @@ fn ask(pair: &Pair, set: &TlsSet, frame: &Frame) -> Result<Result<Claim, String>
 #[test]
 fn a_member_of_the_same_ca_learns_nothing_and_fences_nobody() -> Result<()> {
     let pair = Pair::start(&Setup::default())?;
+    pair.provider.provokes(&["(take-over-unproven)", "(certificate-name)"]);
     send_many(&pair.provider.rpc(), &ec()?, 3)?;
     let set = TlsSet::of(&certificate(&pair, &["cvp9"])?)?;
     let status = pair.provider.status()?;
@@ -151,6 +152,7 @@ fn a_member_of_the_same_ca_learns_nothing_and_fences_nobody() -> Result<()> {
 
 /// Upgrades the receiver after its provider was lost, starts the old provider again and waits until it is fenced.
 fn old_provider_is_fenced(mut pair: Pair, flags: &[&str]) -> Result<Pair> {
+    pair.provider.provokes(&["this node is fenced"]);
     pair.provider.start()?;
     pair.receiver.start()?;
     pair.provider.wait_normal()?;
@@ -194,6 +196,7 @@ fn with_one_certificate_for_both_the_node_key_proves_a_take_over() -> Result<()>
 #[test]
 fn without_the_node_key_a_certificate_of_the_name_proves_a_take_over() -> Result<()> {
     let pair = Pair::init(&Setup::default())?;
+    pair.receiver.provokes(&["code=keys-missing"]);
     std::fs::remove_file(pair.receiver.root().join("namespaces/global/certs/certs/key.priv"))?;
     old_provider_is_fenced(pair, &["--allow-missing-keys"])?;
     Ok(())
@@ -223,6 +226,7 @@ fn a_fenced_node_does_not_shadow_the_one_that_took_its_place() -> Result<()> {
     dynamic["cvp"]["remote"] = toml_edit::value(toml_edit::Array::from_iter(both));
     std::fs::write(&file, dynamic.to_string())?;
     let mut fresh = Node::new(root);
+    fresh.provokes(&["(fenced)"]);
     fresh.start()?;
     wait::until(
         "the fresh standby attaches to the promoted node",

@@ -30,6 +30,11 @@ impl Broken {
 fn break_store(node: &Node, namespace: &str) -> Result<Broken> {
     let current = node.root().join(format!("namespaces/{namespace}/data/state/CURRENT"));
     let store = std::fs::read(&current)?;
+    node.provokes(&[
+        &format!("namespace {namespace} does not run"),
+        "the namespace is not taken over",
+        "an upgrade was interrupted",
+    ]);
     std::fs::write(&current, "broken")?;
     Ok(Broken { current, store })
 }
@@ -67,6 +72,7 @@ fn two_of_three_broken() -> Result<(Pair, Broken, u64)> {
         namespaces: &["ns1", "ns2"],
         ..Setup::default()
     })?;
+    pair.receiver.provokes(&["namespace ns2 does not run"]);
     wait_equal(&pair.provider, &pair.receiver)?;
     let mut height = 0;
     for namespace in ["global", "ns1", "ns2"] {

@@ -24,6 +24,7 @@ fn poke(address: &str, bytes: &[u8], patience: Duration) -> Result<Vec<u8>> {
 #[test]
 fn garbage_on_the_peer_port_is_cut_off() -> Result<()> {
     let pair = Pair::start(&Setup::default())?;
+    pair.provider.provokes(&["(peer-silent)"]);
     let (rpc, signer, address) = (pair.provider.rpc(), ec()?, pair.provider.p2p().to_owned());
     let giant = [&[0xff; 4][..], &[0x16, 0x03, 0x03, 0xff, 0xff], &[0xff; 64]].concat();
     let inputs: [&[u8]; 5] = [

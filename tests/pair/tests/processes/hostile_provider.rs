@@ -88,6 +88,7 @@ fn a_flipped_bit_in_any_part_is_refused_and_the_other_namespace_goes_on() -> Res
         namespaces: &["ns1"],
         ..Setup::default()
     })?;
+    pair.receiver.provokes(&["stream halted: record 1 is bad"]);
     let (own, other) = (Namespace::new("ns1")?, Namespace::new("global")?);
     let guise = recorded(&mut pair, &own, &other)?;
     let set = TlsSet::of(pair.provider.root())?;

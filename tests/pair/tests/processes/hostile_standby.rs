@@ -36,6 +36,8 @@ fn giant(kind: Kind) -> [u8; HEADER_BYTES] {
 #[test]
 fn authenticated_garbage_is_cut_off_and_the_pair_goes_on() -> Result<()> {
     let pair = Pair::start(&Setup::default())?;
+    let codes = ["(busy)", "(certificate-name)", "(malformed-frame)", "(protocol)"];
+    pair.provider.provokes(&codes);
     let set = TlsSet::of(pair.receiver.root())?;
     let dial = || Wire::dial(pair.provider.p2p(), "node1", &set);
     let load = Load::start(pair.provider.rpc())?;
@@ -156,6 +158,7 @@ fn a_standby_that_breaks_the_protocol_is_refused_and_the_producer_goes_on() -> R
         ("nothing any more", |_, _| Ok(()), "silent"),
     ];
     let mut pair = Pair::init(&Setup::default())?;
+    pair.provider.provokes(&["(diverged)", "(malformed)", "(protocol)"]);
     pair.provider.start()?;
     let set = TlsSet::of(pair.receiver.root())?;
     let namespace = Namespace::new("global")?;

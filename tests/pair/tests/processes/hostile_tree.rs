@@ -333,6 +333,8 @@ fn kept(pair: &Pair) -> Result<Vec<PathBuf>> {
 #[test]
 fn a_provider_that_lies_about_its_tree_changes_nothing() -> Result<()> {
     let mut pair = Pair::init(&Setup::default())?;
+    pair.receiver
+        .provokes(&["(malformed)", "(malformed-frame)", "(protocol)"]);
     pair.provider.start()?;
     let set = TlsSet::of(pair.receiver.root())?;
     let own = hello(pair.receiver.root(), "cvp")?;
@@ -344,6 +346,11 @@ fn a_provider_that_lies_about_its_tree_changes_nothing() -> Result<()> {
             .map(|(namespace, genesis)| (namespace, (genesis, Vec::new())))
             .collect(),
     };
+    // It dials again at once after each of many goodbyes.
+    let file = pair.receiver.root().join("configuration/system.toml");
+    let text = std::fs::read_to_string(&file)?;
+    ensure!(text.contains("retrytime = \"3s\""));
+    std::fs::write(&file, text.replace("retrytime = \"3s\"", "retrytime = \"20ms\""))?;
     pair.receiver.start()?;
     wait_equal(&pair.provider, &pair.receiver)?;
     pair.provider.stop()?;

@@ -155,6 +155,8 @@ fn a_standby_that_misuses_the_tree_touches_nothing_of_the_provider() -> Result<(
         namespaces: &["ns1"],
         ..Setup::default()
     })?;
+    pair.provider
+        .provokes(&["(malformed)", "(malformed-frame)", "(protocol)"]);
     std::fs::write(pair.provider.root().join("configuration/large.bin"), vec![7; 4 << 20])?;
     pair.provider.start()?;
     let set = TlsSet::of(pair.receiver.root())?;

@@ -16,6 +16,7 @@ mod https;
 mod isolation;
 mod malleated;
 mod namespaces;
+mod online;
 mod operator;
 mod plugins;
 mod private_keys;

@@ -17,16 +17,17 @@ use crate::takeover::loaded;
 const WITHIN: Duration = Duration::from_secs(30);
 
 fn copy_tree(from: &Path, to: &Path) -> Result<()> {
-    for (name, content) in files(from)? {
-        let target = to.join(name);
+    for name in files(from)?.into_keys() {
+        let target = to.join(&name);
         std::fs::create_dir_all(target.parent().context("no parent")?)?;
-        std::fs::write(target, content)?;
+        // With its mode: keys are their owner's alone.
+        std::fs::copy(from.join(name), target)?;
     }
     Ok(())
 }
 
 /// The files of a new namespace, made from those of `global`.
-fn prepare(node: &Node, name: &str) -> Result<()> {
+pub fn prepare(node: &Node, name: &str) -> Result<()> {
     for below in ["configuration/global", "namespaces/global/certs"] {
         copy_tree(
             &node.root().join(below),
@@ -198,6 +199,7 @@ fn a_standby_that_was_away_follows_when_it_returns_and_takes_all_of_it_over() ->
 #[test]
 fn another_genesis_of_the_same_name_is_refused_and_both_are_named() -> Result<()> {
     let mut pair = Pair::start(&Setup::default())?;
+    pair.provokes(&["(genesis)", "namespace ns2 cannot be started here"]);
     // Prepared on the standby, with a genesis of its own: the others go on.
     for node in [&pair.provider, &pair.receiver] {
         prepare(node, "ns2")?;
@@ -246,6 +248,8 @@ fn a_broken_namespace_stops_no_other() -> Result<()> {
         namespaces: &["ns1", "ns2"],
         ..Setup::default()
     })?;
+    pair.provider
+        .provokes(&["namespace ns1 does not run", "namespace ns2 does not run"]);
     wait_equal(&pair.provider, &pair.receiver)?;
     flows(&pair, "ns1")?;
     pair.provider.stop()?;

@@ -108,6 +108,7 @@ fn a_pair_without_tls_works_and_says_so() -> Result<()> {
         insecure: true,
         ..Setup::default()
     })?;
+    pair.provokes(&["p2p.enableTLS is false"]);
     for node in [&pair.provider, &pair.receiver] {
         let status = node.wait_normal()?;
         ensure!(status["peer"]["tls"] == false, "{status}");

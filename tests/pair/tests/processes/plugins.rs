@@ -109,6 +109,8 @@ fn a_plugin_is_one_namespaces_choice() -> Result<()> {
 fn a_reset_ends_the_quarantine() -> Result<()> {
     let component = example("")?;
     let mut pair = Pair::init(&Setup::default())?;
+    pair.receiver
+        .provokes(&["load strategy namespace=global", "run strategy namespace=global"]);
     for (node, mode) in [(&pair.provider, "pause"), (&pair.receiver, "trap")] {
         install(node.root(), &component, "0.1.0")?;
         choose(node.root(), "global", mode)?;
@@ -187,6 +189,7 @@ fn replace(pair: &Pair, component: &Path) -> Result<()> {
 fn a_changed_file_takes_over_and_an_early_fault_brings_the_old_one_back() -> Result<()> {
     let (second, broken) = (example("second")?, example("broken")?);
     let pair = pair_with(&Setup::default(), "global", "pause")?;
+    pair.provokes(&["roll back to the strategy before"]);
     for node in [&pair.provider, &pair.receiver] {
         wait_listed(node, "the plugin runs", runs("0.1.0"))?;
     }

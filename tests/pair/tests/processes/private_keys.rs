@@ -166,6 +166,7 @@ fn no_private_key_leaves_the_provider() -> Result<()> {
         insecure: true,
     };
     let mut pair = Pair::init(&setup)?;
+    pair.provokes(&["p2p.enableTLS is false"]);
     let target = configured_p2p(pair.provider.root())?;
     let proxy = Proxy::start(&target, Dice::new(1))?;
     proxy.lead(pair.receiver.root(), &target)?;

@@ -21,6 +21,7 @@ fn wait_reason(node: &Node, code: &str) -> Result<()> {
 #[test]
 fn a_second_standby_is_refused() -> Result<()> {
     let pair = Pair::start(&Setup::default())?;
+    pair.provider.provokes(&["(second-standby)"]);
     let at = pair.directory.path();
     let tls = at.join("tls").to_string_lossy().into_owned();
     cvp_ok(&[
@@ -36,6 +37,7 @@ fn a_second_standby_is_refused() -> Result<()> {
     let peer = format!("node1 {}", pair.provider.p2p());
     let root = init_receiver(at, "cvp2", &peer, pair.provider.root(), &Setup::default())?;
     let mut second = Node::new(root);
+    second.provokes(&["(second-standby)"]);
     second.start()?;
     wait_reason(&second, "refused-second-standby")?;
     second.wait_log("second-standby", SOON)?;
@@ -54,6 +56,7 @@ fn a_second_standby_is_refused() -> Result<()> {
 #[test]
 fn a_foreign_provider_is_refused_though_name_and_genesis_agree() -> Result<()> {
     let mut pair = Pair::start(&Setup::default())?;
+    pair.receiver.provokes(&["(other-provider)"]);
     send_many(&pair.provider.rpc(), &ec()?, 3)?;
     let height = pair.provider.rpc().height()?;
     pair.wait_durable("global", height)?;
@@ -68,6 +71,7 @@ fn a_foreign_provider_is_refused_though_name_and_genesis_agree() -> Result<()> {
     let root = init_node(&elsewhere, "node1", "provider", None, &Setup::default())?;
     set_p2p(&root, &address)?;
     let mut foreign = Node::new(root);
+    foreign.provokes(&["(other-provider)"]);
     foreign.start()?;
     pair.receiver.start()?;
     wait_reason(&pair.receiver, "refused-other-provider")?;
@@ -96,6 +100,7 @@ fn certificates_that_do_not_serve_are_named() -> Result<()> {
     ];
     for (what, prepare, word) in cases {
         let mut pair = Pair::init(&Setup::default())?;
+        pair.provokes(&[&format!("(certificate-{word})")]);
         prepare(&pair.provider.root().join("tls"), &pair)?;
         pair.provider.start()?;
         pair.receiver.start()?;
@@ -160,6 +165,8 @@ fn expired(tls: &Path, pair: &Pair) -> Result<()> {
 #[test]
 fn plain_on_tls_is_named_on_both_sides() -> Result<()> {
     let mut pair = Pair::init(&Setup::default())?;
+    pair.provokes(&["(tls-mismatch)"]);
+    pair.receiver.provokes(&["p2p.enableTLS is false"]);
     let file = pair.receiver.root().join("configuration/system.toml");
     let text = std::fs::read_to_string(&file)?;
     let plain = text.replace("enableTLS = true", "enableTLS = false");

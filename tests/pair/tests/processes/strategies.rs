@@ -16,6 +16,7 @@ fn strategy(status: &Value) -> &Value {
 
 fn pair_with(component: &Path, mode: &str) -> Result<Pair> {
     let mut pair = Pair::init(&Setup::default())?;
+    pair.provokes(&["run strategy namespace=global id=pauser"]);
     for node in [&pair.provider, &pair.receiver] {
         install(node.root(), component, "0.1.0")?;
         choose(node.root(), "global", mode)?;

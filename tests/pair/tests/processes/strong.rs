@@ -177,8 +177,31 @@ fn a_provider_killed_behind_its_answer_writes_the_change_again() -> Result<()> {
 }
 
 #[test]
+fn a_clean_stop_leaves_no_change_to_be_written_again() -> Result<()> {
+    let mut pair = Pair::init(&Setup::default())?;
+    // Between its answer and the durability of its file.
+    pair.provider.environment = vec![("CVP_TEST_PAUSE_AT".into(), "change:answered".into())];
+    pair.provider.start()?;
+    pair.receiver.start()?;
+    wait_equal(&pair.provider, &pair.receiver)?;
+    let (exit, answer) = set(&pair.provider, "42")?;
+    ensure!(exit == 0 && answer["replicated"] == true, "{exit} {answer}");
+    pair.provider.stop()?;
+    // What somebody writes while it is stopped is the last word.
+    let file = pair.provider.root().join("configuration/dynamic.toml");
+    let text = std::fs::read_to_string(&file)?;
+    std::fs::write(&file, text.replace("max_rate = 42", "max_rate = 77"))?;
+    pair.provider.environment.clear();
+    pair.provider.start()?;
+    wait_equal(&pair.provider, &pair.receiver)?;
+    ensure!(own(&pair.provider)? == "max_rate = 77" && copied(&pair.receiver)? == "max_rate = 77");
+    Ok(())
+}
+
+#[test]
 fn a_hand_edit_of_the_copy_is_named_after_a_strong_change_too() -> Result<()> {
     let pair = Pair::start(&Setup::default())?;
+    pair.receiver.provokes(&["was changed by hand"]);
     wait_equal(&pair.provider, &pair.receiver)?;
     std::fs::write(copy_of(&pair.receiver).join("system.toml"), "by hand")?;
     let (exit, answer) = set(&pair.provider, "43")?;

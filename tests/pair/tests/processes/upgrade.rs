@@ -184,6 +184,7 @@ fn a_step_that_failed_is_gone_on_with() -> Result<()> {
 #[test]
 fn an_old_provider_that_comes_back_is_fenced() -> Result<()> {
     let mut pair = Pair::start(&Setup::default())?;
+    pair.provider.provokes(&["this node is fenced"]);
     let (height, block) = loaded(&pair)?;
     pair.lose_provider()?;
     ensure!(pair.receiver.json(&["upgrade"])?.0 == 0);
@@ -201,6 +202,7 @@ fn an_old_provider_that_comes_back_is_fenced() -> Result<()> {
 #[test]
 fn a_receiver_without_the_providers_key_says_so() -> Result<()> {
     let mut pair = Pair::init(&Setup::default())?;
+    pair.receiver.provokes(&["code=keys-missing"]);
     std::fs::remove_file(pair.receiver.root().join("namespaces/global/certs/certs/key.priv"))?;
     pair.provider.start()?;
     pair.receiver.start()?;

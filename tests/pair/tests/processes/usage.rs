@@ -160,6 +160,7 @@ fn a_key_that_others_can_read_is_warned_of() -> Result<()> {
         ..Setup::default()
     };
     let mut node = Node::new(init_node(directory.path(), "node1", "provider", None, &setup)?);
+    node.provokes(&["code=key-exposed", "p2p.enableTLS is false"]);
     let key = node.root().join("namespaces/global/certs/certs/key.priv");
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644))?;
     node.start()?;
@@ -179,6 +180,7 @@ fn a_key_that_others_can_read_is_warned_of() -> Result<()> {
 #[test]
 fn a_plugin_that_cannot_be_loaded_is_named_on_both_ends() -> Result<()> {
     let mut pair = Pair::init(&Setup::default())?;
+    pair.receiver.provokes(&["load strategy namespace=global id=absent"]);
     edit(pair.receiver.root(), "global", |strategy| {
         strategy["chain-sync"]["id"] = value("absent")
     })?;

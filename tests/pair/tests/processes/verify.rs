@@ -93,6 +93,7 @@ fn damage_on_the_disk_of_a_running_and_a_stopped_node_is_named() -> Result<()> {
 #[test]
 fn verifying_a_stopped_node_changes_no_byte_and_tells_a_torn_tail() -> Result<()> {
     let mut pair = Pair::start(&Setup::default())?;
+    pair.provider.provokes(&["cut the torn tail of the log"]);
     send_many(&pair.provider.rpc(), &ec()?, 4)?;
     let tip = pair.provider.rpc().height()?;
     let root = pair.provider.root().to_owned();

@@ -20,6 +20,7 @@ fn replaced() -> Result<Pair> {
         namespaces: &["ns1"],
         ..Setup::default()
     })?;
+    pair.provider.provokes(&["this node is fenced"]);
     let (height, block) = loaded(&pair)?;
     pair.lose_provider()?;
     ensure!(pair.receiver.json(&["upgrade"])?.0 == 0);

@@ -25,6 +25,9 @@ use super::work::{TreeEvent, TreeWork};
 use give::GiveDo;
 use take::TakeDo;
 
+/// Code of a file that is another, or gone, since the inventory was told.
+pub const CHANGED: &str = "changed";
+
 pub(super) use advise::FileAdvisor;
 pub use advise::KeptKey;
 pub use change::{CHANGED_BYTES_MAX, CONFIG_CHANGE, FileChange};
@@ -86,7 +89,10 @@ impl Pair {
             // It changed since it was looked at: another look finds what it is now.
             Err(refusal) => {
                 self.giver.touch();
-                self.warn(format!("send {path} to the receiver: {refusal}"));
+                // Whoever edits a tree while it is copied does nothing wrong.
+                if refusal.code != CHANGED {
+                    self.warn(format!("send {path} to the receiver: {refusal}"));
+                }
             }
         }
         if self.session.as_ref().is_some_and(|session| session.conn == conn) {
