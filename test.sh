@@ -7,6 +7,7 @@ cd "$(dirname "$0")"
 need_for_build
 need_for_lints
 need_for_sdk
+need_for_queues
 install_missing
 install_sdk
 step "Formatting"

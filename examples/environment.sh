@@ -75,6 +75,12 @@ need_for_lints() {
   }
 }
 
+# A broker and an independent client for it, for the tests of message queues.
+need_for_queues() {
+  [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || { lacking+=("RabbitMQ (the tests start one of their own)"); packages+=(rabbitmq-server); }
+  /usr/bin/python3 -c 'import pika' 2>/dev/null || { lacking+=("pika, a client of RabbitMQ for Python"); packages+=(python3-pika); }
+}
+
 need_for_sdk() {
   local wanted=18
   if ! has node || ! has npm || ! at_least "$(node --version | tr -d v)" "$wanted"; then

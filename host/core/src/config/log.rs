@@ -28,7 +28,7 @@ pub enum LogLevel {
 pub const SYSTEM_MODULES: [&str; 7] = ["main", "metrics", "jsonrpc", "nsmgr", "hypernet", "config", "cvp"];
 
 /// Modules of `ns_dynamic.toml` that this node has.
-pub const NAMESPACE_MODULES: [&str; 6] = ["consensus", "execmgr", "namespace", "syncmgr", "db", "api"];
+pub const NAMESPACE_MODULES: [&str; 7] = ["consensus", "execmgr", "namespace", "syncmgr", "db", "mq", "api"];
 
 /// Levels by module, where they differ from `log.log_level`.
 pub type ModuleLevels = BTreeMap<String, LogLevel>;

@@ -38,6 +38,11 @@ impl Broker {
 pub struct BrokerUrl(String);
 
 impl BrokerUrl {
+    /// An address; `amqp://` is checked by who reads the configuration.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self(url.into())
+    }
+
     /// The whole of it, for who connects.
     pub fn with_credentials(&self) -> &str {
         &self.0
@@ -76,8 +81,14 @@ pub(super) fn read_queues(keys: &mut Keys) -> Option<MessageQueues> {
     let kind = keys.text("mq.broker.type", "embedded");
     let broker = match (kind.to_ascii_lowercase().as_str(), url) {
         ("embedded" | "", _) => Broker::Embedded,
-        ("rabbit", Some(url)) if url.starts_with("amqp://") || url.starts_with("amqps://") => {
-            Broker::Rabbit(BrokerUrl(url))
+        ("rabbit", Some(url)) if url.starts_with("amqp://") => Broker::Rabbit(BrokerUrl(url)),
+        ("rabbit", Some(url)) if on && url.starts_with("amqps://") => {
+            keys.problem(
+                "mq.rabbit.url",
+                "asks for TLS to the broker, which this node does not have",
+                "write an amqp:// address: of a broker on this machine, or of a TLS tunnel to it",
+            );
+            Broker::Embedded
         }
         ("rabbit", _) => {
             if on {
@@ -164,6 +175,10 @@ mod tests {
             ("broker.type = \"kafka\"", "not supported yet"),
             ("broker.type = \"pigeon\"", "no kind of broker"),
             ("broker.type = \"rabbit\"", "mq.rabbit.url"),
+            (
+                "broker.type = \"rabbit\"\nrabbit.url = \"amqps://me:secret@host\"",
+                "TLS",
+            ),
             (
                 "broker.type = \"rabbit\"\nrabbit.url = \"me:secret@host\"",
                 "mq.rabbit.url",

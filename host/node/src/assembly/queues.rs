@@ -7,7 +7,7 @@ use cvp_core::types::{Height, Namespace, Refusal};
 
 use super::node::Node;
 use crate::ipc::{QueueList, QueueView, QueuesView};
-use crate::mq::{Opened, QueueFiles, QueueRow, Queues};
+use crate::mq::{Opened, QueueFiles, QueueRow, Queues, Rabbit};
 use crate::namespace::Chain;
 
 impl Node {
@@ -49,15 +49,13 @@ impl Node {
     }
 
     async fn open_queues(&self, config: &NodeConfig, chain: Arc<Chain>) -> Result<Arc<Queues>, Refusal> {
-        if let Some(Broker::Rabbit(url)) = broker_of(config, chain.namespace()) {
-            let text = format!("the broker {url} is not served: this release delivers from the node itself alone");
-            let hint = "set mq.broker.type of ns_static.toml to \"embedded\"";
-            return Err(Refusal::new("queues-broker", text, hint));
-        }
         let directory = self.root.namespace(chain.namespace()).join("data/mq");
         let (files, hostname) = (QueueFiles::new(directory), config.dynamic.hostname.clone());
+        let broker = broker_of(config, chain.namespace())
+            .cloned()
+            .unwrap_or(Broker::Embedded);
         let tasks = self.tasks.clone();
-        let opening = tokio::task::spawn_blocking(move || Queues::open(chain, files, hostname, &tasks));
+        let opening = tokio::task::spawn_blocking(move || Queues::open(chain, files, hostname, &broker, &tasks));
         let internal =
             |error: tokio::task::JoinError| Refusal::new("internal", error.to_string(), "see the node's log");
         opening.await.map_err(internal)?
@@ -75,31 +73,21 @@ impl Node {
 
     /// The queues of each namespace together.
     pub(super) fn view_queues(&self) -> Vec<QueuesView> {
-        let all = self.queues.all();
+        let (config, all) = (self.config(), self.queues.all());
         let view = |(namespace, opened): (&Namespace, &Result<Arc<Queues>, Refusal>)| {
-            let broker = "embedded".to_owned();
-            let namespace = namespace.to_string();
-            let queues = match opened {
-                Ok(queues) => queues,
-                Err(refusal) => {
-                    return QueuesView {
-                        namespace,
-                        broker,
-                        state: "failed".to_owned(),
-                        problem: Some(refusal.to_string()),
-                        ..QueuesView::default()
-                    };
-                }
+            let broker = broker_of(&config, namespace).map_or("embedded", Broker::as_str);
+            let view = QueuesView {
+                namespace: namespace.to_string(),
+                broker: broker.to_owned(),
+                ..QueuesView::default()
             };
-            let (rows, next, problem) = (queues.rows(), next_height(queues), queues.failure());
-            QueuesView {
-                namespace,
-                broker,
-                state: if problem.is_some() { "failed" } else { "serving" }.to_owned(),
-                exchanger: Some(queues.registry().exchanger().to_owned()),
-                queues: rows.len(),
-                behind: rows.iter().map(|row| behind(row, next)).max().unwrap_or_default(),
-                problem,
+            match opened {
+                Ok(queues) => view_together(view, queues),
+                Err(refusal) => QueuesView {
+                    state: "failed".to_owned(),
+                    problem: Some(refusal.to_string()),
+                    ..view
+                },
             }
         };
         all.iter().map(view).collect()
@@ -118,6 +106,30 @@ impl Node {
 fn broker_of<'a>(config: &'a NodeConfig, namespace: &Namespace) -> Option<&'a Broker> {
     let ns = config.namespaces.get(namespace)?;
     Some(&ns.fixed.queues.as_ref()?.broker)
+}
+
+/// The rest of a view: what the queues themselves say.
+fn view_together(view: QueuesView, queues: &Queues) -> QueuesView {
+    let (rows, next) = (queues.rows(), next_height(queues));
+    let (mut state, mut problem) = ("serving", None);
+    if let Some(broker) = queues.rabbit().map(Rabbit::state) {
+        state = if broker.connected { "connected" } else { "unreachable" };
+        let refused = broker.refused.iter().next();
+        problem = broker
+            .problem
+            .or(refused.map(|(queue, why)| format!("queue {queue} is not delivered: {why}")));
+    }
+    if let Some(failure) = queues.failure() {
+        (state, problem) = ("failed", Some(failure));
+    }
+    QueuesView {
+        state: state.to_owned(),
+        exchanger: Some(queues.registry().exchanger().to_owned()),
+        queues: rows.len(),
+        behind: rows.iter().map(|row| behind(row, next)).max().unwrap_or_default(),
+        problem,
+        ..view
+    }
 }
 
 /// Height of the block to come.

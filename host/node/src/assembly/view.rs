@@ -88,8 +88,12 @@ pub(super) fn add_queues(view: &mut StatusView, queues: Vec<QueuesView>) {
             continue;
         };
         if let Some(problem) = &of.problem {
-            let code = format!("queues-{}", of.state);
-            entry.warnings.push(ReasonView::new(&code, problem.clone()));
+            let code = match of.state.as_str() {
+                "unreachable" => "queues-unreachable",
+                "failed" => "queues-failed",
+                _ => "queue-refused",
+            };
+            entry.warnings.push(ReasonView::new(code, problem.clone()));
         }
         entry.mq = Some(of);
     }

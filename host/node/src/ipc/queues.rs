@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 pub struct QueuesView {
     /// The namespace.
     pub namespace: String,
-    /// `embedded`: consumed from the node itself.
+    /// `embedded`: consumed from the node itself; `rabbit`: carried by a RabbitMQ.
     pub broker: String,
-    /// `serving`; `failed` when the queues cannot be used or their cursors not kept.
+    /// `serving`, or with a broker `connected` or `unreachable`; `failed` when the queues cannot be used or their cursors not kept.
     pub state: String,
     /// Name of the exchange; absent where it is not known.
     pub exchanger: Option<String>,

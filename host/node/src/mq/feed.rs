@@ -101,6 +101,15 @@ impl Feed {
         self.delivery.confirmed();
     }
 
+    /// As [`Feed::confirmed`], by a broker that keeps it: answers when the queue's cursor is on disk behind it.
+    pub(super) async fn confirmed_for_good(&mut self) -> Result<(), String> {
+        self.delivery.confirmed();
+        let cursor = self.delivery.cursor();
+        self.queues.advance_for_good(&self.queue, cursor).await?;
+        self.settled = Some(cursor);
+        Ok(())
+    }
+
     /// Blocks without events move the cursor on the board by themselves, now and then.
     fn pass_over(&mut self) {
         let (Some(from), to) = (self.settled, self.delivery.cursor()) else {

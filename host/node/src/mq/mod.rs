@@ -6,6 +6,7 @@
 mod feed;
 mod files;
 mod queues;
+mod rabbit;
 mod set;
 mod writer;
 
@@ -15,4 +16,5 @@ mod tests;
 pub use feed::Feed;
 pub use files::QueueFiles;
 pub use queues::{QueueRow, Queues, QueuesError};
+pub use rabbit::Rabbit;
 pub use set::{Opened, QueueSet};

@@ -1,8 +1,9 @@
 //! The queues of one namespace: the door for their calls. A change is written before anybody sees it; readers never wait for a change.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
+use cvp_core::config::Broker;
 use cvp_core::mq::{Cursor, Notice, Queue, Refused, Registration, Registry, exchanger_name};
 use cvp_core::types::{Hostname, Namespace, Refusal};
 use parking_lot::Mutex;
@@ -11,6 +12,7 @@ use tokio::task::JoinHandle;
 
 use super::feed::{Feed, events_at};
 use super::files::{QueueFileError, QueueFiles};
+use super::rabbit::Rabbit;
 use super::writer::CursorBoard;
 use crate::namespace::{Chain, wall_clock};
 
@@ -56,11 +58,13 @@ pub struct Queues {
     changes: watch::Sender<u64>,
     closed: watch::Sender<bool>,
     writing: Mutex<Option<JoinHandle<()>>>,
+    /// Set at the opening, where a broker carries the messages.
+    rabbit: OnceLock<Rabbit>,
 }
 
 impl Queues {
     /// Opens the queues of `chain`, which this node serves as `hostname`; the name of their exchange is made at the first time. Blocks
-    /// on the disk; the task that writes cursors runs on `tasks`.
+    /// on the disk; the tasks that write cursors and talk to a broker run on `tasks`.
     ///
     /// # Errors
     /// A file is damaged or cannot be written.
@@ -68,6 +72,7 @@ impl Queues {
         chain: Arc<Chain>,
         files: QueueFiles,
         hostname: Hostname,
+        broker: &Broker,
         tasks: &tokio::runtime::Handle,
     ) -> Result<Arc<Self>, Refusal> {
         let failed = |error: QueueFileError| {
@@ -89,7 +94,7 @@ impl Queues {
         };
         let board = CursorBoard::new(cursors);
         let writing = tasks.spawn(Arc::clone(&board).drive(files.clone()));
-        Ok(Arc::new(Self {
+        let queues = Arc::new(Self {
             chain,
             files,
             hostname,
@@ -99,7 +104,13 @@ impl Queues {
             changes: watch::Sender::new(0),
             closed: watch::Sender::new(false),
             writing: Mutex::new(Some(writing)),
-        }))
+            rabbit: OnceLock::new(),
+        });
+        if let Broker::Rabbit(url) = broker {
+            let rabbit = Rabbit::start(&queues, url, tasks);
+            let _ = queues.rabbit.set(rabbit);
+        }
+        Ok(queues)
     }
 
     /// The namespace.
@@ -110,6 +121,11 @@ impl Queues {
     /// The chain that events are read from.
     pub fn chain(&self) -> &Arc<Chain> {
         &self.chain
+    }
+
+    /// The broker that carries the messages, where there is one.
+    pub fn rabbit(&self) -> Option<&Rabbit> {
+        self.rabbit.get()
     }
 
     /// Who is registered now.
@@ -166,6 +182,10 @@ impl Queues {
             .change(|registry| registry.register(registration, tip).map(|_| ()))
             .await?;
         tracing::info!(namespace = %self.namespace(), queue = name, "queue registered");
+        if let (Some(rabbit), Some(queue)) = (self.rabbit(), changed.queues().get(&name)) {
+            // So that a consumer finds it.
+            rabbit.declared(queue).await;
+        }
         Ok((name, changed.exchanger().to_owned()))
     }
 
@@ -181,7 +201,11 @@ impl Queues {
         self.change(|registry| registry.unregister(name, exchanger).map(|_| ()))
             .await?;
         tracing::info!(namespace = %self.namespace(), queue = name, "queue unregistered");
-        Ok(left)
+        let at_broker = match self.rabbit() {
+            Some(rabbit) => rabbit.remove_queue(name).await.unwrap_or_default(),
+            None => 0,
+        };
+        Ok(left + at_broker)
     }
 
     /// Forgets the exchange; the next one has another name.
@@ -192,6 +216,9 @@ impl Queues {
         let fresh = exchanger_name(self.namespace(), &self.hostname, wall_clock());
         self.change(|registry| registry.delete_exchanger(exchanger, fresh))
             .await?;
+        if let Some(rabbit) = self.rabbit() {
+            rabbit.remove_exchange(exchanger).await;
+        }
         Ok(())
     }
 
@@ -258,6 +285,18 @@ impl Queues {
         Ok(Feed::new(Arc::clone(self), queue, at, notice))
     }
 
+    /// The events of this very registration from its cursor on; none where it is gone.
+    pub(super) fn feed_of(self: &Arc<Self>, queue: &Queue) -> Option<Feed> {
+        let feed = self.feed(&queue.registration.queue, None).ok()?;
+        self.holds(queue).then_some(feed)
+    }
+
+    /// Moves a cursor forward; answers when that is on disk.
+    pub(super) async fn advance_for_good(&self, queue: &Queue, to: Cursor) -> Result<(), String> {
+        let version = self.advance(queue, to);
+        self.board.on_disk(version).await
+    }
+
     /// Copy, edit, write, then swap: memory never shows what the disk does not hold.
     async fn change(
         &self,
@@ -299,6 +338,9 @@ impl Queues {
     /// Ends every feed and writes what moved.
     pub async fn close(&self) {
         self.closed.send_replace(true);
+        if let Some(rabbit) = self.rabbit() {
+            rabbit.stop();
+        }
         self.changes.send_modify(|count| *count += 1);
         let version = self.board.change(|_| ());
         if let Err(failed) = self.board.on_disk(version).await {

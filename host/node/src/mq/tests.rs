@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use cvp_core::config::Broker;
 use cvp_core::mq::{Event, Registration};
 use serde_json::{Value, json};
 
@@ -34,6 +35,7 @@ impl Bench {
             chain,
             self.files(),
             hostname("node1"),
+            &Broker::Embedded,
             &tokio::runtime::Handle::current(),
         )
         .unwrap()

@@ -66,7 +66,7 @@ fn open(
         .chains
         .get(namespace)
         .ok_or_else(|| RpcError::namespace(namespace))?;
-    let queues = mq::opened("GET /mq", &Context { chain, facts }, &rpc.queues)?;
+    let queues = mq::embedded("GET /mq", &Context { chain, facts }, &rpc.queues)?;
     let after = match headers.get("last-event-id").map(HeaderValue::to_str) {
         None => None,
         Some(Ok("")) => None,

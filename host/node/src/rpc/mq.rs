@@ -34,8 +34,8 @@ pub async fn answer(method: &str, params: &Params, context: &Context, set: &Queu
             queues()?.delete_exchanger(name).await.map_err(failed)?;
             text(&Done::WELL)
         }
-        "mq_informNormal" => inform(params, &queues()?),
-        "mq_ack" => acknowledge(params, &queues()?).await,
+        "mq_informNormal" => inform(params, &queues()?).await,
+        "mq_ack" => acknowledge(params, &embedded(method, context, set)?).await,
         _ => Err(RpcError::method(method)),
     }
 }
@@ -50,6 +50,20 @@ pub fn opened(method: &str, context: &Context, set: &QueueSet) -> Result<Arc<Que
             NO_METHOD,
             format!(
                 "The method {method} does not exist/is not available: namespace {namespace} runs without message queues (set [[service]] service_name = \"MQ\" in its ns_static.toml)"
+            ),
+        )),
+    }
+}
+
+/// As [`opened`], for what only queues have that are consumed from the node itself.
+pub fn embedded(method: &str, context: &Context, set: &QueueSet) -> Result<Arc<Queues>, RpcError> {
+    let queues = opened(method, context, set)?;
+    match queues.rabbit() {
+        None => Ok(queues),
+        Some(_) => Err(RpcError::new(
+            NO_METHOD,
+            format!(
+                "The method {method} does not exist/is not available: a broker carries the messages of this namespace"
             ),
         )),
     }
@@ -94,14 +108,29 @@ async fn unregister(params: &Params, queues: &Arc<Queues>) -> Outcome {
     text(&json!({"count": count, "success": true, "error": null}))
 }
 
-/// A node that is consumed from itself needs no word of a broker; an address of one is a mistake that must show.
-fn inform(params: &Params, _queues: &Arc<Queues>) -> Outcome {
-    match params.get(0) {
+/// The broker is well: connects now where it is not. A node that is consumed from itself needs no such word. An address other than the
+/// configured one is a mistake that must show.
+async fn inform(params: &Params, queues: &Arc<Queues>) -> Outcome {
+    let url = match params.get(0) {
+        None => "",
+        Some(Value::String(url)) => url,
+        Some(_) => return Err(RpcError::params("the address of a broker must be a text")),
+    };
+    let known = url.is_empty() || queues.rabbit().is_some_and(|rabbit| rabbit.is_at(url));
+    if !known {
+        return Err(RpcError::params(
+            "that is not the broker of mq.rabbit.url: pass \"\" for the configured one",
+        ));
+    }
+    match queues.rabbit() {
         None => text(&Done::WELL),
-        Some(Value::String(url)) if url.is_empty() => text(&Done::WELL),
-        Some(_) => Err(RpcError::params(
-            "this namespace has no broker (mq.broker.type is \"embedded\"): pass \"\"",
-        )),
+        Some(rabbit) => match rabbit.inform().await {
+            Ok(()) => text(&Done::WELL),
+            Err(why) => text(&Done {
+                success: false,
+                error: Some(&why),
+            }),
+        },
     }
 }
 

@@ -28,12 +28,13 @@ const SYSTEM: [(&str, &[&str]); 7] = [
 ];
 
 /// The rooms behind each module of `ns_dynamic.toml`; the longer path decides.
-const NAMESPACE: [(&str, &[&str]); 6] = [
+const NAMESPACE: [(&str, &[&str]); 7] = [
     ("consensus", &["cvp::consensus"]),
     ("execmgr", &["cvp::namespace::maker", "cvp::namespace::committer"]),
     ("namespace", &["cvp::namespace"]),
     ("syncmgr", &["cvp::replication"]),
     ("db", &["cvp_ledger"]),
+    ("mq", &["cvp::mq", "lapin"]),
     ("api", &["cvp::rpc"]),
 ];
 

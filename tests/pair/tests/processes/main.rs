@@ -22,6 +22,7 @@ mod plugins;
 mod private_keys;
 mod queries;
 mod queues;
+mod rabbit;
 mod refusals;
 mod restarts;
 mod sdk;

@@ -1,0 +1,125 @@
+//! What is made and removed at the broker, on a channel that is opened anew where the broker closed it over a refusal.
+
+use std::sync::Arc;
+
+use cvp_core::config::BrokerUrl;
+use lapin::options::{
+    ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
+};
+use lapin::types::FieldTable;
+use lapin::uri::AMQPUri;
+use lapin::{Channel, Connection, ExchangeKind};
+
+/// Queues and exchanges of one connection.
+pub(super) struct Admin {
+    connection: Arc<Connection>,
+    channel: Channel,
+    /// The exchange that was declared last.
+    exchanger: String,
+}
+
+impl Admin {
+    pub async fn open(connection: Arc<Connection>) -> Result<Self, String> {
+        let channel = connection.create_channel().await.map_err(said)?;
+        Ok(Self {
+            connection,
+            channel,
+            exchanger: String::new(),
+        })
+    }
+
+    async fn channel(&mut self) -> Result<&Channel, String> {
+        if !self.channel.status().connected() {
+            self.channel = self.connection.create_channel().await.map_err(said)?;
+        }
+        Ok(&self.channel)
+    }
+
+    /// Makes the exchange where it is not there.
+    pub async fn declare_exchange(&mut self, name: &str) -> Result<(), String> {
+        if self.exchanger == name {
+            return Ok(());
+        }
+        let options = ExchangeDeclareOptions {
+            durable: true,
+            ..ExchangeDeclareOptions::default()
+        };
+        let channel = self.channel().await?;
+        let declared = channel.exchange_declare(name.into(), ExchangeKind::Direct, options, FieldTable::default());
+        declared.await.map_err(said)?;
+        name.clone_into(&mut self.exchanger);
+        Ok(())
+    }
+
+    /// Removes a queue; answers how many messages were in it.
+    pub async fn remove_queue(&mut self, name: &str) -> Result<u64, String> {
+        let channel = self.channel().await?;
+        let removed = channel.queue_delete(name.into(), QueueDeleteOptions::default()).await;
+        removed.map(u64::from).map_err(said)
+    }
+
+    pub async fn remove_exchange(&mut self, name: &str) -> Result<(), String> {
+        if self.exchanger == name {
+            self.exchanger.clear();
+        }
+        let channel = self.channel().await?;
+        let removed = channel.exchange_delete(name.into(), ExchangeDeleteOptions::default());
+        removed.await.map_err(said)
+    }
+}
+
+/// Makes a queue where it is not there, bound to the exchange by its own name.
+pub(super) async fn declare_queue(channel: &Channel, name: &str, exchanger: &str) -> Result<(), String> {
+    let declared = channel.queue_declare(name.into(), QueueDeclareOptions::durable(), FieldTable::default());
+    declared.await.map_err(said)?;
+    let options = QueueBindOptions::default();
+    let bound = channel.queue_bind(
+        name.into(),
+        exchanger.into(),
+        name.into(),
+        options,
+        FieldTable::default(),
+    );
+    bound.await.map_err(said)
+}
+
+pub(super) fn said(error: lapin::Error) -> String {
+    error.to_string()
+}
+
+/// `text` without the broker's credentials, as they are written in its address or as they are meant.
+pub(super) fn redact(url: &BrokerUrl, text: &str) -> String {
+    let whole = url.with_credentials();
+    let mut out = text.replace(whole, &url.to_string());
+    let authority = whole.split_once("://").map_or(whole, |(_, rest)| rest);
+    let written = authority.rsplit_once('@').map_or("", |(credentials, _)| credentials);
+    let (user, password) = written.split_once(':').unwrap_or((written, ""));
+    let mut secrets = vec![user.to_owned(), password.to_owned()];
+    if let Ok(uri) = whole.parse::<AMQPUri>() {
+        secrets.extend([uri.authority.userinfo.username, uri.authority.userinfo.password]);
+    }
+    secrets.retain(|secret| !secret.is_empty());
+    // The longer first: one may hold the other.
+    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    for secret in secrets {
+        out = out.replace(&secret, "***");
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_are_taken_out_of_what_a_broker_says() {
+        let url: BrokerUrl = BrokerUrl::new("amqp://worker:s%40cret@10.0.0.1:5672/");
+        let text = "amqp://worker:s%40cret@10.0.0.1:5672/: access refused for user 'worker' (s@cret, s%40cret)";
+        assert_eq!(
+            redact(&url, text),
+            "amqp://10.0.0.1:5672/: access refused for user '***' (***, ***)"
+        );
+        let plain = BrokerUrl::new("amqp://10.0.0.1/");
+        assert_eq!(redact(&plain, "connection refused"), "connection refused");
+    }
+}

@@ -1,0 +1,105 @@
+//! One queue's way to the broker: a window is published, every message of it confirmed, the cursor written, then comes the next. So
+//! what a crash makes come again is one window at most.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cvp_core::mq::{Event, Queue};
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::types::{AMQPValue, FieldArray, FieldTable, LongString};
+use lapin::{BasicProperties, Channel, Confirmation, Connection};
+use tokio::sync::watch;
+
+use super::BrokerState;
+use super::channel::{declare_queue, said};
+use crate::mq::Queues;
+use crate::mq::feed::FeedEnd;
+
+/// A broker that confirms nothing for so long is given up.
+const CONFIRM_TIME: Duration = Duration::from_secs(30);
+/// Written to the broker's disk before it confirms.
+const PERSISTENT: u8 = 2;
+
+pub(super) struct Publisher {
+    pub connection: Arc<Connection>,
+    pub queues: Arc<Queues>,
+    pub queue: Queue,
+    pub exchanger: String,
+    pub state: watch::Sender<BrokerState>,
+}
+
+impl Publisher {
+    /// Publishes until the queue or the channel ends; an error is why the broker did not take it.
+    pub async fn drive(self) -> (Queue, Result<(), String>) {
+        let outcome = self.publish().await;
+        (self.queue, outcome)
+    }
+
+    async fn publish(&self) -> Result<(), String> {
+        let name = &self.queue.registration.queue;
+        let Some(mut feed) = self.queues.feed_of(&self.queue) else {
+            return Ok(());
+        };
+        if let Some(failure) = self.queues.failure() {
+            // What is confirmed could not be kept: it would come again and again.
+            return Err(format!("its cursor cannot be kept: {failure}"));
+        }
+        let channel = self.connection.create_channel().await.map_err(said)?;
+        channel
+            .confirm_select(ConfirmSelectOptions::default())
+            .await
+            .map_err(said)?;
+        declare_queue(&channel, name, &self.exchanger).await?;
+        self.state.send_modify(|state| {
+            state.declared.insert(self.queue.number);
+            state.refused.remove(name);
+        });
+        loop {
+            let window = match feed.window().await {
+                Ok(window) => window,
+                Err(end @ FeedEnd::Unreadable { .. }) => return Err(end.to_string()),
+                Err(FeedEnd::Unregistered | FeedEnd::Closed) => return Ok(()),
+            };
+            let confirmed = self.confirmed(&channel, &window);
+            tokio::time::timeout(CONFIRM_TIME, confirmed)
+                .await
+                .unwrap_or_else(|_| Err("it confirms nothing".to_owned()))?;
+            feed.confirmed_for_good().await?;
+        }
+    }
+
+    /// Publishes a window in order and waits for all its confirmations.
+    async fn confirmed(&self, channel: &Channel, window: &[Event]) -> Result<(), String> {
+        let mut confirmations = Vec::with_capacity(window.len());
+        for event in window {
+            // A message that no queue takes comes back.
+            let options = BasicPublishOptions {
+                mandatory: true,
+                ..BasicPublishOptions::default()
+            };
+            let (exchanger, key) = (self.exchanger.as_str().into(), event.key.as_str().into());
+            let properties = properties(&self.queue.registration.queue, event);
+            let published = channel.basic_publish(exchanger, key, options, event.message.as_bytes(), properties);
+            confirmations.push(published.await.map_err(said)?);
+        }
+        for confirmation in confirmations {
+            match confirmation.await.map_err(said)? {
+                Confirmation::Ack(None) => {}
+                Confirmation::Ack(Some(_)) => return Err("the queue was removed there: it is made anew".to_owned()),
+                Confirmation::Nack(_) | Confirmation::NotRequested => return Err("it refused a message".to_owned()),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn properties(queue: &str, event: &Event) -> BasicProperties {
+    let mut headers = FieldTable::default();
+    let only = FieldArray::from(vec![AMQPValue::LongString(LongString::from(queue))]);
+    headers.insert("BCC".into(), AMQPValue::FieldArray(only));
+    BasicProperties::default()
+        .with_delivery_mode(PERSISTENT)
+        .with_content_type("application/json".into())
+        .with_message_id(event.after.to_string().into())
+        .with_headers(headers)
+}
