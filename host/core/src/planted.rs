@@ -76,6 +76,10 @@ pub enum Fault {
     CommitNotFinished,
     /// A promotion takes no notice of the change that is staged.
     StagedDropped,
+    /// Nobody compares the switches of the data index.
+    IndexSwitchNotCompared,
+    /// A change of the own index backend is not told in a session.
+    IndexStateNotTold,
     /// The window has no bound.
     CreditIgnored,
 }

@@ -11,6 +11,7 @@ mod promotion;
 mod replication;
 mod mq;
 mod namespace;
+mod index;
 mod consensus;
 mod link;
 mod config;

@@ -16,4 +16,12 @@ pub mod config_sync {
     });
 }
 
+pub mod index_check {
+    wasmtime::component::bindgen!({
+        path: ["../../wit/types", "../../wit/index-check"],
+        world: "cvp:index-check/index-check-strategy",
+        with: { "cvp:types/types@0.1.0": super::chain_sync::cvp::types::types },
+    });
+}
+
 pub use chain_sync::cvp::types::types as shared;

@@ -1,6 +1,6 @@
 //! A loaded component: what it says of itself, its settings check, and instances of it.
 
-use cvp_core::strategy::{ChainSync, ConfigSync, Kind};
+use cvp_core::strategy::{ChainSync, ConfigSync, IndexCheck, Kind};
 use cvp_core::types::strategy::{Descriptor, Fault, Problem, Role, SETTINGS_BYTES_MAX};
 use wasmtime::Store;
 
@@ -125,17 +125,20 @@ pub enum AnyComponent {
     ChainSync(Component<ChainSync>),
     /// Of kind config-sync.
     ConfigSync(Component<ConfigSync>),
+    /// Of kind index-check.
+    IndexCheck(Component<IndexCheck>),
 }
 
 impl AnyComponent {
     /// The kinds that this release serves.
-    pub const KINDS: [&'static str; 2] = [ChainSync::NAME, ConfigSync::NAME];
+    pub const KINDS: [&'static str; 3] = [ChainSync::NAME, ConfigSync::NAME, IndexCheck::NAME];
 
     /// What is known of it.
     pub fn about(&self) -> &About {
         match self {
             AnyComponent::ChainSync(it) => it.about(),
             AnyComponent::ConfigSync(it) => it.about(),
+            AnyComponent::IndexCheck(it) => it.about(),
         }
     }
 
@@ -144,6 +147,7 @@ impl AnyComponent {
         match self {
             AnyComponent::ChainSync(it) => it.check_settings(settings),
             AnyComponent::ConfigSync(it) => it.check_settings(settings),
+            AnyComponent::IndexCheck(it) => it.check_settings(settings),
         }
     }
 }

@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 use wasmtime::component::Linker;
 use wasmtime::{Cache, CacheConfig, Config, Engine, Store};
 
-use cvp_core::strategy::{ChainSync, ConfigSync, Kind};
+use cvp_core::strategy::{ChainSync, ConfigSync, IndexCheck, Kind};
 use cvp_core::types::strategy::Descriptor;
 
 use crate::component::{About, AnyComponent, Component};
@@ -111,6 +111,8 @@ impl Runtime {
             self.link(compiled).map(AnyComponent::ChainSync)
         } else if is_of(ConfigSync::NAME) {
             self.link(compiled).map(AnyComponent::ConfigSync)
+        } else if is_of(IndexCheck::NAME) {
+            self.link(compiled).map(AnyComponent::IndexCheck)
         } else {
             let kinds = AnyComponent::KINDS.join(", ");
             let text = format!("it exports the interface of no kind ({kinds}), but {exports:?}");

@@ -45,9 +45,9 @@ const WEAK: [&str; 3] = [
     "dynamic.toml:cvp.remote",
 ];
 
-/// What belongs to a machine rather than to the node: addresses, ports, paths, log files and the node's own log level. Levels of modules are
+/// What belongs to a machine rather than to the node: addresses (an index backend's among them), ports, paths, log files and the node's own log level. Levels of modules are
 /// copied.
-const KEEP_LOCAL: [&str; 18] = [
+const KEEP_LOCAL: [&str; 21] = [
     "dynamic.toml:cvp.enable",
     "dynamic.toml:cvp.node_type",
     "dynamic.toml:cvp.remote",
@@ -64,6 +64,9 @@ const KEEP_LOCAL: [&str; 18] = [
     "system.toml:p2p.tlsCert",
     "system.toml:p2p.tlsCertPriv",
     "system.toml:p2p.tlsServerHostOverride",
+    "*ns_static.toml:database.indexdb.mongodb",
+    "*ns_static.toml:database.indexdb.tempdb",
+    "*ns_static.toml:database.indexdb.layer2",
     "*ns_static.toml:encryption.root.ca",
     "*ns_static.toml:encryption.ecert.ecert",
 ];

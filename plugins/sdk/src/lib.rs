@@ -10,6 +10,7 @@
 
 pub mod chain_sync;
 pub mod config_sync;
+pub mod index_check;
 pub mod settings;
 #[cfg(target_arch = "wasm32")]
 mod shared;
@@ -42,6 +43,20 @@ macro_rules! export_config_sync {
             type Exported = $crate::config_sync::component::Component<$strategy>;
             $crate::config_sync::bindings::export_config_sync_world!(
                 Exported with_types_in $crate::config_sync::bindings
+            );
+        };
+    };
+}
+
+/// Exports a type that implements [`index_check::IndexCheck`] as a component of kind `index-check`. Natively it expands to nothing.
+#[macro_export]
+macro_rules! export_index_check {
+    ($strategy:ty) => {
+        #[cfg(target_arch = "wasm32")]
+        const _: () = {
+            type Exported = $crate::index_check::component::Component<$strategy>;
+            $crate::index_check::bindings::export_index_check_world!(
+                Exported with_types_in $crate::index_check::bindings
             );
         };
     };

@@ -30,6 +30,16 @@ pub fn default_config_strategy() -> Result<PathBuf> {
     component("cvp-config-sync", "")
 }
 
+/// The third-party example of kind index-check, `examples/index-strategy`.
+pub fn index_example() -> Result<PathBuf> {
+    component("cvp-example-index-strategy", "")
+}
+
+/// The default strategy of kind index-check as a component file.
+pub fn default_index_strategy() -> Result<PathBuf> {
+    component("cvp-index-check", "")
+}
+
 /// Builds with a cargo of its own, in a target directory that all tests share; each feature's component is kept under its own name.
 fn component(package: &str, feature: &str) -> Result<PathBuf> {
     let test = std::env::current_exe()?;
@@ -65,9 +75,15 @@ fn component(package: &str, feature: &str) -> Result<PathBuf> {
 
 /// Puts `component` into `root`'s plugin directory as the example; the manifest comes last, as an operator would do it.
 pub fn install(root: &Path, component: &Path, version: &str) -> Result<()> {
-    let directory = root.join("plugins").join(PAUSER);
+    install_as(root, PAUSER, "strategy", component, version)
+}
+
+/// As [`install`], of the example in `examples/<example>` whose id is `id`.
+pub fn install_as(root: &Path, id: &str, example: &str, component: &Path, version: &str) -> Result<()> {
+    let directory = root.join("plugins").join(id);
     std::fs::create_dir_all(&directory)?;
-    let template = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/strategy/plugin.toml");
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
+    let template = examples.join(example).join("plugin.toml");
     let mut manifest: DocumentMut = std::fs::read_to_string(template)?.parse()?;
     manifest["version"] = value(version);
     manifest["sha256"] = value(sha256(component)?);

@@ -12,7 +12,7 @@ impl World {
     pub fn chaos(&mut self) -> Result<(), String> {
         let node = self.victim();
         self.lure()?;
-        match self.random.range(0, 17) {
+        match self.random.range(0, 20) {
             0..=2 => self.crash_and_restart(node),
             3 => {
                 if let Some(conn) = self.any_conn() {
@@ -42,7 +42,9 @@ impl World {
                 }
             }
             14 => self.forger()?,
-            _ => self.promotion()?,
+            15..=17 => self.promotion()?,
+            18 | 19 => self.toggle_backend(node),
+            _ => self.flip_switch()?,
         }
         Ok(())
     }
@@ -105,7 +107,7 @@ impl World {
         Some(open[index])
     }
 
-    fn crash_and_restart(&mut self, node: usize) {
+    pub fn crash_and_restart(&mut self, node: usize) {
         self.crash(node);
         let delay = self.random.range(20, 4_000);
         self.later(delay, Ev::Restart { node });

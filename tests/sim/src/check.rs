@@ -137,6 +137,7 @@ impl World {
     pub fn note_close(&mut self, node: usize, conn: ConnId, refusal: Option<&Refusal>) {
         let Some(refusal) = refusal else { return };
         self.counts.refused += 1;
+        self.counts.index_refused += u64::from(refusal.code == "index-switch");
         // A session makes room for a newer one of the same standby, and for nobody else.
         if let (true, Some(closed)) = (refusal.code == "superseded", self.conns.get(&conn)) {
             let standby = closed.ends[0].0;
@@ -194,6 +195,7 @@ impl World {
             .find(|(_, conn)| conn.ends[0].0 == node)
             .map(|(_, conn)| conn.ends[1].0);
         let Some(provider) = conn else { return };
+        self.check_one_switch(node, provider);
         for index in 0..self.namespaces.len() {
             let ns = &self.namespaces[index];
             if !self.nodes[node].runs(ns) || !self.nodes[provider].runs(ns) {
@@ -414,6 +416,7 @@ impl World {
             }
         }
         self.check_trees_end(provider, receiver)?;
+        self.check_index_end(provider, receiver)?;
         if !self.promoted {
             return Ok(());
         }

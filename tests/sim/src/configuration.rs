@@ -25,8 +25,15 @@ pub fn port(role: Role) -> u16 {
     }
 }
 
-/// The files of a node at its first start. `remote` is what `cvp.remote` says; `online`: it starts [`ONLINE`] too.
-pub fn files(hostname: &str, role: Role, namespaces: &[Namespace], remote: &str, online: bool) -> Files {
+/// The files of a node at its first start. `remote` is what `cvp.remote` says; `online`: it starts [`ONLINE`] too; `indexed`: namespaces that
+/// keep the data index.
+pub fn files(
+    hostname: &str,
+    role: Role,
+    namespaces: &[Namespace],
+    remote: &str,
+    (online, indexed): (bool, &[Namespace]),
+) -> Files {
     let end = role;
     let (pair_role, role) = match role {
         Role::Provider => ("provider", "vp"),
@@ -42,7 +49,8 @@ pub fn files(hostname: &str, role: Role, namespaces: &[Namespace], remote: &str,
     for name in namespaces {
         let start = online || name.as_str() != ONLINE;
         dynamic.push_str(&format!("\n[[namespace]]\nname = \"{name}\"\nstart = {start}\n"));
-        files.insert(format!("{name}/ns_static.toml"), String::new());
+        let text = format!("[database.indexdb.layer1]\nenable = {}\n", indexed.contains(name));
+        files.insert(format!("{name}/ns_static.toml"), text);
         files.insert(format!("{name}/ns_genesis.toml"), String::new());
         // A standby names its provider, a provider itself.
         let maker = remote
@@ -94,6 +102,13 @@ pub fn started(files: &Files) -> Result<BTreeSet<Namespace>, String> {
 /// Whether the list starts a namespace, changed.
 pub fn switched(text: &str, name: &Namespace, start: bool) -> Result<String, String> {
     config::put_namespace(text, name.as_str(), start).map_err(|error| error.to_string())
+}
+
+/// Whether the files switch a namespace's data index on.
+pub fn is_indexed(files: &Files, namespace: &Namespace) -> bool {
+    let text = files.get(&format!("{namespace}/ns_static.toml"));
+    let value = text.map(|text| config::get(text, config::INDEX_SWITCH));
+    matches!(value, Some(Ok(Some(value))) if value == "true")
 }
 
 /// One key of one file set: its new text.

@@ -38,6 +38,8 @@ counts! {
     intruders "intruders",
     forgeries "forged take-overs",
     refused "refusals",
+    index_refused "refused index switches",
+    index_warnings "warnings of index backends",
     swaps "swaps",
     unrecorded "copies left unrecorded",
     works_failed "works on trees failed",

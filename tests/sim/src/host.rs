@@ -6,7 +6,7 @@ use cvp_core::ledger::Ledger;
 use cvp_core::planted::{self, Fault};
 use cvp_core::record::namespace_digest;
 use cvp_core::replication::{Action, ChangeWork, ControlFile, DialPurpose, Event, NotIngested, ingest};
-use cvp_core::types::strategy::{Fault as Advice, Role, chain_sync, config_sync};
+use cvp_core::types::strategy::{Fault as Advice, Role, chain_sync, config_sync, index_check};
 use cvp_core::types::{Millis, Namespace, Position};
 
 use crate::chain::{self, Maker};
@@ -124,6 +124,8 @@ impl World {
             Action::Attached { .. } => self.check_attached(node),
             Action::ConfigStrategy { ns, events } => self.advise_files(node, &ns, events),
             Action::StrategyFault { ns, kind, .. } if kind == config_sync::KIND => self.reopen_files(node, &ns),
+            Action::IndexStrategy { ns, events } => self.advise_index(node, &ns, events),
+            Action::StrategyFault { ns, kind, .. } if kind == index_check::KIND => self.reopen_index(node, &ns),
             Action::StrategyFault { ns, .. } => self.reopen_strategy(node, &ns),
             Action::Tree(work) => self.queue_job(node, Job::Tree(work)),
             Action::Change(ChangeWork::Answer(ticket, outcome)) => {

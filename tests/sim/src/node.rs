@@ -12,9 +12,10 @@ use cvp_core::replication::{
     ChangesSetup, ControlFile, Inventory, Limits, NamespaceSetup, Pair, Setup, StrategySetup, Token,
 };
 use cvp_core::session::{Binding, Fenced, Identity, LastReceiver, StrategyId};
-use cvp_core::strategy::{ChainSyncStrategy, ConfigSync, ConfigSyncStrategy, Native};
-use cvp_core::types::strategy::{Role, chain_sync, config_sync};
+use cvp_core::strategy::{ChainSyncStrategy, ConfigSync, ConfigSyncStrategy, IndexCheck, IndexCheckStrategy, Native};
+use cvp_core::types::strategy::{Role, chain_sync, config_sync, index_check};
 use cvp_core::types::{Hostname, Malformed, Millis, Namespace, NodeId, NodeRole, Position};
+use cvp_index_check::Default as IndexCheckDefault;
 
 use crate::chain::Maker;
 use crate::configuration;
@@ -40,6 +41,9 @@ pub struct Store {
     pub maker: Option<Maker>,
     pub strategy: Option<ChainSyncStrategy>,
     pub files: Option<ConfigSyncStrategy>,
+    pub index: Option<IndexCheckStrategy>,
+    /// The switch of its data index, as the process runs it.
+    pub indexed: bool,
     /// A provider's own fsync is under way.
     pub committing: bool,
     /// (time, durable height), to know what was durable some time ago.
@@ -87,17 +91,19 @@ pub struct Node {
     pub thawed: Millis,
     pub slow_until: Millis,
     pub advice_lost_until: Millis,
+    /// Its index backend does not answer.
+    pub index_down: bool,
     pub making_every: Millis,
 }
 
 impl Node {
     /// A machine that was never started. `remote` is its `cvp.remote`; `geneses` holds record 0 of each namespace; `online`: it starts the one that
-    /// operators start and stop.
+    /// operators start and stop; those `indexed` keep the data index.
     pub fn new(
         name: &'static str,
         (hostname, role, remote): (&str, Role, &str),
         geneses: &[(Namespace, bytes::Bytes)],
-        online: bool,
+        (online, indexed): (bool, &[Namespace]),
         identity: &Identity,
         papers: Papers,
     ) -> Result<Node, String> {
@@ -112,6 +118,8 @@ impl Node {
                     maker: None,
                     strategy: None,
                     files: None,
+                    index: None,
+                    indexed: false,
                     committing: false,
                     history: vec![(0, 0)],
                     broken: false,
@@ -119,7 +127,7 @@ impl Node {
                 })
             })
             .collect::<Result<_, String>>()?;
-        let files = configuration::files(hostname, role, &namespaces, remote, online);
+        let files = configuration::files(hostname, role, &namespaces, remote, (online, indexed));
         let config = configuration::load(&files, false)?;
         Ok(Node {
             name,
@@ -150,6 +158,7 @@ impl Node {
             thawed: 0,
             slow_until: 0,
             advice_lost_until: 0,
+            index_down: false,
             making_every: 50,
         })
     }
@@ -211,6 +220,11 @@ impl Node {
         for store in &mut self.stores {
             store.strategy = Some(open_strategy(self.role, &store.namespace)?);
             store.files = Some(open_files(self.role, &store.namespace)?);
+            store.index = Some(open_index(self.role, &store.namespace)?);
+            store.indexed = setup
+                .namespaces
+                .iter()
+                .any(|ns| ns.namespace == store.namespace && ns.index_enabled);
         }
         self.pair = Some(Pair::new(setup));
         self.epoch += 1;
@@ -331,6 +345,8 @@ impl Node {
             history_from: 0,
             chain_sync: self.strategy_setup(&store.namespace, chain_sync::KIND),
             config_sync: self.strategy_setup(&store.namespace, config_sync::KIND),
+            index_check: self.strategy_setup(&store.namespace, index_check::KIND),
+            index_enabled: configured.is_some_and(|ns| ns.fixed.index.enable),
             kept_local: self.disk.kept.get(&store.namespace).cloned().unwrap_or_default(),
         }
     }
@@ -411,5 +427,11 @@ pub fn open_strategy(role: Role, namespace: &Namespace) -> Result<ChainSyncStrat
 /// The default config-sync strategy, natively.
 pub fn open_files(role: Role, namespace: &Namespace) -> Result<ConfigSyncStrategy, String> {
     let native = Native::<ConfigSyncDefault, ConfigSync>::open(role, namespace.as_str(), "{}");
+    Ok(Box::new(native.map_err(|fault| fault.to_string())?))
+}
+
+/// The default index-check strategy, natively.
+pub fn open_index(role: Role, namespace: &Namespace) -> Result<IndexCheckStrategy, String> {
+    let native = Native::<IndexCheckDefault, IndexCheck>::open(role, namespace.as_str(), "{}");
     Ok(Box::new(native.map_err(|fault| fault.to_string())?))
 }

@@ -131,6 +131,11 @@ pub enum Ev {
         missing: Vec<Namespace>,
         extra: Vec<Namespace>,
     },
+    /// The host looks at its index backends, which are down or up from now on.
+    Index {
+        node: usize,
+        down: Option<bool>,
+    },
 }
 
 /// An `Action::Read`.
@@ -183,6 +188,8 @@ impl World {
         let name = |text: &str| Namespace::new(text).map_err(|error| error.to_string());
         let namespaces = vec![name("global")?, name("ns1")?, name(ONLINE)?];
         let papers = Papers::draw(&mut random);
+        let mut indexed = namespaces.clone();
+        indexed.retain(|_| random.chance(60));
         let first = Lineage::begin(Incarnation {
             number: 1,
             id: random.id(),
@@ -208,7 +215,7 @@ impl World {
                 node_id: NodeId(random.id()),
                 lineage: lineage.clone(),
             };
-            let mut node = Node::new(name, host, &geneses, online, &identity, papers)?;
+            let mut node = Node::new(name, host, &geneses, (online, &indexed), &identity, papers)?;
             node.making_every = random.range(20, 400);
             nodes.push(node);
         }
@@ -313,6 +320,8 @@ impl World {
         self.tell_held(node)?;
         self.step(node, Event::Tick);
         self.later(TICK_MS, Ev::Tick { node, epoch });
+        let delay = self.random.range(0, 2_000);
+        self.later(delay, Ev::Index { node, down: None });
         Ok(())
     }
 
@@ -361,6 +370,7 @@ impl World {
             | Ev::Job { node, .. }
             | Ev::Switch { node, .. }
             | Ev::Align { node, .. }
+            | Ev::Index { node, .. }
             | Ev::Written { node, .. } => *node,
             Ev::Deliver { conn, to, .. } => self.conns.get(conn)?.ends[*to].0,
             _ => return None,
@@ -389,6 +399,7 @@ impl World {
             } if self.alive(node, epoch) => self.align(node, &missing, &extra)?,
             Ev::Job { node, epoch } if self.alive(node, epoch) => self.work(node),
             Ev::Operator if !self.is_still() => self.operate()?,
+            Ev::Index { node, down } => self.look_at_index(node, down),
             Ev::Cut { conn } if self.now < self.chaos_until => self.cut(conn),
             Ev::Restart { node } => self.start(node)?,
             Ev::Upgrade { node, target_is_down } => self.upgrade(node, target_is_down)?,
@@ -484,6 +495,7 @@ impl World {
         }
         (0..self.nodes.len()).for_each(|node| self.note_survivors(node));
         self.end_unseen_edits();
+        self.heal_index()?;
         let standby = if self.promoted { D } else { B };
         for node in [A, B, standby] {
             self.start(node)?;

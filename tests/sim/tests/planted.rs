@@ -28,6 +28,8 @@ faults! {
     skipped_parent_check: SkippedParentCheck ["durable at no maker"],
     lower_incarnation_accepted: LowerIncarnationAccepted ["knew incarnation"],
     window_off_by_one: WindowOffByOne ["receiver Tips"],
+    index_switch_not_compared: IndexSwitchNotCompared ["with another index switch"],
+    index_state_not_told: IndexStateNotTold ["index of"],
     second_standby_accepted: SecondStandbyAccepted ["for another standby"],
     binding_not_checked: BindingNotChecked ["is bound to"],
     tip_hash_not_compared: TipHashNotCompared ["which has another record"],

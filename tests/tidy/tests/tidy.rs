@@ -31,6 +31,7 @@ const NODE_ROOMS: [&str; 12] = [
     "replication",
     "mq",
     "namespace",
+    "index",
     "consensus",
     "link",
     "config",

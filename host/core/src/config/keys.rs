@@ -5,7 +5,7 @@ use std::fmt;
 
 use toml::{Table, Value};
 
-use super::units;
+use super::{masked, units};
 
 /// What is wrong with a key of a file, and what to do.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -67,7 +67,7 @@ impl Keys {
             Err(error) => {
                 let text = error.to_string();
                 let line = text.lines().filter(|l| !l.trim().is_empty());
-                let what = line.collect::<Vec<_>>().join(" / ");
+                let what = masked(&line.collect::<Vec<_>>().join(" / "));
                 keys.problem("", format!("not valid TOML: {what}"), "correct that line");
                 keys.broken = true;
             }
@@ -279,7 +279,7 @@ fn untaken(table: &Table, prefix: &str, taken: &BTreeSet<String>, out: &mut Vec<
 }
 
 fn shown(value: &Value) -> String {
-    let text = value.to_string();
+    let text = masked(&value.to_string());
     text.chars().take(80).collect()
 }
 

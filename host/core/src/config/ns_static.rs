@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use toml::Value;
 
+use super::backend::BackendHosts;
 use super::keys::Keys;
 use super::queues::{MessageQueues, read_queues};
-use crate::types::strategy::{chain_sync, config_sync};
+use crate::types::strategy::{chain_sync, config_sync, index_check};
 
 /// Which strategy of a kind a namespace runs (`strategy.<kind>`).
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -37,11 +38,13 @@ pub struct FlowControl {
     pub limit: u64,
 }
 
-/// `database.indexdb.layer1.*`: the switch that both ends must share.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct IndexSwitch {
-    /// `enable`.
+/// `database.indexdb.*`: the switch that both ends must share, and where each end's own backend is.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct IndexSettings {
+    /// `layer1.enable`.
     pub enable: bool,
+    /// The hosts of `mongodb.uri`.
+    pub backend: BackendHosts,
 }
 
 /// The keys of `ns_static.toml` that we honour.
@@ -59,8 +62,8 @@ pub struct NsStatic {
     pub tx_drift_ms: u64,
     /// `rpc.qps.flowCtrl`.
     pub flow_control: FlowControl,
-    /// `database.indexdb.layer1`.
-    pub index: IndexSwitch,
+    /// `database.indexdb`.
+    pub index: IndexSettings,
     /// `[[service]]` MQ and `mq.*`; none where the service is off.
     pub queues: Option<MessageQueues>,
     /// `strategy.<kind>`.
@@ -77,10 +80,7 @@ impl NsStatic {
         keys.refuse_when("send.args.extra.check.enable", "the check of extra data");
         refuse_encryption(keys);
         remark_unused(keys);
-        let index = keys.flag("database.indexdb.layer1.enable", false);
-        let why = "the data index is not kept yet";
-        keys.remark_when(index, "database.indexdb.layer1.enable", why);
-        keys.text("database.indexdb.layer1.dbType", "mongodb");
+        let index = read_index(keys);
         let solo_batch_ms = keys.duration_ms("consensus.solo.timeout.batch", 500, 1, 600_000);
         let pool_tolerance_ms = keys.duration_ms("consensus.pool.tolerance_time", 300_000, 1_000, 86_400_000);
         if pool_tolerance_ms <= solo_batch_ms {
@@ -101,7 +101,7 @@ impl NsStatic {
                 capacity: keys.number("rpc.qps.flowCtrl.capacity", 100, 1, 1_000_000),
                 limit: keys.number("rpc.qps.flowCtrl.limit", 2_000, 1, 10_000_000),
             },
-            index: IndexSwitch { enable: index },
+            index,
             queues: read_queues(keys),
             strategies: read_strategies(keys),
             trace_bytes: keys.bytes(TRACE, 0, 0, 1 << 40),
@@ -113,6 +113,12 @@ impl NsStatic {
         self.strategies.get(kind).cloned().unwrap_or_default()
     }
 }
+
+/// Whether the data index is kept; the two nodes of a pair must agree.
+pub const INDEX_SWITCH: &str = "database.indexdb.layer1.enable";
+
+/// Where its backend is.
+const INDEX_URI: &str = "database.indexdb.mongodb.uri";
 
 /// Stands beside the kinds, and is none.
 const TRACE: &str = "strategy.trace";
@@ -148,6 +154,28 @@ fn remark_unused(keys: &mut Keys) {
     keys.remark_when(keep != 0, "ledger.keep_blocks", "all history is kept");
 }
 
+/// Where the backend is means something only with the switch on. What the address holds beside hosts is never repeated.
+fn read_index(keys: &mut Keys) -> IndexSettings {
+    let enable = keys.flag(INDEX_SWITCH, false);
+    let why =
+        "the data index is not kept yet: the switch is compared with the other node's, and the backend is looked at";
+    keys.remark_when(enable, INDEX_SWITCH, why);
+    keys.text("database.indexdb.layer1.dbType", "mongodb");
+    let backend = match keys.raw(INDEX_URI) {
+        Some(Value::String(uri)) => BackendHosts::parse(&uri),
+        Some(_) => Err("it is not text in quotes".to_owned()),
+        None => Ok(BackendHosts::default()),
+    };
+    let backend = backend.unwrap_or_else(|what| {
+        if enable {
+            let help = "write \"mongodb://[USER:PASSWORD@]HOST:PORT[,HOST:PORT]/\"";
+            keys.problem(INDEX_URI, format!("is no address of a backend: {what}"), help);
+        }
+        BackendHosts::default()
+    });
+    IndexSettings { enable, backend }
+}
+
 fn read_strategies(keys: &mut Keys) -> BTreeMap<String, StrategyChoice> {
     let mut out = BTreeMap::new();
     let Some(value) = keys.raw("strategy") else {
@@ -163,7 +191,7 @@ fn read_strategies(keys: &mut Keys) -> BTreeMap<String, StrategyChoice> {
     };
     for (kind, value) in kinds.into_iter().filter(|(kind, _)| kind != "trace") {
         match read_strategy(&value) {
-            Ok(_) if kind != chain_sync::KIND && kind != config_sync::KIND => {
+            Ok(_) if ![chain_sync::KIND, config_sync::KIND, index_check::KIND].contains(&kind.as_str()) => {
                 keys.remark(&format!("strategy.{kind}"), "there is no such kind of strategy yet");
             }
             Ok(choice) => {
@@ -249,6 +277,27 @@ mod tests {
     fn a_pool_that_gives_up_before_its_block_is_due_is_a_problem() {
         let text = "[consensus.pool]\ntolerance_time = \"2s\"\n[consensus.solo.timeout]\nbatch = \"3s\"";
         assert_eq!(read(text).1[0].key, "consensus.pool.tolerance_time");
+    }
+
+    #[test]
+    fn the_address_of_an_index_matters_with_the_switch_on_and_is_never_repeated() {
+        let with = |enable: bool, uri: &str| {
+            read(&format!(
+                "[database.indexdb]\nlayer1.enable = {enable}\nmongodb.uri = {uri}\n"
+            ))
+        };
+        let (on, problems) = with(true, "\"mongodb://me:hunter2@db1,db2:7/?w=1\"");
+        assert!(problems.is_empty() && on.index.enable);
+        assert_eq!(on.index.backend.to_string(), "db1:27017, db2:7");
+        assert!(!format!("{on:?}").contains("hunter2"));
+        for bad in ["\"mongodb://me:hunter2@\"", "[\"mongodb://me:hunter2@db\"]"] {
+            let (_, problems) = with(true, bad);
+            assert_eq!(problems.len(), 1, "{bad}");
+            assert_eq!(problems[0].key, "database.indexdb.mongodb.uri");
+            assert!(!problems[0].to_string().contains("hunter2"), "{}", problems[0]);
+            assert!(with(false, bad).1.is_empty(), "{bad}");
+        }
+        assert_eq!(read("").0.index, IndexSettings::default());
     }
 
     #[test]

@@ -22,7 +22,7 @@ const NAMESPACE: [&str; 7] = [
 ];
 
 /// Keys that each node keeps for itself, also over an upgrade: where it listens, what it is, where its files are.
-const LOCAL: [(&str, &str); 13] = [
+const LOCAL: [(&str, &str); 16] = [
     ("dynamic.toml", "cvp.enable"),
     ("dynamic.toml", "cvp.node_type"),
     ("dynamic.toml", "cvp.remote"),
@@ -36,7 +36,13 @@ const LOCAL: [(&str, &str); 13] = [
     ("system.toml", "p2p.address"),
     ("system.toml", "p2p.ipc"),
     ("system.toml", "p2p.tls"),
+    (NS_STATIC, "database.indexdb.mongodb"),
+    (NS_STATIC, "database.indexdb.tempdb"),
+    (NS_STATIC, "database.indexdb.layer2"),
 ];
+
+/// Stands for the `ns_static.toml` of every namespace.
+const NS_STATIC: &str = "ns_static.toml";
 
 /// How a change of a key reaches the standby.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -68,7 +74,11 @@ pub fn weight(file: &str, key: &str) -> Weight {
 
 /// The keys of `file` that a node keeps for itself; a name stands for all below it. `p2p.tls` stands for every key that begins so.
 pub fn local_keys(file: &str) -> impl Iterator<Item = &'static str> + '_ {
-    LOCAL.iter().filter(move |(of, _)| *of == file).map(|(_, key)| *key)
+    let name = match file.split_once('/') {
+        Some((_, NS_STATIC)) => NS_STATIC,
+        _ => file,
+    };
+    LOCAL.iter().filter(move |(of, _)| *of == name).map(|(_, key)| *key)
 }
 
 /// Whether a node keeps `key` of `file` for itself.
@@ -92,6 +102,10 @@ mod tests {
             ("dynamic.toml", "log.module.cvp", true, false),
             ("global/ns_static.toml", "strategy.chain-sync.id", true, false),
             ("global/ns_static.toml", "ledger.keep_blocks", false, false),
+            ("global/ns_static.toml", "database.indexdb.layer1.enable", true, false),
+            ("ns1/ns_static.toml", "database.indexdb.mongodb.uri", false, true),
+            ("ns1/ns_static.toml", "database.indexdb.layer2.active", false, true),
+            ("ns1/ns_dynamic.toml", "database.indexdb.mongodb.uri", false, false),
             ("system.toml", "p2p.tlsCert", false, true),
             ("system.toml", "p2p.enableTLS", false, false),
             ("system.toml", "http.address", false, true),

@@ -80,6 +80,8 @@ pub enum Kind {
     TreeHeld,
     /// Strong change: what the receiver holds staged, its first word in a session.
     Staged,
+    /// How one namespace's index is at the sender.
+    IndexState,
     /// A kind of a later release.
     Unknown(u8),
 }
@@ -112,13 +114,14 @@ impl Kind {
             Kind::File => 22,
             Kind::TreeHeld => 23,
             Kind::Staged => 24,
+            Kind::IndexState => 25,
             Kind::Unknown(code) => code,
         }
     }
 
     /// From the byte on the wire.
     pub fn from_code(code: u8) -> Kind {
-        const KNOWN: [Kind; 24] = [
+        const KNOWN: [Kind; 25] = [
             Kind::Hello,
             Kind::Verdict,
             Kind::Goodbye,
@@ -143,6 +146,7 @@ impl Kind {
             Kind::File,
             Kind::TreeHeld,
             Kind::Staged,
+            Kind::IndexState,
         ];
         usize::from(code)
             .checked_sub(1)
@@ -176,7 +180,8 @@ impl Kind {
                 | Kind::Aborted
                 | Kind::FileRequest
                 | Kind::TreeHeld
-                | Kind::Staged,
+                | Kind::Staged
+                | Kind::IndexState,
                 _,
             ) => 4 << 10,
         }

@@ -18,8 +18,8 @@ pub use effects::{promoted_identity, takeover_changes};
 pub use journal::{Append, Entry, JOURNAL_BYTES, Journal, JournalError};
 pub use plan::{HeldNamespace, Plan, PlannedNamespace};
 pub use preflight::{
-    Check, CopyState, KeyState, NamespaceView, PortState, PortView, PreflightView, StrategyView, TlsNameView, Verdict,
-    allowed, preflight, preflight_of_held,
+    Check, CopyState, IndexView, KeyState, NamespaceView, PortState, PortView, PreflightView, StrategyView,
+    TlsNameView, Verdict, allowed, preflight, preflight_of_held,
 };
 pub use run::{DryRun, Sink, StepReport, StepState, advance, begin, promote, resume};
 pub use step::{Step, next_step};

@@ -1,11 +1,14 @@
 //! The preflight: every check id of `cvp upgrade`, judged from one plain view of what probes, files and chains said.
 
+mod index;
 mod view;
 
 use super::target::target_unreachable;
 use crate::config::GLOBAL;
 use crate::types::Namespace;
 pub use view::{CopyState, KeyState, NamespaceView, PortState, PortView, PreflightView, StrategyView, TlsNameView};
+
+pub use index::IndexView;
 
 /// How a check ended. One `fail` refuses the promotion.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -81,7 +84,7 @@ pub fn preflight(view: &PreflightView) -> Vec<Check> {
         tls_name(view),
         config_valid(view),
         ports_free(view),
-        index_health(view),
+        index::health(view),
         plugins_present(view),
     ]
 }
@@ -375,23 +378,6 @@ fn ports_free(view: &PreflightView) -> Check {
             taken.join("; "),
             "stop the process that holds the port, or change the port",
         )
-    }
-}
-
-fn index_health(view: &PreflightView) -> Check {
-    let id = "index-health";
-    match &view.index_configured {
-        Ok(false) => Check::pass(id, "no index is configured"),
-        Ok(true) => Check::warn(
-            id,
-            "an index is configured, and this release keeps none",
-            "rebuild it after the upgrade",
-        ),
-        Err(why) => Check::fail(
-            id,
-            format!("the index settings cannot be read: {why}"),
-            "correct ns_static.toml",
-        ),
     }
 }
 

@@ -83,6 +83,9 @@ impl Pair {
         if lane.peer.is_none() || lane.halt.is_some() || lane.store.is_some() || advisor.calling.is_some() {
             return;
         }
+        if !lane.index.is_accepted() {
+            return;
+        }
         if self.now < advisor.desk.quiet_until {
             return;
         }

@@ -47,7 +47,8 @@ impl Pair {
     pub(super) fn settle_alignment(&mut self) {
         let (missing, extra) = self.difference();
         let differ = !missing.is_empty() || !extra.is_empty();
-        if self.setup.role != Role::Receiver || !differ || !self.changes.is_quiet() {
+        let ready = self.changes.is_quiet() && self.index_accepted();
+        if self.setup.role != Role::Receiver || !differ || !ready {
             return;
         }
         let Some(version) = self.taker.held_version() else {

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 
 use crate::frame::Frame;
-use crate::session::{Binding, Claim, Fenced, LastReceiver, Reign, StrategyId};
-use crate::types::strategy::{Fault, chain_sync, config_sync};
+use crate::session::{Binding, Claim, Fenced, IndexState, LastReceiver, Reign, StrategyId};
+use crate::types::strategy::{Fault, chain_sync, config_sync, index_check};
 use crate::types::{Digest, Height, Namespace, Position, Refusal};
 
 use super::PeerTls;
@@ -182,6 +182,21 @@ pub enum Event {
         /// Its actions or its fault.
         result: Result<Vec<config_sync::Action>, Fault>,
     },
+    /// What an index-check strategy decided on [`Action::IndexStrategy`].
+    IndexStrategy {
+        /// Namespace.
+        ns: Namespace,
+        /// Its actions or its fault.
+        result: Result<Vec<index_check::Action>, Fault>,
+    },
+    /// The host looked at a namespace's index backend and at its switch in the configuration: when it begins, and whenever what it finds
+    /// changes.
+    IndexSeen {
+        /// Namespace.
+        ns: Namespace,
+        /// What it found.
+        state: IndexState,
+    },
     /// A strategy was loaded, replaced, quarantined or reset.
     StrategyState {
         /// Namespace.
@@ -235,7 +250,7 @@ pub enum ControlFile {
     Stored {
         /// Namespace.
         ns: Namespace,
-        /// `chain-sync` or `config-sync`.
+        /// `chain-sync`, `config-sync` or `index-check`.
         kind: &'static str,
         /// The bytes.
         bytes: Vec<u8>,
@@ -319,12 +334,19 @@ pub enum Action {
         /// What to tell it.
         events: Vec<config_sync::Event>,
     },
+    /// Call the index-check strategy; answer with `IndexStrategy`. At most one a namespace is under way.
+    IndexStrategy {
+        /// Namespace.
+        ns: Namespace,
+        /// What to tell it.
+        events: Vec<index_check::Event>,
+    },
     /// The last answer was refused: the instance that gave it faulted, with all that a trap brings (the default at once, restarts,
     /// quarantine). Comes before the next [`Action::Strategy`], which begins with `opened`.
     StrategyFault {
         /// Namespace.
         ns: Namespace,
-        /// `chain-sync` or `config-sync`.
+        /// `chain-sync`, `config-sync` or `index-check`.
         kind: &'static str,
         /// What was refused.
         fault: Fault,
@@ -333,7 +355,7 @@ pub enum Action {
     UseDefault {
         /// Namespace.
         ns: Namespace,
-        /// `chain-sync` or `config-sync`.
+        /// `chain-sync`, `config-sync` or `index-check`.
         kind: String,
         /// True: the default.
         embedded: bool,

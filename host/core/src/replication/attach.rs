@@ -36,6 +36,7 @@ impl Pair {
                     tip: lane.local,
                     history_from: lane.setup.history_from,
                     strategies: lane.desks().map(|desk| desk.ours.clone()).to_vec(),
+                    index: lane.index.own().clone(),
                 })
                 .collect(),
             self_section: self.setup.self_section.clone(),
@@ -417,6 +418,7 @@ impl Pair {
         self.taker.attach();
         for index in 0..self.lanes.len() {
             self.announce_quarantine(index);
+            self.announce_index(index);
             self.compare_strategies(index);
         }
     }

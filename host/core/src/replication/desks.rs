@@ -58,7 +58,7 @@ impl Pair {
     pub(super) fn compare_strategies(&mut self, index: usize) {
         let Some(lane) = self.lanes.get_mut(index) else { return };
         let (ns, streams) = (lane.setup.namespace.clone(), lane.peer.is_some());
-        for desk in [&mut lane.advisor.desk, &mut lane.files.desk] {
+        for desk in lane.desks_mut() {
             if let Some(embedded) = desk.compare(streams) {
                 self.out.push(Action::UseDefault {
                     ns: ns.clone(),

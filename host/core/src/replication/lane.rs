@@ -7,6 +7,7 @@ use crate::types::strategy::chain_sync::Batch;
 use crate::types::{Height, Millis, Position, Refusal};
 
 use super::desk::Desk;
+use super::index::IndexAdvisor;
 use super::intake::Intake;
 use super::lag::Marks;
 use super::sender::Sender;
@@ -91,6 +92,8 @@ pub(super) struct Lane {
     pub advisor: Advisor,
     /// Its config-sync strategy.
     pub files: FileAdvisor,
+    /// Its index-check strategy.
+    pub index: IndexAdvisor,
     pub batch: Option<Batch>,
     pub batches: u64,
     /// Mean record, bytes, times 16.
@@ -133,6 +136,7 @@ impl Lane {
                 verify_every: 0,
             },
             files: FileAdvisor::new(Desk::new(config.id, config.stored, now), setup.kept_local.clone()),
+            index: IndexAdvisor::new(&setup, now),
             batch: None,
             batches: 0,
             record_bytes_16: 0,
@@ -153,6 +157,7 @@ impl Lane {
         self.advisor.paused = None;
         self.advisor.desk.attach(&agreed.their_strategies);
         self.files.attach(&agreed.their_strategies);
+        self.index.attach(agreed);
         let peer = match role {
             Role::Provider => start,
             Role::Receiver => provider_tip,
@@ -169,6 +174,7 @@ impl Lane {
         self.intake.forget_stream();
         self.advisor.desk.detach();
         self.files.detach();
+        self.index.detach();
         self.advisor.owes_progress = false;
         self.advisor.owes_stall = false;
     }
@@ -248,15 +254,18 @@ impl Lane {
     }
 
     /// Its strategies, whatever their kind.
-    pub fn desks(&self) -> [&Desk; 2] {
-        [&self.advisor.desk, &self.files.desk]
+    pub fn desks(&self) -> [&Desk; 3] {
+        [&self.advisor.desk, &self.files.desk, &self.index.desk]
+    }
+
+    /// The same, to be changed.
+    pub fn desks_mut(&mut self) -> [&mut Desk; 3] {
+        [&mut self.advisor.desk, &mut self.files.desk, &mut self.index.desk]
     }
 
     /// The strategy of this kind.
     pub fn desk_mut(&mut self, kind: &str) -> Option<&mut Desk> {
-        [&mut self.advisor.desk, &mut self.files.desk]
-            .into_iter()
-            .find(|desk| desk.ours.kind == kind)
+        self.desks_mut().into_iter().find(|desk| desk.ours.kind == kind)
     }
 
     /// Latches and unlatches `live`.

@@ -24,6 +24,7 @@ mod desks;
 mod sender;
 mod intake;
 mod lag;
+mod index;
 mod ingest;
 mod report;
 mod tree;

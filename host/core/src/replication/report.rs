@@ -164,7 +164,8 @@ impl Pair {
             add("disk-stalled", format!("the disk has not answered for {age} ms"));
         }
         let calling = lane.advisor.calling.map(|call| call.since);
-        if let Some(age) = over(calling.or(lane.files.calling_since()), CALL_MS) {
+        let called = [calling, lane.files.calling_since(), lane.index.calling_since()];
+        if let Some(age) = over(called.into_iter().flatten().min(), CALL_MS) {
             add(
                 "strategy-stalled",
                 format!("the strategy has not answered for {age} ms"),
@@ -192,6 +193,7 @@ impl Pair {
                 ..refusal
             });
         }
+        reasons.extend(lane.index.reason(name));
         if lane.peer.is_some() {
             self.stream_reasons(lane, now, reasons);
         }
@@ -354,7 +356,12 @@ impl Pair {
             ack_micros: lane.sender.ack_micros(),
             strategies: lane.desks().map(strategy_status).to_vec(),
             overrides: Vec::new(),
-            warnings: lane.desks().into_iter().filter_map(difference).collect(),
+            warnings: lane
+                .desks()
+                .into_iter()
+                .filter_map(difference)
+                .chain(lane.index.warnings())
+                .collect(),
         }
     }
 

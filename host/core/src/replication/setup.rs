@@ -36,7 +36,11 @@ pub struct NamespaceSetup {
     pub chain_sync: StrategySetup,
     /// Its config-sync strategy.
     pub config_sync: StrategySetup,
-    /// Keys that it kept for this node, as last written.
+    /// Its index-check strategy.
+    pub index_check: StrategySetup,
+    /// `database.indexdb.layer1.enable` as it runs.
+    pub index_enabled: bool,
+    /// Keys that its config-sync strategy kept for this node, as last written.
     pub kept_local: Vec<KeptKey>,
 }
 

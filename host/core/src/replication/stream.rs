@@ -39,6 +39,7 @@ impl Pair {
                     (Kind::Records, Role::Receiver) => self.on_records(index, frame),
                     (Kind::Fetch | Kind::Ack, Role::Provider) => self.on_request(index, frame),
                     (Kind::Halt, _) => self.on_halt(index, &frame.payload),
+                    (Kind::IndexState, _) => self.on_peer_index(index, &frame.payload),
                     (Kind::StrategyMessage, _) => {
                         self.on_strategy_message(index, &frame.payload);
                         Ok(())
@@ -407,6 +408,7 @@ impl Pair {
     /// Moves one namespace as far as it goes: reads, runs, fsyncs, fetches, its strategy.
     pub(super) fn settle_lane(&mut self, index: usize) {
         let (now, role) = (self.now, self.setup.role);
+        self.pump_index(index);
         let Some(lane) = self.lanes.get_mut(index) else { return };
         lane.judge_live(role, now);
         if role == Role::Receiver && lane.halt.as_ref().is_some_and(|halt| now >= halt.until) {
@@ -423,7 +425,9 @@ impl Pair {
                 let Some(conn) = self.session.as_ref().map(|session| session.conn) else {
                     return;
                 };
-                if let Some(wanted) = lane.sender.wanted(now, lane.local.height) {
+                if lane.index.is_accepted()
+                    && let Some(wanted) = lane.sender.wanted(now, lane.local.height)
+                {
                     lane.sender.begin_read(now);
                     let (stream, first) = (lane.sender.stream(), wanted.first);
                     self.out.push(Action::Read {

@@ -2,6 +2,7 @@
 
 mod align;
 mod calls;
+mod index;
 mod report;
 mod strategies;
 mod tree;
@@ -78,6 +79,11 @@ fn setup(role: Role) -> Setup {
                 id: tree::strategy(),
                 stored: Vec::new(),
             },
+            index_check: StrategySetup {
+                id: index::strategy(),
+                stored: Vec::new(),
+            },
+            index_enabled: false,
             kept_local: Vec::new(),
         }],
         ask: Vec::new(),
@@ -116,6 +122,11 @@ struct Ends<S> {
     silent_files: bool,
     /// What clients were answered of their changes.
     answers: Vec<(Ticket, Outcome)>,
+    /// The index-check strategy of each end.
+    index_says: [index::Says; 2],
+    /// Whether links may be closed; each end's last reason.
+    may_close: bool,
+    closed: [Option<Refusal>; 2],
     /// What each end's host was told of the other end's change.
     left_for: [Option<StrategyId>; 2],
     /// What the receiver's host was asked to start and to stop.
@@ -145,6 +156,9 @@ impl<S: FnMut(&[Told]) -> Answer> Ends<S> {
             answers: Vec::new(),
             weighed: Vec::new(),
             silent_files: false,
+            index_says: [index::accept; 2],
+            may_close: false,
+            closed: [None, None],
             left_for: [None, None],
             aligned: Vec::new(),
         }
@@ -244,6 +258,9 @@ impl<S: FnMut(&[Told]) -> Answer> Ends<S> {
                 self.queue.push_front((other, event));
             }
             Action::Send { conn, frame } => self.queue.push_back((other, Event::Frame { conn, frame })),
+            Action::Close { refusal, .. } if self.may_close => {
+                self.closed[end] = refusal.or(self.closed[end].take());
+            }
             Action::Close { conn, refusal } => panic!("end {end} closed link {conn}: {refusal:?}"),
             Action::LookUp { conn, wanted } => {
                 let found = wanted.into_iter().map(|(ns, height)| (ns, Some(at(height).hash)));
@@ -319,8 +336,8 @@ impl<S: FnMut(&[Told]) -> Answer> Ends<S> {
                 self.queue.push_back((end, Event::Strategy { ns, result }));
                 self.told.push(events);
             }
-            Action::StrategyFault { fault, .. } => {
-                assert_eq!(end, RECEIVER);
+            Action::StrategyFault { fault, kind, .. } => {
+                assert!(end == RECEIVER || kind != KIND);
                 self.faults.push(fault);
             }
             Action::UseDefault { embedded, .. } => self.defaulted[end] = embedded,
@@ -333,6 +350,10 @@ impl<S: FnMut(&[Told]) -> Answer> Ends<S> {
                     tree::mirror(&events)
                 });
                 self.queue.push_back((end, Event::ConfigStrategy { ns, result }));
+            }
+            Action::IndexStrategy { ns, events } => {
+                let result = (self.index_says[end])(&events);
+                self.queue.push_back((end, Event::IndexStrategy { ns, result }));
             }
             Action::Tree(work) => {
                 let event = self.trees[end].work(work);

@@ -2,7 +2,7 @@
 
 use crate::types::{Digest, Height, Hostname, Malformed, Namespace, NodeId, NodeRole, Position, Reader, Writer};
 
-use super::{Binding, Lineage};
+use super::{Binding, IndexOffer, Lineage};
 
 /// Protocol spoken, major and minor. Majors must be equal; the lower minor of the two is spoken.
 pub const PROTOCOL: (u16, u16) = (1, 0);
@@ -58,6 +58,8 @@ pub struct NamespaceOffer {
     pub history_from: Height,
     /// The strategies this end would run.
     pub strategies: Vec<StrategyId>,
+    /// Its data index; none from a release that does not tell.
+    pub index: Option<IndexOffer>,
 }
 
 /// A hello. The receiver's opens the session; the provider answers with its own when it accepts.
@@ -166,6 +168,7 @@ impl NamespaceOffer {
             at_peer_tip,
             history_from,
             strategies,
+            index: None,
         })
     }
 }
@@ -199,6 +202,10 @@ impl Hello {
             out.text(key);
             out.text(value);
         }
+        // Behind what earlier releases read: of each namespace, in their order.
+        for offer in &self.namespaces {
+            out.option(offer.index.as_ref(), |out, index| index.write(out));
+        }
         out.into_bytes()
     }
 
@@ -227,7 +234,7 @@ impl Hello {
         let (tls, nonce) = (input.flag()?, input.array()?);
         let listen = input.text(ADDRESS_BYTES_MAX)?.to_owned();
         let count = input.count(NAMESPACES_MAX, 90)?;
-        let namespaces = (0..count)
+        let mut namespaces = (0..count)
             .map(|_| NamespaceOffer::read(input))
             .collect::<Result<Vec<_>, _>>()?;
         let count = input.count(SELF_KEYS_MAX, 8)?;
@@ -239,6 +246,12 @@ impl Hello {
                 ))
             })
             .collect::<Result<_, Malformed>>()?;
+        // The end of a hello of an earlier release.
+        if input.remaining() > 0 {
+            for offer in &mut namespaces {
+                offer.index = input.option(IndexOffer::read)?;
+            }
+        }
         Ok(Hello {
             protocol,
             program,

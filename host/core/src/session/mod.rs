@@ -10,6 +10,7 @@ mod handshake;
 mod heartbeat;
 pub(crate) mod hello;
 mod identity;
+mod index;
 mod judge;
 mod lineage;
 mod takeover;
@@ -24,6 +25,7 @@ pub use handshake::{
 pub use heartbeat::{Beat, Heartbeat, REASONS_MAX};
 pub use hello::{Hello, NAMESPACES_MAX, NamespaceOffer, PROTOCOL, SessionKind, StrategyId};
 pub use identity::{Binding, BoundNamespace, Identity, LastReceiver};
+pub use index::{BackendHealth, IndexOffer, IndexState, PROBLEM_BYTES_MAX};
 pub use judge::{Judge, Mood};
 pub use lineage::{Lineage, LineageFork, Reign, Standing, Start};
 pub use round_trip::{Echo, RoundTrip};

@@ -1,6 +1,7 @@
 //! Every refusal of the handshake, in one place: code, both values, and what the operator can do. A status shows them as
 //! `refused-<code>`, apart from `diverged`, `fenced` and `receiver-ahead`, which keep their own name.
 
+use crate::config::INDEX_SWITCH;
 use crate::types::{Digest, Height, Hostname, Incarnation, Malformed, Namespace, NodeId, Position, Refusal};
 
 use super::{LineageFork, PROTOCOL, TakeOver};
@@ -155,6 +156,34 @@ pub(crate) fn namespaces(receiver: &[&Namespace], provider: &[&Namespace]) -> Re
         "namespaces",
         format!("namespaces {receiver:?} on the standby, {provider:?} on the provider: none in common"),
         "every node runs global: see the logs of both",
+    )
+}
+
+/// Namespaces that are named one by one.
+const NAMED_MAX: usize = 8;
+
+/// Of each namespace that differs: the receiver's switch and the provider's.
+pub(crate) fn index_switch(differing: &[(&Namespace, bool, bool)]) -> Refusal {
+    let named = differing.iter().take(NAMED_MAX).map(|(namespace, receiver, provider)| {
+        format!("namespace {namespace}: {INDEX_SWITCH} is {receiver} on the standby, {provider} on the provider")
+    });
+    let mut text = named.collect::<Vec<_>>().join("; ");
+    if let Some(more) = differing.len().checked_sub(NAMED_MAX).filter(|more| *more > 0) {
+        text.push_str(&format!("; and {more} namespaces more"));
+    }
+    Refusal::new(
+        "index-switch",
+        text,
+        "set it to the same value in ns_static.toml on both nodes, and start the one anew that was changed",
+    )
+}
+
+/// What an index-check strategy of this end, `id`, says.
+pub(crate) fn index_check(namespace: &Namespace, id: &str, reason: &str) -> Refusal {
+    Refusal::new(
+        "index-check",
+        format!("namespace {namespace}: {reason}"),
+        format!("the index-check strategy {id} says so: see strategy.index-check in ns_static.toml"),
     )
 }
 

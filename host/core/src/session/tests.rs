@@ -34,6 +34,7 @@ fn own(role: Role, node_id: u8, genesis: &[u8]) -> Own {
             },
             history_from: 0,
             strategies: Vec::new(),
+            index: IndexOffer::new(false),
         }],
         self_section: Vec::new(),
     }
@@ -130,6 +131,67 @@ fn what_one_end_runs_alone_is_no_reason_to_refuse() {
         Ok(()),
         "the reply is the provider's whole list"
     );
+}
+
+#[test]
+fn a_switch_of_the_index_that_differs_is_refused_with_namespace_and_both_values() {
+    let indexed = |own: &Own, name: &str, enabled: bool| crate::session::OwnNamespace {
+        namespace: Namespace::new(name).unwrap(),
+        index: IndexOffer::new(enabled),
+        ..own.namespaces[0].clone()
+    };
+    let mut provider = own(Role::Provider, 1, b"one chain");
+    let mut standby = bound_to(&provider, b"one chain");
+    for (name, at_provider, at_standby) in [("ns1", true, false), ("ns2", true, true), ("ns3", false, true)] {
+        provider.namespaces.push(indexed(&provider, name, at_provider));
+        standby.namespaces.push(indexed(&standby, name, at_standby));
+    }
+    // What one end alone runs is not compared.
+    provider.namespaces.push(indexed(&provider, "ns4", true));
+    let Err(Stop::Refused(at_provider)) = provider_says(&provider, &standby) else {
+        panic!("accepted");
+    };
+    let at_standby = standby_says(&provider, &standby).unwrap_err();
+    assert_eq!(at_provider, at_standby);
+    assert_eq!(
+        at_standby.to_string(),
+        "namespace ns1: database.indexdb.layer1.enable is false on the standby, true on the provider; \
+         namespace ns3: database.indexdb.layer1.enable is true on the standby, false on the provider (index-switch); \
+         set it to the same value in ns_static.toml on both nodes, and start the one anew that was changed"
+    );
+    provider.namespaces[1].index = IndexOffer::new(false);
+    provider.namespaces[3].index = IndexOffer::new(true);
+    assert_eq!(standby_says(&provider, &standby), Ok(()));
+    // The last word is not this check's: another chain comes first.
+    provider.namespaces[1].index = IndexOffer::new(true);
+    provider.namespaces[2].genesis = Digest::of(b"another chain");
+    assert_eq!(standby_says(&provider, &standby).unwrap_err().code, "genesis");
+}
+
+#[test]
+fn a_hello_that_tells_of_no_index_is_read_and_compared_with_nothing() {
+    let mut provider = own(Role::Provider, 1, b"one chain");
+    provider.namespaces[0].index = IndexOffer::new(true);
+    let standby = bound_to(&provider, b"one chain");
+    let (hello, _) = ExpectReply::open(&standby, [7; 16]);
+    let mut told = hello.clone();
+    told.namespaces[0].index = None;
+    // What an earlier release sends ends before it.
+    let bytes = told.encode();
+    let earlier = &bytes[..bytes.len() - 1];
+    assert_eq!(Hello::decode(earlier), Ok(told.clone()));
+    assert_eq!(Hello::decode(&bytes), Ok(told));
+    let state = ExpectHello::open().on_hello(&provider, earlier).unwrap();
+    let found = [(
+        standby.namespaces[0].namespace.clone(),
+        Some(standby.namespaces[0].tip.hash),
+    )];
+    let (_, state) = state.found(&provider, &found).unwrap();
+    let agreement = state.on_verdict(&[7; 16]).unwrap();
+    assert_eq!(agreement.namespaces()[0].their_index, None);
+    let bytes = hello.encode();
+    assert_eq!(Hello::decode(&bytes), Ok(hello));
+    assert!(Hello::decode(&bytes[..bytes.len() - 1]).is_err());
 }
 
 #[test]

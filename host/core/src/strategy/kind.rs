@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 
 use super::codec::Coded;
-use crate::types::strategy::{chain_sync, config_sync};
+use crate::types::strategy::{chain_sync, config_sync, index_check};
 
 /// A kind of strategy: what its strategies are told, and what they decide.
 pub trait Kind: Clone + PartialEq + Debug + Send + Sync + 'static {
@@ -33,4 +33,14 @@ impl Kind for ConfigSync {
     const NAME: &'static str = config_sync::KIND;
     type Event = config_sync::Event;
     type Action = config_sync::Action;
+}
+
+/// Kind index-check: whether two nodes with their index settings may be a pair.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum IndexCheck {}
+
+impl Kind for IndexCheck {
+    const NAME: &'static str = index_check::KIND;
+    type Event = index_check::Event;
+    type Action = index_check::Action;
 }

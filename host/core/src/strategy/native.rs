@@ -2,8 +2,8 @@
 
 use std::marker::PhantomData;
 
-use super::{ChainSync, ConfigSync, Kind, Strategy};
-use crate::types::strategy::{Fault, Role, chain_sync, config_sync};
+use super::{ChainSync, ConfigSync, IndexCheck, Kind, Strategy};
+use crate::types::strategy::{Fault, Role, chain_sync, config_sync, index_check};
 
 /// A strategy `S` of kind `K`, run as it is.
 pub struct Native<S, K = ChainSync>(S, PhantomData<fn() -> K>);
@@ -40,6 +40,25 @@ impl<S: config_sync::ConfigSync> Native<S, ConfigSync> {
 impl<S: config_sync::ConfigSync> Strategy for Native<S, ConfigSync> {
     type Event = <ConfigSync as Kind>::Event;
     type Action = <ConfigSync as Kind>::Action;
+
+    fn handle(&mut self, events: Vec<Self::Event>) -> Result<Vec<Self::Action>, Fault> {
+        self.0.handle(events)
+    }
+}
+
+impl<S: index_check::IndexCheck> Native<S, IndexCheck> {
+    /// Opens it for one end of one namespace.
+    ///
+    /// # Errors
+    /// The strategy's own fault: its settings are not what it accepts.
+    pub fn open(role: Role, namespace: &str, settings: &str) -> Result<Self, Fault> {
+        Ok(Self(S::open(role, namespace, settings)?, PhantomData))
+    }
+}
+
+impl<S: index_check::IndexCheck> Strategy for Native<S, IndexCheck> {
+    type Event = <IndexCheck as Kind>::Event;
+    type Action = <IndexCheck as Kind>::Action;
 
     fn handle(&mut self, events: Vec<Self::Event>) -> Result<Vec<Self::Action>, Fault> {
         self.0.handle(events)

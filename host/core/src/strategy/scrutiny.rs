@@ -1,12 +1,16 @@
-//! The check of what a config-sync strategy says. A call is taken whole or not at all. Inventories were checked before it was shown them.
+//! The check of what a config-sync strategy says; of index-check in `index`. A call is taken whole or not at all. Inventories were checked before it was shown them.
 //!
 //! Pure: it looks and changes nothing. What is refused here counts as a fault of the instance, as a trap does; an unknown action is none, for a
 //! strategy may be newer than its host. What must be strong whatever a strategy says (the floor) is not known here.
+
+mod index;
 
 use std::collections::BTreeSet;
 
 use crate::types::strategy::config_sync::{Action, FileEntry, KEY_BYTES_MAX, PATHS_MAX, View};
 use crate::types::strategy::{self, Fault, Role};
+
+pub use index::IndexGround;
 
 /// What holds when the answer of one call is checked.
 #[derive(Clone, Copy, Debug)]

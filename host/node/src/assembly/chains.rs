@@ -200,6 +200,7 @@ fn chain_options(namespace: &Namespace, ns: &NsConfig) -> ChainOptions {
         },
         active_time: Duration::from_millis(ns.fixed.tx_active_ms),
         drift_time: Duration::from_millis(ns.fixed.tx_drift_ms),
+        index: ns.fixed.index.clone(),
         ..ChainOptions::new(namespace.clone(), ns.dynamic.role)
     }
 }

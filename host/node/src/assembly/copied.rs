@@ -46,7 +46,7 @@ pub(super) fn look(root: &Root, files: &ControlFiles, config: &NodeConfig) -> Se
                     if value.is_empty() {
                         "not set".to_owned()
                     } else {
-                        value.to_owned()
+                        config::masked(value)
                     }
                 };
                 let text = format!("{file} {key} = {} (provider: {})", or_none(&own), or_none(&theirs));

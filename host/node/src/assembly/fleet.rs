@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use cvp_core::config::{NodeConfig, NsConfig};
 use cvp_core::session::StrategyId;
-use cvp_core::strategy::{ChainSync, ConfigSync, Kind};
+use cvp_core::strategy::{ChainSync, ConfigSync, IndexCheck, Kind};
 use cvp_core::types::Namespace;
 use cvp_core::types::strategy::{Fault, Role};
 use parking_lot::Mutex;
@@ -47,7 +47,7 @@ impl Fleet {
         for namespace in running {
             match (handles.get(namespace), config.namespaces.get(namespace)) {
                 (Some(handle), _) => {
-                    for kind in [ChainSync::NAME, ConfigSync::NAME] {
+                    for kind in [ChainSync::NAME, ConfigSync::NAME, IndexCheck::NAME] {
                         if let Err(fault) = handle.order(kind, Order::UseDefault(false)) {
                             tracing::warn!(%namespace, fault = %fault.text, "switch strategy");
                         }
@@ -69,6 +69,7 @@ impl Fleet {
             Ok(NamespaceStrategies {
                 chain_sync: runtime.start(namespace, role, &ns.fixed.strategy(ChainSync::NAME), bytes)?,
                 config_sync: runtime.start(namespace, role, &ns.fixed.strategy(ConfigSync::NAME), bytes)?,
+                index_check: runtime.start(namespace, role, &ns.fixed.strategy(IndexCheck::NAME), bytes)?,
             })
         };
         started().map_err(|fault| {
@@ -88,8 +89,10 @@ impl Fleet {
         let found = handles.get(namespace);
         match (found, kind) {
             (Some(handle), ConfigSync::NAME) => handle.config_sync.state().offered,
+            (Some(handle), IndexCheck::NAME) => handle.index_check.state().offered,
             (Some(handle), _) => handle.chain_sync.state().offered,
             (None, ConfigSync::NAME) => self.runtime.embedded::<ConfigSync>(),
+            (None, IndexCheck::NAME) => self.runtime.embedded::<IndexCheck>(),
             (None, _) => self.runtime.embedded::<ChainSync>(),
         }
     }
@@ -103,6 +106,7 @@ impl Fleet {
             [
                 row(namespace, &handle.chain_sync.state(), handle.chain_sync.cost()),
                 row(namespace, &handle.config_sync.state(), handle.config_sync.cost()),
+                row(namespace, &handle.index_check.state(), handle.index_check.cost()),
             ]
         });
         Value::Array(rows.collect())
@@ -120,6 +124,10 @@ impl Fleet {
             }
             if handle.config_sync.state().configured == id {
                 handle.config_sync.reset().map_err(busy)?;
+                reset += 1;
+            }
+            if handle.index_check.state().configured == id {
+                handle.index_check.reset().map_err(busy)?;
                 reset += 1;
             }
         }

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cvp_core::config::{self, GLOBAL, NsConfig};
 use cvp_core::replication::Outcome;
-use cvp_core::strategy::{ChainSync, ConfigSync, Kind};
+use cvp_core::strategy::{ChainSync, ConfigSync, IndexCheck, Kind};
 use cvp_core::types::Namespace;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -209,7 +209,7 @@ impl Node {
         let files = self.files.clone();
         let of = name.clone();
         let put_away = blocking(move || {
-            for kind in [ChainSync::NAME, ConfigSync::NAME] {
+            for kind in [ChainSync::NAME, ConfigSync::NAME, IndexCheck::NAME] {
                 let removed = files.remove_stored(&of, kind);
                 removed.map_err(|error| Failure::from_refusal(&error.refusal()))?;
             }

@@ -5,6 +5,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cvp_core::chain::{Rejected, Request, Transaction, Window, admission};
+use cvp_core::config::IndexSettings;
 use cvp_core::ledger::{Ledger, LedgerError, Tips};
 use cvp_core::record::Delta;
 use cvp_core::types::{Height, Hostname, Incarnation, Namespace, NodeRole, Position, Refusal, UnixNanos};
@@ -35,6 +36,8 @@ pub struct ChainOptions {
     pub active_time: Duration,
     /// `duplicate.tx_drift_time`: how far in the future its time may be.
     pub drift_time: Duration,
+    /// `database.indexdb`.
+    pub index: IndexSettings,
 }
 
 impl ChainOptions {
@@ -46,6 +49,7 @@ impl ChainOptions {
             order: OrderOptions::default(),
             active_time: Duration::from_secs(24 * 3600),
             drift_time: Duration::from_secs(300),
+            index: IndexSettings::default(),
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use cvp_core::config::{Loaded, NodeConfig};
 use cvp_core::promotion::{
-    Check, KeyState, NamespaceView, Plan, PortState, PortView, PreflightView, StrategyView, TlsNameView,
+    Check, IndexView, KeyState, NamespaceView, Plan, PortState, PortView, PreflightView, StrategyView, TlsNameView,
 };
 use cvp_core::replication::PairStatus;
 use cvp_core::session::Binding;
@@ -17,6 +17,8 @@ use super::probe::probe_target;
 use super::tree;
 use super::{Flags, Ground, Probed};
 use crate::config::{Places, Root};
+use crate::index::probe;
+use crate::replication::ControlFiles;
 
 /// Where a namespace's key and certificates are, unless configured otherwise.
 const CERTIFICATES: &str = "certs/certs";
@@ -49,7 +51,11 @@ pub(super) async fn survey(ground: &Arc<Ground>, flags: Flags) -> Surveyed {
     let remotes = (ground.remotes)().unwrap_or_default();
     let port = value_of(&section, "port.jsonrpc").and_then(|text| text.parse().ok());
     let begun = Instant::now();
-    let probes = probe_target(&remotes, port, ground.tls.clone()).await;
+    // All at once: none takes longer than two seconds.
+    let (probes, indexes) = tokio::join!(
+        probe_target(&remotes, port, ground.tls.clone()),
+        indexes(&ground.root, &ground.files)
+    );
     let probed = Probed {
         took: begun.elapsed(),
         ended: Instant::now(),
@@ -62,10 +68,6 @@ pub(super) async fn survey(ground: &Arc<Ground>, flags: Flags) -> Surveyed {
     let names = match &ground.tls {
         None => TlsNameView::Off,
         Some(tls) => TlsNameView::Names(tls.own().names.clone()),
-    };
-    let index = match &loaded {
-        Ok(loaded) => Ok(loaded.config.namespaces.values().any(|ns| ns.fixed.index.enable)),
-        Err(failure) => Err(failure.message.clone()),
     };
     let tls_override = loaded
         .as_ref()
@@ -101,7 +103,7 @@ pub(super) async fn survey(ground: &Arc<Ground>, flags: Flags) -> Surveyed {
             .into_iter()
             .map(|(key, address)| port_view(key, address))
             .collect(),
-        index_configured: index,
+        indexes,
     };
     Surveyed {
         left_behind: ground.left_behind(),
@@ -109,6 +111,39 @@ pub(super) async fn survey(ground: &Arc<Ground>, flags: Flags) -> Surveyed {
         plan,
         probed,
     }
+}
+
+/// The data index of each namespace that this node runs and is to run; backends are looked at side by side, two seconds at most.
+///
+/// # Errors
+/// The own configuration cannot be read; in words. The provider's is the check `config-valid`'s: the own one stands for it here.
+async fn indexes(root: &Root, files: &ControlFiles) -> Result<Vec<IndexView>, String> {
+    let own = root.load().map_err(|failure| failure.message)?.config;
+    let promoted = tree::load(root, files, None).map(|loaded| loaded.config);
+    let mut looks = tokio::task::JoinSet::new();
+    for (name, ns) in &promoted.as_ref().unwrap_or(&own).namespaces {
+        let now = own
+            .namespaces
+            .get(name)
+            .map_or(ns.fixed.index.enable, |own| own.fixed.index.enable);
+        let (name, index) = (name.clone(), ns.fixed.index.clone());
+        looks.spawn(async move {
+            let backend = if index.enable {
+                probe(&index.backend).await
+            } else {
+                Ok(())
+            };
+            IndexView {
+                namespace: name,
+                switch: (now, index.enable),
+                address: index.backend.to_string(),
+                backend,
+            }
+        });
+    }
+    let mut found = looks.join_all().await;
+    found.sort_by(|one, other| one.namespace.cmp(&other.namespace));
+    Ok(found)
 }
 
 /// The text of a TOML value without its quotes.

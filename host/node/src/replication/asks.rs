@@ -2,7 +2,7 @@
 
 use cvp_core::replication::{ConnId, Event};
 use cvp_core::types::Namespace;
-use cvp_core::types::strategy::{Fault, chain_sync, config_sync};
+use cvp_core::types::strategy::{Fault, chain_sync, config_sync, index_check};
 
 use super::driver::{Driver, Inbound};
 use super::strategies::{Hosted, Order, StrategyHandle};
@@ -26,6 +26,14 @@ impl Driver {
             .get(&ns)
             .map(|strategies| strategies.config_sync.clone());
         self.ask(handle, events, move |result| Event::ConfigStrategy { ns, result });
+    }
+
+    pub(super) fn ask_index_strategy(&self, ns: Namespace, events: Vec<index_check::Event>) {
+        let handle = self
+            .strategies
+            .get(&ns)
+            .map(|strategies| strategies.index_check.clone());
+        self.ask(handle, events, move |result| Event::IndexStrategy { ns, result });
     }
 
     fn ask<K: Hosted>(

@@ -194,17 +194,11 @@ impl Driver {
             }
         }
         for (ns, handle) in &self.strategies {
-            let (chain, files) = (handle.chain_sync.clone(), handle.config_sync.clone());
-            let (epoch, inbound) = (self.epoch, self.inbound.clone());
-            self.followers.push(tokio::spawn(super::follow_strategy(
-                ns.clone(),
-                chain,
-                epoch,
-                inbound.clone(),
-            )));
-            self.followers
-                .push(tokio::spawn(super::follow_strategy(ns.clone(), files, epoch, inbound)));
+            let tasks = super::follow_strategies(ns, handle, self.epoch, &self.inbound);
+            self.followers.extend(tasks);
         }
+        let indexes = super::follow_indexes(&self.environment, self.epoch, self.inbound.clone());
+        self.followers.push(tokio::spawn(indexes));
         if self.role == Role::Provider {
             self.watch_tree();
         }
@@ -387,6 +381,7 @@ impl Driver {
             Action::LookUp { conn, wanted } => self.look_up(conn, wanted),
             Action::Strategy { ns, events } => self.ask_strategy(ns, events),
             Action::ConfigStrategy { ns, events } => self.ask_config_strategy(ns, events),
+            Action::IndexStrategy { ns, events } => self.ask_index_strategy(ns, events),
             Action::StrategyFault { ns, kind, fault } => self.order_strategy(&ns, kind, Order::Refuse(fault)),
             Action::UseDefault { ns, kind, embedded } => self.order_strategy(&ns, &kind, Order::UseDefault(embedded)),
             Action::StrategyLeft { ns, theirs } => {

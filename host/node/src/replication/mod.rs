@@ -26,8 +26,10 @@ use cvp_core::replication::{Event, Limits, Outcome, PairStatus, Setup};
 use cvp_core::types::strategy::config_sync::Edit;
 use cvp_core::types::{Millis, Namespace, Refusal};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 
 use crate::config::Root;
+use crate::index;
 use crate::link::{Accepted, SharedTls};
 use crate::namespace::{Chain, ChainSet, ChainState};
 use driver::{Command, Driver, INBOUND_MAX, Inbound};
@@ -51,6 +53,7 @@ struct Environment {
     known: Vec<Remote>,
     tree: TreeWorker,
     writer: FileWriter,
+    root: Root,
 }
 
 /// Everything replication needs from the assembly.
@@ -123,9 +126,10 @@ impl Replication {
         let (inbound, arrived) = mpsc::channel(INBOUND_MAX);
         let (send_standing, standing) = watch::channel(Standing::default());
         let (send_difference, difference) = watch::channel(Difference::default());
-        let tree = TreeWorker::start(options.root, options.files.clone(), inbound.clone())?;
+        let tree = TreeWorker::start(options.root.clone(), options.files.clone(), inbound.clone())?;
         let environment = Environment {
             tree,
+            root: options.root,
             chains: options.chains,
             tls: options.tls,
             remotes: options.remotes,
@@ -239,6 +243,41 @@ async fn follow_failure(chain: Arc<Chain>, epoch: u64, inbound: mpsc::Sender<Inb
     let _ = inbound
         .send(Inbound::Core(epoch, Event::StoreFailed { ns, refusal }))
         .await;
+}
+
+/// Tells the machine how the data index of each chain is, and each change of it.
+fn follow_indexes(
+    environment: &Environment,
+    epoch: u64,
+    inbound: mpsc::Sender<Inbound>,
+) -> impl Future<Output = ()> + use<> {
+    let chains = environment.chains.all().into_iter();
+    let watched = chains.map(|chain| index::Watched {
+        namespace: chain.namespace().clone(),
+        running: chain.options().index.clone(),
+    });
+    index::watch(environment.root.clone(), watched.collect(), move |ns, state| {
+        let inbound = inbound.clone();
+        async move {
+            let seen = Event::IndexSeen { ns, state };
+            inbound.send(Inbound::Core(epoch, seen)).await.is_ok()
+        }
+    })
+}
+
+/// Tells the machine each change of the instances of a namespace's strategies.
+fn follow_strategies(
+    ns: &Namespace,
+    handles: &NamespaceStrategies,
+    epoch: u64,
+    inbound: &mpsc::Sender<Inbound>,
+) -> [JoinHandle<()>; 3] {
+    let (chain, files, index) = (&handles.chain_sync, &handles.config_sync, &handles.index_check);
+    [
+        tokio::spawn(follow_strategy(ns.clone(), chain.clone(), epoch, inbound.clone())),
+        tokio::spawn(follow_strategy(ns.clone(), files.clone(), epoch, inbound.clone())),
+        tokio::spawn(follow_strategy(ns.clone(), index.clone(), epoch, inbound.clone())),
+    ]
 }
 
 /// Tells the machine each change of a strategy's instance.

@@ -4,7 +4,7 @@
 use cvp_core::config::{NodeConfig, PairRole, Remote};
 use cvp_core::replication::{ChangesSetup, Inventory, Limits, NamespaceSetup, Setup, StrategySetup};
 use cvp_core::session::{Binding, Identity, Lineage, NodeKey, StrategyId};
-use cvp_core::strategy::{ChainSync, ConfigSync, Kind};
+use cvp_core::strategy::{ChainSync, ConfigSync, IndexCheck, Kind};
 use cvp_core::types::strategy::Role;
 use cvp_core::types::{Incarnation, Namespace, NodeId};
 
@@ -189,6 +189,8 @@ impl SetupSource<'_> {
                 history_from: chain.ledger().history_from(),
                 chain_sync: self.strategy_of(&namespace, ChainSync::NAME)?,
                 config_sync: self.strategy_of(&namespace, ConfigSync::NAME)?,
+                index_check: self.strategy_of(&namespace, IndexCheck::NAME)?,
+                index_enabled: chain.options().index.enable,
                 kept_local: self.files.kept_local(&namespace)?,
                 namespace,
             });

@@ -18,7 +18,7 @@ use tokio::sync::{oneshot, watch};
 use cvp_core::config::StrategyChoice;
 use cvp_core::replication::StrategyRun;
 use cvp_core::session::StrategyId;
-use cvp_core::strategy::{ChainSync, ConfigSync, Kind};
+use cvp_core::strategy::{ChainSync, ConfigSync, IndexCheck, Kind};
 use cvp_core::types::Namespace;
 use cvp_core::types::strategy::{Fault, Role};
 use cvp_strategy::{Component, Instance, LoadError, Runtime};
@@ -34,6 +34,9 @@ static CHAIN_SYNC: &[u8] = include_bytes!(env!("CVP_CHAIN_SYNC_WASM"));
 /// The default strategy of kind config-sync, likewise.
 static CONFIG_SYNC: &[u8] = include_bytes!(env!("CVP_CONFIG_SYNC_WASM"));
 
+/// The default strategy of kind index-check, likewise.
+static INDEX_CHECK: &[u8] = include_bytes!(env!("CVP_INDEX_CHECK_WASM"));
+
 /// Calls that may wait for one actor: the machine has at most one under way, the rest is room for resets and switches.
 const QUEUE_MAX: usize = 16;
 
@@ -46,6 +49,7 @@ pub struct Strategies {
     runtime: Runtime,
     chain_sync: Component<ChainSync>,
     config_sync: Component<ConfigSync>,
+    index_check: Component<IndexCheck>,
     plugins: PathBuf,
     traces: Option<PathBuf>,
 }
@@ -101,6 +105,7 @@ impl Strategies {
         Ok(Self {
             chain_sync: runtime.load(CHAIN_SYNC)?,
             config_sync: runtime.load(CONFIG_SYNC)?,
+            index_check: runtime.load(INDEX_CHECK)?,
             runtime,
             plugins: plugins.to_owned(),
             traces: None,
@@ -261,6 +266,8 @@ pub struct NamespaceStrategies {
     pub chain_sync: StrategyHandle<ChainSync>,
     /// Which files are fetched, which changes are strong.
     pub config_sync: StrategyHandle<ConfigSync>,
+    /// Whether the two ends' index settings may go together.
+    pub index_check: StrategyHandle<IndexCheck>,
 }
 
 /// What is ordered of a strategy, whatever its kind.
@@ -280,6 +287,7 @@ impl NamespaceStrategies {
         match kind {
             ChainSync::NAME => self.chain_sync.ordered(order),
             ConfigSync::NAME => self.config_sync.ordered(order),
+            IndexCheck::NAME => self.index_check.ordered(order),
             _ => Ok(()),
         }
     }

@@ -8,7 +8,7 @@ use cvp_core::ledger::{Ledger, MemoryLedger};
 use cvp_core::record::Delta;
 use cvp_core::replication::{ChangesSetup, Inventory, Limits, NamespaceSetup, StrategySetup};
 use cvp_core::session::{Identity, Lineage, NodeKey};
-use cvp_core::strategy::{ChainSync, ConfigSync};
+use cvp_core::strategy::{ChainSync, ConfigSync, IndexCheck};
 use cvp_core::types::strategy::Role;
 use cvp_core::types::{Hostname, Incarnation, NodeId, NodeRole, Position};
 
@@ -53,6 +53,7 @@ async fn end(role: Role, remotes: Vec<Remote>) -> End {
     let handles = NamespaceStrategies {
         chain_sync: strategies.start(&ns, role, &choice, 0).unwrap(),
         config_sync: strategies.start(&ns, role, &choice, 0).unwrap(),
+        index_check: strategies.start(&ns, role, &choice, 0).unwrap(),
     };
     let (send, accepted) = mpsc::channel(8);
     let listener = Listener::bind("127.0.0.1:0", None, send).await.unwrap();
@@ -91,6 +92,11 @@ async fn end(role: Role, remotes: Vec<Remote>) -> End {
                 id: strategies.embedded::<ConfigSync>(),
                 stored: Vec::new(),
             },
+            index_check: StrategySetup {
+                id: strategies.embedded::<IndexCheck>(),
+                stored: Vec::new(),
+            },
+            index_enabled: false,
             kept_local: Vec::new(),
         }],
         ask: Vec::new(),

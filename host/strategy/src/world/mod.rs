@@ -2,6 +2,7 @@
 
 mod chain_sync;
 mod config_sync;
+mod index_check;
 
 use cvp_core::strategy::Kind;
 use cvp_core::types::strategy as types;

@@ -17,6 +17,7 @@ fn built() -> &'static Path {
             .args(["build", "--release", "--locked", "--target", "wasm32-wasip2"])
             .args(["-p", "cvp-chain-sync", "-p", "cvp-example-strategy"])
             .args(["-p", "cvp-config-sync", "-p", "cvp-example-config-strategy"])
+            .args(["-p", "cvp-index-check", "-p", "cvp-example-index-strategy"])
             .arg("--target-dir")
             .arg(&target)
             .env("CARGO_PROFILE_RELEASE_DEBUG", "false")

@@ -2,6 +2,7 @@
 
 mod built;
 mod config_sync;
+mod index_check;
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};

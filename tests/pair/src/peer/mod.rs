@@ -71,6 +71,7 @@ fn offer(namespace: &Namespace, role: NodeRole, genesis: Position, tip: Position
             version: "0.0.0".into(),
             sha256: [0; 32],
         }],
+        index: None,
     }
 }
 

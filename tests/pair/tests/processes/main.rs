@@ -13,6 +13,7 @@ mod hostile_standby;
 mod hostile_tree;
 mod hostile_tree_standby;
 mod https;
+mod index;
 mod isolation;
 mod malleated;
 mod namespaces;

@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use cvp_core::strategy::trace::{self, Opening};
-use cvp_core::strategy::{ChainSync, ChainSyncStrategy, ConfigSync, ConfigSyncStrategy, Native};
+use cvp_core::strategy::{
+    ChainSync, ChainSyncStrategy, ConfigSync, ConfigSyncStrategy, IndexCheck, IndexCheckStrategy, Native,
+};
 use cvp_core::types::strategy::chain_sync::{Action, Event};
-use cvp_core::types::strategy::{Fault, Role, config_sync};
+use cvp_core::types::strategy::{Fault, Role, config_sync, index_check};
 use cvp_pair::pair::{Pair, Setup};
-use cvp_pair::plugins::{default_config_strategy, default_strategy, edit};
+use cvp_pair::plugins::{default_config_strategy, default_index_strategy, default_strategy, edit};
 use cvp_pair::signer::{Load, ec, send_many};
 use cvp_strategy::{Component, Runtime};
 use toml_edit::value;
@@ -110,6 +112,27 @@ fn replay_config(file: &Path, component: &Component<ConfigSync>) -> Result<(usiz
     Ok((calls.len(), asked.sum()))
 }
 
+/// Answers how often a trace of an index-check strategy accepts.
+fn replay_index(file: &Path, component: &Component<IndexCheck>) -> Result<usize> {
+    let (opening, calls) =
+        trace::read::<IndexCheck>(&std::fs::read(file)?).map_err(|e| anyhow!("{}: {e}", file.display()))?;
+    let fault = |fault: Fault| anyhow!("{}: {fault}", file.display());
+    let native =
+        Native::<cvp_index_check::Default, IndexCheck>::open(opening.role, &opening.namespace, &opening.settings);
+    let wasm = component.open(opening.role, &opening.namespace, &opening.settings);
+    let players: [(&str, IndexCheckStrategy); 2] = [
+        ("native", Box::new(native.map_err(fault)?)),
+        ("WASM", Box::new(wasm.map_err(fault)?)),
+    ];
+    for (world, mut strategy) in players {
+        trace::replay(&calls, &mut strategy).map_err(|other| anyhow!("{} in {world}: {other}", file.display()))?;
+    }
+    let said = calls.iter().filter_map(|call| call.answer.as_ref().ok()).flatten();
+    Ok(said
+        .filter(|action| matches!(action, index_check::Action::Accept))
+        .count())
+}
+
 #[test]
 fn what_nodes_record_replays_to_the_same_actions() -> Result<()> {
     let mut pair = Pair::init(&Setup {
@@ -166,6 +189,19 @@ fn what_nodes_record_replays_to_the_same_actions() -> Result<()> {
         }
     }
     ensure!(config.0 > 8 && config.1 >= 8, "calls and files asked for: {config:?}");
+    let component: Component<IndexCheck> = Runtime::new(None)?.load(&std::fs::read(default_index_strategy()?)?)?;
+    let mut accepted = 0;
+    for node in [&pair.provider, &pair.receiver] {
+        for namespace in ["global/index-check", "ns1/index-check"] {
+            for file in traces(node.root(), namespace)? {
+                accepted += replay_index(&file, &component)?;
+            }
+        }
+    }
+    ensure!(
+        accepted >= 6,
+        "two sessions, two nodes, two namespaces: accepted {accepted} times"
+    );
     digests.dedup();
     ensure!(digests.len() == 1, "both ends embed one component: {digests:?}");
     ensure!(

@@ -49,7 +49,7 @@ impl World {
                 address: format!("{}:1", machine.name),
                 state: PortState::Ours,
             }],
-            index_configured: Ok(false),
+            indexes: Ok(Vec::new()),
         })
     }
 

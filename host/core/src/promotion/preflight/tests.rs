@@ -45,7 +45,16 @@ pub(in super::super) fn healthy() -> PreflightView {
             address: "127.0.0.1:50015".into(),
             state: PortState::Ours,
         }],
-        index_configured: Ok(false),
+        indexes: Ok(vec![index((false, false), Ok(()))]),
+    }
+}
+
+fn index(switch: (bool, bool), backend: Result<(), String>) -> IndexView {
+    IndexView {
+        namespace: Namespace::new("global").unwrap(),
+        switch,
+        address: "127.0.0.1:27017".into(),
+        backend,
     }
 }
 
@@ -78,7 +87,7 @@ fn a_healthy_receiver_passes_every_check_of_the_page() {
 
 #[test]
 fn each_check_sees_what_is_wrong() {
-    use Verdict::{Fail, Warn};
+    use Verdict::{Fail, Pass, Warn};
     assert_eq!(after("last-heard", |v| v.last_heard_ms_ago = None), Warn);
     assert_eq!(after("last-heard", |v| v.namespaces[0].provider_tip = Some(121)), Warn);
     assert_eq!(after("backup-complete", |v| v.provider = None), Fail);
@@ -115,7 +124,13 @@ fn each_check_sees_what_is_wrong() {
         after("ports-free", |v| v.ports[0].state = PortState::Taken("in use".into())),
         Fail
     );
-    assert_eq!(after("index-health", |v| v.index_configured = Ok(true)), Warn);
+    let indexed =
+        |switch, backend: Result<(), String>| after("index-health", |v| v.indexes = Ok(vec![index(switch, backend)]));
+    assert_eq!(indexed((true, true), Ok(())), Pass);
+    assert_eq!(indexed((true, true), Err("refused".into())), Warn);
+    assert_eq!(indexed((false, true), Ok(())), Warn);
+    assert_eq!(indexed((true, false), Err("refused".into())), Warn);
+    assert_eq!(indexed((false, false), Err("refused".into())), Pass);
     assert_eq!(
         after("plugins-present", |v| v.namespaces[0].own_strategies.clear()),
         Warn

@@ -1,5 +1,6 @@
 //! What the preflight judges: what probes, files and chains said, as plain values.
 
+use super::index::IndexView;
 use crate::promotion::target::TargetProbe;
 use crate::types::{Hostname, Namespace, NodeRole, Position};
 
@@ -119,6 +120,6 @@ pub struct PreflightView {
     pub config: Result<(), String>,
     /// Ports.
     pub ports: Vec<PortView>,
-    /// Whether an index database is configured in any namespace; in words why that cannot be read.
-    pub index_configured: Result<bool, String>,
+    /// The data index of each namespace; in words why the settings cannot be read.
+    pub indexes: Result<Vec<IndexView>, String>,
 }

@@ -12,7 +12,7 @@ use crate::types::strategy::Role;
 use crate::types::{Digest, Height, Hostname, Namespace, NodeId, NodeRole, Position, Refusal};
 
 use super::hello::{NamespaceOffer, PROTOCOL};
-use super::{Binding, Hello, Lineage, SessionKind, StrategyId, TakeOver, refuse};
+use super::{Binding, Hello, IndexOffer, Lineage, SessionKind, StrategyId, TakeOver, refuse};
 
 pub use provider::{ExpectHello, ExpectVerdict, LookUp};
 pub use receiver::{Confirmed, ExpectReply};
@@ -35,6 +35,8 @@ pub struct OwnNamespace {
     pub history_from: Height,
     /// The strategies it would run.
     pub strategies: Vec<StrategyId>,
+    /// Its data index.
+    pub index: IndexOffer,
 }
 
 /// This node, as the handshake sees it.
@@ -103,6 +105,7 @@ impl Own {
                     at_peer_tip: at_peer_tip(&own.namespace),
                     history_from: own.history_from,
                     strategies: own.strategies.clone(),
+                    index: Some(own.index.clone()),
                 })
                 .collect(),
             self_section: self.self_section.clone(),
@@ -136,7 +139,8 @@ fn check_chains(own: &Own, hello: &Hello) -> Result<(), Refusal> {
     if hello.tls != own.tls {
         return Err(refuse::tls(own.tls, hello.tls));
     }
-    check_namespaces(own, hello)
+    check_namespaces(own, hello)?;
+    check_index(own, hello)
 }
 
 /// Namespaces that only one end runs are no reason to refuse: the receiver aligns itself. What both run must be one chain.
@@ -165,6 +169,29 @@ fn check_namespaces(own: &Own, hello: &Hello) -> Result<(), Refusal> {
         return Err(refuse::namespaces(receiver, provider));
     }
     Ok(())
+}
+
+/// What both run is indexed on both or on neither: else an upgrade would lose what clients can ask, or nobody would keep it. A release that
+/// does not tell cannot be compared with.
+fn check_index(own: &Own, hello: &Hello) -> Result<(), Refusal> {
+    #[cfg(feature = "planted-faults")]
+    if crate::planted::active(crate::planted::Fault::IndexSwitchNotCompared) {
+        return Ok(());
+    }
+    let differing = own.namespaces.iter().filter_map(|own_ns| {
+        let theirs = hello.offer(&own_ns.namespace)?.index.as_ref()?.enabled;
+        let ours = own_ns.index.enabled;
+        let (receiver, provider) = match own.role {
+            Role::Provider => (theirs, ours),
+            Role::Receiver => (ours, theirs),
+        };
+        (receiver != provider).then_some((&own_ns.namespace, receiver, provider))
+    });
+    let differing: Vec<_> = differing.collect();
+    if differing.is_empty() {
+        return Ok(());
+    }
+    Err(refuse::index_switch(&differing))
 }
 
 /// What runs here alone, and what runs there alone.
@@ -270,6 +297,8 @@ pub struct AgreedNamespace {
     pub provider_role: NodeRole,
     /// The strategies the other end would run; where they differ, both run the embedded default.
     pub their_strategies: Vec<StrategyId>,
+    /// The other end's data index, with the switch that this end has; none from a release that does not tell.
+    pub their_index: Option<IndexOffer>,
 }
 
 /// The proof that all checks were made. Only the handshake makes one.

@@ -122,6 +122,7 @@ impl LookUp {
                 history_from: own_ns.history_from,
                 provider_role: own_ns.role,
                 their_strategies: offer.strategies.clone(),
+                their_index: offer.index.clone(),
             });
         }
         let (missing, extra) = alone(own, &self.hello);

@@ -74,6 +74,7 @@ impl ExpectReply {
                 history_from: offer.history_from,
                 provider_role: offer.role,
                 their_strategies: offer.strategies.clone(),
+                their_index: offer.index.clone(),
             });
         }
         let (extra, missing) = alone(own, &hello);

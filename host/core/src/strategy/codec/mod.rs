@@ -3,6 +3,7 @@
 
 mod chain_sync;
 mod config_sync;
+mod index_check;
 
 use crate::types::strategy::{Fault, Level, Role, TEXT_BYTES_MAX};
 use crate::types::{Malformed, Reader, Writer};

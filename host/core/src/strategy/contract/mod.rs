@@ -2,6 +2,7 @@
 
 mod chain_sync;
 mod config_sync;
+mod index_check;
 
 use super::{Boxed, Kind};
 use crate::types::strategy::{ACTIONS_MAX, Fault, Role};
@@ -52,10 +53,10 @@ pub fn check<K: Suite>(open: &mut dyn FnMut(Role) -> Result<Boxed<K>, Fault>) ->
 
 #[cfg(test)]
 mod tests {
-    use super::super::{ChainSync, ConfigSync, Strategy};
+    use super::super::{ChainSync, ConfigSync, IndexCheck, Strategy};
     use super::*;
     use crate::types::strategy::chain_sync::{Action, Event};
-    use crate::types::strategy::config_sync;
+    use crate::types::strategy::{config_sync, index_check};
 
     /// Answers each call with how many calls of any instance came before: not a function of its events.
     struct Moody(&'static std::sync::atomic::AtomicU64);
@@ -87,6 +88,24 @@ mod tests {
         fn handle(&mut self, _events: Vec<Self::Event>) -> Result<Vec<Self::Action>, Fault> {
             Ok(Vec::new())
         }
+    }
+
+    /// The same, of kind index-check.
+    struct Mute;
+
+    impl Strategy for Mute {
+        type Event = index_check::Event;
+        type Action = index_check::Action;
+
+        fn handle(&mut self, _events: Vec<Self::Event>) -> Result<Vec<Self::Action>, Fault> {
+            Ok(Vec::new())
+        }
+    }
+
+    #[test]
+    fn an_index_check_without_a_verdict_is_seen() {
+        let broken = check::<IndexCheck>(&mut |_| Ok(Box::new(Mute))).unwrap_err();
+        assert!(broken.contains("one-verdict"), "{broken}");
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Traces of both kinds: read back, cut anywhere, and not taken for one another.
 
 use super::super::contract::{self, Suite};
-use super::super::{ChainSync, ConfigSync, Kind};
+use super::super::{ChainSync, ConfigSync, IndexCheck, Kind};
 use super::*;
-use crate::types::strategy::{Level, chain_sync, config_sync};
+use crate::types::strategy::{Level, chain_sync, config_sync, index_check};
 
 fn opening(kind: &str) -> Opening {
     Opening {
@@ -86,6 +86,24 @@ fn a_trace_of_config_sync_is_read_back_and_may_be_cut_anywhere() {
     ];
     for role in [Role::Receiver, Role::Provider] {
         survives_any_cut::<ConfigSync>(&calls(role, &actions));
+    }
+}
+
+#[test]
+fn a_trace_of_index_check_is_read_back_and_may_be_cut_anywhere() {
+    use index_check::Action;
+    let actions = [
+        Action::Accept,
+        Action::Refuse("r".into()),
+        Action::Warn("w".into()),
+        Action::Store(vec![1, 2]),
+        Action::Send(vec![3]),
+        Action::Log(Level::Info, "l".into()),
+        Action::Metric("m".into(), -5),
+        Action::Other("o".into(), vec![6]),
+    ];
+    for role in [Role::Receiver, Role::Provider] {
+        survives_any_cut::<IndexCheck>(&calls(role, &actions));
     }
 }
 

@@ -1,7 +1,7 @@
 //! What an actor must know of the kind it runs: where its default is, and which part of its events is the view that a fresh instance needs.
 
-use cvp_core::strategy::{ChainSync, ConfigSync};
-use cvp_core::types::strategy::{chain_sync, config_sync};
+use cvp_core::strategy::{ChainSync, ConfigSync, IndexCheck};
+use cvp_core::types::strategy::{chain_sync, config_sync, index_check};
 use cvp_strategy::{Component, World};
 
 use super::Strategies;
@@ -97,6 +97,46 @@ impl Hosted for ConfigSync {
     fn stores(action: &config_sync::Action) -> Option<&Vec<u8>> {
         match action {
             config_sync::Action::Store(bytes) => Some(bytes),
+            _ => None,
+        }
+    }
+}
+
+impl Hosted for IndexCheck {
+    type View = index_check::View;
+
+    fn default_of(strategies: &Strategies) -> &Component<Self> {
+        &strategies.index_check
+    }
+
+    fn remember(event: &index_check::Event, kept: &mut Option<index_check::View>, kept_stored: &mut Vec<u8>) {
+        use index_check::Event;
+        match event {
+            Event::Opened { view, stored } => {
+                *kept = Some(view.clone());
+                kept_stored.clone_from(stored);
+            }
+            Event::State(view) => *kept = Some(view.clone()),
+            Event::Tick(now) => {
+                if let Some(view) = kept {
+                    view.now = *now;
+                }
+            }
+            Event::Message(_) | Event::Fault(_) | Event::Other(..) => {}
+        }
+    }
+
+    fn opened(view: index_check::View, stored: Vec<u8>) -> index_check::Event {
+        index_check::Event::Opened { view, stored }
+    }
+
+    fn is_opened(event: &index_check::Event) -> bool {
+        matches!(event, index_check::Event::Opened { .. })
+    }
+
+    fn stores(action: &index_check::Action) -> Option<&Vec<u8>> {
+        match action {
+            index_check::Action::Store(bytes) => Some(bytes),
             _ => None,
         }
     }
