@@ -14,6 +14,9 @@ use crate::world::{A, B, D, Ev, World};
 /// A hand edit is noticed after so long at most.
 const NOTICED_MS: Millis = 300;
 
+/// A hand in a standby's copy is followed by so long a rest, where a session is to find what it did.
+const LOOKED_AT_MS: Millis = 4_000;
+
 /// Files that carry a strong key; the list of namespaces more often.
 const STRONG: [&str; 4] = [
     "dynamic.toml",
@@ -64,6 +67,7 @@ impl World {
         } else {
             A
         };
+        let mut looked_at = false;
         match self.random.range(0, 99) {
             0..45 => self.edit_own(provider),
             45..88 => {
@@ -74,10 +78,16 @@ impl World {
                 }
             }
             _ if quiet => {}
-            _ => self.edit_copy()?,
+            _ => looked_at = self.edit_copy()? && self.random.chance(50),
         }
         let most = if quiet { 2_500 } else { 1_200 };
-        let pause = self.random.range(100, most);
+        let mut pause = self.random.range(100, most);
+        if looked_at {
+            // A session more finds it, and nobody touches the provider's tree meanwhile.
+            let standby = if self.promoted { D } else { B };
+            self.end_links(standby);
+            pause += LOOKED_AT_MS;
+        }
         self.later(pause, Ev::Operator);
         Ok(())
     }
@@ -169,13 +179,13 @@ impl World {
         Ok(())
     }
 
-    /// Somebody changes a standby's copy. Nobody watches it: the next handshake or start finds it.
-    fn edit_copy(&mut self) -> Result<(), String> {
+    /// Somebody changes a standby's copy. Nobody watches it: the next handshake or start finds it. Answers whether there was one.
+    fn edit_copy(&mut self) -> Result<bool, String> {
         let node = if self.promoted { D } else { B };
         let machine = &self.nodes[node];
         let idle = machine.role == Role::Receiver && machine.promotion.is_none() && machine.disk.copied;
         if !idle || machine.journal()?.plan().is_some() {
-            return Ok(());
+            return Ok(false);
         }
         let paths: Vec<String> = machine.disk.copy.files.keys().cloned().collect();
         let path = match paths.get(self.random.range(0, paths.len() as u64) as usize) {
@@ -194,6 +204,6 @@ impl World {
         }
         self.trees.edited[node].insert(path, None);
         self.note_copy(node);
-        Ok(())
+        Ok(true)
     }
 }
