@@ -4,8 +4,8 @@
 use cvp_core::config::{INDEX_SWITCH, Value};
 use cvp_core::replication::Event;
 use cvp_core::session::{BackendHealth, IndexState};
-use cvp_core::types::Namespace;
 use cvp_core::types::strategy::{Fault, Role, index_check};
+use cvp_core::types::{Millis, Namespace};
 
 use crate::configuration;
 use crate::node::open_index;
@@ -13,6 +13,9 @@ use crate::world::{A, B, D, Ev, World};
 
 /// The namespace whose switch operators change.
 const SWITCHED: &str = "ns1";
+
+/// A standby that is corrected in quiet comes back so much later; one that cannot be corrected yet is looked at again then.
+const SETTLED_MS: Millis = 200;
 
 impl World {
     pub fn reopen_index(&mut self, node: usize, ns: &Namespace) {
@@ -80,7 +83,8 @@ impl World {
     pub fn flip_switch(&mut self) -> Result<(), String> {
         let node = if self.promoted { D } else { B };
         let machine = &self.nodes[node];
-        if machine.role != Role::Receiver || machine.promotion.is_some() {
+        let begun = machine.promotion.is_some() || machine.journal()?.plan().is_some();
+        if machine.role != Role::Receiver || begun {
             return Ok(());
         }
         let files = &machine.disk.configuration;
@@ -104,28 +108,41 @@ impl World {
         Ok(())
     }
 
-    /// Quiet begins: standbys have their provider's switch, and run with it. Backends come and go once more, in sessions that live on.
+    /// Quiet begins: backends come and go once more, in sessions that live on.
     pub fn heal_index(&mut self) -> Result<(), String> {
-        let provider = if self.promoted { B } else { A };
-        let Some(ns) = self.switched() else { return Ok(()) };
-        let on = configuration::is_indexed(&self.nodes[A].disk.configuration, &ns);
-        for node in [B, D] {
-            let machine = &self.nodes[node];
-            let standby = machine.role == Role::Receiver && machine.promotion.is_none();
-            let wrong = configuration::is_indexed(&machine.disk.configuration, &ns) != on
-                || machine
-                    .stores
-                    .iter()
-                    .any(|store| store.namespace == ns && store.indexed != on);
-            if standby && node != provider && wrong {
-                self.set_switch(node, on)?;
-                self.crash(node);
-            }
-        }
         for node in [A, B, D] {
             for wait in [2_000, 12_000] {
                 let (delay, down) = (self.random.range(wait, wait + 3_000), self.random.chance(50));
                 self.later(delay, Ev::Index { node, down: Some(down) });
+            }
+        }
+        self.heal_switches()
+    }
+
+    /// Standbys get their provider's switch, and run with it; one whose promotion is under way, once that has ended.
+    pub fn heal_switches(&mut self) -> Result<(), String> {
+        let Some(ns) = self.switched() else { return Ok(()) };
+        let on = configuration::is_indexed(&self.nodes[A].disk.configuration, &ns);
+        for node in [B, D] {
+            let machine = &self.nodes[node];
+            if machine.promotion.is_some() {
+                self.later(SETTLED_MS, Ev::Switches);
+                continue;
+            }
+            let configured = configuration::is_indexed(&machine.disk.configuration, &ns);
+            let runs = machine
+                .stores
+                .iter()
+                .any(|store| store.namespace == ns && store.indexed);
+            let taken_over = node == B && (self.promoted || machine.journal()?.plan().is_some());
+            let standby = configuration::role(&machine.config) == Role::Receiver && !taken_over;
+            if standby && (configured != on || (machine.is_up() && runs != on)) {
+                self.set_switch(node, on)?;
+                let up = self.nodes[node].is_up();
+                self.crash(node);
+                if up {
+                    self.later(SETTLED_MS, Ev::Restart { node });
+                }
             }
         }
         Ok(())

@@ -131,6 +131,8 @@ pub enum Ev {
         missing: Vec<Namespace>,
         extra: Vec<Namespace>,
     },
+    /// Standbys get their provider's index switch.
+    Switches,
     /// The host looks at its index backends, which are down or up from now on.
     Index {
         node: usize,
@@ -399,6 +401,7 @@ impl World {
             } if self.alive(node, epoch) => self.align(node, &missing, &extra)?,
             Ev::Job { node, epoch } if self.alive(node, epoch) => self.work(node),
             Ev::Operator if !self.is_still() => self.operate()?,
+            Ev::Switches => self.heal_switches()?,
             Ev::Index { node, down } => self.look_at_index(node, down),
             Ev::Cut { conn } if self.now < self.chaos_until => self.cut(conn),
             Ev::Restart { node } => self.start(node)?,

@@ -147,7 +147,12 @@ impl World {
             };
             switched.unwrap_or(text)
         } else {
-            with_line(&text, "sim = ", &format!("sim = {ticket}"), "[service]\n")
+            with_line(
+                &text,
+                "sim = ",
+                &format!("sim = {ticket}"),
+                "[[service]]\nservice_name = \"Radar\"\n",
+            )
         };
         // Somebody else was faster: what was read is old.
         let seen = if self.random.chance(8) {
