@@ -21,7 +21,7 @@ const CORE_ROOMS: [&str; 12] = [
     "types",
 ];
 /// Rooms of `host/node`, top first. `telemetry` is imported by all and imports none; `main` wires commands.
-const NODE_ROOMS: [&str; 12] = [
+const NODE_ROOMS: [&str; 13] = [
     "commands",
     "bench",
     "assembly",
