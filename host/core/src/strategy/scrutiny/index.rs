@@ -69,7 +69,7 @@ mod tests {
         for (told, actions) in [
             (true, vec![Action::Accept]),
             (true, vec![warn(), no()]),
-            (true, vec![vec![Action::Accept], vec![warn(); WARNINGS_MAX]].concat()),
+            (true, [vec![Action::Accept], vec![warn(); WARNINGS_MAX]].concat()),
             (false, vec![]),
             (false, vec![no()]),
             (false, vec![warn(), Action::Log(Level::Info, "line".into())]),
@@ -103,7 +103,7 @@ mod tests {
             assert_eq!(refused(false, std::slice::from_ref(&action)), code, "{action:?}");
         }
         assert_eq!(
-            refused(false, &vec![Action::Warn(String::new()); WARNINGS_MAX + 1]),
+            refused(false, &[const { Action::Warn(String::new()) }; WARNINGS_MAX + 1]),
             "bad-count"
         );
         let many = vec![Action::Metric("a".into(), 1); strategy::ACTIONS_MAX + 1];
