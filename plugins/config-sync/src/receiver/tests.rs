@@ -131,7 +131,7 @@ fn files_under_way_and_answers_are_bounded() {
     let mut it = strategy(r#"{"files_max":3}"#);
     let mut now = view(&gone, &many);
     let mut rules = 0;
-    for call in 0..80 {
+    for call in 0..200 {
         let event = if call == 0 {
             opened(&now)
         } else {
@@ -148,7 +148,7 @@ fn files_under_way_and_answers_are_bounded() {
             }
         }
     }
-    assert_eq!(rules, 2 * FILES_MAX, "each rule of each file once");
+    assert_eq!(rules, 5 * FILES_MAX, "each rule of each file once");
     now.local = vec![many[0].clone()];
     assert_eq!(
         tell(&mut it, Event::Inventories(now)),
