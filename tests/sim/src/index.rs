@@ -9,6 +9,7 @@ use cvp_core::types::{Millis, Namespace};
 
 use crate::configuration;
 use crate::node::open_index;
+use crate::random::Random;
 use crate::world::{A, B, D, Ev, World};
 
 /// The namespace whose switch operators change.
@@ -16,6 +17,13 @@ const SWITCHED: &str = "ns1";
 
 /// A standby that is corrected in quiet comes back so much later; one that cannot be corrected yet is looked at again then.
 const SETTLED_MS: Millis = 200;
+
+/// The namespaces that keep an index in this run.
+pub fn draw(namespaces: &[Namespace], random: &mut Random) -> Vec<Namespace> {
+    let mut indexed = namespaces.to_vec();
+    indexed.retain(|_| random.chance(60));
+    indexed
+}
 
 impl World {
     pub fn reopen_index(&mut self, node: usize, ns: &Namespace) {
@@ -52,15 +60,22 @@ impl World {
     }
 
     /// The host looks: at the backends, which may be others since, and at the configuration.
-    pub fn look_at_index(&mut self, node: usize, down: Option<bool>) {
+    ///
+    /// # Errors
+    /// A standby's files cannot be corrected.
+    pub fn look_at_index(&mut self, node: usize, down: Option<bool>) -> Result<(), String> {
+        if self.now >= self.chaos_until {
+            self.heal_switches()?;
+        }
         let machine = &mut self.nodes[node];
         machine.index_down = down.unwrap_or(machine.index_down);
         if machine.pair.is_none() {
-            return;
+            return Ok(());
         }
         let mut seen = Vec::new();
         for store in &machine.stores {
-            let backend = match (store.indexed, machine.index_down) {
+            let Some(indexed) = store.indexed else { continue };
+            let backend = match (indexed, machine.index_down) {
                 (false, _) => BackendHealth::Off,
                 (true, true) => BackendHealth::unhealthy(&format!("{}:27017: connection refused", machine.name)),
                 (true, false) => BackendHealth::Healthy,
@@ -71,12 +86,19 @@ impl World {
         for (ns, state) in seen {
             self.step(node, Event::IndexSeen { ns, state });
         }
+        Ok(())
+    }
+
+    /// A machine that begins looks after a while.
+    pub fn begin_looking(&mut self, node: usize) {
+        let delay = self.random.range(0, 2_000);
+        self.later(delay, Ev::Index(node, None));
     }
 
     /// A backend dies or comes back.
     pub fn toggle_backend(&mut self, node: usize) {
         let (delay, down) = (self.random.range(0, 1_000), self.random.chance(60));
-        self.later(delay, Ev::Index { node, down: Some(down) });
+        self.later(delay, Ev::Index(node, Some(down)));
     }
 
     /// An operator changes a standby's switch, and starts it anew, or not yet.
@@ -113,7 +135,7 @@ impl World {
         for node in [A, B, D] {
             for wait in [2_000, 12_000] {
                 let (delay, down) = (self.random.range(wait, wait + 3_000), self.random.chance(50));
-                self.later(delay, Ev::Index { node, down: Some(down) });
+                self.later(delay, Ev::Index(node, Some(down)));
             }
         }
         self.heal_switches()
@@ -126,14 +148,12 @@ impl World {
         for node in [B, D] {
             let machine = &self.nodes[node];
             if machine.promotion.is_some() {
-                self.later(SETTLED_MS, Ev::Switches);
+                self.later(SETTLED_MS, Ev::Index(node, None));
                 continue;
             }
             let configured = configuration::is_indexed(&machine.disk.configuration, &ns);
-            let runs = machine
-                .stores
-                .iter()
-                .any(|store| store.namespace == ns && store.indexed);
+            let runs = machine.stores.iter().find(|store| store.namespace == ns);
+            let runs = runs.and_then(|store| store.indexed).unwrap_or(on);
             let taken_over = node == B && (self.promoted || machine.journal()?.plan().is_some());
             let standby = configuration::role(&machine.config) == Role::Receiver && !taken_over;
             if standby && (configured != on || (machine.is_up() && runs != on)) {
@@ -152,7 +172,10 @@ impl World {
     pub fn check_one_switch(&mut self, standby: usize, provider: usize) {
         for index in 0..self.namespaces.len() {
             let (one, other) = (&self.nodes[standby].stores[index], &self.nodes[provider].stores[index]);
-            if self.nodes[provider].is_up() && one.indexed != other.indexed {
+            let (Some(ours), Some(theirs)) = (one.indexed, other.indexed) else {
+                continue;
+            };
+            if self.nodes[provider].is_up() && ours != theirs {
                 let text = format!(
                     "{} attached to {} with another index switch in {}",
                     self.nodes[standby].name, self.nodes[provider].name, one.namespace
@@ -169,12 +192,14 @@ impl World {
             let Some(status) = self.nodes[node].pair.as_ref().map(|pair| pair.status(self.now)) else {
                 continue;
             };
-            for (index, ns) in status.namespaces.iter().enumerate() {
+            for ns in &status.namespaces {
                 for (end, machine) in ends {
                     let words = format!("index backend of the {end} does not answer");
                     let said = ns.warnings.iter().any(|text| text.contains(&words));
                     let machine = &self.nodes[machine];
-                    let so = machine.stores[index].indexed && machine.index_down;
+                    let store = machine.stores.iter().find(|store| store.namespace == ns.name);
+                    let indexed = store.and_then(|store| store.indexed) == Some(true);
+                    let so = indexed && machine.index_down;
                     self.counts.index_warnings += u64::from(said);
                     if said != so {
                         return Err(format!(

@@ -42,8 +42,8 @@ pub struct Store {
     pub strategy: Option<ChainSyncStrategy>,
     pub files: Option<ConfigSyncStrategy>,
     pub index: Option<IndexCheckStrategy>,
-    /// The switch of its data index, as the process runs it.
-    pub indexed: bool,
+    /// The switch of its data index, as the process runs it; none while it does not run.
+    pub indexed: Option<bool>,
     /// A provider's own fsync is under way.
     pub committing: bool,
     /// (time, durable height), to know what was durable some time ago.
@@ -119,7 +119,7 @@ impl Node {
                     strategy: None,
                     files: None,
                     index: None,
-                    indexed: false,
+                    indexed: None,
                     committing: false,
                     history: vec![(0, 0)],
                     broken: false,
@@ -221,11 +221,8 @@ impl Node {
             store.strategy = Some(open_strategy(self.role, &store.namespace)?);
             store.files = Some(open_files(self.role, &store.namespace)?);
             store.index = Some(open_index(self.role, &store.namespace)?);
-            store.indexed = setup
-                .namespaces
-                .iter()
-                .any(|ns| ns.namespace == store.namespace && ns.index_enabled);
         }
+        self.note_indexed(&setup);
         self.pair = Some(Pair::new(setup));
         self.epoch += 1;
         (self.started, self.making) = (now, false);
@@ -241,14 +238,23 @@ impl Node {
             if !ran.contains(&store.namespace) {
                 store.strategy = Some(open_strategy(self.role, &store.namespace)?);
                 store.files = Some(open_files(self.role, &store.namespace)?);
+                store.index = Some(open_index(self.role, &store.namespace)?);
                 store.maker = None;
             }
         }
         let setup = self.setup(random)?;
+        self.note_indexed(&setup);
         self.pair = Some(Pair::in_place_of(before, setup));
         self.epoch += 1;
         self.making = false;
         Ok(())
+    }
+
+    fn note_indexed(&mut self, setup: &Setup) {
+        for store in &mut self.stores {
+            let runs = setup.namespaces.iter().find(|ns| ns.namespace == store.namespace);
+            store.indexed = runs.map(|ns| ns.index_enabled);
+        }
     }
 
     /// What the files start runs; but what a promotion holds.

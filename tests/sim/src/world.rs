@@ -131,13 +131,8 @@ pub enum Ev {
         missing: Vec<Namespace>,
         extra: Vec<Namespace>,
     },
-    /// Standbys get their provider's index switch.
-    Switches,
     /// The host looks at its index backends, which are down or up from now on.
-    Index {
-        node: usize,
-        down: Option<bool>,
-    },
+    Index(usize, Option<bool>),
 }
 
 /// An `Action::Read`.
@@ -190,8 +185,7 @@ impl World {
         let name = |text: &str| Namespace::new(text).map_err(|error| error.to_string());
         let namespaces = vec![name("global")?, name("ns1")?, name(ONLINE)?];
         let papers = Papers::draw(&mut random);
-        let mut indexed = namespaces.clone();
-        indexed.retain(|_| random.chance(60));
+        let indexed = crate::index::draw(&namespaces, &mut random);
         let first = Lineage::begin(Incarnation {
             number: 1,
             id: random.id(),
@@ -322,8 +316,7 @@ impl World {
         self.tell_held(node)?;
         self.step(node, Event::Tick);
         self.later(TICK_MS, Ev::Tick { node, epoch });
-        let delay = self.random.range(0, 2_000);
-        self.later(delay, Ev::Index { node, down: None });
+        self.begin_looking(node);
         Ok(())
     }
 
@@ -372,7 +365,7 @@ impl World {
             | Ev::Job { node, .. }
             | Ev::Switch { node, .. }
             | Ev::Align { node, .. }
-            | Ev::Index { node, .. }
+            | Ev::Index(node, _)
             | Ev::Written { node, .. } => *node,
             Ev::Deliver { conn, to, .. } => self.conns.get(conn)?.ends[*to].0,
             _ => return None,
@@ -401,8 +394,7 @@ impl World {
             } if self.alive(node, epoch) => self.align(node, &missing, &extra)?,
             Ev::Job { node, epoch } if self.alive(node, epoch) => self.work(node),
             Ev::Operator if !self.is_still() => self.operate()?,
-            Ev::Switches => self.heal_switches()?,
-            Ev::Index { node, down } => self.look_at_index(node, down),
+            Ev::Index(node, down) => self.look_at_index(node, down)?,
             Ev::Cut { conn } if self.now < self.chaos_until => self.cut(conn),
             Ev::Restart { node } => self.start(node)?,
             Ev::Upgrade { node, target_is_down } => self.upgrade(node, target_is_down)?,
