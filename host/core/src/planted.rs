@@ -82,6 +82,10 @@ pub enum Fault {
     IndexStateNotTold,
     /// The window has no bound.
     CreditIgnored,
+    /// A provider serves as many followers as come.
+    FollowersUnlimited,
+    /// What a follower acknowledges is taken for the standby's.
+    FollowerTakenForStandby,
 }
 
 thread_local! {

@@ -3,6 +3,7 @@
 //! Owns every process it starts: dropping a [`node::Node`] kills it. Never sleeps for a fixed time in place of a condition.
 
 pub mod broker;
+pub mod chain;
 pub mod dice;
 pub mod events;
 pub mod node;

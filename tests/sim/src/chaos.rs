@@ -6,13 +6,13 @@ use cvp_core::replication::{ConnId, ingest};
 use cvp_core::types::strategy::Role;
 
 use crate::chain::Tamper;
-use crate::world::{A, B, C, D, Ev, F, World};
+use crate::world::{A, B, C, D, Ev, F, G, World};
 
 impl World {
     pub fn chaos(&mut self) -> Result<(), String> {
         let node = self.victim();
         self.lure()?;
-        match self.random.range(0, 20) {
+        match self.random.range(0, 21) {
             0..=2 => self.crash_and_restart(node),
             3 => {
                 if let Some(conn) = self.any_conn() {
@@ -44,6 +44,7 @@ impl World {
             14 => self.forger()?,
             15..=17 => self.promotion()?,
             18 | 19 => self.toggle_backend(node),
+            20 => self.crowd(),
             _ => self.flip_switch()?,
         }
         Ok(())
@@ -89,8 +90,8 @@ impl World {
     }
 
     fn victim(&mut self) -> usize {
-        let most = if self.promoted { 2 } else { 1 };
-        [A, B, D][self.random.range(0, most) as usize]
+        let most = if self.promoted { 3 } else { 2 };
+        [A, B, G, D][self.random.range(0, most) as usize]
     }
 
     fn any_conn(&mut self) -> Option<ConnId> {

@@ -12,7 +12,7 @@ use cvp_core::types::{Digest, Millis, Namespace, Position, Reader, Refusal};
 use crate::chain::{self, SUM};
 use crate::configuration::ONLINE;
 use crate::node::{HEARTBEAT_MS, WINDOW_BYTES};
-use crate::world::{A, B, C, D, Read, World};
+use crate::world::{A, B, C, D, G, Read, World};
 
 /// What went over the links, as far as a checker needs it.
 #[derive(Default)]
@@ -317,7 +317,8 @@ impl World {
     /// `normal` is proof: a fresh message, and a copy that was level within the last 3 s.
     pub fn check_status(&mut self, node: usize) {
         let now = self.now;
-        if now < self.nodes[node].thawed + 2_000 {
+        // A follower has no part in a pair's proof.
+        if node == G || now < self.nodes[node].thawed + 2_000 {
             return;
         }
         let Some(status) = self.nodes[node].pair.as_ref().map(|pair| pair.status(now)) else {
@@ -417,6 +418,7 @@ impl World {
         }
         self.check_trees_end(provider, receiver)?;
         self.check_index_end(provider, receiver)?;
+        self.check_follower_end(provider)?;
         if !self.promoted {
             return Ok(());
         }

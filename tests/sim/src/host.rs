@@ -5,14 +5,14 @@ use cvp_core::frame::{Frame, Kind, NamespaceTag};
 use cvp_core::ledger::Ledger;
 use cvp_core::planted::{self, Fault};
 use cvp_core::record::namespace_digest;
-use cvp_core::replication::{Action, ChangeWork, ControlFile, DialPurpose, Event, NotIngested, ingest};
+use cvp_core::replication::{Action, ChangeWork, ControlFile, DialPurpose, Event, NotIngested, Pair, ingest};
 use cvp_core::types::strategy::{Fault as Advice, Role, chain_sync, config_sync, index_check};
 use cvp_core::types::{Millis, Namespace, Position};
 
 use crate::chain::{self, Maker};
 use crate::node::open_strategy;
 use crate::tree::Job;
-use crate::world::{B, Ev, F, Read, World};
+use crate::world::{A, B, Ev, F, G, Read, World};
 
 /// How often a maker looks whether the promotion of its node is done.
 const PROMOTION_POLL_MS: Millis = 20;
@@ -121,7 +121,16 @@ impl World {
                 self.nodes[node].making = false;
             }
             Action::NoticeTaken { address, claim } => self.check_notice_taken(&address, &claim),
+            Action::Attached { .. } if node == G => self.check_followed(),
             Action::Attached { .. } => self.check_attached(node),
+            Action::HandOver {
+                conn,
+                peer,
+                hello,
+                setup,
+            } => self.hand_over(node, conn, Event::Accepted { conn, peer }, hello, *setup),
+            Action::Dismiss { conn, refusal } => self.dismiss(node, conn, Pair::dismiss(&refusal)),
+            Action::Acknowledged { ns, durable } => self.check_acknowledged(node, &ns, durable),
             Action::ConfigStrategy { ns, events } => self.advise_files(node, &ns, events),
             Action::StrategyFault { ns, kind, .. } if kind == config_sync::KIND => self.reopen_files(node, &ns),
             Action::IndexStrategy { ns, events } => self.advise_index(node, &ns, events),
@@ -134,10 +143,12 @@ impl World {
             }
             Action::Change(work) => self.queue_job(node, Job::Change(work)),
             Action::Log { text, .. } => self.note_log(node, &text),
-            Action::Acknowledged { .. }
-            | Action::UseDefault { .. }
+            Action::UseDefault { .. }
             | Action::StrategyLeft { .. }
-            | Action::Metric { .. } => {}
+            | Action::Metric { .. }
+            // No client sends anything here.
+            | Action::Submit { .. }
+            | Action::PassedOn { .. } => {}
             Action::Align { missing, extra } => {
                 let delay = self.disk_delay(node, 30);
                 self.later(
@@ -158,6 +169,8 @@ impl World {
         let remote = self.nodes[node].remote();
         let target = match &purpose {
             DialPurpose::Session if node == B && self.now < self.alias_until => Some(F),
+            // Either may be the VP, and is asked in turn.
+            DialPurpose::Session if node == G => Some(if self.random.chance(50) { A } else { B }),
             DialPurpose::Session => remote.and_then(|remote| self.node_at(&remote.address)),
             DialPurpose::Question { address } | DialPurpose::Notice { address } => self.node_at(address),
         };

@@ -19,6 +19,7 @@ mod chaos;
 mod check;
 mod counts;
 mod tree;
+mod followers;
 mod index;
 
 pub use counts::Counts;

@@ -9,9 +9,9 @@ use cvp_core::ledger::{Ledger, MemoryLedger};
 use cvp_core::planted::{self, Fault};
 use cvp_core::promotion::{HeldNamespace, Journal};
 use cvp_core::replication::{
-    ChangesSetup, ControlFile, Inventory, Limits, NamespaceSetup, Pair, Setup, StrategySetup, Token,
+    ChangesSetup, ConnId, ControlFile, Inventory, Limits, NamespaceSetup, Pair, Setup, StrategySetup, Token,
 };
-use cvp_core::session::{Binding, Fenced, Identity, LastReceiver, StrategyId};
+use cvp_core::session::{Binding, Fenced, Identity, LastReceiver, SessionKind, StrategyId};
 use cvp_core::strategy::{ChainSyncStrategy, ConfigSync, ConfigSyncStrategy, IndexCheck, IndexCheckStrategy, Native};
 use cvp_core::types::strategy::{Role, chain_sync, config_sync, index_check};
 use cvp_core::types::{Hostname, Malformed, Millis, Namespace, NodeId, NodeRole, Position};
@@ -70,6 +70,10 @@ pub struct Node {
     pub stores: Vec<Store>,
     /// The machine; none while the process is down or in the middle of a promotion.
     pub pair: Option<Pair>,
+    /// The machines that serve followers, by link.
+    pub served: BTreeMap<ConnId, Pair>,
+    /// It follows another node's chains, and does nothing else.
+    pub follows: bool,
     /// The promotion under way in this process.
     pub promotion: Option<Promotion>,
     /// Plans that were begun here, and where each must end.
@@ -145,6 +149,8 @@ impl Node {
             jobs: VecDeque::new(),
             stores,
             pair: None,
+            served: BTreeMap::new(),
+            follows: false,
             promotion: None,
             expected: Vec::new(),
             promoted: false,
@@ -213,7 +219,11 @@ impl Node {
     pub fn make_pair(&mut self, now: Millis, random: &mut Random) -> Result<(), String> {
         self.config = configuration::load(&self.disk.configuration, false)
             .map_err(|problems| format!("{} finds two configurations mixed: {problems}", self.name))?;
-        self.role = configuration::role(&self.config);
+        self.role = if self.follows {
+            Role::Receiver
+        } else {
+            configuration::role(&self.config)
+        };
         self.hostname = self.config.dynamic.hostname.clone();
         self.run(now)?;
         let setup = self.setup(random)?;
@@ -223,6 +233,7 @@ impl Node {
             store.index = Some(open_index(self.role, &store.namespace)?);
         }
         self.note_indexed(&setup);
+        self.served.clear();
         self.pair = Some(Pair::new(setup));
         self.epoch += 1;
         (self.started, self.making) = (now, false);
@@ -244,6 +255,7 @@ impl Node {
         }
         let setup = self.setup(random)?;
         self.note_indexed(&setup);
+        self.served.clear();
         self.pair = Some(Pair::in_place_of(before, setup));
         self.epoch += 1;
         self.making = false;
@@ -287,6 +299,11 @@ impl Node {
         let addresses = predecessor.iter().flatten().filter_map(|entry| entry.parse().ok());
         Ok(Setup {
             role: self.role,
+            kind: if self.follows {
+                SessionKind::Follower
+            } else {
+                SessionKind::Standby
+            },
             hostname: self.hostname.clone(),
             identity: self.identity()?,
             binding: if provider { None } else { self.binding()? },
@@ -344,7 +361,11 @@ impl Node {
         let configured = self.config.namespaces.get(&store.namespace);
         NamespaceSetup {
             namespace: store.namespace.clone(),
-            role: configured.map_or(NodeRole::Cvp, |ns| ns.dynamic.role),
+            role: match configured {
+                Some(_) if self.follows => NodeRole::Nvp,
+                Some(ns) => ns.dynamic.role,
+                None => NodeRole::Cvp,
+            },
             genesis: store.ledger.genesis().hash,
             durable: store.ledger.tips().durable,
             applied: store.ledger.tips().applied.height,
@@ -373,6 +394,7 @@ impl Node {
     /// The process dies with its memory; the disk keeps what was synced. Answers how many torn records were cut.
     pub fn crash(&mut self, random: &mut Random) -> u64 {
         self.pair = None;
+        self.served.clear();
         self.promotion = None;
         self.epoch += 1;
         self.making = false;

@@ -27,6 +27,8 @@ pub const C: usize = 2;
 pub const D: usize = 3;
 /// Another provider with the same hostname and genesis.
 pub const F: usize = 4;
+/// A node that follows the chains of the provider, whoever that is.
+pub const G: usize = 5;
 
 /// Time of chaos, and of quiet after it.
 const CHAOS_MS: (Millis, Millis) = (12_000, 30_000);
@@ -196,6 +198,10 @@ impl World {
             .collect::<Result<Vec<_>, cvp_core::types::Malformed>>()
             .map_err(|error| error.to_string())?;
         let none = Lineage::default();
+        let other = Lineage::begin(Incarnation {
+            number: 1,
+            id: random.id(),
+        });
         let (provider, receiver) = (Role::Provider, Role::Receiver);
         let machines = [
             ("a", ("node1", provider, "cvp1 b:1"), &first),
@@ -203,6 +209,7 @@ impl World {
             ("c", ("cvp2", receiver, "node1 a:1"), &none),
             ("d", ("cvp3", receiver, "node1 b:1"), &none),
             ("f", ("node1", provider, ""), &first),
+            ("g", ("node2", provider, ""), &other),
         ];
         let online = random.chance(60);
         let mut nodes = Vec::new();
@@ -213,6 +220,7 @@ impl World {
             };
             let mut node = Node::new(name, host, &geneses, (online, &indexed), &identity, papers)?;
             node.making_every = random.range(20, 400);
+            node.follows = name == "g";
             nodes.push(node);
         }
         let chaos_until = random.range(CHAOS_MS.0, CHAOS_MS.1);
@@ -241,7 +249,7 @@ impl World {
             failure: None,
             trace: std::env::var_os("CVP_SIM_TRACE").is_some(),
         };
-        for node in [A, B, F] {
+        for node in [A, B, F, G] {
             world.start(node)?;
         }
         world.later(500, Ev::Chaos);
@@ -448,6 +456,9 @@ impl World {
 
     /// One event into a node's machine, and everything it says.
     pub fn step(&mut self, node: usize, event: Event) {
+        if self.step_served(node, &event) {
+            return;
+        }
         let now = self.now;
         let name = self.nodes[node].name;
         let Some(pair) = self.nodes[node].pair.as_mut() else {
@@ -479,7 +490,7 @@ impl World {
             (node.slow_until, node.advice_lost_until) = (0, 0);
             node.stores.iter_mut().for_each(|store| store.full_until = 0);
         }
-        for node in [A, B, D] {
+        for node in [A, B, D, G] {
             if self.nodes[node]
                 .stores
                 .iter()
@@ -492,7 +503,7 @@ impl World {
         self.end_unseen_edits();
         self.heal_index()?;
         let standby = if self.promoted { D } else { B };
-        for node in [A, B, standby] {
+        for node in [A, B, standby, G] {
             self.start(node)?;
         }
         Ok(())

@@ -42,6 +42,8 @@ faults! {
     question_skipped: QuestionSkipped ["makes a block although b took its place"],
     fence_not_durable: FenceNotDurable ["has no file that says so"],
     stall_not_seen: StallNotSeen ["durable at the receiver"],
+    followers_unlimited: FollowersUnlimited ["followers"],
+    follower_taken_for_standby: FollowerTakenForStandby ["no standby holds it"],
     credit_ignored: CreditIgnored ["bytes under way, credit is"],
     partial_control_file: PartialControlFile ["binding: malformed", "last-receiver: malformed", "fenced: malformed"],
     partial_journal_write: PartialJournalWrite ["holds a plan that nobody made"],

@@ -95,6 +95,8 @@ pub struct Dynamic {
     pub domain: String,
     /// `p2p.ip.self.addrs`: how each domain reaches this node.
     pub self_addresses: Vec<String>,
+    /// `p2p.ip.remote.hosts`: where the other nodes of the chains are.
+    pub remote_hosts: Vec<Remote>,
     /// `[[namespace]]`, `global` always among them.
     pub namespaces: Vec<NamespaceEntry>,
     /// `cvp.*`.
@@ -116,6 +118,7 @@ impl Dynamic {
             p2p_port: keys.port("port.grpc", 50011),
             domain: keys.text("p2p.ip.self.domain", "domain1"),
             self_addresses: keys.texts("p2p.ip.self.addrs"),
+            remote_hosts: read_hosts(keys),
             namespaces: read_namespaces(keys),
             cvp: read_cvp(keys),
             log: DynamicLog {
@@ -132,6 +135,22 @@ pub(super) fn fallback_hostname() -> Hostname {
     #[allow(clippy::unwrap_used)]
     // A constant that the name's own test covers.
     Hostname::new("node1").unwrap()
+}
+
+/// `p2p.ip.remote.hosts` of either file: `"<hostname> <ip:port>"`; a name may stand there more than once.
+pub(super) fn read_hosts(keys: &mut Keys) -> Vec<Remote> {
+    let mut hosts = Vec::new();
+    for text in keys.texts("p2p.ip.remote.hosts") {
+        match text.parse() {
+            Ok(host) => hosts.push(host),
+            Err(what) => keys.problem(
+                "p2p.ip.remote.hosts",
+                what,
+                "write \"<hostname> <ip:port>\" such as \"node1 127.0.0.1:50011\"",
+            ),
+        }
+    }
+    hosts
 }
 
 fn read_namespaces(keys: &mut Keys) -> Vec<NamespaceEntry> {

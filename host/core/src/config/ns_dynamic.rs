@@ -2,7 +2,7 @@
 
 use toml::Table;
 
-use super::dynamic::fallback_hostname;
+use super::dynamic::{Remote, fallback_hostname, read_hosts};
 use super::keys::Keys;
 use super::log::{ModuleLevels, NAMESPACE_MODULES, read_modules};
 use crate::types::{Hostname, NodeRole};
@@ -20,8 +20,10 @@ pub struct NsDynamic {
     pub hostname: Hostname,
     /// `self.type`.
     pub role: NodeRole,
-    /// `[[nodes]]`: the nodes that make blocks; on a standby its provider.
+    /// `[[nodes]]`: the nodes that make blocks; on a standby its provider, on an nvp those it may follow, in this order.
     pub nodes: Vec<Hostname>,
+    /// `p2p.ip.remote.hosts`: where they are, beside what dynamic.toml says.
+    pub remote_hosts: Vec<Remote>,
     /// `log.module.*`.
     pub log_modules: ModuleLevels,
 }
@@ -72,6 +74,7 @@ impl NsDynamic {
             hostname,
             role,
             nodes,
+            remote_hosts: read_hosts(keys),
             log_modules: read_modules(keys, &NAMESPACE_MODULES),
         }
     }

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::dynamic::{Dynamic, PairRole};
+use super::dynamic::{Dynamic, PairRole, Remote};
 use super::keys::{Keys, Problem};
 use super::ns_dynamic::NsDynamic;
 use super::ns_genesis::NsGenesis;
 use super::ns_static::NsStatic;
 use super::system::System;
-use crate::types::{Namespace, NodeRole};
+use crate::types::{Hostname, Namespace, NodeRole};
 
 /// The namespace that every node runs.
 pub const GLOBAL: &str = "global";
@@ -36,10 +36,36 @@ pub struct NodeConfig {
 }
 
 impl NodeConfig {
+    /// The VPs that each namespace may follow, in order: where this node is a provider and an nvp.
+    pub fn followed(&self) -> Vec<(Namespace, Vec<Hostname>)> {
+        let provider = self.role() == PairRole::Provider;
+        let nvps = self.namespaces.iter();
+        let nvps = nvps.filter(|(_, ns)| provider && ns.dynamic.role == NodeRole::Nvp);
+        nvps.map(|(name, ns)| (name.clone(), candidates(&ns.dynamic))).collect()
+    }
+
+    /// Where the node `hostname` is reached: what the namespaces say, then what dynamic.toml says.
+    pub fn addresses_of(&self, hostname: &Hostname) -> Vec<Remote> {
+        let mut addresses: Vec<Remote> = Vec::new();
+        let of_namespaces = self.namespaces.values().flat_map(|ns| &ns.dynamic.remote_hosts);
+        for host in of_namespaces.chain(&self.dynamic.remote_hosts) {
+            if host.hostname == *hostname && !addresses.contains(host) {
+                addresses.push(host.clone());
+            }
+        }
+        addresses
+    }
+
     /// Which end of the pair this node is.
     pub fn role(&self) -> PairRole {
         self.dynamic.cvp.node_type
     }
+}
+
+/// Whom a namespace may follow: `[[nodes]]` without this node.
+fn candidates(ns: &NsDynamic) -> Vec<Hostname> {
+    let others = ns.nodes.iter().filter(|node| **node != ns.hostname);
+    others.cloned().collect()
 }
 
 /// What [`load`] found.
@@ -196,6 +222,18 @@ impl TreeReader<'_> {
                 "write \"cvp\", or cvp.node_type = \"provider\" in dynamic.toml",
             );
         }
+        if !receiver && ns.role == NodeRole::Nvp {
+            let vps = candidates(ns);
+            if vps.is_empty() {
+                let what = "an nvp follows a VP, and here stands none".to_owned();
+                problem("nodes", what, "write [[nodes]] with the hostname of the VP");
+            }
+            let hosts = || ns.remote_hosts.iter().chain(&dynamic.remote_hosts);
+            for vp in vps.iter().filter(|vp| !hosts().any(|host| host.hostname == **vp)) {
+                let help = format!("write \"{vp} <ip:port>\" there, or into p2p.ip.remote.hosts of dynamic.toml");
+                problem("p2p.ip.remote.hosts", format!("it has no address of {vp}"), &help);
+            }
+        }
         if !receiver && ns.role == NodeRole::Cvp {
             problem(
                 "self.type",
@@ -236,6 +274,34 @@ mod tests {
     fn our_defaults_load_and_hold_nothing_without_effect() {
         let loaded = load(&defaults()).unwrap();
         assert_eq!(loaded.warnings, []);
+    }
+
+    #[test]
+    fn an_nvp_names_its_vps_and_where_they_are() {
+        let nvp = |nodes: &str, hosts: &str| {
+            let mut files = defaults();
+            let text = files["global/ns_dynamic.toml"].replace("type = \"vp\"", "type = \"nvp\"");
+            let text = text.replace("[[nodes]]\nhostname = \"node1\"\nscore = 10\n", nodes);
+            files.insert("global/ns_dynamic.toml".to_owned(), text);
+            let text = format!("{}\n[p2p.ip.remote]\nhosts = [{hosts}]\n", files["dynamic.toml"]);
+            files.insert("dynamic.toml".to_owned(), text);
+            load(&files).map(|loaded| loaded.config)
+        };
+        let two = "[[nodes]]\nhostname = \"b\"\n[[nodes]]\nhostname = \"a\"\n[[nodes]]\nhostname = \"node1\"\n";
+        let config = nvp(two, r#""a 10.0.0.1:1", "b 10.0.0.2:1", "a 10.0.0.3:1""#).unwrap();
+        let followed = config.followed();
+        let names: Vec<&str> = followed[0].1.iter().map(Hostname::as_str).collect();
+        assert_eq!(names, ["b", "a"]);
+        let addresses: Vec<String> = config
+            .addresses_of(&followed[0].1[1])
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(addresses, ["a 10.0.0.1:1", "a 10.0.0.3:1"]);
+        assert_eq!(nvp(two, r#""a 10.0.0.1:1""#).unwrap_err()[0].key, "p2p.ip.remote.hosts");
+        let alone = "[[nodes]]\nhostname = \"node1\"\n";
+        assert_eq!(nvp(alone, "").unwrap_err()[0].key, "nodes");
+        assert!(load(&defaults()).unwrap().config.followed().is_empty());
     }
 
     #[test]

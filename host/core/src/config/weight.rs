@@ -1,8 +1,9 @@
 //! Which changes of the configuration must be on both nodes before they count: the host's floor, below which no strategy may go.
 
 /// Keys of `dynamic.toml` that are strong, by their first names.
-const DYNAMIC: [&str; 6] = [
+const DYNAMIC: [&str; 7] = [
     "namespace",
+    "p2p.ip.remote",
     "cvp.strong_timeout",
     "cvp.max_rate",
     "cvp.retain_bytes",
@@ -11,8 +12,9 @@ const DYNAMIC: [&str; 6] = [
 ];
 
 /// Keys of `ns_static.toml` and `ns_dynamic.toml` that are strong.
-const NAMESPACE: [&str; 7] = [
+const NAMESPACE: [&str; 8] = [
     "strategy",
+    "p2p.ip.remote",
     "nodes",
     "self",
     "service",

@@ -82,6 +82,10 @@ pub enum Kind {
     Staged,
     /// How one namespace's index is at the sender.
     IndexState,
+    /// A follower passes a client's transaction on to the node that makes the blocks.
+    PassOn,
+    /// What that node says to it.
+    Passed,
     /// A kind of a later release.
     Unknown(u8),
 }
@@ -115,6 +119,8 @@ impl Kind {
             Kind::TreeHeld => 23,
             Kind::Staged => 24,
             Kind::IndexState => 25,
+            Kind::PassOn => 26,
+            Kind::Passed => 27,
             Kind::Unknown(code) => code,
         }
     }
@@ -148,6 +154,11 @@ impl Kind {
             Kind::Staged,
             Kind::IndexState,
         ];
+        match code {
+            26 => return Kind::PassOn,
+            27 => return Kind::Passed,
+            _ => {}
+        }
         usize::from(code)
             .checked_sub(1)
             .and_then(|index| KNOWN.get(index).copied())
@@ -160,9 +171,10 @@ impl Kind {
             (Kind::Records, Side::Receiver) => RECORDS_PAYLOAD_BYTES_MAX,
             (Kind::SnapshotChunk, Side::Receiver) => 4 << 20,
             (Kind::Inventory | Kind::File, Side::Receiver) => (4 << 20) + (64 << 10),
-            (Kind::Records | Kind::SnapshotChunk | Kind::Inventory | Kind::File, Side::Provider) => 0,
+            (Kind::Records | Kind::SnapshotChunk | Kind::Inventory | Kind::File | Kind::Passed, Side::Provider) => 0,
+            (Kind::PassOn, Side::Receiver) => 0,
             (Kind::Hello, _) => 4 << 20,
-            (Kind::StrategyMessage | Kind::Prepare, _) => (1 << 20) + 1024,
+            (Kind::StrategyMessage | Kind::Prepare | Kind::PassOn, _) => (1 << 20) + 1024,
             (Kind::Heartbeat, _) => 1 << 20,
             (Kind::StrategyState | Kind::Verdict, _) => 64 << 10,
             (Kind::Unknown(_), _) => OPTIONAL_PAYLOAD_BYTES_MAX,
@@ -181,7 +193,8 @@ impl Kind {
                 | Kind::FileRequest
                 | Kind::TreeHeld
                 | Kind::Staged
-                | Kind::IndexState,
+                | Kind::IndexState
+                | Kind::Passed,
                 _,
             ) => 4 << 10,
         }

@@ -78,6 +78,9 @@ impl Pair {
 
     /// Calls the strategy of a lane if it is owed something and is free.
     pub(super) fn pump_strategy(&mut self, index: usize) {
+        if self.serves_follower() {
+            return;
+        }
         let Some(lane) = self.lanes.get_mut(index) else { return };
         let advisor = &mut lane.advisor;
         if lane.peer.is_none() || lane.halt.is_some() || lane.store.is_some() || advisor.calling.is_some() {

@@ -30,6 +30,7 @@ impl Pair {
         pair.refused.clone_from(&before.refused);
         pair.changes.unreplicated.clone_from(&before.changes.unreplicated);
         pair.held.clone_from(&before.held);
+        pair.followers = before.followers.met();
         pair
     }
 

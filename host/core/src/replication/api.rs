@@ -9,6 +9,8 @@ use crate::types::{Digest, Height, Namespace, Position, Refusal};
 
 use super::PeerTls;
 use super::limits::Limits;
+use super::passing::Passed;
+use super::setup::Setup;
 use super::tree::KeptKey;
 use super::work::{ChangeEvent, ChangeWork, TreeEvent, TreeWork};
 
@@ -222,6 +224,24 @@ pub enum Event {
     Change(ChangeEvent),
     /// Namespaces that are configured here and do not run, each with its reason: the whole list.
     Held(Vec<(Namespace, Refusal)>),
+    /// A link that was handed over has ended, and so has the machine that served it.
+    FollowerGone(ConnId),
+    /// Follower: a client's transaction, checked here, is to be passed on to the node that makes the blocks.
+    PassOn {
+        /// Comes back with the answer.
+        ticket: Token,
+        /// Namespace.
+        ns: Namespace,
+        /// The transaction as the client sent it, JSON.
+        transaction: Bytes,
+    },
+    /// Serving a follower: what became of an [`Action::Submit`].
+    Submitted {
+        /// As in the action.
+        number: u64,
+        /// The transaction's hash, or the platform's code and text.
+        answer: Passed,
+    },
     /// `cvp.enable` changed.
     SetEnabled(bool),
     /// Numbers of the configuration changed.
@@ -391,6 +411,41 @@ pub enum Action {
         address: String,
         /// Its claim.
         claim: Claim,
+    },
+    /// A follower's hello was accepted: this link leaves the machine. The host opens a machine of `setup` for it, which is told of the link
+    /// and then of the hello, and says [`Event::FollowerGone`] when it has ended.
+    HandOver {
+        /// The link.
+        conn: ConnId,
+        /// The other end.
+        peer: PeerTls,
+        /// Its hello, to be answered.
+        hello: Frame,
+        /// What the machine is made of.
+        setup: Box<Setup>,
+    },
+    /// The link of a follower is to be closed by the machine that serves it: [`Pair::dismiss`](super::Pair::dismiss).
+    Dismiss {
+        /// The link.
+        conn: ConnId,
+        /// What the follower hears.
+        refusal: Refusal,
+    },
+    /// Serving a follower: hand this transaction to the namespace's pool as if a client had sent it here; answer with `Submitted`.
+    Submit {
+        /// Its number.
+        number: u64,
+        /// Namespace.
+        ns: Namespace,
+        /// JSON, unchecked.
+        transaction: Bytes,
+    },
+    /// Follower: what became of an [`Event::PassOn`].
+    PassedOn {
+        /// As in the event.
+        ticket: Token,
+        /// What the node that makes the blocks says.
+        answer: Passed,
     },
     /// Receiver: a session streams; the provider's `[self]` and lineage.
     Attached {

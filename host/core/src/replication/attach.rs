@@ -4,11 +4,12 @@
 use crate::frame::{Frame, Kind};
 use crate::session::{
     Agreement, Binding, ExpectHello, ExpectReply, ExpectVerdict, Fenced, Hello, Judge, LastReceiver, Own, OwnNamespace,
-    RoundTrip, Stop, refuse,
+    RoundTrip, SessionKind, Stop, TakeOver, refuse,
 };
 use crate::types::strategy::Role;
 use crate::types::{Digest, Namespace, Reader, Refusal};
 
+use super::address::listening_address;
 use super::api::{Action, ConnId, ControlFile, DialPurpose};
 use super::link::{Link, Session, Stage, Waiting};
 use super::pair::{HANDSHAKE_MS, LINKS_MAX, Pair};
@@ -16,9 +17,10 @@ use super::peer::PeerTls;
 use super::status::RefusedDial;
 
 impl Pair {
-    fn own(&self) -> Own {
+    pub(super) fn own(&self) -> Own {
         Own {
             role: self.setup.role,
+            kind: self.setup.kind,
             program: self.setup.program.clone(),
             hostname: self.setup.hostname.clone(),
             node_id: self.setup.identity.node_id,
@@ -35,7 +37,11 @@ impl Pair {
                     genesis: lane.setup.genesis,
                     tip: lane.local,
                     history_from: lane.setup.history_from,
-                    strategies: lane.desks().map(|desk| desk.ours.clone()).to_vec(),
+                    // A follower's strategy runs on its end alone: there is nothing to compare.
+                    strategies: match self.setup.kind {
+                        SessionKind::Standby => lane.desks().map(|desk| desk.ours.clone()).to_vec(),
+                        SessionKind::Follower => Vec::new(),
+                    },
                     index: lane.index.own().clone(),
                 })
                 .collect(),
@@ -182,7 +188,10 @@ impl Pair {
             }
             return;
         };
-        self.last_heard = Some(self.now);
+        // Whoever says hello here is not known yet: it may be a follower that looks for its VP at this standby.
+        if link.purpose.is_some() || frame.kind != Kind::Hello {
+            self.last_heard = Some(self.now);
+        }
         if matches!(link.stage, Stage::Streaming) {
             return self.on_session_frame(frame);
         }
@@ -252,6 +261,9 @@ impl Pair {
         if self.setup.role != Role::Provider {
             return self.refuse(conn, refuse::not_provider());
         }
+        if self.is_standby() && Hello::decode(payload).is_ok_and(|hello| hello.kind == SessionKind::Follower) {
+            return self.on_follower(conn, state, payload);
+        }
         if !self.setup.enabled {
             return self.refuse(conn, refuse::disabled());
         }
@@ -260,13 +272,7 @@ impl Pair {
         }
         match state.on_hello(&self.own(), payload) {
             Err(Stop::Refused(refusal)) => self.refuse(conn, refusal),
-            Err(Stop::Taken(take_over)) => {
-                let refusal = match self.believe(take_over, conn) {
-                    Ok(by) => refuse::fenced(&by),
-                    Err(refusal) => refusal,
-                };
-                self.refuse(conn, refusal);
-            }
+            Err(Stop::Taken(take_over)) => self.on_taken(conn, take_over),
             Ok(state) => {
                 if let Err(refusal) = self.check_name(conn, &state.hello().hostname) {
                     return self.refuse(conn, refusal);
@@ -281,6 +287,15 @@ impl Pair {
                 self.set_stage(conn, Stage::LookingUp(state));
             }
         }
+    }
+
+    /// A hello shows that this node's place was taken.
+    pub(super) fn on_taken(&mut self, conn: ConnId, take_over: TakeOver) {
+        let refusal = match self.believe(take_over, conn) {
+            Ok(by) => refuse::fenced(&by),
+            Err(refusal) => refusal,
+        };
+        self.refuse(conn, refusal);
     }
 
     /// One standby: another node's hello is refused while one is served; the same node's newer hello takes the place of its older link.
@@ -335,7 +350,7 @@ impl Pair {
 
     /// Provider: before the receiver hears yes, its name must be durable: who had a receiver asks it after each start.
     fn attach(&mut self, conn: ConnId, last: LastReceiver, reply: Hello, state: ExpectVerdict) {
-        if self.setup.last_receiver.as_ref() == Some(&last) {
+        if self.setup.last_receiver.as_ref() == Some(&last) || !self.is_standby() {
             self.out.push(Action::Send {
                 conn,
                 frame: Frame::node(Kind::Hello, reply.encode()),
@@ -343,6 +358,7 @@ impl Pair {
             return self.set_stage(conn, Stage::ExpectVerdict(state));
         }
         self.setup.last_receiver = Some(last.clone());
+        self.on_standby_moved();
         self.set_stage(conn, Stage::Attaching(Box::new(reply), state));
         self.persist(ControlFile::LastReceiver(last), Waiting::Link(conn));
     }
@@ -399,7 +415,7 @@ impl Pair {
             let Some(lane) = self.lanes.iter_mut().find(|lane| lane.tag == agreed.tag) else {
                 continue;
             };
-            lane.attach(self.setup.role, agreed, self.now);
+            lane.attach((self.setup.role, self.setup.kind), agreed, self.now);
         }
         self.session = Some(Session {
             conn,
@@ -414,9 +430,16 @@ impl Pair {
             round_trip: RoundTrip::default(),
             peer_reasons: Vec::new(),
         });
-        self.open_changes();
-        self.taker.attach();
+        if self.is_standby() {
+            self.open_changes();
+            self.taker.attach();
+        }
         for index in 0..self.lanes.len() {
+            if self.serves_follower() {
+                // No strategy speaks for it: the operator's limit alone holds.
+                self.advise_rate(index, 0);
+                continue;
+            }
             self.announce_quarantine(index);
             self.announce_index(index);
             self.compare_strategies(index);
@@ -447,44 +470,6 @@ impl Pair {
                 Some(DialPurpose::Notice { address }) => self.on_notice_failed(&address),
                 None => {}
             }
-        }
-    }
-}
-
-/// Where a receiver listens: its own words, with the socket's host in place of none or of a wildcard.
-fn listening_address(socket: &str, listen: &str) -> String {
-    let Some((host, port)) = listen.rsplit_once(':') else {
-        return if listen.is_empty() {
-            String::new()
-        } else {
-            format!("{}:{listen}", host_of(socket))
-        };
-    };
-    if host.is_empty() || host == "0.0.0.0" || host == "[::]" {
-        return format!("{}:{port}", host_of(socket));
-    }
-    listen.to_owned()
-}
-
-fn host_of(socket: &str) -> &str {
-    socket.rsplit_once(':').map_or(socket, |(host, _)| host)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::listening_address;
-
-    #[test]
-    fn the_receiver_is_found_where_it_listens() {
-        for (socket, listen, found) in [
-            ("10.0.0.2:4711", "0.0.0.0:50015", "10.0.0.2:50015"),
-            ("10.0.0.2:4711", ":50015", "10.0.0.2:50015"),
-            ("10.0.0.2:4711", "50015", "10.0.0.2:50015"),
-            ("[fe80::1]:4711", "[::]:50015", "[fe80::1]:50015"),
-            ("10.0.0.2:4711", "192.168.0.9:50015", "192.168.0.9:50015"),
-            ("10.0.0.2:4711", "", ""),
-        ] {
-            assert_eq!(listening_address(socket, listen), found);
         }
     }
 }

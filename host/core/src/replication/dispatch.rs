@@ -16,6 +16,13 @@ impl Pair {
             Event::Found { conn, found } => self.on_found(conn, &found),
             Event::Persisted(token) => self.on_persisted(token),
             Event::PersistFailed(token, refusal) => self.on_persist_failed(token, refusal),
+            Event::FollowerGone(conn) => self.followers.leave(conn),
+            Event::PassOn {
+                ticket,
+                ns,
+                transaction,
+            } => self.pass_on(ticket, &ns, &transaction),
+            Event::Submitted { number, answer } => self.on_submitted(number, &answer),
             Event::SetEnabled(enabled) => self.on_enabled(enabled),
             Event::SetLimits(limits) => self.on_limits(limits),
             Event::Held(held) => self.held = held,

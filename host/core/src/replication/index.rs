@@ -3,7 +3,7 @@
 //! strategy of this end has accepted; one that refuses ends the session.
 
 use crate::frame::{Frame, Kind};
-use crate::session::{AgreedNamespace, IndexOffer, IndexState, refuse};
+use crate::session::{AgreedNamespace, IndexOffer, IndexState, SessionKind, refuse};
 use crate::strategy::scrutiny::IndexGround;
 use crate::types::strategy::Fault;
 use crate::types::strategy::index_check::{Action as Advice, Event as Told, KIND, View, WARNINGS_MAX};
@@ -59,14 +59,18 @@ impl IndexAdvisor {
         }
     }
 
-    pub fn attach(&mut self, agreed: &AgreedNamespace) {
+    pub fn attach(&mut self, agreed: &AgreedNamespace, kind: SessionKind) {
         self.desk.attach(&agreed.their_strategies);
-        self.theirs.clone_from(&agreed.their_index);
+        self.theirs = match kind {
+            SessionKind::Standby => agreed.their_index.clone(),
+            SessionKind::Follower => None,
+        };
         (self.attached, self.owes_state) = (true, false);
         // With a release that tells nothing there is nothing to judge.
         self.accepted = self.theirs.is_none();
         self.warnings = match self.theirs {
             Some(_) => Vec::new(),
+            None if kind == SessionKind::Follower => Vec::new(),
             None => vec!["the other node does not tell of its index: the switch was not compared".to_owned()],
         };
     }

@@ -1,7 +1,7 @@
 //! One namespace of the pair: both ends' tips, its stream, its strategy, what is wrong with it.
 
 use crate::frame::{Frame, NamespaceTag};
-use crate::session::AgreedNamespace;
+use crate::session::{AgreedNamespace, SessionKind};
 use crate::types::strategy::Role;
 use crate::types::strategy::chain_sync::Batch;
 use crate::types::{Height, Millis, Position, Refusal};
@@ -146,7 +146,7 @@ impl Lane {
     }
 
     /// A session streams from here on.
-    pub fn attach(&mut self, role: Role, agreed: &AgreedNamespace, now: Millis) {
+    pub fn attach(&mut self, (role, kind): (Role, SessionKind), agreed: &AgreedNamespace, now: Millis) {
         let (start, provider_tip) = (agreed.start, agreed.provider_tip);
         self.history_from = agreed.history_from;
         self.sender = Sender::new(start);
@@ -157,7 +157,7 @@ impl Lane {
         self.advisor.paused = None;
         self.advisor.desk.attach(&agreed.their_strategies);
         self.files.attach(&agreed.their_strategies);
-        self.index.attach(agreed);
+        self.index.attach(agreed, kind);
         let peer = match role {
             Role::Provider => start,
             Role::Receiver => provider_tip,

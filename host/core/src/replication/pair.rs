@@ -5,15 +5,17 @@
 use std::collections::BTreeMap;
 
 use crate::frame::{Frame, Kind, NamespaceTag};
-use crate::session::{Backoff, BackoffRange, Binding, Lineage, refuse};
+use crate::session::{Backoff, BackoffRange, Binding, Lineage, SessionKind, refuse};
 use crate::types::strategy::Role;
 use crate::types::{Height, Hostname, Micros, Millis, Namespace, NodeId, Refusal, Writer};
 
 use super::align::Alignment;
 use super::api::{Action, ConnId, ControlFile, DialPurpose, Event, Ready, Token};
 use super::changes::Changes;
+use super::followers::Followers;
 use super::lane::Lane;
 use super::link::{Link, Session, Stage, Waiting};
+use super::passing::Passing;
 use super::place::Place;
 use super::setup::Setup;
 use super::status::RefusedDial;
@@ -52,6 +54,10 @@ pub struct Pair {
     /// Counts what may have changed in the inventories.
     pub(super) tree_changes: u64,
     pub(super) alignment: Alignment,
+    /// Standby: who follows this node. A follower's own machine has none.
+    pub(super) followers: Followers,
+    /// Transactions on their way between a follower and its VP.
+    pub(super) passing: Passing,
     /// Configured here, and not running.
     pub(super) held: Vec<(Namespace, Refusal)>,
     pub(super) tokens: Token,
@@ -98,6 +104,8 @@ impl Pair {
             dialling: false,
             dial_at: 0,
             alignment: Alignment::default(),
+            followers: Followers::default(),
+            passing: Passing::default(),
             held: Vec::new(),
             tokens: 0,
             waiting: BTreeMap::new(),
@@ -136,8 +144,15 @@ impl Pair {
         for lane in &mut self.lanes {
             lane.moved_at = self.now;
         }
-        self.start_place();
-        self.giver.touch();
+        if self.is_standby() {
+            self.start_place();
+            self.giver.touch();
+        }
+    }
+
+    /// Whether this machine is of the pair; if not, it is of a follower and its VP.
+    pub(super) fn is_standby(&self) -> bool {
+        self.setup.kind == SessionKind::Standby
     }
 
     pub(super) fn each(&mut self, ns: &Namespace, act: impl FnOnce(&mut Self, usize)) {
@@ -158,12 +173,18 @@ impl Pair {
         if self.defect.is_some() {
             return;
         }
-        self.settle_place();
+        if self.is_standby() {
+            self.settle_place();
+        }
         self.settle_links();
         self.settle_session();
-        self.settle_changes();
-        self.settle_tree();
-        self.settle_alignment();
+        if self.is_standby() {
+            self.settle_changes();
+            self.settle_tree();
+            self.settle_alignment();
+        } else {
+            self.settle_passing();
+        }
         for index in 0..self.lanes.len() {
             self.settle_lane(index);
         }
@@ -253,6 +274,7 @@ impl Pair {
         for lane in &mut self.lanes {
             lane.detach();
         }
+        self.drop_passing();
         self.close_changes();
         self.release_edits();
         self.alignment = Alignment::default();

@@ -314,6 +314,7 @@ impl Pair {
         self.place.asking = None;
         self.place.fenced = Some(fenced.clone());
         self.out.push(Action::Fence { fenced: fenced.clone() });
+        self.dismiss_followers(&refuse::fenced(&by));
         // Sessions and handshakes on their way to one: none may begin after this.
         let conns: Vec<ConnId> = self.engaged().map(|(conn, ..)| conn).collect();
         for conn in conns.into_iter().filter(|conn| *conn != told) {

@@ -144,7 +144,7 @@ impl Pair {
         for lane in &self.lanes {
             self.lane_reasons(lane, now, &mut reasons);
         }
-        if self.session.is_some() {
+        if self.session.is_some() && self.is_standby() {
             self.tree_reasons(&mut reasons);
             self.alignment_reasons(&mut reasons);
         }
@@ -393,13 +393,22 @@ impl Pair {
                 not_after: session.not_after,
             }),
             reasons,
-            tree: self.session.is_some().then(|| self.tree_status()),
+            tree: (self.session.is_some() && self.is_standby()).then(|| self.tree_status()),
+            followers: self.followers.list(),
+            left_out: self
+                .session
+                .as_ref()
+                .map_or_else(Vec::new, |session| session.agreement.left_out().to_vec()),
             namespaces: self.lanes.iter().map(|lane| self.namespace_status(lane, now)).collect(),
             warnings: self
                 .session
                 .iter()
                 .filter_map(|session| session.warning.clone())
-                .chain(self.tree_warnings())
+                .chain(if self.is_standby() {
+                    self.tree_warnings()
+                } else {
+                    Vec::new()
+                })
                 .collect(),
         }
     }

@@ -1,6 +1,6 @@
 //! What a machine is made of.
 
-use crate::session::{Binding, Fenced, Identity, LastReceiver, NodeKey, StrategyId};
+use crate::session::{Binding, Fenced, Identity, LastReceiver, NodeKey, SessionKind, StrategyId};
 use crate::types::strategy::Role;
 use crate::types::{Digest, Height, Hostname, Namespace, NodeRole, Position};
 
@@ -49,6 +49,8 @@ pub struct NamespaceSetup {
 pub struct Setup {
     /// Which end this node is.
     pub role: Role,
+    /// Of the pair, or of a follower and its VP: then chain data and transactions alone, and one session a machine on the provider's end.
+    pub kind: SessionKind,
     /// Hostname.
     pub hostname: Hostname,
     /// `system/cvp/identity`.

@@ -4,7 +4,7 @@ use crate::session::StrategyId;
 use crate::types::strategy::Role;
 use crate::types::{Height, Hostname, Incarnation, Micros, Millis, Namespace, NodeId, NodeRole, Refusal};
 
-use super::api::StrategyRun;
+use super::api::{ConnId, StrategyRun};
 use super::link::Link;
 use super::tree::LeftOut;
 
@@ -168,6 +168,10 @@ pub struct PairStatus {
     pub tree: Option<TreeStatus>,
     /// Each namespace.
     pub namespaces: Vec<NamespaceStatus>,
+    /// Who follows this node, by the link each was handed over on.
+    pub followers: Vec<(ConnId, Hostname)>,
+    /// A follower's machine: what the VP does not serve, or has otherwise, each with the reason.
+    pub left_out: Vec<(Namespace, Refusal)>,
     /// What an operator should know.
     pub warnings: Vec<String>,
 }

@@ -20,26 +20,36 @@ impl Pair {
         let Some(session) = &mut self.session else { return };
         session.judge.signal(self.now);
         let conn = session.conn;
-        let role = self.setup.role;
+        let (role, standby) = (self.setup.role, self.is_standby());
         let done = match (frame.kind, role) {
             (Kind::Goodbye, _) => {
                 self.on_goodbye(conn, &frame.payload);
                 Ok(())
             }
             (Kind::Heartbeat, _) => self.on_heartbeat(&frame.payload),
-            (Kind::Inventory | Kind::File, Role::Receiver) | (Kind::FileRequest | Kind::TreeHeld, Role::Provider) => {
+            (Kind::Inventory | Kind::File, Role::Receiver) | (Kind::FileRequest | Kind::TreeHeld, Role::Provider)
+                if standby =>
+            {
                 self.on_tree_frame(&frame)
             }
             (Kind::Prepare | Kind::Commit | Kind::Abort, Role::Receiver)
-            | (Kind::Staged | Kind::Prepared | Kind::Aborted, Role::Provider) => self.on_change_frame(&frame),
+            | (Kind::Staged | Kind::Prepared | Kind::Aborted, Role::Provider)
+                if standby =>
+            {
+                self.on_change_frame(&frame)
+            }
+            (Kind::Passed, Role::Receiver) if !standby => self.on_passed(&frame.payload),
             (kind, _) => {
                 let index = self.lane_of(frame.namespace);
                 let unknown = || refuse::unexpected(&format!("namespace in a frame {kind:?}"));
                 index.ok_or_else(unknown).and_then(|index| match (kind, role) {
                     (Kind::Records, Role::Receiver) => self.on_records(index, frame),
                     (Kind::Fetch | Kind::Ack, Role::Provider) => self.on_request(index, frame),
+                    (Kind::PassOn, Role::Provider) if !standby => self.on_pass_on(index, &frame.payload),
                     (Kind::Halt, _) => self.on_halt(index, &frame.payload),
                     (Kind::IndexState, _) => self.on_peer_index(index, &frame.payload),
+                    // Nobody reads them: they are not kept either.
+                    (Kind::StrategyMessage | Kind::StrategyState, Role::Provider) if !standby => Ok(()),
                     (Kind::StrategyMessage, _) => {
                         self.on_strategy_message(index, &frame.payload);
                         Ok(())
@@ -161,10 +171,12 @@ impl Pair {
                 (lane.moved_at, lane.acked) = (now, lane.acked.max(durable.height));
                 lane.batches += 1;
                 let ns = lane.setup.namespace.clone();
-                self.out.push(Action::Acknowledged {
-                    ns,
-                    durable: durable.height,
-                });
+                if self.is_standby_ack() {
+                    self.out.push(Action::Acknowledged {
+                        ns,
+                        durable: durable.height,
+                    });
+                }
             }
             Err(BadAck::NotSent { height }) => {
                 return Err(refuse::unexpected(&format!(

@@ -2,6 +2,7 @@
 
 mod align;
 mod calls;
+mod followers;
 mod index;
 mod report;
 mod strategies;
@@ -12,7 +13,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::*;
-use crate::session::{Identity, Lineage, NodeKey, StrategyId};
+use crate::session::{Identity, Lineage, NodeKey, SessionKind, StrategyId};
 use crate::types::strategy::chain_sync::{Action as Advice, Event as Told, Fetch, KIND};
 use crate::types::strategy::{Fault, Role};
 use crate::types::{Digest, Height, Hostname, Incarnation, Millis, Namespace, NodeId, NodeRole, Position, Refusal};
@@ -46,6 +47,7 @@ fn setup(role: Role) -> Setup {
     let first = Incarnation { number: 1, id: [1; 16] };
     Setup {
         role,
+        kind: SessionKind::Standby,
         hostname: Hostname::new(if provider { "node1" } else { "cvp" }).unwrap(),
         identity: Identity {
             node_id: NodeId([1 + u8::from(provider); 16]),
@@ -131,6 +133,10 @@ struct Ends<S> {
     left_for: [Option<StrategyId>; 2],
     /// What the receiver's host was asked to start and to stop.
     aligned: Vec<(Vec<Namespace>, Vec<Namespace>)>,
+    /// What the provider's pool says to every transaction of a follower.
+    pool: Option<Passed>,
+    /// What the follower's clients were told.
+    passed: Vec<(Token, Passed)>,
 }
 
 const PROVIDER: usize = 0;
@@ -161,6 +167,8 @@ impl<S: FnMut(&[Told]) -> Answer> Ends<S> {
             closed: [None, None],
             left_for: [None, None],
             aligned: Vec::new(),
+            pool: None,
+            passed: Vec::new(),
         }
     }
 
@@ -239,7 +247,7 @@ impl<S: FnMut(&[Told]) -> Answer> Ends<S> {
                     address: "10.0.0.1:1".into(),
                     tls: true,
                     dialled: Some("node1".into()),
-                    names: vec!["node1".into(), "cvp".into()],
+                    names: vec!["node1".into(), "node2".into(), "cvp".into()],
                     ..PeerTls::default()
                 };
                 let accepted = PeerTls {
@@ -342,6 +350,12 @@ impl<S: FnMut(&[Told]) -> Answer> Ends<S> {
             }
             Action::UseDefault { embedded, .. } => self.defaulted[end] = embedded,
             Action::Align { missing, extra } => self.aligned.push((missing, extra)),
+            Action::Submit { number, .. } => {
+                let answer = self.pool.clone();
+                self.queue
+                    .extend(answer.map(|answer| (end, Event::Submitted { number, answer })));
+            }
+            Action::PassedOn { ticket, answer } => self.passed.push((ticket, answer)),
             Action::StrategyLeft { theirs, .. } => self.left_for[end] = Some(theirs),
             Action::ConfigStrategy { ns, events } => {
                 let result = Ok(if self.silent_files {

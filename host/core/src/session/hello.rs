@@ -10,8 +10,14 @@ pub const PROTOCOL: (u16, u16) = (1, 0);
 /// Most namespaces of a node.
 pub const NAMESPACES_MAX: usize = 1024;
 
+/// Most followers that a node serves at a time.
+pub const FOLLOWERS_MAX: usize = 16;
+
 /// Longest address text, bytes.
 pub const ADDRESS_BYTES_MAX: usize = 256;
+
+/// What a follower is told in the place of `[self]`: where the provider's standby listens, which takes its place one day.
+pub const STANDBY_KEY: &str = "standby";
 
 const FEATURES_MAX: usize = 64;
 const STRATEGIES_MAX: usize = 8;
@@ -24,7 +30,7 @@ const TEXT_BYTES_MAX: usize = 1024;
 pub enum SessionKind {
     /// The one bound standby.
     Standby,
-    /// Chain data only (not served in this release).
+    /// A node of the chain that makes no blocks: chain data and transactions alone, up to [`FOLLOWERS_MAX`] at a time.
     Follower,
 }
 
@@ -81,7 +87,8 @@ pub struct Hello {
     pub node_id: NodeId,
     /// Its incarnations; empty for a receiver.
     pub lineage: Lineage,
-    /// The receiver's binding; none for a fresh one and for providers.
+    /// The receiver's binding; none for a fresh one and for providers. A follower's is what it heard of this provider before, and binds no
+    /// namespace.
     pub binding: Option<Binding>,
     /// Whether its configuration wants TLS on the link.
     pub tls: bool,
@@ -91,7 +98,7 @@ pub struct Hello {
     pub listen: String,
     /// The namespaces it runs.
     pub namespaces: Vec<NamespaceOffer>,
-    /// The provider's `[self]` section, as (key, value as TOML text).
+    /// The provider's `[self]` section, as (key, value as TOML text); to a follower [`STANDBY_KEY`] alone.
     pub self_section: Vec<(String, String)>,
 }
 

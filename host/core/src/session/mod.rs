@@ -23,7 +23,7 @@ pub use handshake::{
     AgreedNamespace, Agreement, Confirmed, ExpectHello, ExpectReply, ExpectVerdict, LookUp, Own, OwnNamespace, Stop,
 };
 pub use heartbeat::{Beat, Heartbeat, REASONS_MAX};
-pub use hello::{Hello, NAMESPACES_MAX, NamespaceOffer, PROTOCOL, SessionKind, StrategyId};
+pub use hello::{FOLLOWERS_MAX, Hello, NAMESPACES_MAX, NamespaceOffer, PROTOCOL, STANDBY_KEY, SessionKind, StrategyId};
 pub use identity::{Binding, BoundNamespace, Identity, LastReceiver};
 pub use index::{BackendHealth, IndexOffer, IndexState, PROBLEM_BYTES_MAX};
 pub use judge::{Judge, Mood};

@@ -4,7 +4,7 @@
 use crate::config::INDEX_SWITCH;
 use crate::types::{Digest, Height, Hostname, Incarnation, Malformed, Namespace, NodeId, Position, Refusal};
 
-use super::{LineageFork, PROTOCOL, TakeOver};
+use super::{FOLLOWERS_MAX, LineageFork, PROTOCOL, TakeOver};
 
 pub(crate) fn version(theirs: (u16, u16), program: &str) -> Refusal {
     Refusal::new(
@@ -41,12 +41,62 @@ pub(crate) fn unexpected(what: &str) -> Refusal {
     )
 }
 
-pub(crate) fn follower() -> Refusal {
+/// A session of one kind met a machine of the other.
+pub(crate) fn other_kind() -> Refusal {
+    unexpected("kind of session in a hello")
+}
+
+pub(crate) fn too_many_followers(asking: &Hostname) -> Refusal {
     Refusal::new(
-        "follower",
-        "followers are not served by this release",
-        "attach a standby instead",
+        "too-many-followers",
+        format!("this node serves {FOLLOWERS_MAX} followers; {asking} would be one more"),
+        "let it follow another VP: name several in its [[nodes]]",
     )
+}
+
+pub(crate) fn older_follower(hostname: &Hostname) -> Refusal {
+    Refusal::new(
+        "lower-incarnation",
+        format!("{hostname} follows this node already, under a later incarnation"),
+        "this is an old node that was replaced by an upgrade: it follows nobody any more",
+    )
+}
+
+pub(crate) fn standby_moved() -> Refusal {
+    Refusal::new(
+        "standby-moved",
+        "this node's standby listens elsewhere now: dial again",
+        "",
+    )
+}
+
+/// What a follower heard before was of another node under this name.
+pub(crate) fn other_followed(hostname: &Hostname, known: &NodeId, found: &NodeId) -> Refusal {
+    Refusal::new(
+        "other-provider",
+        format!("{hostname} was met with node-id {known}, this one has {found}"),
+        format!(
+            "if {hostname} was set up anew on purpose, stop the follower and remove its system/cvp/followed/{hostname}"
+        ),
+    )
+}
+
+pub(crate) fn not_served(namespace: &Namespace, provider: &Hostname) -> Refusal {
+    Refusal::new(
+        "namespace-not-served",
+        format!("namespace {namespace}: {provider} makes no blocks of it"),
+        "name its VP in [[nodes]] of its ns_dynamic.toml",
+    )
+}
+
+/// What one chain is to the other, where nobody is a standby: the words of a refusal in those of a follower.
+pub(crate) fn of_follower(refusal: Refusal, provider: &Hostname) -> Refusal {
+    let text = refusal.text.replace("the standby", "the follower");
+    Refusal {
+        text: text.replace("the provider", provider.as_str()),
+        hint: "nothing was overwritten; where the VP is right, stop the follower, move its namespaces/<namespace>/data away and start it: it is copied anew".into(),
+        ..refusal
+    }
 }
 
 pub(crate) fn tls(ours: bool, theirs: bool) -> Refusal {

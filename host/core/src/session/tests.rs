@@ -13,6 +13,7 @@ fn own(role: Role, node_id: u8, genesis: &[u8]) -> Own {
     let genesis = Digest::of(genesis);
     Own {
         role,
+        kind: SessionKind::Standby,
         program: "test".into(),
         hostname: Hostname::new(if provider { "node1" } else { "cvp" }).unwrap(),
         node_id: NodeId([node_id; 16]),

@@ -18,6 +18,8 @@ use crate::replication::strategies::{Cost, NamespaceStrategies, Order, Strategie
 pub(super) struct Fleet {
     runtime: Strategies,
     handles: Mutex<StrategyHandles>,
+    /// Of the namespaces that follow, beside those towards the standby.
+    following: Mutex<StrategyHandles>,
 }
 
 impl Fleet {
@@ -26,6 +28,7 @@ impl Fleet {
         Self {
             runtime,
             handles: Mutex::default(),
+            following: Mutex::default(),
         }
     }
 
@@ -35,6 +38,7 @@ impl Fleet {
         for (namespace, ns) in &config.namespaces {
             started.insert(namespace.clone(), self.start_one(namespace, role, ns)?);
         }
+        self.following.lock().clear();
         *self.handles.lock() = started;
         Ok(())
     }
@@ -42,6 +46,7 @@ impl Fleet {
     /// Goes on in the same role with instances of `running` alone: those that run stay, and what an earlier session sent back to the
     /// default is what is configured again.
     pub(super) fn keep(&self, config: &NodeConfig, role: Role, running: &[Namespace]) -> Result<(), Failure> {
+        self.following.lock().retain(|namespace, _| running.contains(namespace));
         let mut handles = self.handles.lock();
         handles.retain(|namespace, _| running.contains(namespace));
         for namespace in running {
@@ -76,6 +81,25 @@ impl Fleet {
             let what = format!("namespace {namespace}: {}", fault.text);
             Failure::failed("no-strategy", what, "raise the limit of threads")
         })
+    }
+
+    /// The strategies of a namespace that follows another node: of kind chain-sync a receiver's, which is new. No other half speaks to it.
+    pub(super) fn follower(&self, namespace: &Namespace, ns: &NsConfig) -> Result<NamespaceStrategies, Failure> {
+        let mut following = self.following.lock();
+        if let Some(known) = following.get(namespace) {
+            return Ok(known.clone());
+        }
+        let beside = self.handles.lock().get(namespace).cloned();
+        let beside = beside.ok_or_else(|| Failure::failed("no-strategy", "the namespace does not run", ""))?;
+        let choice = ns.fixed.strategy(ChainSync::NAME);
+        let started = self.runtime.start(namespace, Role::Receiver, &choice, 0);
+        let strategies = NamespaceStrategies {
+            chain_sync: started
+                .map_err(|fault| Failure::failed("no-strategy", fault.text, "raise the limit of threads"))?,
+            ..beside
+        };
+        following.insert(namespace.clone(), strategies.clone());
+        Ok(strategies)
     }
 
     /// The handles, for replication.

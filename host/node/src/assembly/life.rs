@@ -16,7 +16,7 @@ use super::alignment::follow_difference;
 use super::chains::{Held, Opened, close_all, open_all};
 use super::fleet::Fleet;
 use super::node::{Node, Ready, strategy_role};
-use super::{copied, held, online, ports, secrets, view};
+use super::{copied, following, held, online, ports, secrets, view};
 use crate::config::Root;
 use crate::durable::{self, LockFile};
 use crate::ipc::{Failure, Server};
@@ -24,7 +24,7 @@ use crate::link::{Listener, SharedTls};
 use crate::mq::QueueSet;
 use crate::promotion;
 use crate::replication::strategies::Strategies;
-use crate::replication::{ControlFiles, Options, Remotes, Replication, finish_commit};
+use crate::replication::{ControlFiles, Following, Options, Remotes, Replication, finish_commit};
 use crate::rpc::Rpc;
 use crate::telemetry::{self, LogControl, LogOptions};
 
@@ -133,6 +133,7 @@ async fn live(
     aligning.abort();
     drop(listener);
     let link = async {
+        let _ = tokio::time::timeout(LINK_END_MAX, node.following.stop()).await;
         if let Some(replication) = node.replication() {
             let _ = tokio::time::timeout(LINK_END_MAX, replication.shutdown()).await;
         }
@@ -187,9 +188,10 @@ fn build(
         held: parking_lot::Mutex::new(opened.held.clone()),
         files,
         logs,
-        tls,
         https,
         fleet: Fleet::new(runtime.record_into(&traces)),
+        following: Following::start(root.clone(), tls.clone(), following::addresses(root)),
+        tls,
         replication: parking_lot::Mutex::new(None),
         http: tokio::sync::Mutex::new(None),
         ready: parking_lot::Mutex::default(),
@@ -285,6 +287,7 @@ async fn follow_standing(node: Arc<Node>) {
         let now = standing.borrow_and_update().clone();
         if now.fenced.is_some() {
             node.close_http().await;
+            node.following.stop().await;
         } else if now.may_make
             && let Err(failure) = node.begin_making().await
         {

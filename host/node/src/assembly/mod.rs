@@ -11,6 +11,7 @@ mod copied;
 mod secrets;
 mod fleet;
 mod held;
+mod following;
 mod ports;
 mod chains;
 mod namespaces;

@@ -264,6 +264,8 @@ impl Node {
         let Some(replication) = self.replication() else {
             return Ok(());
         };
+        // Whoever writes a chain that goes has ended before it; what stays is followed again once the new machine allows it.
+        self.following.stop().await;
         replication.quiesce().await;
         // Before the chains are closed: queues read them.
         self.refresh_queues().await;

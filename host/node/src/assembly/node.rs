@@ -23,7 +23,7 @@ use crate::link::SharedTls;
 use crate::mq::QueueSet;
 use crate::namespace::{ChainSet, ChainState};
 use crate::promotion::{self, Ground, Hooks};
-use crate::replication::{ControlFiles, Remotes, Replication, SetupSource};
+use crate::replication::{ControlFiles, Following, Remotes, Replication, SetupSource};
 use crate::rpc::{Https, Rpc, RpcServer};
 use crate::telemetry::LogControl;
 
@@ -58,6 +58,7 @@ pub(super) struct Node {
     pub(super) remotes: Remotes,
     pub(super) fleet: Fleet,
     pub(super) queues: QueueSet,
+    pub(super) following: Following,
     pub(super) rpc: Arc<Rpc>,
     /// Set once, when replication runs.
     pub(super) replication: Mutex<Option<Replication>>,
@@ -138,7 +139,9 @@ impl Node {
             }
             failed
         };
-        match tokio::task::spawn_blocking(work).await {
+        let worked = tokio::task::spawn_blocking(work).await;
+        self.follow().await;
+        match worked {
             Ok(done) => done.map_err(|refusal| Failure::from_refusal(&refusal)),
             Err(error) => Err(Failure::failed("internal", error.to_string(), "see the node's log")),
         }
@@ -185,6 +188,7 @@ impl Node {
         view::add_local(&mut view, &self.chains, &ready, &config);
         view::add_held(&mut view, &self.held.lock());
         view::add_queues(&mut view, self.view_queues());
+        self.add_following(&mut view, &config).await;
         certificates::add(&mut view, ends, SystemTime::now());
         view.warnings.extend(secrets::exposed(&self.root, &config));
         if config.role() == PairRole::Receiver {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use cvp_core::config::{FlowControl, NodeConfig, NsConfig, PairRole};
-use cvp_core::types::Namespace;
+use cvp_core::types::{Hostname, Namespace};
 use tokio::sync::mpsc;
 
 use crate::config::Root;
@@ -118,8 +118,28 @@ pub(super) fn facts(config: &NodeConfig) -> NodeFacts {
         hostname: config.dynamic.hostname.clone(),
         ip: ip.map_or("127.0.0.1", |(ip, _)| ip).to_owned(),
         p2p_port: config.dynamic.p2p_port,
+        roles: config
+            .namespaces
+            .iter()
+            .map(|(name, ns)| (name.clone(), ns.dynamic.role))
+            .collect(),
+        vps: config
+            .followed()
+            .into_iter()
+            .map(|(name, vps)| (name, places(config, vps)))
+            .collect(),
         receiver: config.role() == PairRole::Receiver,
     }
+}
+
+/// Where the nodes are by the configuration.
+fn places(config: &NodeConfig, hostnames: Vec<Hostname>) -> Vec<(Hostname, String, u16)> {
+    let place = |hostname: Hostname| {
+        let remote = config.addresses_of(&hostname).into_iter().next()?;
+        let (ip, port) = remote.address.rsplit_once(':')?;
+        Some((hostname, ip.to_owned(), port.parse().ok()?))
+    };
+    hostnames.into_iter().filter_map(place).collect()
 }
 
 /// How many calls each namespace takes.

@@ -35,7 +35,8 @@ struct Cleared {
 }
 
 /// What belongs to the provider below `system/cvp`, beside what strategies stored.
-const SYSTEM_FILES: [&str; 8] = [
+const SYSTEM_FILES: [&str; 9] = [
+    "followed",
     "staged",
     "staging",
     "copy",

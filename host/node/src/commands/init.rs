@@ -36,6 +36,9 @@ pub struct Arguments {
     /// The other end; a receiver needs it to dial.
     #[arg(long, value_name = "HOST IP:PORT")]
     peer: Option<Remote>,
+    /// A VP that the nvp namespaces follow; given more than once, they are tried in this order.
+    #[arg(long, value_name = "HOST IP:PORT")]
+    follow: Vec<Remote>,
     /// A namespace beside global (or global itself, to give its role): NAME or NAME:vp, NAME:nvp, NAME:cvp.
     #[arg(long, value_name = "NAME[:ROLE]", value_parser = parse_namespace)]
     namespace: Vec<(Namespace, Option<NodeRole>)>,
@@ -185,6 +188,13 @@ fn namespaces(arguments: &Arguments) -> Result<Vec<(Namespace, NodeRole)>, Failu
     let usual = if receiver { NodeRole::Cvp } else { NodeRole::Vp };
     let global = Namespace::new("global").map_err(|e| Failure::usage(e.to_string(), ""))?;
     let mut out = vec![(global, usual)];
+    let own = arguments.follow.iter().find(|vp| vp.hostname == arguments.hostname);
+    if let Some(own) = own {
+        return Err(Failure::usage(
+            format!("--follow names this node itself, {}", own.hostname),
+            "name its VP",
+        ));
+    }
     for (name, role) in &arguments.namespace {
         let role = match role {
             // On a standby the role is its provider's business: here every namespace is a copy.
@@ -202,6 +212,22 @@ fn namespaces(arguments: &Arguments) -> Result<Vec<(Namespace, NodeRole)>, Failu
             Some(known) => known.1 = role,
             None => out.push((name.clone(), role)),
         }
+    }
+    let nvp = out.iter().find(|(_, role)| *role == NodeRole::Nvp);
+    match (nvp, arguments.follow.first()) {
+        (Some((name, _)), None) => {
+            return Err(Failure::usage(
+                format!("{name}:nvp follows a VP, and none is named"),
+                "add --follow \"HOST IP:PORT\" of the node that makes its blocks",
+            ));
+        }
+        (None, Some(vp)) => {
+            return Err(Failure::usage(
+                format!("--follow names {}, and no namespace is an nvp", vp.hostname),
+                "write --namespace NAME:nvp",
+            ));
+        }
+        _ => {}
     }
     Ok(out)
 }

@@ -82,6 +82,7 @@ fn human(view: &StatusView) -> String {
     }
     out.push('\n');
     table(&mut out, &view.namespaces);
+    following(&mut out, view);
     for warning in &view.warnings {
         let _ = write!(out, "\nwarning {}: {}", warning.code, warning.message);
     }
@@ -95,6 +96,27 @@ fn human(view: &StatusView) -> String {
         }
     }
     out.trim_end().to_owned()
+}
+
+/// Whom this node follows, and who follows it.
+fn following(out: &mut String, view: &StatusView) {
+    for (namespace, follows) in view.namespaces.iter().filter_map(|n| Some((n, n.follows.as_ref()?))) {
+        let (name, vp, address, phase) = (&namespace.name, &follows.hostname, &follows.address, &follows.phase);
+        let _ = write!(
+            out,
+            "\nfollows    {name}: {vp} at {address}, {phase}, {} blocks behind",
+            follows.lag_blocks
+        );
+    }
+    for follower in &view.followers {
+        let lags = follower.namespaces.iter();
+        let lags: Vec<String> = lags.map(|n| format!("{} {} of {}", n.name, n.durable, n.tip)).collect();
+        let (peer, lags) = (&follower.peer, lags.join(", "));
+        let _ = write!(out, "\nfollower   {} at {}: {lags}", peer.hostname, peer.address);
+    }
+    if !out.ends_with('\n') {
+        out.push('\n');
+    }
 }
 
 fn table(out: &mut String, namespaces: &[NamespaceView]) {

@@ -19,4 +19,4 @@ pub use request::{Request, wrong_role};
 pub use server::{Operator, Progress, Server};
 #[cfg(test)]
 pub use status::RefusedView;
-pub use status::{HeldView, NamespaceView, PeerView, ReasonView, StatusView};
+pub use status::{FollowerView, FollowsView, HeldView, NamespaceView, PeerView, ReasonView, StatusView};

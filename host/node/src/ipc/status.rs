@@ -40,6 +40,9 @@ pub struct StatusView {
     pub configuration: Option<ConfigurationView>,
     /// Every namespace of the node.
     pub namespaces: Vec<NamespaceView>,
+    /// Nodes that follow this one in namespaces whose blocks it makes.
+    #[serde(default)]
+    pub followers: Vec<FollowerView>,
     /// Namespaces that are configured and do not run.
     #[serde(default)]
     pub held: Vec<HeldView>,
@@ -109,6 +112,37 @@ impl From<&TreeStatus> for ConfigurationView {
     }
 }
 
+/// A node that follows this one.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct FollowerView {
+    /// Who and where.
+    #[serde(flatten)]
+    pub peer: PeerView,
+    /// What it follows: `durable` is what it holds.
+    pub namespaces: Vec<NamespaceView>,
+}
+
+/// Whom a namespace follows whose blocks another node makes.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct FollowsView {
+    /// The VP.
+    pub hostname: String,
+    /// Its address: of the session, else the first that is configured.
+    pub address: String,
+    /// Start of the session, RFC 3339; absent without one.
+    pub since: Option<String>,
+    /// How far this node is: `detached`, `handshake`, `catch-up` or `live`.
+    pub phase: String,
+    /// The VP's durable height, as last heard.
+    pub tip: u64,
+    /// Blocks that this node lacks.
+    pub lag_blocks: u64,
+    /// Age of the oldest of them, seconds.
+    pub lag_seconds: f64,
+    /// What is wrong; absent when nothing is.
+    pub reason: Option<ReasonView>,
+}
+
 /// A namespace that is configured and does not run.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct HeldView {
@@ -145,7 +179,7 @@ pub struct IncarnationView {
 }
 
 /// The other end.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct PeerView {
     /// Its hostname.
     pub hostname: String,
@@ -198,6 +232,9 @@ pub struct NamespaceView {
     pub strategies: Vec<StrategyView>,
     /// Local values that override the provider's.
     pub overrides: Vec<String>,
+    /// Where this node is an nvp: the VP it follows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follows: Option<FollowsView>,
     /// What an operator should know.
     pub warnings: Vec<ReasonView>,
 }
@@ -269,7 +306,8 @@ impl RefusedView {
 }
 
 impl PeerView {
-    fn of(peer: &PeerStatus, now: Millis) -> Self {
+    /// The other end of a session; `now` is its machine's clock.
+    pub fn of(peer: &PeerStatus, now: Millis) -> Self {
         Self {
             hostname: peer.hostname.to_string(),
             address: peer.address.clone(),
@@ -330,6 +368,7 @@ impl From<&NamespaceStatus> for NamespaceView {
             mq: None,
             strategies: status.strategies.iter().map(StrategyView::from).collect(),
             overrides: status.overrides.clone(),
+            follows: None,
             warnings: status
                 .warnings
                 .iter()

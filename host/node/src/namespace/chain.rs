@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use cvp_core::chain::{Rejected, Request, Transaction, Window, admission};
+use cvp_core::chain::{Rejected, Request, Transaction, Window, admission, code};
 use cvp_core::config::IndexSettings;
 use cvp_core::ledger::{Ledger, LedgerError, Tips};
 use cvp_core::record::Delta;
@@ -16,7 +16,7 @@ use tracing::{error, info, warn};
 use super::commit_times::CommitTimes;
 use super::committer::{self, CommitSignal};
 use super::maker::{self, Maker};
-use super::{ChainError, ChainState, SubmitError, Verifier};
+use super::{ChainError, ChainState, Onward, SubmitError, Verifier};
 use crate::consensus::{Order, OrderOptions};
 use crate::telemetry::counters;
 
@@ -73,6 +73,8 @@ pub(super) struct Shared {
     pub(super) commits: CommitTimes,
     /// What a standby holds durably; none while none is attached.
     pub(super) copy: watch::Sender<Option<Height>>,
+    /// Where clients' transactions go while another node makes the blocks.
+    onward: Mutex<Option<Arc<dyn Onward>>>,
 }
 
 impl Shared {
@@ -136,6 +138,7 @@ impl Chain {
             signal: CommitSignal::default(),
             commits: CommitTimes::default(),
             copy: watch::Sender::new(None),
+            onward: Mutex::new(None),
         });
         let committer = committer::start(Arc::clone(&shared)).map_err(|source| ChainError::Thread {
             namespace: namespace.clone(),
@@ -200,7 +203,11 @@ impl Chain {
     }
 
     async fn admit(&self, transaction: &serde_json::Value) -> Result<[u8; 32], SubmitError> {
-        self.must_make()?;
+        let following = *self.shared.state.borrow() == ChainState::Following;
+        let onward = self.shared.onward.lock().clone().filter(|_| following);
+        if onward.is_none() {
+            self.must_make()?;
+        }
         let request = Request::from_json(transaction).map_err(|bad| SubmitError {
             code: bad.code,
             message: bad.message,
@@ -208,16 +215,35 @@ impl Chain {
         if self.shared.order.is_full() {
             return Err(SubmitError::busy());
         }
+        let json = transaction;
         let transaction = self.verifier.verify(request, TX_VERSION).await?;
         let options = &self.shared.options;
         admission(&transaction, wall_clock(), options.window()).map_err(refused)?;
         let hash = transaction.hash;
+        if let Some(onward) = onward {
+            if self.in_ledger(&transaction).map_err(refused)? {
+                return Err(refused(Rejected::new(code::DUPLICATE, "repeated tx")));
+            }
+            // As the client sent it: the node that makes the blocks checks it all again.
+            return onward.pass_on(self.namespace(), json).await;
+        }
         self.must_make()?;
         self.shared
             .order
             .admit(transaction, |it| self.in_ledger(it))
             .map_err(refused)?;
         Ok(hash)
+    }
+
+    /// Passes clients' transactions on from now on, once they were checked here; none: this chain makes blocks itself, or takes none.
+    pub fn set_onward(&self, onward: Option<Arc<dyn Onward>>) {
+        *self.shared.onward.lock() = onward;
+    }
+
+    /// The node that makes the blocks, where this one follows it and hears it now.
+    pub fn reaches(&self) -> Option<Hostname> {
+        let onward = self.shared.onward.lock().clone();
+        onward?.reaches(self.namespace())
     }
 
     /// Whether the chain holds it, by hash or by signed text.

@@ -19,4 +19,4 @@ pub(crate) mod tests;
 pub use chain::{Chain, ChainOptions, TX_VERSION, wall_clock};
 pub use set::ChainSet;
 pub use state::{ChainError, ChainState, SubmitError};
-pub use submission::Verifier;
+pub use submission::{Onward, Verifier};

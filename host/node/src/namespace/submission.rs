@@ -1,8 +1,10 @@
 //! Signature checks beside block making: a fixed number of threads, a bounded amount of transactions waiting for them.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use cvp_core::chain::{self, Invalid, Request, Transaction};
+use cvp_core::types::{Hostname, Namespace};
 use tokio::sync::{Semaphore, oneshot};
 
 use super::SubmitError;
@@ -65,6 +67,22 @@ impl Verifier {
             }),
         }
     }
+}
+
+/// The way of a transaction to the node that makes the blocks, while this one follows it.
+pub trait Onward: Send + Sync {
+    /// The node that makes the blocks, if it is heard now.
+    fn reaches(&self, namespace: &Namespace) -> Option<Hostname>;
+
+    /// Passes a transaction on that was checked here, as the client sent it; answers its hash.
+    ///
+    /// # Errors
+    /// What that node says; -32024 when nobody answers.
+    fn pass_on<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        transaction: &'a serde_json::Value,
+    ) -> Pin<Box<dyn Future<Output = Result<[u8; 32], SubmitError>> + Send + 'a>>;
 }
 
 /// Permits that a request takes while it waits. One larger than everything that may wait takes all there is, and so gets its turn.

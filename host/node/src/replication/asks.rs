@@ -1,8 +1,8 @@
 //! What the driver asks of others and is answered later: strategies, and hashes in the ledgers.
 
 use cvp_core::replication::{ConnId, Event};
-use cvp_core::types::Namespace;
 use cvp_core::types::strategy::{Fault, chain_sync, config_sync, index_check};
+use cvp_core::types::{Digest, Namespace};
 
 use super::driver::{Driver, Inbound};
 use super::strategies::{Hosted, Order, StrategyHandle};
@@ -56,22 +56,17 @@ impl Driver {
         let chains: ChainSet = self.environment.chains.clone();
         let (answers, epoch) = (self.inbound.clone(), self.epoch);
         tokio::task::spawn_blocking(move || {
-            let found = wanted
-                .into_iter()
-                .map(|(ns, height)| {
-                    // A height that cannot be read is a height without record: the handshake refuses it in words.
-                    let hash = chains
-                        .get(ns.as_str())
-                        .and_then(|chain| chain.ledger().hash_at(height).ok().flatten());
-                    (ns, hash)
-                })
-                .collect();
+            let found = hashes(&chains, wanted);
             let _ = answers.blocking_send(Inbound::Core(epoch, Event::Found { conn, found }));
         });
     }
 
     /// Tells the chains what a standby holds of them, when that changed.
     pub(super) fn publish_copies(&mut self) {
+        if self.environment.tree.is_none() {
+            // The machine of a follower knows nothing of this node's standby.
+            return;
+        }
         for (namespace, copy) in self.pair.copies() {
             if self.copies.get(namespace) == Some(&copy) {
                 continue;
@@ -82,4 +77,14 @@ impl Driver {
             self.copies.insert(namespace.clone(), copy);
         }
     }
+}
+
+/// The own hash at each height. One that cannot be read is a height without record: the handshake refuses it in words.
+pub(super) fn hashes(chains: &ChainSet, wanted: Vec<(Namespace, u64)>) -> Vec<(Namespace, Option<Digest>)> {
+    let hash = |(ns, height): (Namespace, u64)| {
+        let chain = chains.get(ns.as_str());
+        let found = chain.and_then(|chain| chain.ledger().hash_at(height).ok().flatten());
+        (ns, found)
+    };
+    wanted.into_iter().map(hash).collect()
 }

@@ -1,11 +1,12 @@
 //! The driver's links: dials, what was dialled, what was accepted.
 
 use cvp_core::config::Remote;
-use cvp_core::frame::Side;
-use cvp_core::replication::{ConnId, DialPurpose, Event};
+use cvp_core::frame::{Frame, Side};
+use cvp_core::replication::{ConnId, DialPurpose, Event, PeerTls, Setup};
 
 use super::dialer::{Dialled, describe, dial_for};
 use super::driver::{Driver, Inbound};
+use super::serving::Handed;
 use crate::link::{Link, LinkEvent};
 
 impl Driver {
@@ -55,8 +56,9 @@ impl Driver {
 
     fn open(&mut self, link: Link, side: Side, remote: Option<Remote>) -> ConnId {
         let (answers, epoch) = (self.inbound.clone(), self.epoch);
-        self.links.open(link, side, remote, move |conn, event| {
-            let answers = answers.clone();
+        self.links.open(link, side, remote, move |conn, event, route| {
+            let handed_over = route.get().cloned();
+            let answers = handed_over.unwrap_or_else(|| answers.clone());
             async move {
                 let event = match event {
                     LinkEvent::Frame(frame) => Event::Frame { conn, frame },
@@ -68,5 +70,26 @@ impl Driver {
                 let _ = answers.send(Inbound::Core(epoch, event)).await;
             }
         })
+    }
+
+    /// A follower's link leaves this task for one of its own.
+    pub(super) fn hand_over(&mut self, conn: ConnId, peer: PeerTls, hello: Frame, setup: Setup) {
+        let (answers, epoch) = (self.inbound.clone(), self.epoch);
+        let gone = async move {
+            let _ = answers.send(Inbound::Core(epoch, Event::FollowerGone(conn))).await;
+        };
+        let Some((connection, route)) = self.links.take(conn) else {
+            tokio::spawn(gone);
+            return;
+        };
+        let handed = Handed {
+            conn,
+            peer,
+            hello,
+            setup,
+            connection,
+            route,
+        };
+        self.served.begin(handed, self.environment.chains.clone(), gone);
     }
 }

@@ -7,23 +7,22 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cvp_core::replication::{
-    Action, ChangeEvent, ChangeWork, DialPurpose, Event, Limits, Outcome, Pair, PairStatus, Proposal, Setup, Ticket,
-    TreeEvent,
-};
-use cvp_core::types::strategy::config_sync::Edit;
+use cvp_core::replication::{Action, ChangeWork, DialPurpose, Event, Outcome, Pair, Passed, Setup, Ticket, TreeEvent};
 use cvp_core::types::strategy::{Level, Role};
 use cvp_core::types::{Height, Micros, Millis, Namespace, Refusal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
+use super::commands::Command;
 use super::dialer::Dialled;
+use super::following::MET_AT;
 use super::links::Links;
+use super::serving::Served;
 use super::strategies::Order;
-use super::tree::Work;
+use super::tree::{TreeWorker, Work};
 use super::worker::{Job, Worker};
 use super::writer::Write;
-use super::{Difference, Environment, Standing, StrategyHandles, Wish};
+use super::{Difference, Environment, Standing, StrategyHandles};
 use crate::config::Watch;
 use crate::link::Accepted;
 
@@ -42,45 +41,33 @@ pub(super) enum Inbound {
     Command(Command),
 }
 
-/// What the handle asks.
-pub(super) enum Command {
-    Status(oneshot::Sender<(PairStatus, Millis)>),
-    Enable(bool, oneshot::Sender<()>),
-    Propose(Wish, oneshot::Sender<Outcome>),
-    Weigh(Edit, oneshot::Sender<bool>),
-    Limits(Limits, oneshot::Sender<()>),
-    Held(Vec<(Namespace, Refusal)>, oneshot::Sender<()>),
-    /// Ends every link and every answer of the machine; from here on nobody but the caller writes the ledgers.
-    Quiesce(oneshot::Sender<()>),
-    /// A machine of another role, or of other namespaces, in the place of this one.
-    Become(Box<Setup>, StrategyHandles, oneshot::Sender<()>),
-    Shutdown(oneshot::Sender<()>),
-}
-
 pub(super) struct Driver {
     pub(super) pair: Pair,
-    role: Role,
+    pub(super) role: Role,
     /// Nothing is done for the machine while it is stopped for a change of role.
     pub(super) running: bool,
     pub(super) epoch: u64,
     pub(super) environment: Environment,
     begun: Instant,
     pub(super) links: Links,
-    workers: HashMap<Namespace, Worker>,
+    pub(super) served: Served,
+    pub(super) workers: HashMap<Namespace, Worker>,
     pub(super) strategies: StrategyHandles,
-    followers: Vec<JoinHandle<()>>,
+    pub(super) followers: Vec<JoinHandle<()>>,
     pub(super) inbound: mpsc::Sender<Inbound>,
-    standing: watch::Sender<Standing>,
+    pub(super) standing: watch::Sender<Standing>,
     difference: watch::Sender<Difference>,
     /// Who waits for the end of a strong change.
-    clients: HashMap<Ticket, oneshot::Sender<Outcome>>,
+    pub(super) clients: HashMap<Ticket, oneshot::Sender<Outcome>>,
+    /// Whose transactions are passed on.
+    pub(super) passing: HashMap<Ticket, oneshot::Sender<Passed>>,
     /// Who waits for a strategy to weigh a change.
-    weighing: HashMap<Ticket, oneshot::Sender<bool>>,
-    tickets: Ticket,
+    pub(super) weighing: HashMap<Ticket, oneshot::Sender<bool>>,
+    pub(super) tickets: Ticket,
     /// Watches the own tree while this node is a provider.
-    watch: Option<Watch>,
+    pub(super) watch: Option<Watch>,
     /// Events that doing an action gave; they go in before anything else.
-    pending: VecDeque<Event>,
+    pub(super) pending: VecDeque<Event>,
     /// What the chains were told of a standby's copies.
     pub(super) copies: BTreeMap<Namespace, Option<Height>>,
 }
@@ -101,6 +88,7 @@ impl Driver {
             environment,
             begun: Instant::now(),
             links: Links::default(),
+            served: Served::default(),
             workers: HashMap::new(),
             strategies,
             followers: Vec::new(),
@@ -109,6 +97,7 @@ impl Driver {
             difference,
             clients: HashMap::new(),
             weighing: HashMap::new(),
+            passing: HashMap::new(),
             tickets: 0,
             watch: None,
             pending: VecDeque::new(),
@@ -135,6 +124,7 @@ impl Driver {
                     None => return,
                     Some(Inbound::Command(Command::Shutdown(done))) => {
                         self.links.close_all();
+                        self.served.clear();
                         self.end(done);
                         return;
                     }
@@ -164,16 +154,18 @@ impl Driver {
     /// written again at the next start, over whatever somebody wrote there meanwhile.
     fn end(&self, done: oneshot::Sender<()>) {
         let written = self.environment.writer.flushed();
-        let settled = self.environment.tree.flushed();
+        let settled = self.environment.tree.as_ref().map(TreeWorker::flushed);
         tokio::spawn(async move {
             let _ = written.await;
-            let _ = settled.await;
+            if let Some(settled) = settled {
+                let _ = settled.await;
+            }
             let _ = done.send(());
         });
     }
 
     /// Workers and followers of the tips, for the role the machine has.
-    fn begin(&mut self) {
+    pub(super) fn begin(&mut self) {
         let chains = self.environment.chains.all();
         for chain in chains {
             let ns = chain.namespace().clone();
@@ -217,91 +209,12 @@ impl Driver {
                     .await;
             }
         };
-        match Watch::start(self.environment.tree.own().clone(), touched) {
+        let Some(tree) = &self.environment.tree else { return };
+        match Watch::start(tree.own().clone(), touched) {
             Ok(watch) => self.watch = Some(watch),
             Err(error) => {
                 tracing::warn!(%error, "edits of the configuration by hand are not noticed at once: no watch (see fs.inotify.max_user_watches)")
             }
-        }
-    }
-
-    fn on_command(&mut self, command: Command) {
-        match command {
-            Command::Status(answer) => {
-                let now = self.now();
-                let _ = answer.send((self.pair.status(now), now));
-            }
-            Command::Enable(enabled, done) => {
-                self.feed(Event::SetEnabled(enabled));
-                let _ = done.send(());
-            }
-            Command::Propose(wish, answer) => {
-                self.tickets += 1;
-                self.clients.insert(self.tickets, answer);
-                let proposal = Proposal {
-                    ticket: self.tickets,
-                    kind: wish.kind.to_owned(),
-                    body: wish.body,
-                    note: wish.note,
-                    must_replicate: wish.must_replicate,
-                };
-                self.feed(Event::Change(ChangeEvent::Proposed(proposal)));
-            }
-            Command::Weigh(edit, answer) => {
-                self.tickets += 1;
-                self.weighing.insert(self.tickets, answer);
-                self.feed(Event::Change(ChangeEvent::Weigh(self.tickets, edit)));
-            }
-            Command::Limits(limits, done) => {
-                self.feed(Event::SetLimits(limits));
-                let _ = done.send(());
-            }
-            Command::Held(held, done) => {
-                self.feed(Event::Held(held));
-                let _ = done.send(());
-            }
-            Command::Quiesce(done) => {
-                self.running = false;
-                self.watch = None;
-                self.epoch += 1;
-                self.links.close_all();
-                self.followers.drain(..).for_each(|task| task.abort());
-                self.pending.clear();
-                // What a worker has begun may still append, and a binding on its way to the disk would come back after its removal: the
-                // caller waits for the end of both, this task does not.
-                let workers: Vec<Worker> = self.workers.drain().map(|(_, worker)| worker).collect();
-                let written = self.environment.writer.flushed();
-                let swapped = self.environment.tree.flushed();
-                tokio::task::spawn_blocking(move || {
-                    workers.into_iter().for_each(Worker::end);
-                    let _ = written.blocking_recv();
-                    let _ = swapped.blocking_recv();
-                    let _ = done.send(());
-                });
-            }
-            Command::Become(setup, strategies, done) => {
-                self.strategies = strategies;
-                self.epoch += 1;
-                self.watch = None;
-                // Whoever waits hears that nobody knows.
-                self.clients.clear();
-                self.weighing.clear();
-                self.links.close_all();
-                self.followers.drain(..).for_each(|task| task.abort());
-                self.pair = if self.role == setup.role {
-                    Pair::in_place_of(&self.pair, *setup)
-                } else {
-                    self.role = setup.role;
-                    Pair::new(*setup)
-                };
-                self.running = true;
-                // A chain may be another one of the same name.
-                self.copies.clear();
-                self.standing.send_replace(Standing::default());
-                self.begin();
-                let _ = done.send(());
-            }
-            Command::Shutdown(done) => drop(done),
         }
     }
 
@@ -313,8 +226,10 @@ impl Driver {
                 self.pending.clear();
                 return;
             }
-            if let Event::Closed { conn, reason } = &event {
-                self.links.ended(*conn, reason.as_ref(), self.now());
+            match &event {
+                Event::Closed { conn, reason } => self.links.ended(*conn, reason.as_ref(), self.now()),
+                Event::FollowerGone(conn) => self.served.gone(*conn),
+                _ => {}
             }
             let ready = self.pair.step(self.micros(), event);
             if let Err(broken) = self.pair.invariants() {
@@ -393,7 +308,7 @@ impl Driver {
                     self.pending.push_back(Event::PersistFailed(token, refusal));
                 }
             }
-            Action::Tree(work) => self.environment.tree.push(self.epoch, self.role, Work::Tree(work)),
+            Action::Tree(work) => self.work_on_tree(Work::Tree(work)),
             Action::Change(ChangeWork::Answer(ticket, outcome)) => {
                 if let Some(client) = self.clients.remove(&ticket) {
                     let _ = client.send(outcome);
@@ -404,7 +319,7 @@ impl Driver {
                     let _ = waiting.send(strong);
                 }
             }
-            Action::Change(work) => self.environment.tree.push(self.epoch, self.role, Work::Change(work)),
+            Action::Change(work) => self.work_on_tree(Work::Change(work)),
             Action::AllowMaking => {
                 self.standing.send_modify(|standing| standing.may_make = true);
             }
@@ -416,7 +331,26 @@ impl Driver {
             Action::NoticeTaken { address, claim } => {
                 tracing::info!(%address, fenced = claim.fenced, "the predecessor has heard the take-over notice");
             }
-            Action::Attached { self_section, .. } => {
+            Action::HandOver {
+                conn,
+                peer,
+                hello,
+                setup,
+            } => self.hand_over(conn, peer, hello, *setup),
+            Action::Dismiss { conn, refusal } => self.served.dismiss(conn, refusal),
+            Action::PassedOn { ticket, answer } => {
+                if let Some(client) = self.passing.remove(&ticket) {
+                    let _ = client.send(answer);
+                }
+            }
+            // Of machines that serve a follower.
+            Action::Submit { .. } => {}
+            Action::Attached { mut self_section, .. } => {
+                if self.environment.tree.is_none() {
+                    // A VP may be met where no configuration names it.
+                    let met = self.links.dialled().map(|address| (MET_AT.to_owned(), address));
+                    self_section.extend(met);
+                }
                 if let Err(refusal) = self.environment.writer.push(self.epoch, Write::Provider(self_section)) {
                     tracing::error!("write the provider's [self]: {refusal}");
                 }
@@ -433,6 +367,13 @@ impl Driver {
             Action::Metric { ns, name, value } => {
                 metrics::gauge!("cvp_strategy", "namespace" => ns.to_string(), "name" => name).set(value as f64);
             }
+        }
+    }
+
+    /// A follower has no tree, and its machine asks for no work on one.
+    fn work_on_tree(&self, work: Work) {
+        if let Some(tree) = &self.environment.tree {
+            tree.push(self.epoch, self.role, work);
         }
     }
 
@@ -483,7 +424,7 @@ fn no_worker(ns: &Namespace) -> Refusal {
     )
 }
 
-fn log(level: Level, ns: Option<&Namespace>, text: &str) {
+pub(super) fn log(level: Level, ns: Option<&Namespace>, text: &str) {
     let ns = ns.map_or("", |ns| ns.as_str());
     match level {
         Level::Debug => tracing::debug!(namespace = ns, "{text}"),

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::sync::Arc;
 
 use cvp_core::config::Remote;
 use cvp_core::frame::{Frame, Side};
@@ -12,6 +13,7 @@ use cvp_core::replication::ConnId;
 use cvp_core::types::{Millis, Refusal};
 
 use super::dialer::Shunned;
+use super::serving::Route;
 use crate::link::{Connection, FrameSender, Link, LinkError, LinkEvent};
 
 /// A peer that is refused, or refuses, for one reason gets one line in so long, however often it comes.
@@ -40,6 +42,8 @@ struct Open {
     connection: Connection,
     /// Whom a session was dialled at.
     remote: Option<Remote>,
+    /// Where its frames go once it is handed over.
+    route: Route,
 }
 
 /// The links of one machine.
@@ -56,14 +60,26 @@ impl Links {
     /// Opens a link under a number of its own; `remote` is whom a session was dialled at.
     pub(super) fn open<F, R>(&mut self, link: Link, side: Side, remote: Option<Remote>, report: F) -> ConnId
     where
-        F: Fn(ConnId, LinkEvent) -> R + Send + 'static,
+        F: Fn(ConnId, LinkEvent, Route) -> R + Send + 'static,
         R: Future<Output = ()> + Send,
     {
         self.last += 1;
-        let conn = self.last;
-        let connection = Connection::open(link, side, move |event| report(conn, event));
-        self.open.insert(conn, Open { connection, remote });
+        let (conn, route) = (self.last, Route::default());
+        let to = Arc::clone(&route);
+        let connection = Connection::open(link, side, move |event| report(conn, event, Arc::clone(&to)));
+        let open = Open {
+            connection,
+            remote,
+            route,
+        };
+        self.open.insert(conn, open);
         conn
+    }
+
+    /// A link that another task goes on with: it sets where the frames go.
+    pub(super) fn take(&mut self, conn: ConnId) -> Option<(Connection, Route)> {
+        let open = self.open.remove(&conn)?;
+        Some((open.connection, open.route))
     }
 
     /// Queues a frame. `Err`: the link has ended, and is forgotten.
@@ -104,6 +120,12 @@ impl Links {
         if let Some(reason) = reason {
             self.log_refused(&link.connection.peer.address.ip().to_string(), reason, now);
         }
+    }
+
+    /// Where the session was dialled.
+    pub(super) fn dialled(&self) -> Option<String> {
+        let mut remotes = self.open.values().filter_map(|open| open.remote.as_ref());
+        remotes.next().map(|remote| remote.address.clone())
     }
 
     /// Every number that is open.

@@ -4,11 +4,14 @@
 //! sessions or fencing: core does. The block producer never waits on anything here: it is followed by its watch.
 
 mod asks;
+mod commands;
 mod connect;
 mod dialer;
 mod driver;
 mod files;
+mod following;
 mod links;
+mod serving;
 mod setup;
 mod tree;
 pub mod strategies;
@@ -22,7 +25,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use cvp_core::config::Remote;
-use cvp_core::replication::{Event, Limits, Outcome, PairStatus, Setup};
+use cvp_core::replication::{Event, Limits, Outcome, PairStatus, Passed, Setup};
+use cvp_core::session::SessionKind;
 use cvp_core::types::strategy::config_sync::Edit;
 use cvp_core::types::{Millis, Namespace, Refusal};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -32,10 +36,13 @@ use crate::config::Root;
 use crate::index;
 use crate::link::{Accepted, SharedTls};
 use crate::namespace::{Chain, ChainSet, ChainState};
-use driver::{Command, Driver, INBOUND_MAX, Inbound};
+use commands::Command;
+use driver::{Driver, INBOUND_MAX, Inbound};
 
 pub use dialer::Remotes;
 pub use files::{ControlFiles, FileError};
+pub(crate) use following::streams;
+pub use following::{Addresses, Followed, Following, Target};
 pub use setup::{SetupSource, limits};
 use strategies::{Hosted, NamespaceStrategies, StrategyHandle};
 use tree::TreeWorker;
@@ -51,7 +58,8 @@ struct Environment {
     tls: SharedTls,
     remotes: Remotes,
     known: Vec<Remote>,
-    tree: TreeWorker,
+    /// None where this node follows: that is no copy of a node.
+    tree: Option<TreeWorker>,
     writer: FileWriter,
     root: Root,
 }
@@ -126,7 +134,10 @@ impl Replication {
         let (inbound, arrived) = mpsc::channel(INBOUND_MAX);
         let (send_standing, standing) = watch::channel(Standing::default());
         let (send_difference, difference) = watch::channel(Difference::default());
-        let tree = TreeWorker::start(options.root.clone(), options.files.clone(), inbound.clone())?;
+        let tree = match options.setup.kind {
+            SessionKind::Standby => Some(TreeWorker::start(options.root.clone(), options.files.clone(), inbound.clone())?),
+            SessionKind::Follower => None,
+        };
         let environment = Environment {
             tree,
             root: options.root,
@@ -156,6 +167,11 @@ impl Replication {
         self.ask(Command::Status).await
     }
 
+    /// Every follower of this node, as its own machine sees it.
+    pub async fn followers(&self) -> Vec<(PairStatus, Millis)> {
+        self.ask(Command::Followers).await.unwrap_or_default()
+    }
+
     /// Changes of what the pair allows this node.
     pub fn watch_standing(&self) -> watch::Receiver<Standing> {
         self.standing.clone()
@@ -174,6 +190,11 @@ impl Replication {
     /// Makes a strong change; `None` when the task does not answer any more. Comes back when it has ended one way or the other.
     pub async fn propose(&self, wish: Wish) -> Option<Outcome> {
         self.ask(|answer| Command::Propose(wish, answer)).await
+    }
+
+    /// Passes a client's transaction on to the VP that this machine follows; `None` when the task does not answer any more.
+    pub async fn pass_on(&self, ns: Namespace, transaction: bytes::Bytes) -> Option<Passed> {
+        self.ask(|answer| Command::PassOn(ns, transaction, answer)).await
     }
 
     /// Whether the config-sync strategy wants a change strong that the host would let be weak.

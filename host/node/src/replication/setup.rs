@@ -3,7 +3,7 @@
 
 use cvp_core::config::{NodeConfig, PairRole, Remote};
 use cvp_core::replication::{ChangesSetup, Inventory, Limits, NamespaceSetup, Setup, StrategySetup};
-use cvp_core::session::{Binding, Identity, Lineage, NodeKey, StrategyId};
+use cvp_core::session::{Binding, Identity, Lineage, NodeKey, SessionKind, StrategyId};
 use cvp_core::strategy::{ChainSync, ConfigSync, IndexCheck, Kind};
 use cvp_core::types::strategy::Role;
 use cvp_core::types::{Incarnation, Namespace, NodeId};
@@ -50,6 +50,7 @@ impl SetupSource<'_> {
         let remotes = dynamic.cvp.remote.iter().map(|remote| remote.address.clone());
         Ok(Setup {
             role,
+            kind: SessionKind::Standby,
             hostname: dynamic.hostname.clone(),
             identity: self.identity(role)?,
             binding: if provider { None } else { self.binding()? },

@@ -7,7 +7,7 @@ use cvp_core::config::StrategyChoice;
 use cvp_core::ledger::{Ledger, MemoryLedger};
 use cvp_core::record::Delta;
 use cvp_core::replication::{ChangesSetup, Inventory, Limits, NamespaceSetup, StrategySetup};
-use cvp_core::session::{Identity, Lineage, NodeKey};
+use cvp_core::session::{Identity, Lineage, NodeKey, SessionKind};
 use cvp_core::strategy::{ChainSync, ConfigSync, IndexCheck};
 use cvp_core::types::strategy::Role;
 use cvp_core::types::{Hostname, Incarnation, NodeId, NodeRole, Position};
@@ -59,6 +59,7 @@ async fn end(role: Role, remotes: Vec<Remote>) -> End {
     let listener = Listener::bind("127.0.0.1:0", None, send).await.unwrap();
     let setup = Setup {
         role,
+        kind: SessionKind::Standby,
         hostname: hostname(role),
         identity: Identity {
             node_id: NodeId([1 + u8::from(provider); 16]),

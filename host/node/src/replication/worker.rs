@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use super::driver::Inbound;
 use crate::link::FrameSender;
-use crate::namespace::Chain;
+use crate::namespace::{Chain, ChainSet};
 
 /// Runs of records that may wait to be ingested; their bytes are bounded by the receiver's window.
 const JOBS_MAX: usize = 4096;
@@ -98,6 +98,33 @@ impl Worker {
     /// Queues a sync; errors as of [`Worker::queue`].
     pub(super) fn sync(&self) -> Result<(), Refusal> {
         self.syncs.try_send(()).map_err(|error| not_queued("syncs", &error))
+    }
+}
+
+/// One thread that reads any namespace for a follower, one run after the other: it waits for the follower, and nobody for it.
+pub(super) struct Reader(mpsc::Sender<(Namespace, Job)>);
+
+impl Reader {
+    /// Starts the thread; it ends with the last handle, or when nobody hears its answers.
+    pub(super) fn start(chains: ChainSet, answers: mpsc::Sender<Inbound>) -> std::io::Result<Reader> {
+        let (jobs, mut queue) = mpsc::channel::<(Namespace, Job)>(JOBS_MAX);
+        thread::Builder::new().name("serve-follower".into()).spawn(move || {
+            while let Some((ns, job)) = queue.blocking_recv() {
+                let Some(chain) = chains.get(ns.as_str()) else { continue };
+                let event = run(&chain, &namespace_digest(&ns), job);
+                if event.is_some_and(|event| answers.blocking_send(Inbound::Core(0, event)).is_err()) {
+                    return;
+                }
+            }
+        })?;
+        Ok(Reader(jobs))
+    }
+
+    /// Queues a job: one a namespace is under way, so there is room.
+    pub(super) fn queue(&self, ns: Namespace, job: Job) {
+        if let Err(error) = self.0.try_send((ns, job)) {
+            tracing::debug!(%error, "read for a follower");
+        }
     }
 }
 

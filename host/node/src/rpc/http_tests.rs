@@ -31,6 +31,8 @@ async fn limited_server(options: HttpOptions, limit: Option<FlowControl>) -> (Rp
 
 fn facts() -> NodeFacts {
     NodeFacts {
+        roles: Default::default(),
+        vps: Default::default(),
         hostname: hostname("node1"),
         ip: "127.0.0.1".into(),
         p2p_port: 1,

@@ -43,7 +43,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use cvp_core::config::FlowControl;
-use cvp_core::types::{Hostname, Namespace};
+use cvp_core::types::{Hostname, Namespace, NodeRole};
 use serde_json::value::RawValue;
 use tokio::sync::Semaphore;
 use tracing::error;
@@ -74,6 +74,10 @@ pub struct NodeFacts {
     pub ip: String,
     /// Port of the pair's link, shown in `node_getNodes`.
     pub p2p_port: u16,
+    /// This node's role in each namespace.
+    pub roles: BTreeMap<Namespace, NodeRole>,
+    /// The nodes whose blocks it follows, where another node makes them: hostname, IP and port, in order.
+    pub vps: BTreeMap<Namespace, Vec<(Hostname, String, u16)>>,
     /// A receiver answers only what [`receiver_answers`] lists.
     pub receiver: bool,
 }

@@ -2,6 +2,7 @@
 
 use cvp_core::chain::node_hash;
 use cvp_core::record::public_hash;
+use cvp_core::types::NodeRole;
 use serde::Serialize;
 
 use super::Context;
@@ -20,6 +21,10 @@ pub fn answer(method: &str, context: &Context) -> Option<Outcome> {
 fn own_hash(context: &Context) -> String {
     node_hash(context.facts.hostname.as_str(), context.chain.namespace().as_str())
 }
+
+/// Status of a node: alive, or not known to be.
+const ALIVE: u32 = 0;
+const PENDING: u32 = 1;
 
 #[derive(Serialize)]
 struct NodeShape {
@@ -41,7 +46,10 @@ struct NodeShape {
 fn nodes(context: &Context) -> Outcome {
     let facts = &context.facts;
     let makes = context.makes_blocks();
-    json(&[NodeShape {
+    let namespace = context.chain.namespace();
+    let role = facts.roles.get(namespace).copied();
+    let reached = context.chain.reaches();
+    let mut nodes = vec![NodeShape {
         id: 1,
         ip: facts.ip.clone(),
         port: facts.p2p_port.to_string(),
@@ -50,10 +58,30 @@ fn nodes(context: &Context) -> Outcome {
         hostname: facts.hostname.to_string(),
         is_primary: makes,
         isvp: makes,
-        peer_type: context.chain.options().role.as_str().to_uppercase(),
+        peer_type: role.unwrap_or(context.chain.options().role).as_str().to_uppercase(),
         status: 0,
         delay: 0,
-    }])
+    }];
+    for (hostname, ip, port) in facts.vps.get(namespace).into_iter().flatten() {
+        nodes.push(NodeShape {
+            id: nodes.len() as u32 + 1,
+            ip: ip.clone(),
+            port: port.to_string(),
+            namespace: namespace.to_string(),
+            hash: node_hash(hostname.as_str(), namespace.as_str()),
+            hostname: hostname.to_string(),
+            is_primary: true,
+            isvp: true,
+            peer_type: NodeRole::Vp.as_str().to_uppercase(),
+            status: if reached.as_ref() == Some(hostname) {
+                ALIVE
+            } else {
+                PENDING
+            },
+            delay: 0,
+        });
+    }
+    json(&nodes)
 }
 
 #[derive(Serialize)]
@@ -76,7 +104,11 @@ fn states(context: &Context) -> Outcome {
         id: 1,
         hostname: context.facts.hostname.to_string(),
         hash: own_hash(context),
-        status: if context.makes_blocks() { "NORMAL" } else { "IDLE" },
+        status: if context.makes_blocks() || context.chain.reaches().is_some() {
+            "NORMAL"
+        } else {
+            "IDLE"
+        },
         view: 0,
         epoch: 0,
         checkpoint: applied.height,

@@ -36,6 +36,8 @@ fn rpc(fixture: &Fixture, name: &str, receiver: bool) -> Arc<Rpc> {
     let chains = ChainSet::new();
     chains.insert(Arc::clone(&fixture.chain));
     let facts = NodeFacts {
+        roles: Default::default(),
+        vps: Default::default(),
         hostname: hostname(name),
         ip: "127.0.0.1".into(),
         p2p_port: 50011,

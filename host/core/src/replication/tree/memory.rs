@@ -12,7 +12,7 @@ use super::change::{CONFIG_CHANGE, FileChange};
 use super::inventory::{Inventory, TreeFile, file_digest};
 
 /// A tree and what belongs to it on the disk.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct MemoryTree {
     /// Content by path.
     pub files: BTreeMap<String, Bytes>,

@@ -4,6 +4,7 @@
 //! Provider: [`ExpectHello`] -> [`LookUp`] (the host looks up its hashes at the receiver's tips) -> [`ExpectVerdict`] -> [`Agreement`].
 //! Receiver: [`ExpectReply`] -> [`Confirmed`] (the binding is made durable) -> [`Agreement`].
 
+mod follower;
 mod provider;
 mod receiver;
 
@@ -44,6 +45,8 @@ pub struct OwnNamespace {
 pub struct Own {
     /// Which end.
     pub role: Role,
+    /// What the session is to be.
+    pub kind: SessionKind,
     /// Program version.
     pub program: String,
     /// Hostname.
@@ -86,7 +89,7 @@ impl Own {
             program: self.program.clone(),
             features: Vec::new(),
             record_formats: RECORD_FORMATS.to_vec(),
-            kind: SessionKind::Standby,
+            kind: self.kind,
             hostname: self.hostname.clone(),
             node_id: self.node_id,
             lineage: self.lineage.clone(),
@@ -105,7 +108,8 @@ impl Own {
                     at_peer_tip: at_peer_tip(&own.namespace),
                     history_from: own.history_from,
                     strategies: own.strategies.clone(),
-                    index: Some(own.index.clone()),
+                    // A follower keeps an index of its own or none: that is nobody else's business.
+                    index: (self.kind == SessionKind::Standby).then(|| own.index.clone()),
                 })
                 .collect(),
             self_section: self.self_section.clone(),
@@ -130,6 +134,9 @@ fn read_hello(own: &Own, payload: &[u8]) -> Result<Hello, Refusal> {
     if hello.node_id == own.node_id {
         return Err(refuse::same_node(&own.node_id));
     }
+    if hello.kind != own.kind {
+        return Err(refuse::other_kind());
+    }
     Ok(hello)
 }
 
@@ -145,6 +152,10 @@ fn check_chains(own: &Own, hello: &Hello) -> Result<(), Refusal> {
 
 /// Namespaces that only one end runs are no reason to refuse: the receiver aligns itself. What both run must be one chain.
 fn check_namespaces(own: &Own, hello: &Hello) -> Result<(), Refusal> {
+    if own.kind == SessionKind::Follower {
+        // Each for itself: see `follower`.
+        return Ok(());
+    }
     let mut common = 0;
     for own_ns in &own.namespaces {
         let Some(offer) = hello.offer(&own_ns.namespace) else {
@@ -178,6 +189,9 @@ fn check_index(own: &Own, hello: &Hello) -> Result<(), Refusal> {
     if crate::planted::active(crate::planted::Fault::IndexSwitchNotCompared) {
         return Ok(());
     }
+    if own.kind == SessionKind::Follower {
+        return Ok(());
+    }
     let differing = own.namespaces.iter().filter_map(|own_ns| {
         let theirs = hello.offer(&own_ns.namespace)?.index.as_ref()?.enabled;
         let ours = own_ns.index.enabled;
@@ -196,6 +210,9 @@ fn check_index(own: &Own, hello: &Hello) -> Result<(), Refusal> {
 
 /// What runs here alone, and what runs there alone.
 fn alone(own: &Own, hello: &Hello) -> (Vec<Namespace>, Vec<Namespace>) {
+    if own.kind == SessionKind::Follower {
+        return (Vec::new(), Vec::new());
+    }
     let ours = own.namespaces.iter().map(|own| &own.namespace);
     let theirs = hello.namespaces.iter().map(|offer| &offer.namespace);
     (
@@ -211,12 +228,19 @@ fn alone(own: &Own, hello: &Hello) -> (Vec<Namespace>, Vec<Namespace>) {
 }
 
 /// Checks a binding against a provider's identity; the same code on both ends.
-fn check_binding(binding: &Binding, provider: &Provider<'_>) -> Result<(), Refusal> {
+fn check_binding(kind: SessionKind, binding: &Binding, provider: &Provider<'_>) -> Result<(), Refusal> {
     #[cfg(feature = "planted-faults")]
     if crate::planted::active(crate::planted::Fault::BindingNotChecked) {
         return Ok(());
     }
     if binding.node_id != *provider.node_id {
+        if kind == SessionKind::Follower {
+            return Err(refuse::other_followed(
+                provider.hostname,
+                &binding.node_id,
+                provider.node_id,
+            ));
+        }
         return Err(refuse::other_node_id(&binding.node_id, provider.node_id));
     }
     if binding.hostname != *provider.hostname {
@@ -313,6 +337,7 @@ pub struct Agreement {
     namespaces: Vec<AgreedNamespace>,
     missing: Vec<Namespace>,
     extra: Vec<Namespace>,
+    left_out: Vec<(Namespace, Refusal)>,
 }
 
 impl Agreement {
@@ -351,5 +376,9 @@ impl Agreement {
     /// Namespaces that the receiver runs alone: it stops them, unless the provider would run them if it could.
     pub fn extra(&self) -> &[Namespace] {
         &self.extra
+    }
+    /// Namespaces that a follower asked for and does not get, each with the reason.
+    pub fn left_out(&self) -> &[(Namespace, Refusal)] {
+        &self.left_out
     }
 }

@@ -3,12 +3,12 @@
 use crate::frame::NamespaceTag;
 use crate::types::{Digest, Height, Hostname, Malformed, Namespace, NodeId, Reader, Refusal};
 
+use super::follower::{check_chain, check_served, leave_out};
 use super::{
-    AgreedNamespace, Agreement, NamespaceTip, Own, Provider, Stop, alone, check_binding, check_chains, check_tip,
-    read_hello,
+    AgreedNamespace, Agreement, NamespaceTip, Own, Provider, Stop, alone, check_binding, check_chains, read_hello,
 };
 use crate::session::claim::{Verdict, judge_lineage};
-use crate::session::{Binding, Hello, SessionKind, refuse};
+use crate::session::{Binding, Hello, refuse};
 
 /// Provider: a link was accepted, nothing read yet.
 #[derive(Debug)]
@@ -40,9 +40,6 @@ impl ExpectHello {
     /// A refusal to be sent back, or the news that this provider was replaced.
     pub fn on_hello(self, own: &Own, payload: &[u8]) -> Result<LookUp, Stop> {
         let hello = read_hello(own, payload)?;
-        if hello.kind == SessionKind::Follower {
-            return Err(refuse::follower().into());
-        }
         if let Some(binding) = &hello.binding {
             let geneses = own
                 .namespaces
@@ -50,6 +47,7 @@ impl ExpectHello {
                 .map(|own| (&own.namespace, &own.genesis))
                 .collect();
             check_binding(
+                own.kind,
                 binding,
                 &Provider {
                     node_id: &own.node_id,
@@ -104,6 +102,7 @@ impl LookUp {
                 .and_then(|(_, hash)| *hash)
         };
         let mut namespaces = Vec::with_capacity(own.namespaces.len());
+        let mut left_out = Vec::new();
         for own_ns in &own.namespaces {
             let Some(offer) = self.hello.offer(&own_ns.namespace) else {
                 continue;
@@ -113,7 +112,10 @@ impl LookUp {
                 at_receiver: hash_of(&own_ns.namespace),
                 history_from: own_ns.history_from,
             };
-            check_tip(&own_ns.namespace, &offer.tip, &provider)?;
+            if let Err(refusal) = check_chain(own, own_ns, offer, &offer.tip, &provider) {
+                leave_out(own, &own.hostname, &own_ns.namespace, refusal, &mut left_out)?;
+                continue;
+            }
             namespaces.push(AgreedNamespace {
                 namespace: own_ns.namespace.clone(),
                 tag: NamespaceTag::of(&own_ns.namespace),
@@ -125,6 +127,7 @@ impl LookUp {
                 their_index: offer.index.clone(),
             });
         }
+        check_served(own, &self.hello, &own.hostname, &namespaces, &mut left_out)?;
         let (missing, extra) = alone(own, &self.hello);
         let reply = own.hello(self.hello.nonce, &hash_of);
         let agreement = Agreement {
@@ -137,6 +140,7 @@ impl LookUp {
             namespaces,
             missing,
             extra,
+            left_out,
         };
         Ok((reply, ExpectVerdict { agreement }))
     }

@@ -3,10 +3,9 @@
 use crate::frame::NamespaceTag;
 use crate::types::{Refusal, Writer};
 
-use super::{
-    AgreedNamespace, Agreement, NamespaceTip, Own, Provider, alone, check_binding, check_chains, check_tip, read_hello,
-};
-use crate::session::{Binding, BoundNamespace, Hello, Lineage, NAMESPACES_MAX, Standing, refuse};
+use super::follower::{check_chain, check_served, leave_out};
+use super::{AgreedNamespace, Agreement, NamespaceTip, Own, Provider, alone, check_binding, check_chains, read_hello};
+use crate::session::{Binding, BoundNamespace, Hello, Lineage, NAMESPACES_MAX, SessionKind, Standing, refuse};
 
 /// Receiver: the hello is sent.
 #[derive(Debug)]
@@ -45,6 +44,7 @@ impl ExpectReply {
                 .map(|offer| (&offer.namespace, &offer.genesis))
                 .collect();
             check_binding(
+                own.kind,
                 binding,
                 &Provider {
                     node_id: &hello.node_id,
@@ -56,6 +56,7 @@ impl ExpectReply {
         }
         check_chains(own, &hello)?;
         let mut namespaces = Vec::with_capacity(own.namespaces.len());
+        let mut left_out = Vec::new();
         for own_ns in &own.namespaces {
             let Some(offer) = hello.offer(&own_ns.namespace) else {
                 continue;
@@ -65,7 +66,10 @@ impl ExpectReply {
                 at_receiver: offer.at_peer_tip,
                 history_from: offer.history_from,
             };
-            check_tip(&own_ns.namespace, &own_ns.tip, &provider)?;
+            if let Err(refusal) = check_chain(own, own_ns, offer, &own_ns.tip, &provider) {
+                leave_out(own, &hello.hostname, &own_ns.namespace, refusal, &mut left_out)?;
+                continue;
+            }
             namespaces.push(AgreedNamespace {
                 namespace: own_ns.namespace.clone(),
                 tag: NamespaceTag::of(&own_ns.namespace),
@@ -77,6 +81,7 @@ impl ExpectReply {
                 their_index: offer.index.clone(),
             });
         }
+        check_served(own, &hello, &hello.hostname, &namespaces, &mut left_out)?;
         let (extra, missing) = alone(own, &hello);
         let binding = Binding {
             node_id: hello.node_id,
@@ -94,6 +99,7 @@ impl ExpectReply {
             namespaces,
             missing,
             extra,
+            left_out,
         };
         Ok(Confirmed { agreement, binding })
     }
@@ -101,6 +107,9 @@ impl ExpectReply {
 
 /// What was copied before stays bound, also while it is stopped; what is copied from here on is bound as well.
 fn bound(own: &Own, agreed: &[AgreedNamespace]) -> Vec<BoundNamespace> {
+    if own.kind == SessionKind::Follower {
+        return Vec::new();
+    }
     let before = own.binding.iter().flat_map(|binding| binding.namespaces.clone());
     let mut bound: Vec<BoundNamespace> = before.collect();
     for own_ns in &own.namespaces {

@@ -22,9 +22,15 @@ pub(super) fn configure(root: &Root, remote: &Remote) -> Result<(), Failure> {
     }
     let before = read_tree(&root.configuration())?;
     let present = |name: &Namespace| before.contains_key(&format!("{name}/ns_dynamic.toml"));
-    let names = config.dynamic.namespaces.into_iter().map(|entry| entry.name);
+    let names = config.dynamic.namespaces.iter().map(|entry| entry.name.clone());
     let names: Vec<Namespace> = names.filter(present).collect();
-    let (changed, order) = edited(&before, &names, remote)?;
+    // Where this node followed another one, its list names that; a standby's names its provider.
+    let named_otherwise = |name: &&Namespace| {
+        let ns = config.namespaces.get(*name);
+        ns.is_some_and(|ns| ns.dynamic.nodes != [remote.hostname.clone()])
+    };
+    let renamed: Vec<&Namespace> = names.iter().filter(named_otherwise).collect();
+    let (changed, order) = edited(&before, &names, &renamed, remote)?;
     for file in order {
         let text = changed.get(&file).cloned().unwrap_or_default();
         root.rewrite(&file, |_| Ok(text))?;
@@ -36,9 +42,18 @@ pub(super) fn configure(root: &Root, remote: &Remote) -> Result<(), Failure> {
 fn edited(
     before: &BTreeMap<String, String>,
     names: &[Namespace],
+    renamed: &[&Namespace],
     remote: &Remote,
 ) -> Result<(BTreeMap<String, String>, Vec<String>), Failure> {
     let (mut files, mut order) = (before.clone(), Vec::new());
+    for name in renamed {
+        let file = format!("{name}/ns_dynamic.toml");
+        let text = files.get(&file).map_or("", String::as_str);
+        let text = config::put_only_node(text, remote.hostname.as_str())
+            .map_err(|error| bad(format!("configuration/{file}: nodes: {error}")))?;
+        // Its role follows in the same file, below.
+        files.insert(file, text);
+    }
     for edit in standby_edits(names, remote) {
         let text = files.get(&edit.file).map_or("", String::as_str);
         let text = config::edit(text, edit.key, edit.value)

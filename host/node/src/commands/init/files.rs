@@ -82,6 +82,10 @@ fn dynamic(plan: &Plan<'_>) -> Result<String, Failure> {
     ] {
         text = set(&text, key, value)?;
     }
+    if !arguments.follow.is_empty() {
+        let hosts = arguments.follow.iter().map(ToString::to_string);
+        text = set(&text, "p2p.ip.remote.hosts", Value::Texts(hosts.collect()))?;
+    }
     for (name, _) in plan.namespaces.iter().filter(|(name, _)| name.as_str() != "global") {
         text.push_str(&format!("\n[[namespace]]\nname = \"{name}\"\nstart = true\n"));
     }
@@ -96,11 +100,19 @@ fn ns_dynamic(plan: &Plan<'_>, role: NodeRole) -> Result<String, Failure> {
         (PairRole::Receiver, Some(peer)) => peer.hostname.to_string(),
         _ => own,
     };
-    // The only entry of the default's list of nodes.
-    Ok(text.replace(
-        "[[nodes]]\nhostname = \"node1\"",
-        &format!("[[nodes]]\nhostname = \"{maker}\""),
-    ))
+    let mut makers = vec![maker];
+    if role == NodeRole::Nvp {
+        makers.clear();
+        for vp in plan.arguments.follow.iter().map(|vp| vp.hostname.to_string()) {
+            if !makers.contains(&vp) {
+                makers.push(vp);
+            }
+        }
+    }
+    let entries = makers.iter().map(|maker| format!("[[nodes]]\nhostname = \"{maker}\""));
+    let entries: Vec<String> = entries.collect();
+    // The only entry of the default's list of nodes; its score follows.
+    Ok(text.replace("[[nodes]]\nhostname = \"node1\"", &entries.join("\nscore = 10\n\n")))
 }
 
 fn genesis(plan: &Plan<'_>, name: &Namespace) -> Result<String, Failure> {
