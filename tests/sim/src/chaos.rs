@@ -3,12 +3,37 @@
 use cvp_core::ledger::Ledger;
 use cvp_core::record::namespace_digest;
 use cvp_core::replication::{ConnId, ingest};
-use cvp_core::types::strategy::Role;
+use cvp_core::types::Millis;
+use cvp_core::types::strategy::{Role, chain_sync};
 
 use crate::chain::Tamper;
 use crate::world::{A, B, C, D, Ev, F, G, World};
 
 impl World {
+    /// A stopped process does nothing: its events wait.
+    pub fn frozen(&self, event: &Ev) -> Option<Millis> {
+        let node = match event {
+            Ev::Tick { node, .. }
+            | Ev::Make { node, .. }
+            | Ev::Commit { node, .. }
+            | Ev::Host { node, .. }
+            | Ev::Ingest { node, .. }
+            | Ev::Sync { node, .. }
+            | Ev::Read { node, .. }
+            | Ev::Upgrade { node, .. }
+            | Ev::Promote { node, .. }
+            | Ev::Job { node, .. }
+            | Ev::Switch { node, .. }
+            | Ev::Align { node, .. }
+            | Ev::Index(node, _)
+            | Ev::Written { node, .. } => *node,
+            Ev::Deliver { conn, to, .. } => self.conns.get(conn)?.ends[*to].0,
+            _ => return None,
+        };
+        let until = self.nodes[node].frozen_until;
+        (until > self.now).then_some(until)
+    }
+
     pub fn chaos(&mut self) -> Result<(), String> {
         let node = self.victim();
         self.lure()?;
@@ -208,4 +233,21 @@ impl World {
         self.later(delay, upgrade);
         Ok(())
     }
+}
+
+/// What a broken strategy says.
+pub fn nonsense() -> Vec<chain_sync::Action> {
+    use chain_sync::Action as Say;
+    vec![
+        Say::Fetch(chain_sync::Fetch {
+            first: 1 << 40,
+            last: 3,
+            bytes_in_flight: 0,
+        }),
+        Say::Window(u64::MAX),
+        Say::Bootstrap(7),
+        Say::Throttle(1_000_000),
+        Say::Metric("not a name".into(), 1),
+        Say::Other("later".into(), vec![1]),
+    ]
 }

@@ -10,6 +10,7 @@ use cvp_core::types::strategy::{Fault as Advice, Role, chain_sync, config_sync, 
 use cvp_core::types::{Millis, Namespace, Position};
 
 use crate::chain::{self, Maker};
+use crate::chaos::nonsense;
 use crate::node::open_strategy;
 use crate::tree::Job;
 use crate::world::{A, B, Ev, F, G, Read, World};
@@ -490,21 +491,4 @@ impl World {
             }
         }
     }
-}
-
-/// What a broken strategy says.
-fn nonsense() -> Vec<chain_sync::Action> {
-    use chain_sync::Action as Say;
-    vec![
-        Say::Fetch(chain_sync::Fetch {
-            first: 1 << 40,
-            last: 3,
-            bytes_in_flight: 0,
-        }),
-        Say::Window(u64::MAX),
-        Say::Bootstrap(7),
-        Say::Throttle(1_000_000),
-        Say::Metric("not a name".into(), 1),
-        Say::Other("later".into(), vec![1]),
-    ]
 }

@@ -358,30 +358,6 @@ impl World {
         self.nodes[node].is_up() && self.nodes[node].epoch == epoch
     }
 
-    /// A stopped process does nothing: its events wait.
-    fn frozen(&self, event: &Ev) -> Option<Millis> {
-        let node = match event {
-            Ev::Tick { node, .. }
-            | Ev::Make { node, .. }
-            | Ev::Commit { node, .. }
-            | Ev::Host { node, .. }
-            | Ev::Ingest { node, .. }
-            | Ev::Sync { node, .. }
-            | Ev::Read { node, .. }
-            | Ev::Upgrade { node, .. }
-            | Ev::Promote { node, .. }
-            | Ev::Job { node, .. }
-            | Ev::Switch { node, .. }
-            | Ev::Align { node, .. }
-            | Ev::Index(node, _)
-            | Ev::Written { node, .. } => *node,
-            Ev::Deliver { conn, to, .. } => self.conns.get(conn)?.ends[*to].0,
-            _ => return None,
-        };
-        let until = self.nodes[node].frozen_until;
-        (until > self.now).then_some(until)
-    }
-
     fn dispatch(&mut self, event: Ev) -> Result<(), String> {
         if let Some(until) = self.frozen(&event) {
             self.at(until, event);

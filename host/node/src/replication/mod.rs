@@ -135,7 +135,11 @@ impl Replication {
         let (send_standing, standing) = watch::channel(Standing::default());
         let (send_difference, difference) = watch::channel(Difference::default());
         let tree = match options.setup.kind {
-            SessionKind::Standby => Some(TreeWorker::start(options.root.clone(), options.files.clone(), inbound.clone())?),
+            SessionKind::Standby => Some(TreeWorker::start(
+                options.root.clone(),
+                options.files.clone(),
+                inbound.clone(),
+            )?),
             SessionKind::Follower => None,
         };
         let environment = Environment {

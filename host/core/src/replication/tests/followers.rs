@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::frame::{Frame, Kind};
-use crate::session::{Binding, ExpectReply, FOLLOWERS_MAX, LastReceiver, Own, OwnNamespace, SessionKind, Start};
+use crate::session::{
+    Binding, ExpectReply, FOLLOWERS_MAX, IndexOffer, LastReceiver, Own, OwnNamespace, SessionKind, Start,
+};
 
 fn of_kind(role: Role) -> Setup {
     let mut setup = setup(role);
@@ -99,6 +101,7 @@ fn follower(node_id: u8) -> Own {
             tip: at(0),
             history_from: 0,
             strategies: Vec::new(),
+            index: IndexOffer::new(true),
         }],
         self_section: Vec::new(),
     }

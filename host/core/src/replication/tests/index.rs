@@ -193,7 +193,7 @@ fn a_verdict_of_an_earlier_session_counts_for_none() {
     };
     let _ = pair.step(1_000_001, lost);
     let lane = &mut pair.lanes[0];
-    lane.index.attach(&crate::session::AgreedNamespace {
+    let agreed = crate::session::AgreedNamespace {
         namespace: namespace(),
         tag: NamespaceTag::of(&namespace()),
         start: at(0),
@@ -202,7 +202,8 @@ fn a_verdict_of_an_earlier_session_counts_for_none() {
         provider_role: NodeRole::Vp,
         their_strategies: vec![strategy()],
         their_index: Some(crate::session::IndexOffer::new(true)),
-    });
+    };
+    lane.index.attach(&agreed, crate::session::SessionKind::Standby);
     pair.on_index_advice(0, Ok(vec![Say::Accept]));
     assert!(!pair.lanes[0].index.is_accepted());
 }
