@@ -3,7 +3,7 @@
 use cvp_core::frame::{Frame, Kind};
 use cvp_core::ledger::Ledger;
 use cvp_core::replication::{Action, ConnId, Event, Pair, Setup};
-use cvp_core::session::{ExpectReply, FOLLOWERS_MAX, Lineage, Own, OwnNamespace, SessionKind};
+use cvp_core::session::{ExpectReply, FOLLOWERS_MAX, IndexOffer, Lineage, Own, OwnNamespace, SessionKind};
 use cvp_core::types::strategy::Role;
 use cvp_core::types::{Height, Hostname, Incarnation, Namespace, NodeId, NodeRole};
 
@@ -199,6 +199,7 @@ impl World {
                         tip: store.ledger.genesis(),
                         history_from: 0,
                         strategies: Vec::new(),
+                        index: IndexOffer::new(true),
                     })
                     .collect(),
                 self_section: Vec::new(),
