@@ -30,11 +30,13 @@ pub(super) fn kept_back(standing: &Standing, config: &mut NodeConfig) -> Held {
 }
 
 impl Node {
-    /// As [`kept_back`], on a node whose chains are open.
+    /// As [`kept_back`], on a node whose chains are open: what is held is closed, and what the provider had stopped before this node
+    /// followed.
     pub(super) fn keep_back(&self, standing: &Standing, config: &mut NodeConfig) {
         let kept_back = kept_back(standing, config);
-        for namespace in &standing.held {
-            if let Some(chain) = self.chains.remove(namespace.name.as_str()) {
+        let stopped = self.chains.names();
+        for name in stopped.iter().filter(|name| !config.namespaces.contains_key(*name)) {
+            if let Some(chain) = self.chains.remove(name.as_str()) {
                 self.tasks.block_on(close_down(chain));
             }
         }
