@@ -149,7 +149,9 @@ impl World {
             | Action::Metric { .. }
             // No client sends anything here.
             | Action::Submit { .. }
-            | Action::PassedOn { .. } => {}
+            | Action::PassedOn { .. }
+            // The simulated nodes keep no message queues.
+            | Action::Queues(_) => {}
             Action::Align { missing, extra } => {
                 let delay = self.disk_delay(node, 30);
                 self.later(

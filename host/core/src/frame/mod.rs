@@ -86,6 +86,10 @@ pub enum Kind {
     PassOn,
     /// What that node says to it.
     Passed,
+    /// A namespace's message queues, as the provider has them.
+    Queues,
+    /// How far each of them was told.
+    Cursors,
     /// A kind of a later release.
     Unknown(u8),
 }
@@ -121,6 +125,8 @@ impl Kind {
             Kind::IndexState => 25,
             Kind::PassOn => 26,
             Kind::Passed => 27,
+            Kind::Queues => 28,
+            Kind::Cursors => 29,
             Kind::Unknown(code) => code,
         }
     }
@@ -157,6 +163,8 @@ impl Kind {
         match code {
             26 => return Kind::PassOn,
             27 => return Kind::Passed,
+            28 => return Kind::Queues,
+            29 => return Kind::Cursors,
             _ => {}
         }
         usize::from(code)
@@ -171,7 +179,18 @@ impl Kind {
             (Kind::Records, Side::Receiver) => RECORDS_PAYLOAD_BYTES_MAX,
             (Kind::SnapshotChunk, Side::Receiver) => 4 << 20,
             (Kind::Inventory | Kind::File, Side::Receiver) => (4 << 20) + (64 << 10),
-            (Kind::Records | Kind::SnapshotChunk | Kind::Inventory | Kind::File | Kind::Passed, Side::Provider) => 0,
+            (Kind::Queues, Side::Receiver) => 1 << 20,
+            (Kind::Cursors, Side::Receiver) => 64 << 10,
+            (
+                Kind::Records
+                | Kind::SnapshotChunk
+                | Kind::Inventory
+                | Kind::File
+                | Kind::Passed
+                | Kind::Queues
+                | Kind::Cursors,
+                Side::Provider,
+            ) => 0,
             (Kind::PassOn, Side::Receiver) => 0,
             (Kind::Hello, _) => 4 << 20,
             (Kind::StrategyMessage | Kind::Prepare | Kind::PassOn, _) => (1 << 20) + 1024,

@@ -4,6 +4,7 @@
 //! its format, the checks of a registration with their codes, the messages and the order of delivery. Does not own connections, files
 //! or the broker: [`Delivery`] says which block to read and what to publish, its caller does it and says what was confirmed.
 
+mod change;
 mod cursor;
 mod delivery;
 mod event;
@@ -14,6 +15,7 @@ mod registry;
 #[cfg(test)]
 mod tests;
 
+pub use change::{QUEUE_CHANGE, QueueChange};
 pub use cursor::{Cursor, Cursors};
 pub use delivery::{Delivery, WINDOW_BLOCKS_MAX, WINDOW_BYTES_MAX, WINDOW_EVENTS_MAX, gate};
 pub use event::{Event, Notice, events_of};

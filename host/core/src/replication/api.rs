@@ -10,6 +10,7 @@ use crate::types::{Digest, Height, Namespace, Position, Refusal};
 use super::PeerTls;
 use super::limits::Limits;
 use super::passing::Passed;
+use super::queues::{QueueEvent, QueueWork};
 use super::setup::Setup;
 use super::tree::KeptKey;
 use super::work::{ChangeEvent, ChangeWork, TreeEvent, TreeWork};
@@ -222,6 +223,8 @@ pub enum Event {
     Tree(TreeEvent),
     /// Something happened to a strong change.
     Change(ChangeEvent),
+    /// Something happened to message queues.
+    Queues(QueueEvent),
     /// Namespaces that are configured here and do not run, each with its reason: the whole list.
     Held(Vec<(Namespace, Refusal)>),
     /// A link that was handed over has ended, and so has the machine that served it.
@@ -398,6 +401,8 @@ pub enum Action {
     Tree(TreeWork),
     /// Work on strong changes.
     Change(ChangeWork),
+    /// Work on the files of message queues.
+    Queues(QueueWork),
     /// Provider: blocks may be made from now on. Comes once; before it the node must make none.
     AllowMaking,
     /// Provider: make no more blocks, close the JSON-RPC port, at once. The file follows as a `Persist`.

@@ -432,6 +432,7 @@ impl Pair {
         });
         if self.is_standby() {
             self.open_changes();
+            self.queues.attach();
             self.taker.attach();
         }
         for index in 0..self.lanes.len() {

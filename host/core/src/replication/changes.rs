@@ -88,6 +88,7 @@ impl Pair {
             ChangeEvent::Committed(result) => {
                 // What is being looked at now may be older than the change.
                 self.giver.changed();
+                self.queues.touch();
                 let told = self.changes.proposer.on_committed(self.now, result);
                 self.provide(told);
             }

@@ -28,6 +28,7 @@ impl Pair {
             Event::Held(held) => self.held = held,
             Event::Tree(event) => self.on_tree(event),
             Event::Change(event) => self.on_change(event),
+            Event::Queues(event) => self.on_queues(event),
             Event::Turned { address, refusal } => self.note_refused(RefusedDial {
                 hostname: None,
                 names: Vec::new(),

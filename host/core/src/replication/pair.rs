@@ -17,6 +17,7 @@ use super::lane::Lane;
 use super::link::{Link, Session, Stage, Waiting};
 use super::passing::Passing;
 use super::place::Place;
+use super::queues::QueueTeller;
 use super::setup::Setup;
 use super::status::RefusedDial;
 use super::tree::{Giver, Taker};
@@ -58,6 +59,7 @@ pub struct Pair {
     pub(super) followers: Followers,
     /// Transactions on their way between a follower and its VP.
     pub(super) passing: Passing,
+    pub(super) queues: QueueTeller,
     /// Configured here, and not running.
     pub(super) held: Vec<(Namespace, Refusal)>,
     pub(super) tokens: Token,
@@ -106,6 +108,7 @@ impl Pair {
             alignment: Alignment::default(),
             followers: Followers::default(),
             passing: Passing::default(),
+            queues: QueueTeller::default(),
             held: Vec::new(),
             tokens: 0,
             waiting: BTreeMap::new(),
@@ -180,6 +183,7 @@ impl Pair {
         self.settle_session();
         if self.is_standby() {
             self.settle_changes();
+            self.settle_queues();
             self.settle_tree();
             self.settle_alignment();
         } else {

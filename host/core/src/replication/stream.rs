@@ -46,6 +46,7 @@ impl Pair {
                     (Kind::Records, Role::Receiver) => self.on_records(index, frame),
                     (Kind::Fetch | Kind::Ack, Role::Provider) => self.on_request(index, frame),
                     (Kind::PassOn, Role::Provider) if !standby => self.on_pass_on(index, &frame.payload),
+                    (Kind::Queues | Kind::Cursors, Role::Receiver) => self.on_queues_frame(index, &frame),
                     (Kind::Halt, _) => self.on_halt(index, &frame.payload),
                     (Kind::IndexState, _) => self.on_peer_index(index, &frame.payload),
                     // Nobody reads them: they are not kept either.

@@ -4,6 +4,7 @@ mod align;
 mod calls;
 mod followers;
 mod index;
+mod queues;
 mod report;
 mod strategies;
 mod tree;
@@ -137,6 +138,10 @@ struct Ends<S> {
     pool: Option<Passed>,
     /// What the follower's clients were told.
     passed: Vec<(Token, Passed)>,
+    /// What the provider's disk holds of queues, how often it was looked at, and what the receiver's was asked to keep.
+    queues: Option<(crate::mq::Registry, crate::mq::Cursors)>,
+    looks: usize,
+    kept: Vec<QueueWork>,
 }
 
 const PROVIDER: usize = 0;
@@ -169,6 +174,9 @@ impl<S: FnMut(&[Told]) -> Answer> Ends<S> {
             aligned: Vec::new(),
             pool: None,
             passed: Vec::new(),
+            queues: None,
+            looks: 0,
+            kept: Vec::new(),
         }
     }
 
@@ -369,6 +377,17 @@ impl<S: FnMut(&[Told]) -> Answer> Ends<S> {
                 let result = (self.index_says[end])(&events);
                 self.queue.push_back((end, Event::IndexStrategy { ns, result }));
             }
+            Action::Queues(QueueWork::Look) => {
+                self.looks += 1;
+                let held = self.queues.iter().map(|(registry, cursors)| QueuesHeld {
+                    namespace: namespace(),
+                    registry: registry.encode().into(),
+                    cursors: cursors.encode().into(),
+                });
+                let looked = QueueEvent::Looked(held.collect());
+                self.queue.push_back((end, Event::Queues(looked)));
+            }
+            Action::Queues(work) => self.kept.push(work),
             Action::Tree(work) => {
                 let event = self.trees[end].work(work);
                 self.queue.extend(event.map(|event| (end, Event::Tree(event))));

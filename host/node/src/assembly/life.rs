@@ -119,6 +119,7 @@ async fn live(
     })?;
     let talking = tokio::spawn(server.serve(Arc::clone(&node) as _));
     let standing = tokio::spawn(follow_standing(Arc::clone(&node)));
+    let moving = tokio::spawn(Arc::clone(&node).follow_cursors());
     let aligning = tokio::spawn(follow_difference(Arc::clone(&node)));
     await_leave(&node).await;
     let ready = node.ready.lock().clone();
@@ -131,6 +132,7 @@ async fn live(
     talking.abort();
     standing.abort();
     aligning.abort();
+    moving.abort();
     drop(listener);
     let link = async {
         let _ = tokio::time::timeout(LINK_END_MAX, node.following.stop()).await;
@@ -180,6 +182,7 @@ fn build(
         root: root.clone(),
         rpc: Rpc::new(opened.chains.clone(), queues.clone(), ports::facts(&config)),
         queues,
+        queues_moved: Arc::default(),
         remotes: remotes(root),
         config: ArcSwap::from_pointee(config),
         remarks,
@@ -233,6 +236,7 @@ async fn attach(node: &Arc<Node>) -> Result<Listener, Failure> {
         files: node.files.clone(),
         root: node.root.clone(),
         strategies: node.fleet.handles(),
+        queues: node.queues.clone(),
         accepted,
     };
     let replication = Replication::start(options)

@@ -59,6 +59,8 @@ pub(super) struct Node {
     pub(super) fleet: Fleet,
     pub(super) queues: QueueSet,
     pub(super) following: Following,
+    /// Told whenever cursors of queues were written.
+    pub(super) queues_moved: Arc<tokio::sync::Notify>,
     pub(super) rpc: Arc<Rpc>,
     /// Set once, when replication runs.
     pub(super) replication: Mutex<Option<Replication>>,

@@ -1,14 +1,21 @@
 //! The message queues of the running namespaces: opened, kept and closed as the chains and the node's role change.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use cvp_core::config::{Broker, NodeConfig, PairRole};
+use cvp_core::mq::{QUEUE_CHANGE, QueueChange};
+use cvp_core::replication::Outcome;
 use cvp_core::types::{Height, Namespace, Refusal};
 
 use super::node::Node;
 use crate::ipc::{QueueList, QueueView, QueuesView};
-use crate::mq::{Opened, QueueFiles, QueueRow, Queues, Rabbit};
+use crate::mq::{Commit, Committing, Copies, Opened, QueueRow, Queues, QueuesError, Rabbit, Reign, Surroundings};
 use crate::namespace::Chain;
+use crate::replication::{Wish, queue_files};
+
+/// Cursors that move are told to the standby together.
+const CURSORS_GATHER: Duration = Duration::from_millis(500);
 
 impl Node {
     /// Brings the queues in line with the chains that run and with the node's role. One namespace whose queues cannot be opened costs it
@@ -46,19 +53,102 @@ impl Node {
             opened.insert(namespace, queues);
         }
         self.queues.replace(opened);
+        match config.role() {
+            PairRole::Provider => self.queues.replace_copies(Copies::new()),
+            PairRole::Receiver => self.refresh_copies().await,
+        }
     }
 
     async fn open_queues(&self, config: &NodeConfig, chain: Arc<Chain>) -> Result<Arc<Queues>, Refusal> {
-        let directory = self.root.namespace(chain.namespace()).join("data/mq");
-        let (files, hostname) = (QueueFiles::new(directory), config.dynamic.hostname.clone());
-        let broker = broker_of(config, chain.namespace())
-            .cloned()
-            .unwrap_or(Broker::Embedded);
-        let tasks = self.tasks.clone();
-        let opening = tokio::task::spawn_blocking(move || Queues::open(chain, files, hostname, &broker, &tasks));
+        let namespace = chain.namespace().clone();
+        let around = Surroundings {
+            hostname: config.dynamic.hostname.clone(),
+            broker: broker_of(config, &namespace).cloned().unwrap_or(Broker::Embedded),
+            commit: self.queue_commit(),
+            moved: Arc::clone(&self.queues_moved),
+            reign: self.reign(&namespace)?,
+        };
+        let (files, tasks) = (queue_files(&self.root, &namespace), self.tasks.clone());
+        let opening = tokio::task::spawn_blocking(move || Queues::open(chain, files, around, &tasks));
         let internal =
             |error: tokio::task::JoinError| Refusal::new("internal", error.to_string(), "see the node's log");
         opening.await.map_err(internal)?
+    }
+
+    /// Under which incarnation this node speaks, and where that began in a namespace.
+    fn reign(&self, namespace: &Namespace) -> Result<Reign, Refusal> {
+        let identity = self.files.identity().map_err(|error| error.refusal())?;
+        let lineage = identity.map(|identity| identity.lineage).unwrap_or_default();
+        let reign = lineage.reigns().last();
+        let reign =
+            reign.ok_or_else(|| Refusal::new("no-identity", "this node has no identity yet", "start it again"))?;
+        let start = reign.starts.iter().find(|start| start.namespace == *namespace);
+        Ok(Reign {
+            incarnation: reign.incarnation,
+            first: start.map(|start| start.first),
+        })
+    }
+
+    /// Makes changes of registries as strong changes.
+    fn queue_commit(&self) -> Commit {
+        let replication = self.replication();
+        Arc::new(move |change: QueueChange, note: String| -> Committing {
+            let replication = replication.clone();
+            Box::pin(async move {
+                let wish = Wish {
+                    kind: QUEUE_CHANGE,
+                    body: change.encode().into(),
+                    note,
+                    must_replicate: false,
+                };
+                let outcome = match replication {
+                    Some(replication) => replication.propose(wish).await,
+                    None => None,
+                };
+                match outcome {
+                    Some(Outcome::Replicated | Outcome::Local) => Ok(()),
+                    Some(Outcome::Failed(refusal)) => Err(QueuesError::NotMade(refusal)),
+                    Some(Outcome::Undecided(refusal)) => Err(QueuesError::Undecided(refusal)),
+                    None => Err(QueuesError::Undecided(Refusal::new(
+                        "strong-undecided",
+                        "the node stopped before the change had ended",
+                        "start it, and look with `cvp mq list`",
+                    ))),
+                }
+            })
+        })
+    }
+
+    /// A receiver shows what it holds of its provider's queues.
+    async fn refresh_copies(&self) {
+        let (root, chains) = (self.root.clone(), self.chains.clone());
+        let read = tokio::task::spawn_blocking(move || {
+            let mut copies = Copies::new();
+            for namespace in chains.names() {
+                match queue_files(&root, &namespace).read() {
+                    Ok((Some(registry), cursors)) => {
+                        copies.insert(namespace, (registry, cursors));
+                    }
+                    Ok((None, _)) => {}
+                    Err(error) => tracing::error!(%namespace, "the copy of the queues cannot be read: {error}"),
+                }
+            }
+            copies
+        });
+        if let Ok(copies) = read.await {
+            self.queues.replace_copies(copies);
+        }
+    }
+
+    /// Tells the pair of cursors that moved, a while after the first of them.
+    pub(super) async fn follow_cursors(self: Arc<Self>) {
+        loop {
+            self.queues_moved.notified().await;
+            if let Some(replication) = self.replication() {
+                replication.queues_moved().await;
+            }
+            tokio::time::sleep(CURSORS_GATHER).await;
+        }
     }
 
     /// The answer of `mq list`.
@@ -68,7 +158,21 @@ impl Node {
             let (namespace, next) = (queues.namespace().to_string(), next_height(queues));
             queues.rows().into_iter().map(move |row| view_of(&namespace, next, row))
         });
-        QueueList { queues: rows.collect() }
+        let copies = self.queues.copies();
+        let copied = copies.iter().flat_map(|(namespace, (registry, cursors))| {
+            let next = self.chains.get(namespace.as_str()).map_or(0, |chain| next_of(&chain));
+            registry.queues().values().map(move |queue| {
+                let cursor = cursors.at.get(&queue.number).copied().unwrap_or_else(|| queue.start());
+                let row = QueueRow {
+                    queue: queue.clone(),
+                    cursor,
+                };
+                view_of(namespace.as_str(), next, row)
+            })
+        });
+        QueueList {
+            queues: rows.chain(copied).collect(),
+        }
     }
 
     /// The queues of each namespace together.
@@ -90,7 +194,18 @@ impl Node {
                 },
             }
         };
-        all.iter().map(view).collect()
+        let copies = self.queues.copies();
+        let copied = copies.iter().map(|(namespace, (registry, _))| QueuesView {
+            namespace: namespace.to_string(),
+            broker: broker_of(&config, namespace)
+                .map_or("embedded", Broker::as_str)
+                .to_owned(),
+            state: "standby".to_owned(),
+            exchanger: Some(registry.exchanger().to_owned()),
+            queues: registry.queues().len(),
+            ..QueuesView::default()
+        });
+        all.iter().map(view).chain(copied).collect()
     }
 
     /// Ends every stream and writes what moved: the node stops.
@@ -134,7 +249,11 @@ fn view_together(view: QueuesView, queues: &Queues) -> QueuesView {
 
 /// Height of the block to come.
 fn next_height(queues: &Queues) -> Height {
-    queues.chain().tips().applied.height.saturating_add(1)
+    next_of(queues.chain())
+}
+
+fn next_of(chain: &Chain) -> Height {
+    chain.tips().applied.height.saturating_add(1)
 }
 
 /// Blocks that a queue is still to be told.

@@ -14,7 +14,7 @@ mod writer;
 mod tests;
 
 pub use feed::Feed;
-pub use files::QueueFiles;
-pub use queues::{QueueRow, Queues, QueuesError};
+pub use files::{QueueFileError, QueueFiles};
+pub use queues::{Commit, Committing, QueueRow, Queues, QueuesError, Reign, Surroundings};
 pub use rabbit::Rabbit;
-pub use set::{Opened, QueueSet};
+pub use set::{Copies, Opened, QueueSet};

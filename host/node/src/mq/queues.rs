@@ -1,13 +1,15 @@
 //! The queues of one namespace: the door for their calls. A change is written before anybody sees it; readers never wait for a change.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use cvp_core::config::Broker;
-use cvp_core::mq::{Cursor, Notice, Queue, Refused, Registration, Registry, exchanger_name};
-use cvp_core::types::{Hostname, Namespace, Refusal};
+use cvp_core::mq::{Cursor, Notice, Queue, QueueChange, Refused, Registration, Registry, exchanger_name};
+use cvp_core::types::{Digest, Height, Hostname, Incarnation, Namespace, Refusal};
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use super::feed::{Feed, events_at};
@@ -28,12 +30,42 @@ pub enum QueuesError {
     /// The disk's.
     #[error("{0}")]
     Disk(String),
+    /// The change was not made on either node.
+    #[error("{0}")]
+    NotMade(Refusal),
+    /// Whether the standby holds the change is not known; this node has not made it.
+    #[error("{0}")]
+    Undecided(Refusal),
 }
 
-impl From<QueueFileError> for QueuesError {
-    fn from(error: QueueFileError) -> Self {
-        QueuesError::Disk(error.to_string())
-    }
+/// Makes a change of a registry on both nodes, or on this one alone where no standby is attached; told in words what it is.
+pub type Commit = Arc<dyn Fn(QueueChange, String) -> Committing + Send + Sync>;
+
+/// A change on its way.
+pub type Committing = Pin<Box<dyn Future<Output = Result<(), QueuesError>> + Send>>;
+
+/// The incarnation that a node speaks under, and where it began in a namespace that was taken over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reign {
+    /// Who speaks.
+    pub incarnation: Incarnation,
+    /// Height of its first block; none where it took over nothing.
+    pub first: Option<Height>,
+}
+
+/// What queues need beside their chain and their files.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// Own hostname: part of the exchange's name.
+    pub hostname: Hostname,
+    /// Who carries the messages.
+    pub broker: Broker,
+    /// Makes the changes of the registry.
+    pub commit: Commit,
+    /// Told whenever cursors were written.
+    pub moved: Arc<Notify>,
+    /// Under which incarnation the queues are told from now on.
+    pub reign: Reign,
 }
 
 /// What a queue's row in a table says.
@@ -48,8 +80,8 @@ pub struct QueueRow {
 /// The queues of one namespace.
 pub struct Queues {
     chain: Arc<Chain>,
-    files: QueueFiles,
     hostname: Hostname,
+    commit: Commit,
     registry: ArcSwap<Registry>,
     /// One change at a time.
     changing: tokio::sync::Mutex<()>,
@@ -63,16 +95,16 @@ pub struct Queues {
 }
 
 impl Queues {
-    /// Opens the queues of `chain`, which this node serves as `hostname`; the name of their exchange is made at the first time. Blocks
-    /// on the disk; the tasks that write cursors and talk to a broker run on `tasks`.
+    /// Opens the queues of `chain`; the name of their exchange is made at the first time, and what was told under an incarnation before
+    /// this one is cut to what this node's chain goes on from. Blocks on the disk; the tasks that write cursors and talk to a broker run
+    /// on `tasks`.
     ///
     /// # Errors
     /// A file is damaged or cannot be written.
     pub fn open(
         chain: Arc<Chain>,
         files: QueueFiles,
-        hostname: Hostname,
-        broker: &Broker,
+        around: Surroundings,
         tasks: &tokio::runtime::Handle,
     ) -> Result<Arc<Self>, Refusal> {
         let failed = |error: QueueFileError| {
@@ -83,21 +115,25 @@ impl Queues {
                 "check the disk; restore the file, do not remove it",
             )
         };
-        let (registry, cursors) = files.read().map_err(failed)?;
+        let (registry, mut cursors) = files.read().map_err(failed)?;
         let registry = match registry {
             Some(registry) => registry,
             None => {
-                let registry = Registry::new(exchanger_name(chain.namespace(), &hostname, wall_clock()));
+                let registry = Registry::new(exchanger_name(chain.namespace(), &around.hostname, wall_clock()));
                 files.write_registry(&registry).map_err(failed)?;
                 registry
             }
         };
-        let board = CursorBoard::new(cursors);
-        let writing = tasks.spawn(Arc::clone(&board).drive(files.clone()));
+        let Reign { incarnation, first } = around.reign;
+        if cursors.take_over(&registry, incarnation, first) {
+            files.write_cursors(&cursors).map_err(failed)?;
+        }
+        let board = CursorBoard::new(cursors, around.moved);
+        let writing = tasks.spawn(Arc::clone(&board).drive(files));
         let queues = Arc::new(Self {
             chain,
-            files,
-            hostname,
+            hostname: around.hostname,
+            commit: around.commit,
             registry: ArcSwap::from_pointee(registry),
             changing: tokio::sync::Mutex::new(()),
             board,
@@ -106,7 +142,7 @@ impl Queues {
             writing: Mutex::new(Some(writing)),
             rabbit: OnceLock::new(),
         });
-        if let Broker::Rabbit(url) = broker {
+        if let Broker::Rabbit(url) = &around.broker {
             let rabbit = Rabbit::start(&queues, url, tasks);
             let _ = queues.rabbit.set(rabbit);
         }
@@ -178,8 +214,9 @@ impl Queues {
     pub async fn register(&self, registration: Registration) -> Result<(String, String), QueuesError> {
         let name = registration.queue.clone();
         let tip = self.chain.tips().applied.height;
+        let note = format!("queue {name} of {} registered", self.namespace());
         let changed = self
-            .change(|registry| registry.register(registration, tip).map(|_| ()))
+            .change(note, |registry| registry.register(registration, tip).map(|_| ()))
             .await?;
         tracing::info!(namespace = %self.namespace(), queue = name, "queue registered");
         if let (Some(rabbit), Some(queue)) = (self.rabbit(), changed.queues().get(&name)) {
@@ -194,11 +231,12 @@ impl Queues {
     /// # Errors
     /// See [`QueuesError`]; nothing changed.
     pub async fn unregister(self: &Arc<Self>, name: &str, exchanger: &str) -> Result<u64, QueuesError> {
+        let note = format!("queue {name} of {} unregistered", self.namespace());
         let left = match self.registry().get(name) {
             Ok(queue) => self.count_untold(queue.clone()).await?,
             Err(_) => 0,
         };
-        self.change(|registry| registry.unregister(name, exchanger).map(|_| ()))
+        self.change(note, |registry| registry.unregister(name, exchanger).map(|_| ()))
             .await?;
         tracing::info!(namespace = %self.namespace(), queue = name, "queue unregistered");
         let at_broker = match self.rabbit() {
@@ -214,8 +252,10 @@ impl Queues {
     /// See [`QueuesError`]; nothing changed.
     pub async fn delete_exchanger(&self, exchanger: &str) -> Result<(), QueuesError> {
         let fresh = exchanger_name(self.namespace(), &self.hostname, wall_clock());
-        self.change(|registry| registry.delete_exchanger(exchanger, fresh))
-            .await?;
+        self.change(format!("exchanger {exchanger} deleted"), |registry| {
+            registry.delete_exchanger(exchanger, fresh)
+        })
+        .await?;
         if let Some(rabbit) = self.rabbit() {
             rabbit.remove_exchange(exchanger).await;
         }
@@ -297,18 +337,23 @@ impl Queues {
         self.board.on_disk(version).await
     }
 
-    /// Copy, edit, write, then swap: memory never shows what the disk does not hold.
+    /// Copy, edit, write on both nodes, then swap: memory never shows what the disks do not hold.
     async fn change(
         &self,
+        note: String,
         edit: impl FnOnce(&mut Registry) -> Result<(), Refused>,
     ) -> Result<Arc<Registry>, QueuesError> {
         let _one_at_a_time = self.changing.lock().await;
-        let mut changed = Registry::clone(&self.registry.load());
-        edit(&mut changed)?;
-        let (files, changed) = (self.files.clone(), Arc::new(changed));
-        let written = Arc::clone(&changed);
-        let outcome = tokio::task::spawn_blocking(move || files.write_registry(&written)).await;
-        outcome.map_err(|join| QueuesError::Disk(join.to_string()))??;
+        let before = self.registry.load_full();
+        let mut registry = Registry::clone(&before);
+        edit(&mut registry)?;
+        let change = QueueChange {
+            namespace: self.namespace().clone(),
+            old: Some(Digest::of(&before.encode())),
+            registry,
+        };
+        let changed = Arc::new(change.registry.clone());
+        (self.commit)(change, note).await?;
         self.registry.store(Arc::clone(&changed));
         let left = |number: &u64| changed.queues().values().any(|queue| queue.number == *number);
         self.board.change(|cursors| {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use cvp_core::mq::{Cursors, Registry};
 use cvp_core::types::{Namespace, Refusal};
 
 use super::Queues;
@@ -11,23 +12,48 @@ use super::Queues;
 /// What became of the queues of each namespace that has the service.
 pub type Opened = BTreeMap<Namespace, Result<Arc<Queues>, Refusal>>;
 
+/// What a receiver holds of its provider's queues.
+pub type Copies = BTreeMap<Namespace, (Registry, Cursors)>;
+
 /// The namespaces that have queues. Cheap to clone; clones share the set.
 #[derive(Clone, Default)]
-pub struct QueueSet(Arc<ArcSwap<Opened>>);
+pub struct QueueSet {
+    opened: Arc<ArcSwap<Opened>>,
+    copies: Arc<ArcSwap<Copies>>,
+}
 
 impl QueueSet {
     /// The queues of a namespace, or why they cannot be used; none where the service is off.
     pub fn get(&self, namespace: &Namespace) -> Option<Result<Arc<Queues>, Refusal>> {
-        self.0.load().get(namespace).cloned()
+        self.opened.load().get(namespace).cloned()
     }
 
     /// All of them.
     pub fn all(&self) -> Arc<Opened> {
-        self.0.load_full()
+        self.opened.load_full()
     }
 
     /// Puts `opened` in the place of all that were there.
     pub fn replace(&self, opened: Opened) {
-        self.0.store(Arc::new(opened));
+        self.opened.store(Arc::new(opened));
+    }
+
+    /// What is held of a provider's queues.
+    pub fn copies(&self) -> Arc<Copies> {
+        self.copies.load_full()
+    }
+
+    /// Puts what the disk holds of a provider's queues in the place of what was known.
+    pub fn replace_copies(&self, copies: Copies) {
+        self.copies.store(Arc::new(copies));
+    }
+
+    /// Changes what is held of a provider's queues in one namespace.
+    pub fn copied(&self, namespace: &Namespace, change: impl FnOnce(&mut (Registry, Cursors))) {
+        // One thread changes it, so nothing is lost between the look and the store.
+        let mut copies = Copies::clone(&self.copies.load());
+        let fresh = || (Registry::new(String::new()), Cursors::default());
+        change(copies.entry(namespace.clone()).or_insert_with(fresh));
+        self.copies.store(Arc::new(copies));
     }
 }

@@ -8,13 +8,14 @@ use cvp_core::mq::{Event, Registration};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::namespace::tests::{Fixture, hostname};
+use crate::namespace::tests::{Fixture, ONE, hostname};
 
 const WAIT: Duration = Duration::from_secs(20);
 
 struct Bench {
     fixture: Fixture,
     directory: tempfile::TempDir,
+    reign: Reign,
 }
 
 impl Bench {
@@ -22,6 +23,10 @@ impl Bench {
         Self {
             fixture: Fixture::maker(),
             directory: tempfile::tempdir().unwrap(),
+            reign: Reign {
+                incarnation: ONE,
+                first: None,
+            },
         }
     }
 
@@ -31,14 +36,19 @@ impl Bench {
 
     fn open(&self) -> Arc<Queues> {
         let chain = Arc::clone(&self.fixture.chain);
-        Queues::open(
-            chain,
-            self.files(),
-            hostname("node1"),
-            &Broker::Embedded,
-            &tokio::runtime::Handle::current(),
-        )
-        .unwrap()
+        let files = self.files();
+        let around = Surroundings {
+            hostname: hostname("node1"),
+            broker: Broker::Embedded,
+            // A node without a standby, whose changes are its own.
+            commit: Arc::new(move |change, _| {
+                let written = files.write_registry(&change.registry);
+                Box::pin(async move { written.map_err(|error| QueuesError::Disk(error.to_string())) })
+            }),
+            moved: Arc::default(),
+            reign: self.reign,
+        };
+        Queues::open(chain, self.files(), around, &tokio::runtime::Handle::current()).unwrap()
     }
 
     async fn block(&self) -> u64 {
@@ -194,4 +204,51 @@ async fn a_damaged_or_half_missing_file_is_an_error_and_never_an_empty_registry(
     assert!(lost.contains("missing"), "{lost}");
     std::fs::write(&path, good).unwrap();
     assert!(bench.files().read().unwrap().0.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_takes_a_nodes_place_goes_on_below_what_it_holds_and_says_so_once() {
+    let mut bench = Bench::new();
+    let queues = bench.open();
+    for (name, more) in [
+        ("q", json!({"fromBlock": 1})),
+        ("over", json!({"fromBlock": 1, "toBlock": 2})),
+        ("behind", json!({"fromBlock": 1})),
+    ] {
+        queues.register(registration(name, more)).await.unwrap();
+    }
+    while bench.block().await < 4 {}
+    for (name, id) in [("q", "4"), ("over", "2"), ("behind", "1")] {
+        queues.acknowledge(name, id.parse().unwrap()).await.unwrap();
+    }
+    queues.close().await;
+
+    // Another node held blocks up to 2 alone, and goes on from there.
+    bench.reign = Reign {
+        incarnation: cvp_core::types::Incarnation { number: 2, id: [2; 16] },
+        first: Some(3),
+    };
+    let queues = bench.open();
+    let at = |queues: &Queues, name: &str| {
+        let row = queues
+            .rows()
+            .into_iter()
+            .find(|row| row.queue.registration.queue == name);
+        row.unwrap().cursor.to_string()
+    };
+    assert_eq!(["q", "over", "behind"].map(|name| at(&queues, name)), ["2", "2", "1"]);
+    let mut feed = queues.feed("q", None).unwrap();
+    let events = window(&mut feed).await;
+    assert_eq!(ids(&events[..2]), ["3.0", "3"]);
+    assert!(events[0].message.contains("stateUpdate") && events[1].message.contains("MQBlock"));
+    // Who saw more of the node before is told all the same.
+    let resumed = window(&mut queues.feed("q", Some("4".parse().unwrap())).unwrap()).await;
+    assert_eq!(ids(&resumed[..1]), ["3.0"]);
+    queues.acknowledge("q", "3".parse().unwrap()).await.unwrap();
+    queues.close().await;
+    // Once, and not again after a restart.
+    let queues = bench.open();
+    assert_eq!(at(&queues, "q"), "3");
+    let after = window(&mut queues.feed("q", Some("2".parse().unwrap())).unwrap()).await;
+    assert!(after.iter().all(|event| !event.message.contains("stateUpdate")));
 }

@@ -20,15 +20,18 @@ pub(super) struct CursorBoard {
     moved: Notify,
     /// Version that is on disk; an error is sticky: nothing is written after it.
     written: watch::Sender<Result<u64, String>>,
+    /// Told after each write.
+    told: Arc<Notify>,
 }
 
 impl CursorBoard {
-    /// `read` is what the disk holds.
-    pub fn new(read: Cursors) -> Arc<Self> {
+    /// `read` is what the disk holds; `told` is told after each write.
+    pub fn new(read: Cursors, told: Arc<Notify>) -> Arc<Self> {
         Arc::new(Self {
             now: Mutex::new((read, 0)),
             moved: Notify::new(),
             written: watch::Sender::new(Ok(0)),
+            told,
         })
     }
 
@@ -94,6 +97,7 @@ impl CursorBoard {
             }
             done = version;
             let _ = self.written.send_replace(Ok(version));
+            self.told.notify_one();
         }
     }
 }

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 
 use cvp_core::config::{self, Loaded};
 use cvp_core::promotion::{ConfigEdit, CopyState, Plan, configuration_edits};
-use cvp_core::replication::{CONFIGURATION, FileChange};
+use cvp_core::replication::{CONFIG_CHANGE, CONFIGURATION, FileChange};
 use cvp_core::types::Refusal;
 
 use super::sink::refusal_of;
 use crate::config::{Copy, Places, Root, exchange, read_tree, remove_tree, sync_tree, write_new};
 use crate::durable;
-use crate::replication::ControlFiles;
+use crate::replication::{ControlFiles, finish_queues};
 
 /// The file that lists the namespaces.
 const LIST: &str = "dynamic.toml";
@@ -180,6 +180,9 @@ fn staged(files: &ControlFiles) -> Result<Option<FileChange>, Refusal> {
     let Some(change) = files.staged().map_err(|error| error.refusal())? else {
         return Ok(None);
     };
+    if change.kind != CONFIG_CHANGE {
+        return Ok(None);
+    }
     FileChange::decode(&change.body)
         .map(Some)
         .map_err(|error| bad(format!("the staged change: {error}")))
@@ -262,6 +265,11 @@ pub(super) fn take_over(root: &Root, files: &ControlFiles, plan: &Plan) -> Resul
     // Rolled forward: it is in the configuration now.
     if let Some(change) = staged(files)? {
         Copy::new(root).put(&change)?;
+        files.remove_staged().map_err(|error| error.refusal())?;
+    }
+    if let Some(change) = files.staged().map_err(|error| error.refusal())?
+        && finish_queues(root, &change)?
+    {
         files.remove_staged().map_err(|error| error.refusal())?;
     }
     remove_tree(&staging)

@@ -1,6 +1,8 @@
 //! What the handle asks of the task.
 
-use cvp_core::replication::{ChangeEvent, Event, Limits, Outcome, Pair, PairStatus, Passed, Proposal, Setup};
+use cvp_core::replication::{
+    ChangeEvent, Event, Limits, Outcome, Pair, PairStatus, Passed, Proposal, QueueEvent, Setup,
+};
 use cvp_core::types::strategy::config_sync::Edit;
 use cvp_core::types::{Millis, Namespace, Refusal};
 use tokio::sync::oneshot;
@@ -19,6 +21,7 @@ pub(super) enum Command {
     PassOn(Namespace, bytes::Bytes, oneshot::Sender<Passed>),
     Weigh(Edit, oneshot::Sender<bool>),
     Limits(Limits, oneshot::Sender<()>),
+    QueuesMoved(oneshot::Sender<()>),
     Held(Vec<(Namespace, Refusal)>, oneshot::Sender<()>),
     /// Ends every link and every answer of the machine; from here on nobody but the caller writes the ledgers.
     Quiesce(oneshot::Sender<()>),
@@ -70,6 +73,10 @@ impl Driver {
             }
             Command::Limits(limits, done) => {
                 self.feed(Event::SetLimits(limits));
+                let _ = done.send(());
+            }
+            Command::QueuesMoved(done) => {
+                self.feed(Event::Queues(QueueEvent::Touched));
                 let _ = done.send(());
             }
             Command::Held(held, done) => {

@@ -308,6 +308,7 @@ impl Driver {
                     self.pending.push_back(Event::PersistFailed(token, refusal));
                 }
             }
+            Action::Queues(work) => self.work_on_tree(Work::Queues(work)),
             Action::Tree(work) => self.work_on_tree(Work::Tree(work)),
             Action::Change(ChangeWork::Answer(ticket, outcome)) => {
                 if let Some(client) = self.clients.remove(&ticket) {

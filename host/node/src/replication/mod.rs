@@ -11,6 +11,7 @@ mod driver;
 mod files;
 mod following;
 mod links;
+mod queues;
 mod serving;
 mod setup;
 mod tree;
@@ -35,6 +36,7 @@ use tokio::task::JoinHandle;
 use crate::config::Root;
 use crate::index;
 use crate::link::{Accepted, SharedTls};
+use crate::mq::QueueSet;
 use crate::namespace::{Chain, ChainSet, ChainState};
 use commands::Command;
 use driver::{Driver, INBOUND_MAX, Inbound};
@@ -43,6 +45,7 @@ pub use dialer::Remotes;
 pub use files::{ControlFiles, FileError};
 pub(crate) use following::streams;
 pub use following::{Addresses, Followed, Following, Target};
+pub use queues::{finish_queues, queue_files};
 pub use setup::{SetupSource, limits};
 use strategies::{Hosted, NamespaceStrategies, StrategyHandle};
 use tree::TreeWorker;
@@ -82,6 +85,8 @@ pub struct Options {
     pub root: Root,
     /// The strategy of each chain.
     pub strategies: StrategyHandles,
+    /// Where what is copied of message queues is shown.
+    pub queues: QueueSet,
     /// Links that are accepted (see [`crate::link::Listener`]).
     pub accepted: mpsc::Receiver<Accepted>,
 }
@@ -138,6 +143,7 @@ impl Replication {
             SessionKind::Standby => Some(TreeWorker::start(
                 options.root.clone(),
                 options.files.clone(),
+                (options.chains.clone(), options.queues),
                 inbound.clone(),
             )?),
             SessionKind::Follower => None,
@@ -204,6 +210,11 @@ impl Replication {
     /// Whether the config-sync strategy wants a change strong that the host would let be weak.
     pub async fn weigh(&self, edit: Edit) -> bool {
         self.ask(|answer| Command::Weigh(edit, answer)).await.unwrap_or(false)
+    }
+
+    /// Cursors of message queues moved: the standby hears of it, soon.
+    pub async fn queues_moved(&self) {
+        let _ = self.ask(Command::QueuesMoved).await;
     }
 
     /// Numbers of the configuration changed.

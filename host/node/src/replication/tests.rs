@@ -116,6 +116,7 @@ async fn end(role: Role, remotes: Vec<Remote>) -> End {
         files: ControlFiles::new(dir.path().to_owned()),
         root: Root::new(dir.path()),
         strategies: HashMap::from([(ns, handles)]),
+        queues: Default::default(),
         accepted,
     })
     .unwrap();

@@ -6,8 +6,8 @@ use std::sync::mpsc as std_mpsc;
 use std::thread::{Builder, JoinHandle};
 
 use cvp_core::replication::{
-    CONFIG_CHANGE, Change, ChangeEvent, ChangeId, ChangeWork, Event, FileChange, Inventory, NOT_UNDONE, TreeEvent,
-    TreeFile, TreeWork, file_digest,
+    CONFIG_CHANGE, Change, ChangeEvent, ChangeId, ChangeWork, Event, FileChange, Inventory, NOT_UNDONE, QueueWork,
+    TreeEvent, TreeFile, TreeWork, file_digest,
 };
 use cvp_core::types::Refusal;
 use cvp_core::types::strategy::Role;
@@ -15,14 +15,18 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::driver::Inbound;
 use super::files::{ControlFiles, FileError};
+use super::queues::{QueueDisk, finish_queues, queue_change};
 use crate::config::{Copy, Places, Root};
 use crate::crash_point::CrashPoint;
 use crate::durable;
+use crate::mq::QueueSet;
+use crate::namespace::ChainSet;
 
 /// What the thread does.
 pub(super) enum Work {
     Tree(TreeWork),
     Change(ChangeWork),
+    Queues(QueueWork),
     /// Nothing: whoever waits for it knows that the work before it is done.
     Mark(oneshot::Sender<()>),
 }
@@ -46,6 +50,7 @@ impl TreeWorker {
     pub(super) fn start(
         root: Root,
         files: ControlFiles,
+        (chains, set): (ChainSet, QueueSet),
         answers: mpsc::Sender<Inbound>,
     ) -> std::io::Result<TreeWorker> {
         // The machine has a bounded number of works under way: the queue needs no bound of its own.
@@ -54,6 +59,13 @@ impl TreeWorker {
         let mut disk = Disk {
             copy: Copy::new(&root),
             own: own.clone(),
+            queues: QueueDisk {
+                root,
+                chains,
+                set,
+                files: files.clone(),
+                crash: CrashPoint::from_environment(),
+            },
             files,
             crash: CrashPoint::from_environment(),
             unfinished: None,
@@ -112,6 +124,7 @@ impl Drop for TreeWorker {
 struct Disk {
     copy: Copy,
     own: Places,
+    queues: QueueDisk,
     files: ControlFiles,
     crash: CrashPoint,
     /// A change that is committed and to be seen, whose own file is not durable yet.
@@ -127,6 +140,7 @@ impl Disk {
         match work {
             Work::Tree(work) => self.tree(role, work).map(Event::Tree),
             Work::Change(work) => self.change(work).map(Event::Change),
+            Work::Queues(work) => self.queues.work(work).map(Event::Queues),
             Work::Mark(done) => {
                 let _ = done.send(());
                 None
@@ -182,7 +196,7 @@ impl Disk {
         match work {
             ChangeWork::Commit { change, replicated } => Some(ChangeEvent::Committed(self.commit(&change, replicated))),
             ChangeWork::Stage(change) => Some(self.stage(&change)),
-            ChangeWork::Apply(id) => Some(ChangeEvent::Settled(self.apply(&id).map(Some))),
+            ChangeWork::Apply(id) => Some(ChangeEvent::Settled(self.apply_staged(&id))),
             ChangeWork::Drop(id) => {
                 let dropped = match self.files.staged() {
                     Ok(Some(staged)) if staged.id == id => self.files.remove_staged(),
@@ -198,6 +212,11 @@ impl Disk {
     /// From the moment that a replicated change stands in `committed` it counts: a start finishes what a crash interrupts. So the client is
     /// answered when it stands there and in its own file for everybody to see; that this file is durable is seen to behind the answer.
     fn commit(&mut self, change: &Change, replicated: bool) -> Result<(), Refusal> {
+        if let Some(wanted) = queue_change(change) {
+            // The one before counts as long as it stands in `committed`.
+            self.finish()?;
+            return self.queues.commit(change, &wanted?, replicated);
+        }
         let file = read_change(change)?;
         let path = self.own.file(&file.path);
         let path = path.ok_or_else(|| Refusal::new("bad-path", file.path.clone(), ""))?;
@@ -255,7 +274,11 @@ impl Disk {
 
     /// What is refused must not be staged: an upgrade would roll it forward. A disk that cannot promise that takes no more changes.
     fn stage(&self, change: &Change) -> ChangeEvent {
-        if let Err(refusal) = read_change(change).and_then(|file| self.copy.check(&file)) {
+        let checked = match queue_change(change) {
+            Some(wanted) => wanted.and_then(|wanted| self.queues.check(&wanted)),
+            None => read_change(change).and_then(|file| self.copy.check(&file)),
+        };
+        if let Err(refusal) = checked {
             return ChangeEvent::Staged(Err(refusal));
         }
         self.crash.at("change:before-stage");
@@ -270,6 +293,19 @@ impl Disk {
             (Ok(()), _) => ChangeEvent::Staged(Ok(())),
             (Err(error), Ok(())) => ChangeEvent::Staged(Err(error.refusal())),
             (Err(_), Err(error)) => ChangeEvent::Settled(Err(error.refusal())),
+        }
+    }
+
+    /// Writes what is staged to its place; the copy of the tree where it changed.
+    fn apply_staged(&self, id: &ChangeId) -> Result<Option<Inventory>, Refusal> {
+        let staged = self.files.staged().map_err(refused)?.filter(|staged| staged.id == *id);
+        match staged.as_ref().and_then(queue_change) {
+            None => self.apply(id).map(Some),
+            Some(wanted) => {
+                self.queues.apply(wanted?)?;
+                self.files.remove_staged().map_err(refused)?;
+                Ok(None)
+            }
         }
     }
 
@@ -352,6 +388,10 @@ pub fn finish_commit(root: &Root, files: &ControlFiles) -> Result<(), Refusal> {
     let Some((id, Some(change))) = files.committed().map_err(refused)? else {
         return Ok(());
     };
+    if finish_queues(root, &change)? {
+        tracing::info!("a change of message queues that a crash interrupted is finished");
+        return files.write_committed(&id, None).map_err(refused);
+    }
     let file = read_change(&change)?;
     tracing::info!(path = %file.path, "a configuration change that a crash interrupted is finished");
     write_own(&Places::own(root), &file)?;

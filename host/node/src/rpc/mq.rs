@@ -10,7 +10,7 @@ use cvp_core::mq::{Cursor, Refused, Registration};
 
 use super::Context;
 use super::envelope::{Outcome, json as result};
-use super::error::{NO_METHOD, RpcError};
+use super::error::{NO_METHOD, RpcError, STRONG_FAILED, STRONG_UNDECIDED};
 use super::params::Params;
 use crate::mq::{QueueSet, Queues, QueuesError};
 
@@ -90,7 +90,15 @@ fn text<T: Serialize>(value: &T) -> Outcome {
 
 fn names(context: &Context, set: &QueueSet) -> Outcome {
     match set.get(context.chain.namespace()) {
-        None => result(&[(); 0]),
+        None => {
+            let copies = set.copies();
+            let copy = copies.get(context.chain.namespace());
+            result(
+                &copy
+                    .map(|(registry, _)| registry.queues().keys().collect::<Vec<_>>())
+                    .unwrap_or_default(),
+            )
+        }
         Some(Err(refusal)) => Err(RpcError::internal(refusal.text)),
         Some(Ok(queues)) => result(&queues.registry().queues().keys().collect::<Vec<_>>()),
     }
@@ -153,6 +161,11 @@ fn refused(refused: Refused) -> RpcError {
 fn failed(error: QueuesError) -> RpcError {
     match error {
         QueuesError::Refused(it) => refused(it),
+        QueuesError::NotMade(refusal) => RpcError::new(
+            STRONG_FAILED,
+            format!("{}: {}; nothing was changed on either node", refusal.code, refusal.text),
+        ),
+        QueuesError::Undecided(refusal) => RpcError::new(STRONG_UNDECIDED, refusal.to_string()),
         QueuesError::Disk(what) => {
             tracing::error!("a call of message queues failed: {what}");
             RpcError::internal("the disk of this node failed; see its log")

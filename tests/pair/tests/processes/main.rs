@@ -25,6 +25,7 @@ mod plugins;
 mod private_keys;
 mod queries;
 mod queues;
+mod queues_pair;
 mod rabbit;
 mod refusals;
 mod restarts;

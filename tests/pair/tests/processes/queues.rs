@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 const WITHIN: Duration = Duration::from_secs(20);
 
 /// Makes blocks until the chain is at least `height` high.
-fn grow(rpc: &Rpc, height: u64) -> Result<()> {
+pub fn grow(rpc: &Rpc, height: u64) -> Result<()> {
     let signer = ec()?;
     while rpc.height()? < height {
         let before = rpc.height()?;
@@ -24,7 +24,7 @@ fn grow(rpc: &Rpc, height: u64) -> Result<()> {
     Ok(())
 }
 
-fn block_hash(rpc: &Rpc, height: u64) -> Result<Value> {
+pub fn block_hash(rpc: &Rpc, height: u64) -> Result<Value> {
     Ok(rpc.call("block_getBlockByNumber", json!([height, true]))?["hash"].clone())
 }
 
@@ -46,7 +46,7 @@ fn blocks(rpc: &Rpc, events: &Events, from: u64, count: u64) -> Result<()> {
     Ok(())
 }
 
-fn cursor(node: &Node, queue: &str) -> Result<String> {
+pub fn cursor(node: &Node, queue: &str) -> Result<String> {
     let (_, list) = node.json(&["mq", "list"])?;
     let mut rows = list["queues"].as_array().into_iter().flatten();
     let row = rows.find(|row| row["queue"] == queue);

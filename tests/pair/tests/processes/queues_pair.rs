@@ -1,0 +1,203 @@
+//! Message queues of a pair: a registration is on both nodes when its call returns, whoever is killed when, and a consumer goes on with the
+//! standby without registering again.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use cvp_pair::events::Events;
+use cvp_pair::node::Node;
+use cvp_pair::pair::{Pair, Setup, wait_durable};
+use cvp_pair::queues::{enable, inner, register};
+use cvp_pair::wait;
+use serde_json::{Value, json};
+
+use crate::configuration::wait_equal;
+use crate::queues::{block_hash, cursor, grow};
+
+const WITHIN: Duration = Duration::from_secs(20);
+
+fn names(node: &Node) -> Result<Value> {
+    node.rpc().call("mq_getAllQueueNames", json!([]))
+}
+
+fn wait_names(node: &Node, wanted: &Value) -> Result<()> {
+    wait::until(&format!("the queues are {wanted}"), WITHIN, || {
+        let found = names(node)?;
+        Ok(if found == *wanted {
+            Ok(())
+        } else {
+            Err(found.to_string())
+        })
+    })
+}
+
+#[test]
+fn a_consumer_goes_on_with_the_standby_without_registering_again() -> Result<()> {
+    let mut pair = Pair::init(&Setup::default())?;
+    enable(&pair.provider, "global", "")?;
+    pair.provider.start()?;
+    // Registered before there was a standby, and while there is one.
+    let exchanger = register(&pair.provider.rpc(), "early", 1)?;
+    pair.receiver.start()?;
+    wait_equal(&pair.provider, &pair.receiver)?;
+    wait_names(&pair.receiver, &json!(["early"]))?;
+    register(&pair.provider.rpc(), "orders", 1)?;
+    // Staged there durably when the call returned; shown once it heard of the commit.
+    wait_names(&pair.receiver, &json!(["early", "orders"]))?;
+
+    grow(&pair.provider.rpc(), 5)?;
+    wait_durable(&pair.receiver, "global", 5)?;
+    let held = pair.provider.rpc().height()?;
+    wait_durable(&pair.receiver, "global", held)?;
+    pair.provider.rpc().call("mq_ack", json!(["orders", "3"]))?;
+    wait::until("the standby has the cursor", WITHIN, || {
+        let found = cursor(&pair.receiver, "orders")?;
+        Ok(if found == "3" { Ok(()) } else { Err(found) })
+    })?;
+
+    pair.lose_provider()?;
+    let (code, report) = pair.receiver.json(&["upgrade", "--allow-missing-keys"])?;
+    ensure!(code == 0, "{report}");
+    let (node, rpc) = (&pair.receiver, pair.receiver.rpc());
+    ensure!(names(node)? == json!(["early", "orders"]));
+    ensure!(rpc.call("mq_getExchangerName", json!([]))? == json!(exchanger));
+    let events = Events::open(node.jsonrpc(), "global", "orders", None)?;
+    let mut told = 0;
+    for height in 4..=held + 1 {
+        let mut event = events.next(WITHIN)?;
+        if event.key == "MQException" {
+            let body = &event.data["body"];
+            ensure!(
+                body["subType"] == "stateUpdate" && body["height"] == held + 1,
+                "{event:?}"
+            );
+            (told, event) = (told + 1, events.next(WITHIN)?);
+        }
+        ensure!(event.height()? == height, "{event:?} where {height} was due");
+        ensure!(event.data["body"]["hash"] == block_hash(&rpc, height)?, "{event:?}");
+    }
+    ensure!(told == 1, "told {told} times that heights may come again");
+    rpc.call("mq_ack", json!(["orders", (held + 1).to_string()]))?;
+    let gone = inner(&rpc.call("mq_unRegister", json!(["early", exchanger, "", ""]))?)?;
+    ensure!(gone["success"] == true, "{gone}");
+    ensure!(names(node)? == json!(["orders"]));
+    Ok(())
+}
+
+/// Registers `orders`, or takes it out; the code of the answer, 0 for a good one, none where the node died.
+fn change(node: &Node, take_out: bool) -> Result<Option<i64>> {
+    let rpc = node.rpc();
+    let exchanger = match rpc.call("mq_getExchangerName", json!([])) {
+        Ok(name) => name,
+        Err(_) => return Ok(None),
+    };
+    let answer = if take_out {
+        rpc.answer("mq_unRegister", json!(["orders", exchanger, "", ""]))
+    } else {
+        rpc.answer(
+            "mq_register",
+            json!([{"queueName": "orders", "routingKeys": ["MQBlock"]}]),
+        )
+    };
+    Ok(answer.ok().and_then(|answer| answer["code"].as_i64()))
+}
+
+/// A pair with the service on whose queues are `orders` alone, or none.
+fn prepared(take_out: bool) -> Result<Pair> {
+    let mut pair = Pair::init(&Setup::default())?;
+    enable(&pair.provider, "global", "")?;
+    if take_out {
+        pair.provider.start()?;
+        register(&pair.provider.rpc(), "orders", 1)?;
+        pair.provider.stop()?;
+    }
+    Ok(pair)
+}
+
+fn started(pair: &mut Pair, take_out: bool) -> Result<()> {
+    pair.provider.start()?;
+    pair.receiver.start()?;
+    wait_equal(&pair.provider, &pair.receiver)?;
+    wait_names(&pair.receiver, &before(take_out))
+}
+
+fn before(take_out: bool) -> Value {
+    if take_out { json!(["orders"]) } else { json!([]) }
+}
+
+#[test]
+fn a_provider_killed_at_any_moment_of_a_registration_agrees_with_its_standby_afterwards() -> Result<()> {
+    for (point, counts) in [
+        ("change:before-commit", false),
+        ("change:committed", true),
+        ("change:written", true),
+        ("change:before-answer", true),
+    ] {
+        for take_out in [false, true] {
+            let mut pair = prepared(take_out)?;
+            pair.provider.environment = vec![("CVP_TEST_CRASH_AT".into(), point.into())];
+            started(&mut pair, take_out)?;
+            ensure!(
+                change(&pair.provider, take_out)? != Some(0),
+                "{point}: it died before it answered"
+            );
+            pair.provider.wait_end(WITHIN)?;
+            pair.provider.environment.clear();
+            pair.provider.start()?;
+            wait_equal(&pair.provider, &pair.receiver)?;
+            let wanted = before(take_out != counts);
+            ensure!(
+                names(&pair.provider)? == wanted,
+                "{point} {take_out}: {}",
+                names(&pair.provider)?
+            );
+            wait_names(&pair.receiver, &wanted).with_context(|| format!("{point} {take_out}"))?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_receiver_killed_at_any_moment_of_a_registration_agrees_with_its_provider_afterwards() -> Result<()> {
+    for point in [
+        "change:before-stage",
+        "change:staged",
+        "change:before-apply",
+        "change:applied",
+    ] {
+        for take_out in [false, true] {
+            let mut pair = prepared(take_out)?;
+            pair.receiver.environment = vec![("CVP_TEST_CRASH_AT".into(), point.into())];
+            started(&mut pair, take_out)?;
+            let answer = change(&pair.provider, take_out)?;
+            pair.receiver.wait_end(WITHIN)?;
+            let wanted = match answer {
+                Some(0) => before(!take_out),
+                Some(-32606) => before(take_out),
+                other => bail!("{point} {take_out}: {other:?}"),
+            };
+            ensure!(names(&pair.provider)? == wanted, "{point} {take_out}: {answer:?}");
+            pair.receiver.environment.clear();
+            pair.receiver.start()?;
+            wait_equal(&pair.provider, &pair.receiver)?;
+            wait_names(&pair.receiver, &wanted).with_context(|| format!("{point} {take_out}"))?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_registration_whose_client_may_have_been_answered_is_there_after_the_upgrade() -> Result<()> {
+    for point in ["change:before-commit", "change:before-answer"] {
+        let mut pair = prepared(false)?;
+        pair.provider.environment = vec![("CVP_TEST_CRASH_AT".into(), point.into())];
+        started(&mut pair, false)?;
+        change(&pair.provider, false)?;
+        pair.provider.wait_end(WITHIN)?;
+        pair.lose_provider()?;
+        let (code, report) = pair.receiver.json(&["upgrade", "--allow-missing-keys"])?;
+        ensure!(code == 0, "{point}: {report}");
+        ensure!(names(&pair.receiver)? == json!(["orders"]), "{point}");
+    }
+    Ok(())
+}
