@@ -179,6 +179,8 @@ fn fifty_queues_miss_no_block_over_two_restarts_of_the_broker_and_a_kill() -> Re
     let mut pair = Pair::init(&Setup::default())?;
     let node = &mut pair.provider;
     enable(node, "global", &at_broker(&broker))?;
+    // It goes away, and the client library says so too.
+    node.provokes(&["cvp::mq::rabbit", "lapin"]);
     quick_blocks(node)?;
     node.start()?;
     broker_state(node, "connected")?;
@@ -226,6 +228,8 @@ fn a_broker_that_is_away_holds_up_nothing_and_is_told_everything_when_it_comes()
     let mut pair = Pair::init(&Setup::default())?;
     let node = &mut pair.provider;
     enable(node, "global", &at_broker(&broker))?;
+    // It goes away, and the client library says so too.
+    node.provokes(&["cvp::mq::rabbit", "lapin"]);
     quick_blocks(node)?;
     node.start()?;
     let rpc = node.rpc();
