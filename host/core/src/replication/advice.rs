@@ -6,7 +6,8 @@ use crate::types::strategy::chain_sync::{Action as Advice, Event as Told, Fetch,
 use crate::types::strategy::{self, Fault, Level, Role};
 use crate::types::{Millis, Refusal, Writer};
 
-use super::api::{Action, ControlFile};
+use super::api::Action;
+use super::control_file::ControlFile;
 use super::lane::{Calling, Lane, STALL_MS};
 use super::pair::Pair;
 use super::scrutiny::Ground;

@@ -3,16 +3,16 @@
 use bytes::Bytes;
 
 use crate::frame::Frame;
-use crate::session::{Binding, Claim, Fenced, IndexState, LastReceiver, Reign, StrategyId};
+use crate::session::{Claim, Fenced, IndexState, Reign, StrategyId};
 use crate::types::strategy::{Fault, chain_sync, config_sync, index_check};
 use crate::types::{Digest, Height, Namespace, Position, Refusal};
 
 use super::PeerTls;
+use super::control_file::ControlFile;
 use super::limits::Limits;
 use super::passing::Passed;
 use super::queues::{QueueEvent, QueueWork};
 use super::setup::Setup;
-use super::tree::KeptKey;
 use super::work::{ChangeEvent, ChangeWork, TreeEvent, TreeWork};
 
 /// A link, numbered by the host, growing as links come; never used twice in a process.
@@ -251,33 +251,6 @@ pub enum Event {
     SetLimits(Limits),
     /// Nothing happened but time: every 50 ms or so.
     Tick,
-}
-
-/// A control file the host writes atomically with `node::durable`.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum ControlFile {
-    /// `system/cvp/binding`.
-    Binding(Binding),
-    /// `system/cvp/last-receiver`.
-    LastReceiver(LastReceiver),
-    /// `system/cvp/fenced`.
-    Fenced(Fenced),
-    /// Receiver: the keys that a config-sync strategy keeps for this node at an upgrade (`system/cvp/kept-<ns>`).
-    KeptLocal {
-        /// Namespace.
-        ns: Namespace,
-        /// The keys.
-        keys: Vec<KeptKey>,
-    },
-    /// What a strategy stored (`system/cvp/strategy-<ns>-<kind>`).
-    Stored {
-        /// Namespace.
-        ns: Namespace,
-        /// `chain-sync`, `config-sync` or `index-check`.
-        kind: &'static str,
-        /// The bytes.
-        bytes: Vec<u8>,
-    },
 }
 
 /// What the host must do.

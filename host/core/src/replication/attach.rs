@@ -10,7 +10,8 @@ use crate::types::strategy::Role;
 use crate::types::{Digest, Namespace, Reader, Refusal};
 
 use super::address::listening_address;
-use super::api::{Action, ConnId, ControlFile, DialPurpose};
+use super::api::{Action, ConnId, DialPurpose};
+use super::control_file::ControlFile;
 use super::link::{Link, Session, Stage, Waiting};
 use super::pair::{HANDSHAKE_MS, LINKS_MAX, Pair};
 use super::peer::PeerTls;

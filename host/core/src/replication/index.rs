@@ -9,7 +9,8 @@ use crate::types::strategy::Fault;
 use crate::types::strategy::index_check::{Action as Advice, Event as Told, KIND, View, WARNINGS_MAX};
 use crate::types::{Millis, Namespace, Refusal};
 
-use super::api::{Action, ControlFile};
+use super::api::Action;
+use super::control_file::ControlFile;
 use super::desk::Desk;
 use super::lane::Lane;
 use super::pair::Pair;

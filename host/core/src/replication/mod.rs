@@ -31,6 +31,7 @@ mod report;
 mod tree;
 mod changes;
 mod queues;
+mod control_file;
 mod align;
 mod followers;
 mod passing;
@@ -39,8 +40,9 @@ mod work;
 mod status;
 pub mod strong;
 
-pub use api::{Action, ConnId, ControlFile, DialPurpose, Event, Ready, StrategyRun, Token};
+pub use api::{Action, ConnId, DialPurpose, Event, Ready, StrategyRun, Token};
 pub use changes::ChangesSetup;
+pub use control_file::ControlFile;
 pub use ingest::{NotIngested, ingest};
 pub use limits::Limits;
 pub use pair::Pair;

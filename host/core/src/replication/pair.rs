@@ -10,8 +10,9 @@ use crate::types::strategy::Role;
 use crate::types::{Height, Hostname, Micros, Millis, Namespace, NodeId, Refusal, Writer};
 
 use super::align::Alignment;
-use super::api::{Action, ConnId, ControlFile, DialPurpose, Event, Ready, Token};
+use super::api::{Action, ConnId, DialPurpose, Event, Ready, Token};
 use super::changes::Changes;
+use super::control_file::ControlFile;
 use super::followers::Followers;
 use super::lane::Lane;
 use super::link::{Link, Session, Stage, Waiting};

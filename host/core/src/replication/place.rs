@@ -10,7 +10,8 @@ use crate::session::{Backoff, BackoffRange, Claim, ClaimVerdict, Fenced, Reign, 
 use crate::types::strategy::{Level, Role};
 use crate::types::{Hostname, Incarnation, Millis, Refusal};
 
-use super::api::{Action, ConnId, ControlFile, DialPurpose};
+use super::api::{Action, ConnId, DialPurpose};
+use super::control_file::ControlFile;
 use super::link::{Stage, Waiting};
 use super::pair::Pair;
 use super::setup::Setup;

@@ -25,6 +25,7 @@ use super::{ControlFiles, Options, Remotes, Replication};
 use crate::config::Root;
 use crate::durable;
 use crate::link::SharedTls;
+use crate::mq::QueueSet;
 use crate::namespace::{Chain, ChainSet, Onward, SubmitError};
 
 /// Beside what a VP told of itself: where it was met last.
@@ -333,6 +334,8 @@ impl Shared {
             files,
             root: self.root.clone(),
             strategies,
+            // Queues are copied with a whole node.
+            queues: QueueSet::default(),
             accepted,
         };
         Replication::start(options)

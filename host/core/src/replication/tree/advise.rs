@@ -4,7 +4,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::replication::api::{Action, ControlFile};
+use crate::replication::api::Action;
+use crate::replication::control_file::ControlFile;
 use crate::replication::desk::Desk;
 use crate::replication::lane::Lane;
 use crate::replication::pair::Pair;

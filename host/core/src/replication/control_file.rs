@@ -1,0 +1,33 @@
+//! The small files of a pair, which the host writes for the machine.
+
+use crate::session::{Binding, Fenced, LastReceiver};
+use crate::types::Namespace;
+
+use super::tree::KeptKey;
+
+/// A control file the host writes atomically with `node::durable`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ControlFile {
+    /// `system/cvp/binding`.
+    Binding(Binding),
+    /// `system/cvp/last-receiver`.
+    LastReceiver(LastReceiver),
+    /// `system/cvp/fenced`.
+    Fenced(Fenced),
+    /// Receiver: the keys that a config-sync strategy keeps for this node at an upgrade (`system/cvp/kept-<ns>`).
+    KeptLocal {
+        /// Namespace.
+        ns: Namespace,
+        /// The keys.
+        keys: Vec<KeptKey>,
+    },
+    /// What a strategy stored (`system/cvp/strategy-<ns>-<kind>`).
+    Stored {
+        /// Namespace.
+        ns: Namespace,
+        /// `chain-sync`, `config-sync` or `index-check`.
+        kind: &'static str,
+        /// The bytes.
+        bytes: Vec<u8>,
+    },
+}
