@@ -24,6 +24,9 @@ const AT_ONCE: [(&str, &str); 11] = [
     ("ns_static.toml", "rpc.qps.flowCtrl"),
 ];
 
+/// Of which the configuration's reader says that this release does little with them; what it does, it does from the next start on.
+const HALF_KEPT: [(&str, &str); 1] = [("ns_static.toml", "database.indexdb")];
+
 /// Labels: read by people alone.
 const LABELS: [(&str, &str); 1] = [("system.toml", "title")];
 
@@ -63,7 +66,8 @@ pub(super) fn effect(file: &str, key: &str, ignored: bool) -> Effect {
     if AT_ONCE.iter().any(|(of, keys)| *of == name && below(keys)) && !(ignored && below("log.module")) {
         return Effect::Now;
     }
-    if ignored || LABELS.contains(&(name, key)) {
+    let half_kept = HALF_KEPT.iter().any(|(of, keys)| *of == name && below(keys));
+    if (ignored && !half_kept) || LABELS.contains(&(name, key)) {
         Effect::Never
     } else {
         Effect::Restart
@@ -161,6 +165,8 @@ mod tests {
         }
         assert_eq!(effect("dynamic.toml", "cvp.later", true), Effect::Never);
         assert_eq!(effect("dynamic.toml", "log.module.audit", true), Effect::Never);
+        let index = effect("ns1/ns_static.toml", "database.indexdb.layer1.enable", true);
+        assert_eq!(index, Effect::Restart);
         // More than a client gets is said, and the rest of it is in force.
         assert_eq!(effect("system.toml", "http.request.read_timeout", true), Effect::Now);
     }

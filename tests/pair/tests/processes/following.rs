@@ -15,10 +15,11 @@ const WITHIN: Duration = Duration::from_secs(30);
 
 /// A VP of `ns2`, a node that follows it there and makes its own blocks in `global` and `ns1`, and the standby of that node.
 struct Trio {
-    _nodes: Nodes,
     vp: Node,
     nvp: Node,
     cvp: Node,
+    /// Their directory, which goes last.
+    _nodes: Nodes,
 }
 
 impl Trio {

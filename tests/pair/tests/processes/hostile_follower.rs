@@ -20,11 +20,12 @@ const WITHIN: Duration = Duration::from_secs(30);
 
 /// A VP with its standby, and a node that follows it and is not started.
 struct Scene {
-    _nodes: Nodes,
     vp: Node,
     cvp: Node,
     nvp: Node,
     set: TlsSet,
+    /// Their directory, which goes last.
+    _nodes: Nodes,
 }
 
 impl Scene {

@@ -17,6 +17,10 @@ const SOON: Duration = Duration::from_secs(20);
 /// What an address is logged into with, and what must be seen nowhere.
 const SECRET: &str = "hunter2";
 
+/// Lines of a log that these tests provoke.
+const NO_BACKEND: &str = "the index backend does not answer";
+const SWITCH: &str = "database.indexdb.layer1.enable is";
+
 /// Edits the index of a namespace of a node that does not run.
 fn set_index(node: &Node, namespace: &str, enable: bool, uri: Option<&str>) -> Result<()> {
     let file = node.root().join(format!("configuration/{namespace}/ns_static.toml"));
@@ -96,6 +100,7 @@ fn another_index_switch_is_refused_with_the_namespace_and_both_values() -> Resul
         namespaces: &["ns1"],
         ..Setup::default()
     })?;
+    pair.provokes(&[NO_BACKEND, SWITCH]);
     set_index(&pair.provider, "ns1", true, None)?;
     pair.provider.start()?;
     pair.receiver.start()?;
@@ -125,6 +130,7 @@ fn an_index_backend_that_does_not_answer_is_warned_of_on_both_nodes_until_it_doe
     let provider_backend = TcpListener::bind("127.0.0.1:0")?;
     let (address, uri) = dead_backend()?;
     let mut pair = Pair::init(&Setup::default())?;
+    pair.provokes(&[NO_BACKEND]);
     let living = format!("mongodb://cvp:{SECRET}@{}", provider_backend.local_addr()?);
     set_index(&pair.provider, "global", true, Some(&living))?;
     set_index(&pair.receiver, "global", true, Some(&uri))?;
@@ -177,6 +183,7 @@ fn an_index_backend_that_does_not_answer_is_warned_of_on_both_nodes_until_it_doe
 #[test]
 fn an_index_switch_that_changes_online_waits_for_the_next_start_of_both_nodes() -> Result<()> {
     let mut pair = Pair::start(&Setup::default())?;
+    pair.provokes(&[NO_BACKEND, SWITCH]);
     pair.receiver.wait_normal()?;
     let key = "database.indexdb.layer1.enable";
     let (code, answer) = pair
@@ -212,6 +219,7 @@ fn an_index_strategy_of_a_third_party_may_refuse_and_one_that_says_nothing_gives
     let component = index_example()?;
     let (address, uri) = dead_backend()?;
     let mut pair = Pair::init(&Setup::default())?;
+    pair.provokes(&[NO_BACKEND, "(index-check)", "run strategy", "strategies differ"]);
     for node in [&pair.provider, &pair.receiver] {
         set_index(node, "global", true, Some(&uri))?;
     }

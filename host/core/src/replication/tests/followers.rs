@@ -101,7 +101,7 @@ fn follower(node_id: u8) -> Own {
             tip: at(0),
             history_from: 0,
             strategies: Vec::new(),
-            index: IndexOffer::new(true),
+            index: IndexOffer::new(false),
         }],
         self_section: Vec::new(),
     }
