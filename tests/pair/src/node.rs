@@ -66,6 +66,8 @@ pub struct Node {
     process: Option<Child>,
     jsonrpc: String,
     p2p: String,
+    /// Working directory of the starts, with the root given relative to it; none: the whole path.
+    pub started_in: Option<PathBuf>,
     /// Extra environment of the next start (crash points).
     pub environment: Vec<(String, String)>,
     /// Where the next start's stderr goes in place of the log that [`Node::log`] reads.
@@ -81,6 +83,7 @@ impl Node {
             process: None,
             jsonrpc: String::new(),
             p2p: String::new(),
+            started_in: None,
             environment: Vec::new(),
             stderr: None,
             quiet: Quiet::default(),
@@ -159,9 +162,19 @@ impl Node {
             self.provokes(&["cvp::crash_point"]);
         }
         let stderr = self.stderr.take().unwrap_or_else(|| log.into());
-        let mut process = Command::new(binary()?)
-            .arg("--root")
-            .arg(&self.root)
+        let mut command = Command::new(binary()?);
+        if let Some(directory) = &self.started_in {
+            let root = self.root.strip_prefix(directory)?;
+            let root = if root.as_os_str().is_empty() {
+                Path::new(".")
+            } else {
+                root
+            };
+            command.current_dir(directory).arg("--root").arg(root);
+        } else {
+            command.arg("--root").arg(&self.root);
+        }
+        let mut process = command
             .args(["--json", "start"])
             .envs(self.environment.iter().map(|(k, v)| (k, v)))
             .stdin(Stdio::null())

@@ -64,7 +64,7 @@ pub(super) fn is_below(key: &str, of: &str) -> bool {
 pub fn weight(file: &str, key: &str) -> Weight {
     let strong: &[&str] = match file {
         "dynamic.toml" => &DYNAMIC,
-        "system.toml" => &[],
+        "system.toml" => &["log.log_level"],
         _ => &NAMESPACE,
     };
     if strong.iter().any(|of| is_below(key, of)) {

@@ -48,8 +48,10 @@ impl Pair {
     pub(super) fn settle_alignment(&mut self) {
         let (missing, extra) = self.difference();
         let differ = !missing.is_empty() || !extra.is_empty();
+        // What is held here the provider may have given up since: the host looks at it again.
+        let owed = differ || !self.held.is_empty();
         let ready = self.changes.is_quiet() && self.index_accepted();
-        if self.setup.role != Role::Receiver || !differ || !ready {
+        if self.setup.role != Role::Receiver || !owed || !ready {
             return;
         }
         let Some(version) = self.taker.held_version() else {

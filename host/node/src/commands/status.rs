@@ -83,6 +83,7 @@ fn human(view: &StatusView) -> String {
     out.push('\n');
     table(&mut out, &view.namespaces);
     following(&mut out, view);
+    kept(&mut out, &view.namespaces);
     for warning in &view.warnings {
         let _ = write!(out, "\nwarning {}: {}", warning.code, warning.message);
     }
@@ -113,6 +114,19 @@ fn following(out: &mut String, view: &StatusView) {
         let lags: Vec<String> = lags.map(|n| format!("{} {} of {}", n.name, n.durable, n.tip)).collect();
         let (peer, lags) = (&follower.peer, lags.join(", "));
         let _ = write!(out, "\nfollower   {} at {}: {lags}", peer.hostname, peer.address);
+    }
+    if !out.ends_with('\n') {
+        out.push('\n');
+    }
+}
+
+/// What an upgrade keeps of this node's own in the provider's files.
+fn kept(out: &mut String, namespaces: &[NamespaceView]) {
+    let kept = namespaces
+        .iter()
+        .flat_map(|n| n.overrides.iter().map(move |text| (&n.name, text)));
+    for (namespace, text) in kept {
+        let _ = write!(out, "\nkeeps      {namespace}: {text}");
     }
     if !out.ends_with('\n') {
         out.push('\n');

@@ -26,10 +26,12 @@ pub struct Root {
 }
 
 impl Root {
-    /// The root at `directory`; whether it is one shows when it is read.
+    /// The root at `directory`; whether it is one shows when it is read. A relative one is of the working directory now: what watches the
+    /// tree is told of its files by their whole paths.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
+        let directory = directory.into();
         Self {
-            directory: directory.into(),
+            directory: std::path::absolute(&directory).unwrap_or(directory),
         }
     }
 

@@ -75,6 +75,8 @@ pub(super) async fn survey(ground: &Arc<Ground>, flags: Flags) -> Surveyed {
         .and_then(|loaded| loaded.config.system.p2p.tls_server_host_override.clone());
     // What is bad in one namespace's files holds that one.
     let promoted = tree::load(&ground.root, &ground.files, plan.as_ref().ok());
+    // As the plan judges it: before names and roles are written over what may be bad.
+    let copied = tree::load(&ground.root, &ground.files, None);
     let view = PreflightView {
         provider: binding.as_ref().map(|binding| binding.hostname.clone()),
         unreadable: (!unreadable.is_empty()).then(|| unreadable.join("; ")),
@@ -87,7 +89,7 @@ pub(super) async fn survey(ground: &Arc<Ground>, flags: Flags) -> Surveyed {
         probes,
         namespaces: namespaces(
             ground,
-            promoted.as_ref().ok(),
+            copied.as_ref().ok(),
             loaded.as_ref().ok().map(|loaded| &loaded.config),
             binding.as_ref(),
             &section,

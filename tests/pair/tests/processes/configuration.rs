@@ -80,6 +80,23 @@ fn edit(node: &Node, file: &str, from: &str, to: &str) -> Result<()> {
 }
 
 #[test]
+fn an_edit_is_seen_whatever_way_the_root_was_given() -> Result<()> {
+    let mut pair = Pair::init(&Setup::default())?;
+    pair.provider.started_in = Some(pair.directory.path().to_owned());
+    pair.receiver.started_in = Some(pair.receiver.root().to_owned());
+    pair.provider.start()?;
+    pair.receiver.start()?;
+    wait_equal(&pair.provider, &pair.receiver)?;
+    edit(
+        &pair.provider,
+        "global/ns_dynamic.toml",
+        "batch_size = 500",
+        "batch_size = 400",
+    )?;
+    wait_equal(&pair.provider, &pair.receiver)
+}
+
+#[test]
 fn the_copy_follows_every_edit_and_is_put_right_when_somebody_changes_it() -> Result<()> {
     let mut pair = Pair::start(&Setup {
         namespaces: &["ns1"],
