@@ -56,6 +56,21 @@ fn what_both_run_streams_and_the_receiver_is_told_of_the_rest() {
 }
 
 #[test]
+fn what_a_receiver_holds_is_looked_at_again_where_both_run_the_same() {
+    let mut ends = Ends::apart([setup(Role::Provider), setup(Role::Receiver)], fetch_all);
+    ends.run(600);
+    assert!(ends.aligned.is_empty(), "{:?}", ends.aligned);
+    let held = vec![(named("ns3"), Refusal::new("genesis", "another one", ""))];
+    ends.queue.push_back((RECEIVER, Event::Held(held)));
+    ends.run(600);
+    assert_eq!(ends.aligned, [(Vec::new(), Vec::new())]);
+    // The host has found that the provider gave it up.
+    ends.queue.push_back((RECEIVER, Event::Held(Vec::new())));
+    ends.run(40_000);
+    assert_eq!(ends.aligned.len(), 1);
+}
+
+#[test]
 fn the_receiver_is_asked_again_with_the_next_configuration_and_after_a_while() {
     let setups = [with(Role::Provider, &["ns1"]), setup(Role::Receiver)];
     let mut ends = Ends::apart(setups, fetch_all);
