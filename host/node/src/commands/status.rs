@@ -208,6 +208,15 @@ mod tests {
     }
 
     #[test]
+    fn what_an_upgrade_keeps_of_the_own_is_listed() {
+        let mut view = view();
+        let kept = "dynamic.toml port.jsonrpc = 9081 (provider: 8081)";
+        view.namespaces[0].overrides = vec![kept.to_owned()];
+        let line = format!("\nkeeps      global: {kept}\n");
+        assert!(human(&view).contains(&line), "{}", human(&view));
+    }
+
+    #[test]
     fn the_last_refused_dial_is_shown() {
         let mut view = view();
         view.refused_dial = Some(RefusedView {
