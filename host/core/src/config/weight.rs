@@ -24,7 +24,7 @@ const NAMESPACE: [&str; 8] = [
 ];
 
 /// Keys that each node keeps for itself, also over an upgrade: where it listens, what it is, where its files are.
-const LOCAL: [(&str, &str); 16] = [
+const LOCAL: [(&str, &str); 17] = [
     ("dynamic.toml", "cvp.enable"),
     ("dynamic.toml", "cvp.node_type"),
     ("dynamic.toml", "cvp.remote"),
@@ -32,7 +32,8 @@ const LOCAL: [(&str, &str); 16] = [
     ("dynamic.toml", "p2p.ip.self"),
     ("dynamic.toml", "log.dump_interval"),
     ("dynamic.toml", "log.max_log_size"),
-    ("system.toml", "log"),
+    ("system.toml", "log.dump_file"),
+    ("system.toml", "log.log_dir"),
     ("system.toml", "http"),
     ("system.toml", "metrics.port"),
     ("system.toml", "p2p.address"),
@@ -108,6 +109,8 @@ mod tests {
             ("ns1/ns_static.toml", "database.indexdb.mongodb.uri", false, true),
             ("ns1/ns_static.toml", "database.indexdb.layer2.active", false, true),
             ("ns1/ns_dynamic.toml", "database.indexdb.mongodb.uri", false, false),
+            ("system.toml", "log.log_level", true, false),
+            ("system.toml", "log.log_dir", false, true),
             ("system.toml", "p2p.tlsCert", false, true),
             ("system.toml", "p2p.enableTLS", false, false),
             ("system.toml", "http.address", false, true),

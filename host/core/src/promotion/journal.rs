@@ -22,7 +22,7 @@ use crate::types::{Malformed, Namespace, Reader, Writer};
 const MAGIC: &[u8; 8] = b"CVPJRNL1";
 const CHECKSUM_BYTES: usize = 16;
 /// Longest body: the plan of 1,024 namespaces stays below it.
-const BODY_BYTES_MAX: usize = 256 << 10;
+const BODY_BYTES_MAX: usize = 1 << 20;
 const CHECKSUM_START: [u8; CHECKSUM_BYTES] = *b"cvp promotion v1";
 
 /// Bytes the node preallocates and zeroes before the first entry, so that an append changes no file size and needs one fdatasync. It

@@ -10,7 +10,7 @@ const ADDRESSES_MAX: usize = 64;
 /// Longest `"<hostname> <host:port>"`, bytes.
 const ADDRESS_BYTES_MAX: usize = 512;
 /// Longest reason of a held namespace, bytes.
-const REASON_BYTES_MAX: usize = 128;
+const REASON_BYTES_MAX: usize = 512;
 
 /// One namespace at the moment of the take-over.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -37,13 +37,11 @@ pub struct HeldNamespace {
 impl HeldNamespace {
     /// With as much of the reason as a journal keeps.
     pub fn new(name: Namespace, role: NodeRole, reason: impl Into<String>) -> HeldNamespace {
-        let mut reason = reason.into();
-        let mut end = reason.len().min(REASON_BYTES_MAX);
-        while !reason.is_char_boundary(end) {
-            end -= 1;
+        HeldNamespace {
+            name,
+            role,
+            reason: shortened(reason.into()),
         }
-        reason.truncate(end);
-        HeldNamespace { name, role, reason }
     }
 
     /// Appends the journal form.
@@ -241,6 +239,21 @@ impl Plan {
     }
 }
 
+/// `text`, cut behind a word, with the sign that it was cut, where it is longer than a journal keeps.
+fn shortened(mut text: String) -> String {
+    const MORE: &str = " …";
+    if text.len() <= REASON_BYTES_MAX {
+        return text;
+    }
+    let end = text.floor_char_boundary(REASON_BYTES_MAX - MORE.len());
+    // A word that is most of it is cut in itself.
+    let word = text[..end].rfind(' ').filter(|word| *word >= end / 2);
+    let end = word.unwrap_or(end);
+    text.truncate(end);
+    text.push_str(MORE);
+    text
+}
+
 fn role_code(role: NodeRole) -> u8 {
     match role {
         NodeRole::Vp => 1,
@@ -255,5 +268,29 @@ fn role_from_code(code: u8) -> Result<NodeRole, Malformed> {
         2 => Ok(NodeRole::Nvp),
         3 => Ok(NodeRole::Cvp),
         other => Err(Malformed::new(format!("role byte {other}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_reason_is_cut_behind_a_word_and_says_so() {
+        let held = |reason: &str| HeldNamespace::new(Namespace::new("ns1").unwrap(), NodeRole::Vp, reason).reason;
+        assert_eq!(held("its disk failed"), "its disk failed");
+        let whole = "x".repeat(REASON_BYTES_MAX);
+        assert_eq!(held(&whole), whole);
+        let words = held(&"Größe ".repeat(200));
+        assert!(words.ends_with("Größe …") && words.len() <= REASON_BYTES_MAX, "{words}");
+        let one = held(&format!("bad: {}", "ö".repeat(600)));
+        assert!(one.ends_with("ö …") && one.len() > REASON_BYTES_MAX - 8, "{one}");
+        for reason in [words, one] {
+            let held = HeldNamespace::new(Namespace::new("ns1").unwrap(), NodeRole::Vp, reason);
+            let mut out = Writer::new();
+            held.write(&mut out);
+            let bytes = out.into_bytes();
+            assert_eq!(HeldNamespace::read(&mut Reader::new(&bytes)).unwrap(), held);
+        }
     }
 }

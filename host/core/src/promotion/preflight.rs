@@ -264,46 +264,46 @@ fn history_complete(view: &PreflightView) -> Check {
     Check::warn(id, cut.join(", "), "queries below answer `not found` after the upgrade")
 }
 
+/// Names every key that is wrong or missing, in the order of the namespaces; what is held needs none yet.
 fn keys_match(namespaces: &[NamespaceView], allow_missing_keys: bool) -> Check {
     let id = "keys-match";
-    let describe = |wanted: fn(&KeyState) -> Option<&String>| {
-        let found: Vec<String> = namespaces
-            .iter()
-            .filter(|ns| ns.chain.is_ok())
-            .filter_map(|ns| wanted(&ns.keys).map(|text| format!("{}: {text}", ns.name)))
-            .collect();
-        (!found.is_empty()).then(|| found.join("; "))
-    };
-    if let Some(text) = describe(|keys| match keys {
-        KeyState::Bad(text) => Some(text),
-        _ => None,
-    }) {
-        return Check::fail(
+    let wanted = namespaces.iter().filter(|ns| ns.chain.is_ok());
+    let mut wanted: Vec<(&Namespace, &KeyState)> = wanted.map(|ns| (&ns.name, &ns.keys)).collect();
+    wanted.sort_by_key(|(name, _)| *name);
+    let mut wrong = false;
+    let mut found = Vec::new();
+    for (name, keys) in wanted {
+        match keys {
+            KeyState::Match => {}
+            KeyState::Missing(path) => found.push(format!("{name}: {path} is missing")),
+            KeyState::Bad(text) => {
+                wrong = true;
+                found.push(format!("{name}: {text}"));
+            }
+        }
+    }
+    let text = found.join("; ");
+    if found.is_empty() {
+        Check::pass(id, "key and certificate of each namespace belong together")
+    } else if wrong {
+        Check::fail(
             id,
             text,
-            "copy the provider's key.priv and certificate of each namespace here",
-        );
+            "copy the provider's key.priv and certificate of each namespace here; --allow-missing-keys goes on without one, not with a wrong one",
+        )
+    } else if allow_missing_keys {
+        Check::warn(
+            id,
+            text,
+            "--allow-missing-keys was given: this node cannot sign as the provider",
+        )
+    } else {
+        Check::fail(
+            id,
+            text,
+            "copy the provider's key.priv and certificate here, or repeat with --allow-missing-keys",
+        )
     }
-    if let Some(text) = describe(|keys| match keys {
-        KeyState::Missing(path) => Some(path),
-        _ => None,
-    }) {
-        let text = format!("missing: {text}");
-        return if allow_missing_keys {
-            Check::warn(
-                id,
-                text,
-                "--allow-missing-keys was given: this node cannot sign as the provider",
-            )
-        } else {
-            Check::fail(
-                id,
-                text,
-                "copy the provider's key.priv and certificate here, or repeat with --allow-missing-keys",
-            )
-        };
-    }
-    Check::pass(id, "key and certificate of each namespace belong together")
 }
 
 fn tls_name(view: &PreflightView) -> Check {

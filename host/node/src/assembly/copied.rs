@@ -1,8 +1,9 @@
 //! What a standby's status says of the copy of its provider's configuration beside its own: which keys it would keep for itself at an
 //! upgrade, and whether it could start with the rest. So what cannot work here is named on the day it arrives.
 
-use cvp_core::config::{self, NodeConfig, PairRole};
+use cvp_core::config::{self, Loaded, NodeConfig, PairRole};
 use cvp_core::promotion::KeyState;
+use cvp_core::types::Refusal;
 
 use super::verify::CopyReport;
 use crate::config::{Places, Root, read_tree};
@@ -15,8 +16,8 @@ use crate::replication::ControlFiles;
 pub(super) struct Seen {
     /// (file, what is kept).
     overrides: Vec<(String, String)>,
-    /// Why the node could not start with the provider's tree.
-    unusable: Option<String>,
+    /// What an upgrade would make of the provider's tree where the node, or a namespace, could not start with it.
+    unusable: Vec<String>,
     /// What is wrong with the provider's keys here.
     keys: Vec<ReasonView>,
 }
@@ -57,10 +58,21 @@ pub(super) fn look(root: &Root, files: &ControlFiles, config: &NodeConfig) -> Se
     Seen {
         keys,
         overrides,
-        unusable: promotion::check_tree(root, files, None)
-            .err()
-            .map(|refusal| refusal.text),
+        unusable: unusable(promotion::load_tree(root, files)),
     }
+}
+
+/// In words. Only what concerns the whole node refuses an upgrade; a namespace whose files are bad is held, and the others go on.
+fn unusable(promoted: Result<Loaded, Refusal>) -> Vec<String> {
+    let held = match promoted {
+        Err(refusal) => return vec![format!("an upgrade would be refused: {}", refusal.text)],
+        Ok(loaded) => loaded.held,
+    };
+    let held = held.into_iter().map(|(name, problems)| {
+        let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        format!("an upgrade would hold the namespace {name}: {}", problems.join("; "))
+    });
+    held.collect()
 }
 
 /// The node's keys that an upgrade would need, and that are missing or belong to another certificate.
@@ -114,10 +126,49 @@ pub(super) fn add(view: &mut StatusView, seen: Seen) {
         }
     }
     view.warnings.extend(seen.keys);
-    if let Some(text) = seen.unusable {
-        view.warnings.push(ReasonView::new(
-            "configuration-unusable",
-            format!("an upgrade would be refused: {text}"),
-        ));
+    let unusable = seen.unusable.into_iter();
+    view.warnings
+        .extend(unusable.map(|text| ReasonView::new("configuration-unusable", text)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_hold_one_namespace_does_not_read_as_a_refusal() {
+        let defaults = [
+            ("system.toml", include_str!("../../../../configuration/system.toml")),
+            ("dynamic.toml", include_str!("../../../../configuration/dynamic.toml")),
+            (
+                "global/ns_static.toml",
+                include_str!("../../../../configuration/global/ns_static.toml"),
+            ),
+            (
+                "global/ns_dynamic.toml",
+                include_str!("../../../../configuration/global/ns_dynamic.toml"),
+            ),
+            (
+                "global/ns_genesis.toml",
+                include_str!("../../../../configuration/global/ns_genesis.toml"),
+            ),
+        ];
+        let mut files: std::collections::BTreeMap<String, String> =
+            defaults.map(|(name, text)| (name.to_owned(), text.to_owned())).into();
+        let look = |files: &_| {
+            let refused = |_| Refusal::new("bad-configuration", "global is bad", "");
+            unusable(config::load(files).map_err(refused))
+        };
+        assert_eq!(look(&files), Vec::<String>::new());
+        let text = config::put_namespace(&files["dynamic.toml"], "ns1", true).unwrap();
+        files.insert("dynamic.toml".to_owned(), text);
+        let held = look(&files);
+        assert_eq!(held.len(), 1, "{held:?}");
+        assert!(
+            held[0].starts_with("an upgrade would hold the namespace ns1: ") && held[0].contains("ns1/ns_static.toml"),
+            "{held:?}"
+        );
+        files.remove("global/ns_static.toml");
+        assert_eq!(look(&files), ["an upgrade would be refused: global is bad"]);
     }
 }

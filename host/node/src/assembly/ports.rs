@@ -19,9 +19,15 @@ const ACCEPTED_MAX: usize = 16;
 
 /// Loads the TLS set; `None` when the link is plain.
 pub(super) fn load_tls(root: &Root, config: &NodeConfig) -> Result<SharedTls, Failure> {
+    if !config.system.p2p.enable_tls {
+        tracing::warn!("p2p.enableTLS is false: the pair's link is neither encrypted nor authenticated");
+    }
+    read_tls(root, config)
+}
+
+fn read_tls(root: &Root, config: &NodeConfig) -> Result<SharedTls, Failure> {
     let p2p = &config.system.p2p;
     if !p2p.enable_tls {
-        tracing::warn!("p2p.enableTLS is false: the pair's link is neither encrypted nor authenticated");
         return Ok(None);
     }
     let files = TlsFiles {
@@ -47,6 +53,36 @@ pub(super) fn load_tls(root: &Root, config: &NodeConfig) -> Result<SharedTls, Fa
         Failure::failed(&refusal.code, refusal.text, refusal.hint)
     })?;
     Ok(Some(Arc::new(tls)))
+}
+
+/// Whether the next start finds what `key` of `system.toml` names, as `config` has it: the files of TLS and HTTPS, read as the start reads
+/// them, and a place for the log's files.
+///
+/// # Errors
+/// What would stop the start.
+pub(super) fn check_files(root: &Root, config: &NodeConfig, key: &str) -> Result<(), Failure> {
+    let log = &config.system.log;
+    if key == "p2p.enableTLS" || key.starts_with("p2p.tls") {
+        read_tls(root, config).map(|_| ())
+    } else if key == "http.security" || key.starts_with("http.tls") {
+        load_https(root, config).map(|_| ())
+    } else if matches!(key, "log.log_dir" | "log.dump_file") && log.dump_file {
+        let directory = root.resolve(&log.log_dir);
+        let there = directory.ancestors().find(|path| path.symlink_metadata().is_ok());
+        match there {
+            Some(path) if !path.is_dir() => {
+                let what = format!("log.log_dir: {} is no directory", path.display());
+                Err(Failure::failed(
+                    "no-logs",
+                    what,
+                    "name a directory; it is made where it is missing",
+                ))
+            }
+            _ => Ok(()),
+        }
+    } else {
+        Ok(())
+    }
 }
 
 /// Listens for the peer.

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use super::node::Node;
 use super::online::{self, Effect};
 use super::operator::{blocking, encode};
+use super::ports;
 use crate::config::{Root, private_key, read_tree};
 use crate::ipc::{Exit, Failure};
 use crate::replication::Wish;
@@ -47,6 +48,9 @@ pub struct Changed {
     pub takes_effect: String,
     /// What an operator should know of the key.
     pub warnings: Vec<String>,
+    /// A standby was attached when this was answered.
+    #[serde(default)]
+    pub attached: bool,
 }
 
 /// Reads the value of a key.
@@ -178,6 +182,12 @@ fn draft(root: &Root, file: &str, key: &str, value: ConfigValue) -> Result<Draft
             let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
             Failure::failed("bad-value", lines.join("\n       "), "nothing was changed")
         })?;
+    if file == "system.toml" {
+        ports::check_files(root, &loaded.config, key).map_err(|failure| {
+            let what = format!("with this the next start would fail: {}", failure.message);
+            Failure::failed("bad-value", what, format!("nothing was changed; {}", failure.help))
+        })?;
+    }
     let about = |warning: &&Problem| warning.file == file && warning.key == key;
     let warnings: Vec<String> = loaded
         .warnings
@@ -197,6 +207,7 @@ fn draft(root: &Root, file: &str, key: &str, value: ConfigValue) -> Result<Draft
             replicated: false,
             takes_effect: effect.as_str().to_owned(),
             warnings,
+            attached: false,
             file: file.clone(),
         },
         weight: if config::is_local(&file, key) {
@@ -242,11 +253,21 @@ impl Node {
             blocking(move || write_alone(&root, &file, &before, &after)).await?;
             changed.answer = "weak".to_owned();
         }
+        changed.attached = self.is_attached().await;
         tracing::info!(file = %changed.file, key = %changed.key, answer = %changed.answer, %by, "configuration changed");
         if draft.effect == Effect::Now {
             self.take_effect(&draft.loaded).await;
         }
         encode(&changed)
+    }
+
+    /// Whether a standby is there to copy what changes.
+    async fn is_attached(&self) -> bool {
+        let Some(replication) = self.replication() else {
+            return false;
+        };
+        let status = replication.status().await;
+        status.is_some_and(|(status, _)| status.peer.is_some())
     }
 
     /// What the host lets be weak, a strategy may want strong. What a node keeps for itself is nobody else's business.
@@ -426,6 +447,31 @@ mod tests {
             (good.changed.old.as_deref(), good.changed.new.as_str()),
             (Some("0"), "5")
         );
+        for (key, value, named) in [
+            ("http.security", "true", "http.tlsCert: "),
+            ("p2p.tlsCA", "./tls/nothere.ca", "nothere.ca is missing"),
+            ("log.log_dir", "./configuration/system.toml/logs", "is no directory"),
+        ] {
+            let refused = draft(&root, "system.toml", key, ConfigValue::from_input(value)).err();
+            let refused = refused.unwrap_or_else(|| panic!("{key} is accepted"));
+            assert_eq!(refused.code, "bad-value", "{key}");
+            assert!(
+                refused.message.contains(named) && refused.help.contains("nothing was changed"),
+                "{refused:?}"
+            );
+        }
+        // What no start reads may name anything.
+        draft(
+            &root,
+            "system.toml",
+            "http.tlsCert",
+            ConfigValue::from_input("./later.cert"),
+        )
+        .unwrap();
+        draft(&root, "system.toml", "log.log_dir", ConfigValue::from_input("./a/b")).unwrap();
+        draft(&root, "system.toml", "p2p.enableTLS", ConfigValue::Flag(false)).unwrap();
+        let level = draft(&root, "system.toml", "log.log_level", ConfigValue::from_input("INFO")).unwrap();
+        assert_eq!(level.weight, Weight::Strong);
         let unknown = draft(&root, "dynamic.toml", "cvp.later", ConfigValue::Number(5)).unwrap();
         assert_eq!((unknown.weight, unknown.changed.warnings.len()), (Weight::Weak, 1));
     }

@@ -117,7 +117,8 @@ fn human(changed: &Changed) -> String {
         }
         "replicated" => "written on both nodes",
         "local" => "written on this node only, no standby is attached: it reaches the standby when it attaches",
-        _ => "written on this node; a standby copies it within a second",
+        _ if changed.attached => "written on this node; the standby copies it within a second",
+        _ => "written on this node only, no standby is attached: it copies this when it attaches",
     };
     let mut lines = vec![format!("{what}; {where_to}; {when}")];
     lines.extend(changed.warnings.iter().map(|warning| format!("warning: {warning}")));

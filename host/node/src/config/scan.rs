@@ -79,7 +79,9 @@ impl Places {
             self.configuration.parent().map(Path::to_owned),
             Some(self.namespaces.clone()),
         ];
-        let each = self.namespaces().into_iter().map(|name| self.namespaces.join(name));
+        let names = Path::new(self.certificates).ancestors().skip(1);
+        let each = self.namespaces().into_iter();
+        let each = each.flat_map(|name| names.clone().map(move |below| self.namespaces.join(&name).join(below)));
         let parents = above.into_iter().flatten().chain(each);
         parents.filter(|path| path.is_dir()).collect()
     }
@@ -95,7 +97,7 @@ impl Places {
         let mut names = below.components();
         names.next();
         let rest = names.as_path();
-        rest.as_os_str().is_empty() || rest.starts_with(self.certificates)
+        Path::new(self.certificates).starts_with(rest) || rest.starts_with(self.certificates)
     }
 
     /// The file on the disk that `path` of the tree is; none where the path leaves it.

@@ -1,4 +1,4 @@
-//! Watching a node's own tree: whoever edits a file of it by hand is noticed within a moment.
+//! Watching a tree, a node's own or a standby's copy: whoever edits a file of it by hand is noticed within a moment.
 
 use std::time::Duration;
 
@@ -40,7 +40,8 @@ impl Watch {
                 let _ = noticed.try_send(());
             }
         })?;
-        for place in places.watched() {
+        // A copy may not be there yet: what is above it sees it come.
+        for place in places.watched().into_iter().filter(|place| place.is_dir()) {
             watcher.watch(&place, RecursiveMode::Recursive)?;
         }
         for parent in places.parents() {
@@ -75,6 +76,17 @@ mod tests {
     use super::*;
     use crate::config::Root;
 
+    fn watch_into(places: Places) -> (Watch, mpsc::Receiver<()>) {
+        let (tell, told) = mpsc::channel(8);
+        let watch = Watch::start(places, move || {
+            let tell = tell.clone();
+            async move {
+                let _ = tell.send(()).await;
+            }
+        });
+        (watch.unwrap(), told)
+    }
+
     async fn noticed(told: &mut mpsc::Receiver<()>) {
         let waited = tokio::time::timeout(Duration::from_secs(10), told.recv()).await;
         waited.unwrap().unwrap();
@@ -90,14 +102,7 @@ mod tests {
         let certificates = directory.path().join("namespaces/ns1/certs");
         std::fs::create_dir_all(configuration.join("global")).unwrap();
         std::fs::create_dir_all(directory.path().join("namespaces/ns1/data")).unwrap();
-        let (tell, mut told) = mpsc::channel(8);
-        let watch = Watch::start(Places::own(&root), move || {
-            let tell = tell.clone();
-            async move {
-                let _ = tell.send(()).await;
-            }
-        })
-        .unwrap();
+        let (watch, mut told) = watch_into(Places::own(&root));
         std::fs::write(configuration.join("global/ns_static.toml"), "a = 1").unwrap();
         noticed(&mut told).await;
         // The tree is moved aside, and another takes its place.
@@ -122,5 +127,28 @@ mod tests {
         std::fs::write(directory.path().join("hpc_1.ipc"), "a").unwrap();
         assert!(tokio::time::timeout(5 * SETTLE, told.recv()).await.is_err());
         drop(watch);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_copy_that_comes_later_is_watched_from_then_on() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = Root::new(directory.path());
+        let copy = root.system().join("configuration_vp");
+        std::fs::create_dir_all(root.system()).unwrap();
+        std::fs::create_dir_all(directory.path().join("namespaces/global")).unwrap();
+        let (_watch, mut told) = watch_into(Places::copy(&root));
+        // Beside it lie files that have nothing to do with it.
+        std::fs::write(root.system().join("staged"), "a").unwrap();
+        assert!(tokio::time::timeout(5 * SETTLE, told.recv()).await.is_err());
+        std::fs::create_dir_all(directory.path().join("building/global")).unwrap();
+        std::fs::rename(directory.path().join("building"), &copy).unwrap();
+        noticed(&mut told).await;
+        std::fs::write(copy.join("global/ns_static.toml"), "by hand").unwrap();
+        noticed(&mut told).await;
+        let certificates = directory.path().join("namespaces/global/system/cvp");
+        std::fs::create_dir_all(&certificates).unwrap();
+        noticed(&mut told).await;
+        std::fs::write(certificates.join("root.ca"), "by hand").unwrap();
+        noticed(&mut told).await;
     }
 }

@@ -14,7 +14,7 @@ mod tree;
 pub mod view;
 
 pub use survey::key_state;
-pub use tree::{check as check_tree, kept_keys};
+pub use tree::{kept_keys, load_copy as load_tree};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -191,14 +191,12 @@ impl Driver {
         }
         let indexes = super::follow_indexes(&self.environment, self.epoch, self.inbound.clone());
         self.followers.push(tokio::spawn(indexes));
-        if self.role == Role::Provider {
-            self.watch_tree();
-        }
+        self.watch_tree();
         self.feed(Event::Tick);
     }
 
-    /// Whoever edits the node's own files is noticed. Without a watch they are looked at when a session opens and after each change by
-    /// command.
+    /// Whoever edits a provider's own files, or a receiver's copy of them, is noticed. Without a watch the own ones are looked at when a
+    /// session opens and after each change by command, and the copy every few seconds of a session.
     fn watch_tree(&mut self) {
         let (answers, epoch) = (self.inbound.clone(), self.epoch);
         let touched = move || {
@@ -210,7 +208,9 @@ impl Driver {
             }
         };
         let Some(tree) = &self.environment.tree else { return };
-        match Watch::start(tree.own().clone(), touched) {
+        // The one of the role before ends first.
+        self.watch = None;
+        match Watch::start(tree.places(self.role).clone(), touched) {
             Ok(watch) => self.watch = Some(watch),
             Err(error) => {
                 tracing::warn!(%error, "edits of the configuration by hand are not noticed at once: no watch (see fs.inotify.max_user_watches)")

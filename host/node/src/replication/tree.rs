@@ -42,6 +42,7 @@ struct Job {
 pub(super) struct TreeWorker {
     jobs: Option<std_mpsc::Sender<Job>>,
     own: Places,
+    copy: Places,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -55,7 +56,7 @@ impl TreeWorker {
     ) -> std::io::Result<TreeWorker> {
         // The machine has a bounded number of works under way: the queue needs no bound of its own.
         let (jobs, arrived) = std_mpsc::channel::<Job>();
-        let own = Places::own(&root);
+        let (own, copy) = (Places::own(&root), Places::copy(&root));
         let mut disk = Disk {
             copy: Copy::new(&root),
             own: own.clone(),
@@ -86,13 +87,17 @@ impl TreeWorker {
         Ok(TreeWorker {
             jobs: Some(jobs),
             own,
+            copy,
             thread: Some(thread),
         })
     }
 
-    /// Where the node's own tree lies.
-    pub(super) fn own(&self) -> &Places {
-        &self.own
+    /// Where the tree lies that concerns the pair: a provider's own, a receiver's copy of it.
+    pub(super) fn places(&self, role: Role) -> &Places {
+        match role {
+            Role::Provider => &self.own,
+            Role::Receiver => &self.copy,
+        }
     }
 
     /// Queues work; never waits.

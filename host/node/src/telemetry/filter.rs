@@ -78,15 +78,17 @@ impl LogLevels {
         if let Some(level) = namespace.and_then(|name| own(self.namespaces.get(name)?)) {
             return level;
         }
+        // Whoever wants more of a library than that something is wrong names the module that it belongs to.
+        let default = match is_ours(target) {
+            true => self.default,
+            false => self.default.max(LogLevel::Warning),
+        };
         match module_of(&SYSTEM, target) {
-            Some(module) => self.system.get(module).copied().unwrap_or(self.default),
+            Some(module) => self.system.get(module).copied().unwrap_or(default),
             // Only namespaces have this module, and the line does not say whose it is: the most talkative of them decides.
             None => {
                 let levels = self.namespaces.values();
-                levels
-                    .map(|it| own(it).unwrap_or(self.default))
-                    .min()
-                    .unwrap_or(self.default)
+                levels.map(|it| own(it).unwrap_or(default)).min().unwrap_or(default)
             }
         }
     }
@@ -98,6 +100,12 @@ impl LogLevels {
         let quiet = levels().min().unwrap_or(LevelFilter::OFF);
         (quiet, levels().max().unwrap_or(LevelFilter::OFF))
     }
+}
+
+/// Whether a line is of this node's own crates. `log`, for one, stands for every library that does not write by tracing.
+fn is_ours(target: &str) -> bool {
+    let name = target.split("::").next().unwrap_or_default();
+    name == "cvp" || name.starts_with("cvp_")
 }
 
 /// The module with the longest path that `target` is at or below.
@@ -240,10 +248,37 @@ mod tests {
             ("cvp_ledger::log", None, LogLevel::Notice),
             ("cvp_ledger::log", Some("global"), LogLevel::Error),
             ("cvp::replicationist", None, LogLevel::Notice),
-            ("hyper::proto", None, LogLevel::Notice),
+            ("hyper::proto", None, LogLevel::Warning),
         ] {
             assert_eq!(node.level(target, namespace), wanted, "{target} {namespace:?}");
         }
+    }
+
+    #[test]
+    fn libraries_stay_quiet_until_their_module_is_named() {
+        let talkative = |default| LogLevels { default, ..node() };
+        let debug = talkative(LogLevel::Debug);
+        for target in [
+            "log",
+            "wasmtime",
+            "cranelift_codegen::timing",
+            "hyper::proto",
+            "cvpx",
+            "lapin",
+        ] {
+            assert_eq!(debug.level(target, None), LogLevel::Warning, "{target}");
+            assert_eq!(debug.range(target).1, LevelFilter::WARN, "{target}");
+            assert_eq!(talkative(LogLevel::Error).level(target, None), LogLevel::Error);
+        }
+        for target in ["cvp", "cvp::assembly", "cvp_core::replication", "cvp_ledger"] {
+            assert_eq!(debug.level(target, Some("ns1")), LogLevel::Debug, "{target}");
+        }
+        let mut named = debug;
+        named
+            .namespaces
+            .insert("ns2".to_owned(), levels(&[("mq", LogLevel::Info)]));
+        assert_eq!(named.level("lapin::channel", None), LogLevel::Info);
+        assert_eq!(named.level("log", None), LogLevel::Warning);
     }
 
     #[test]

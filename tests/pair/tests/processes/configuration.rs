@@ -165,6 +165,37 @@ fn the_copy_follows_every_edit_and_is_put_right_when_somebody_changes_it() -> Re
 }
 
 #[test]
+fn an_edit_of_the_copy_is_named_within_a_second_though_no_provider_is_there() -> Result<()> {
+    let mut pair = Pair::start(&Setup::default())?;
+    pair.receiver.provokes(&["was changed by hand"]);
+    wait_equal(&pair.provider, &pair.receiver)?;
+    pair.provider.stop()?;
+    pair.receiver
+        .wait_status("the provider is away", Duration::from_secs(10), |s| {
+            s["peer"]["since"].is_null()
+        })?;
+    let edited = |status: &Value| {
+        let mut warnings = status["warnings"].as_array().into_iter().flatten();
+        warnings.any(|warning| {
+            warning["code"] == "copy-edited" && warning["message"].to_string().contains("configuration/system.toml")
+        })
+    };
+    ensure!(!edited(&pair.receiver.status()?));
+    let path = copy_of(&pair.receiver).join("system.toml");
+    let text = std::fs::read_to_string(&path)?;
+    std::fs::write(&path, format!("{text}# by hand\n"))?;
+    // The watch settles for a tenth of a second; the rest is the machine's load.
+    pair.receiver
+        .wait_status("the edit is named", Duration::from_secs(2), edited)?;
+    // Who takes it back is not blamed any longer.
+    std::fs::write(&path, text)?;
+    pair.receiver
+        .wait_status("no edit is named", Duration::from_secs(2), |status| !edited(status))?;
+    pair.provider.start()?;
+    wait_equal(&pair.provider, &pair.receiver)
+}
+
+#[test]
 fn what_may_not_travel_is_named_on_both_ends() -> Result<()> {
     let pair = Pair::start(&Setup::default())?;
     let configuration = pair.provider.root().join("configuration");

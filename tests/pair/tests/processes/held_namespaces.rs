@@ -15,19 +15,19 @@ use crate::configuration::wait_equal;
 const WITHIN: Duration = Duration::from_secs(30);
 
 /// What makes a store and a file of the standby unusable, to be put back.
-struct Broken {
+pub(crate) struct Broken {
     current: PathBuf,
     store: Vec<u8>,
 }
 
 impl Broken {
-    fn mend(&self) -> Result<()> {
+    pub(crate) fn mend(&self) -> Result<()> {
         Ok(std::fs::write(&self.current, &self.store)?)
     }
 }
 
 /// The state database of `namespace` cannot be opened at the next start.
-fn break_store(node: &Node, namespace: &str) -> Result<Broken> {
+pub(crate) fn break_store(node: &Node, namespace: &str) -> Result<Broken> {
     let current = node.root().join(format!("namespaces/{namespace}/data/state/CURRENT"));
     let store = std::fs::read(&current)?;
     node.provokes(&[
@@ -39,20 +39,20 @@ fn break_store(node: &Node, namespace: &str) -> Result<Broken> {
     Ok(Broken { current, store })
 }
 
-fn one_block(node: &Node, namespace: &str) -> Result<u64> {
+pub(crate) fn one_block(node: &Node, namespace: &str) -> Result<u64> {
     let rpc = node.rpc().namespace(namespace);
     let hash = send(&rpc, transfer(&ec()?, 1, namespace))?;
     settled(&rpc, &hash)?;
     rpc.height()
 }
 
-fn held(report: &Value) -> Vec<String> {
+pub(crate) fn held(report: &Value) -> Vec<String> {
     let held = report["held"].as_object().into_iter().flatten();
     held.map(|(name, _)| name.clone()).collect()
 }
 
 /// Names and codes of what the status says is held.
-fn held_in_status(node: &Node) -> Result<Vec<(String, String)>> {
+pub(crate) fn held_in_status(node: &Node) -> Result<Vec<(String, String)>> {
     let status = node.status()?;
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let held = status["held"].as_array().into_iter().flatten();

@@ -8,6 +8,7 @@ mod fencing;
 mod flapping;
 mod following;
 mod held_namespaces;
+mod held_of_many;
 mod hostile;
 mod hostile_follower;
 mod hostile_provider;

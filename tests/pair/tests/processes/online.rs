@@ -63,7 +63,7 @@ const MADE: [&str; 2] = [" INFO cvp::namespace::maker made block", "namespace=gl
 
 #[test]
 fn log_levels_follow_the_configuration_of_the_node_and_of_each_namespace() -> Result<()> {
-    let (_directory, node) = alone()?;
+    let (_directory, mut node) = alone()?;
     let made = || lines(&node, &MADE);
     block(&node, "global")?;
     ensure!(made() == 0, "at NOTICE a block is no line");
@@ -95,6 +95,13 @@ fn log_levels_follow_the_configuration_of_the_node_and_of_each_namespace() -> Re
     // The module has a level of its own, which stays.
     ensure!(made() == before);
     ensure!(lines(&node, &[" INFO cvp::namespace::committer committed"]) > 0 || made() == before);
+    // Libraries say at any level no more than what is wrong: a start compiles strategies.
+    node.stop()?;
+    node.start()?;
+    ensure!(lines(&node, &[" INFO cvp"]) > 0, "the level holds after the start");
+    for library in ["cranelift", "wasmtime", "regalloc", " DEBUG log ", " INFO log "] {
+        ensure!(lines(&node, &[library]) == 0, "{library} in {}", node.log());
+    }
     // A namespace that starts brings its own.
     prepare(&node, "ns2")?;
     let file = node.root().join("configuration/ns2/ns_dynamic.toml");

@@ -34,6 +34,14 @@ fn line_of(path: &std::path::Path) -> Result<String> {
     Ok(line.context("no max_rate")?.to_owned())
 }
 
+/// Sets a key that is weak; what the operator is told.
+fn weak(node: &Node, value: &str) -> Result<String> {
+    let key = "consensus.pool.batch_size";
+    let output = node.command(&["config", "set", "global/ns_dynamic.toml", key, value])?;
+    ensure!(output.status.success(), "{output:?}");
+    Ok(String::from_utf8(output.stdout)?)
+}
+
 fn staged(node: &Node) -> bool {
     node.root().join("system/cvp/staged").exists()
 }
@@ -59,6 +67,13 @@ fn each_answer_says_what_is_where() -> Result<()> {
     ensure!(exit == 1 && own(&pair.provider)? == "max_rate = 1000000");
     let (exit, answer) = set(&pair.provider, "1000000")?;
     ensure!(exit == 0 && answer["answer"] == "unchanged", "{answer}");
+    // Levels of the log count as much; what is weak is copied behind the answer.
+    let (exit, answer) = pair
+        .provider
+        .json(&["config", "set", "system.toml", "log.log_level", "WARNING"])?;
+    ensure!(exit == 0 && answer["answer"] == "replicated", "{answer}");
+    ensure!(weak(&pair.provider, "350")?.contains("the standby copies it within a second"));
+    wait_equal(&pair.provider, &pair.receiver)?;
     // A standby changes nothing.
     let (exit, _) = set(&pair.receiver, "5")?;
     ensure!(exit == 4);
@@ -100,6 +115,11 @@ fn each_answer_says_what_is_where() -> Result<()> {
     );
     let status = pair.provider.status()?;
     ensure!(reasons(&status).contains("unreplicated-changes"), "{status}");
+    let said = weak(&pair.provider, "360")?;
+    ensure!(
+        said.contains("no standby is attached: it copies this when it attaches"),
+        "{said}"
+    );
     pair.receiver.start()?;
     wait_equal(&pair.provider, &pair.receiver)?;
     ensure!(copied(&pair.receiver)? == "max_rate = 9");

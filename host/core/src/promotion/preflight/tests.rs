@@ -182,6 +182,42 @@ fn what_was_held_is_judged_again_alone() {
 }
 
 #[test]
+fn every_key_that_is_wrong_or_missing_is_named_in_the_order_of_namespaces() {
+    let mut view = healthy();
+    let states = [
+        ("ns3", KeyState::Missing("c/key.priv".into())),
+        ("ns1", KeyState::Missing("a/key.priv".into())),
+        ("ns2", KeyState::Bad("another's".into())),
+    ];
+    for (name, keys) in states {
+        view.namespaces.push(NamespaceView {
+            name: Namespace::new(name).unwrap(),
+            keys,
+            ..view.namespaces[0].clone()
+        });
+    }
+    view.allow_missing_keys = true;
+    let keys = |view: &PreflightView| {
+        let mut checks = preflight(view).into_iter();
+        checks.find(|check| check.id == "keys-match").unwrap()
+    };
+    let check = keys(&view);
+    assert_eq!(
+        (check.verdict, check.message.as_str()),
+        (
+            Verdict::Fail,
+            "ns1: a/key.priv is missing; ns2: another's; ns3: c/key.priv is missing"
+        )
+    );
+    view.namespaces.pop();
+    let check = keys(&view);
+    assert_eq!(
+        (check.verdict, check.message.as_str()),
+        (Verdict::Warn, "ns1: a/key.priv is missing; ns3: c/key.priv is missing")
+    );
+}
+
+#[test]
 fn overrides_turn_a_refusal_into_a_warning_and_no_more() {
     let missing = |v: &mut PreflightView| v.namespaces[0].keys = KeyState::Missing("key.priv".into());
     assert_eq!(after("keys-match", missing), Verdict::Fail);
