@@ -16,7 +16,6 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
-use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::filter::{self, Filter, LogLevels};
 use super::rolling::{RollAt, RollingFile};
@@ -100,7 +99,7 @@ pub fn start_logs(options: &LogOptions) -> Result<(LogGuard, LogControl), LogsEr
     };
     let (stderr, stderr_guard) = queue("cvp-stderr", std::io::stderr());
     let filter = Filter::new(options.levels.clone());
-    tracing_subscriber::registry()
+    let lines = tracing_subscriber::registry()
         .with(filter.clone())
         .with(
             tracing_subscriber::fmt::layer()
@@ -108,14 +107,23 @@ pub fn start_logs(options: &LogOptions) -> Result<(LogGuard, LogControl), LogsEr
                 .with_ansi(false)
                 .with_writer(stderr),
         )
-        .with(file_layer)
-        .try_init()
-        .map_err(|_| LogsError::Twice)?;
+        .with(file_layer);
+    tracing::subscriber::set_global_default(lines).map_err(|_| LogsError::Twice)?;
+    take_libraries_lines().map_err(|_| LogsError::Twice)?;
     let guard = LogGuard {
         _stderr: stderr_guard,
         _file: guard,
     };
     Ok((guard, LogControl { filter, at }))
+}
+
+/// Lines of libraries that write by `log`: all have one target, so no module can ask for more of them than that something is wrong.
+fn take_libraries_lines() -> Result<(), tracing_log::log::SetLoggerError> {
+    tracing_log::LogTracer::builder()
+        .with_max_level(tracing_log::log::LevelFilter::Warn)
+        // Warns of each directory that is removed together with the watched one above it.
+        .ignore_crate("notify")
+        .init()
 }
 
 /// A thread of its own that writes lines to `to`, and the queue before it.
