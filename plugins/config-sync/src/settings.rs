@@ -19,7 +19,7 @@ pub const SCHEMA: &str = r#"{"type":"object","additionalProperties":false,"prope
 const PATTERNS_MAX: usize = 128;
 
 /// Strong when nothing else is said: namespaces, nodes, roles, switches, what bounds the copy, strategies, log levels, certificates.
-const STRONG: [&str; 16] = [
+const STRONG: [&str; 17] = [
     "dynamic.toml:namespace",
     "dynamic.toml:self",
     "dynamic.toml:cvp.strong_timeout",
@@ -32,6 +32,7 @@ const STRONG: [&str; 16] = [
     "*ns_genesis.toml",
     "*.toml:strategy",
     "*.toml:log.module",
+    "system.toml:log.log_level",
     "*.toml:*.enable",
     "*.toml:*.enableTLS",
     "*.toml:*.enableT",
@@ -45,9 +46,8 @@ const WEAK: [&str; 3] = [
     "dynamic.toml:cvp.remote",
 ];
 
-/// What belongs to a machine rather than to the node: addresses (an index backend's among them), ports, paths, log files and the node's own log level. Levels of modules are
-/// copied.
-const KEEP_LOCAL: [&str; 21] = [
+/// What belongs to a machine rather than to the node: addresses (an index backend's among them), ports, paths, log files. Levels of the log are copied.
+const KEEP_LOCAL: [&str; 22] = [
     "dynamic.toml:cvp.enable",
     "dynamic.toml:cvp.node_type",
     "dynamic.toml:cvp.remote",
@@ -55,7 +55,8 @@ const KEEP_LOCAL: [&str; 21] = [
     "dynamic.toml:p2p.ip.self",
     "dynamic.toml:log.dump_interval",
     "dynamic.toml:log.max_log_size",
-    "system.toml:log",
+    "system.toml:log.dump_file",
+    "system.toml:log.log_dir",
     "system.toml:http",
     "system.toml:metrics.port",
     "system.toml:p2p.address",

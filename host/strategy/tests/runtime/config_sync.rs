@@ -161,6 +161,7 @@ fn the_default_is_no_weaker_than_the_host() {
         "self",
         "self.hostname",
         "log.module.cvp",
+        "log.log_level",
         "strategy.config-sync.id",
         "nodes",
         "service.a",
