@@ -16,12 +16,15 @@ pids=()
 
 say()  { printf '\n\033[1m== %s\033[0m\n' "$*"; }
 note() { printf '   %s\n' "$*"; }
-run()  { printf '   $ %s\n' "$(shown "$@")"; "$@" 2>&1 | sed 's/^/     /'; }
+run()  { printf '   $ %s\n' "$(shown "$@")"; "$@" 2>&1 | sed -e 's/^/     /' -e '$a\'; }
 # The command as it could be typed in the demonstration's directory.
 shown() {
   local word text=
   for word in "$@"; do
-    [[ $word != *" "* ]] || word="\"$word\""
+    case $word in
+      *\"*) word="'$word'" ;;
+      *" "*) word="\"$word\"" ;;
+    esac
     text+="${text:+ }$word"
   done
   text=${text//$cvp/cvp}
@@ -64,6 +67,13 @@ wait_normal() {
   done
 }
 
+# event ADDRESS: the first event of the queue there that nobody acknowledged, its long line cut.
+event() {
+  note "$(printf '$ curl -N %s/mq/global/orders' "$1")"
+  # The stream has no end: it is left behind the first event.
+  { curl -sSN --max-time 2 "http://$1/mq/global/orders" 2>/dev/null || true; } | sed -n '/^id:/,/^data:/{s/^\(.\{150\}\).*/\1.../;s/^/     /;p;};/^ *data:/q'
+}
+
 # In its own directory: the SDK writes logs where it runs.
 sdk() { (cd "$here/sdk" && exec node pair.mjs "$@"); }
 
@@ -72,6 +82,8 @@ note "Certificates for both; cvp's also carries the name node1, which it may hav
 run "$cvp" certgen "$dir/tls" --host node1 --ip 127.0.0.1
 run "$cvp" certgen "$dir/tls" --host cvp --standby-for node1 --ip 127.0.0.1
 run "$cvp" init "$dir/node1" --hostname node1 --role provider --jsonrpc-port 0 --p2p-port 0 --tls-from "$dir/tls"
+note "Message queues are kept in its namespace; nothing else is installed for them."
+printf '\n[[service]]\nservice_name = "MQ"\n' >>"$dir/node1/configuration/global/ns_static.toml"
 start_node node1
 run "$cvp" init "$dir/cvp" --hostname cvp --role receiver --peer "node1 $p2p_node1" --jsonrpc-port 0 --p2p-port 0 \
   --tls-from "$dir/tls" --genesis-from "$dir/node1" --keys-from "$dir/node1"
@@ -80,8 +92,12 @@ wait_normal node1
 run "$cvp" --root "$dir/node1" status
 
 say "2. Transactions through the public JavaScript SDK: transfers and evidence, secp256k1 and SM2"
+note "A client registers a queue first, on both nodes with one call; it is told of every block."
+register='{"method":"mq_register","params":[{"queueName":"orders","routingKeys":["MQBlock"]}]}'
+run curl -sS "$rpc_node1" -d "$register"
 run sdk setup --url "$rpc_node1"
 run sdk send --url "$rpc_node1" --count 8 --out "$dir/receipts.jsonl"
+event "$rpc_node1"
 wait_normal cvp
 run "$cvp" --root "$dir/cvp" status
 
@@ -111,6 +127,8 @@ run "$cvp" --root "$dir/cvp" status || true
 
 say "5. Nothing that the standby held is lost, and blocks go on"
 run sdk check --url "$rpc_cvp" --in "$dir/receipts.jsonl" --upto "$durable"
+note "The consumer goes on at the other node; it registers nothing again."
+event "$rpc_cvp"
 run sdk send --url "$rpc_cvp" --count 4
 run "$cvp" --root "$dir/cvp" verify
 

@@ -81,8 +81,14 @@ need_for_queues() {
   /usr/bin/python3 -c 'import pika' 2>/dev/null || { lacking+=("pika, a client of RabbitMQ for Python"); packages+=(python3-pika); }
 }
 
+# The SDK and a client of the event stream, for the demonstration.
 need_for_sdk() {
   local wanted=18
+  # Rust's installer may have asked for it already.
+  if ! has curl && [[ " ${packages[*]} " != *" curl "* ]]; then
+    lacking+=("curl")
+    packages+=(curl ca-certificates)
+  fi
   if ! has node || ! has npm || ! at_least "$(node --version | tr -d v)" "$wanted"; then
     lacking+=("Node.js $wanted or newer, with npm")
     packages+=(nodejs npm)

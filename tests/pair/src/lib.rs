@@ -4,6 +4,7 @@
 
 pub mod broker;
 pub mod chain;
+pub mod consumer;
 pub mod dice;
 pub mod events;
 pub mod node;

@@ -14,6 +14,11 @@ pub fn masked(text: &str) -> String {
     }
 }
 
+/// Whether `text` is what [`masked`] shows of another one: no value of a key.
+pub fn is_masked(text: &str) -> bool {
+    text.contains("://***@")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -34,6 +39,8 @@ mod tests {
             ("", ""),
         ] {
             assert_eq!(masked(text), shown);
+            assert_eq!(is_masked(shown), text != shown, "{shown}");
+            assert!(!is_masked(text));
         }
     }
 }

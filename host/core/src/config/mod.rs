@@ -26,7 +26,7 @@ pub use edit::{EditError, Value, edit, entries, get, keep_local, kept_local};
 pub use entries::{namespace_entries, put_namespace, put_only_node, remove_namespace};
 pub use keys::Problem;
 pub use log::{LogLevel, ModuleLevels, NAMESPACE_MODULES, SYSTEM_MODULES};
-pub use masked::masked;
+pub use masked::{is_masked, masked};
 pub use ns_dynamic::NsDynamic;
 pub use ns_genesis::{DEVELOPMENT_MARK, GenesisNode, NsGenesis};
 pub use ns_static::{FlowControl, INDEX_SWITCH, IndexSettings, NsStatic, StrategyChoice};

@@ -1,5 +1,7 @@
 //! A change of a namespace's queues on its way to both disks: the whole registry, as it is to be. So writing it twice is writing it once.
 
+use std::collections::BTreeSet;
+
 use super::registry::REGISTRY_BYTES_MAX;
 use super::{Cursors, Registry};
 use crate::types::{Digest, Height, Incarnation, Malformed, Namespace, Reader, Writer};
@@ -27,6 +29,29 @@ impl QueueChange {
         out.option(self.old.as_ref(), |out, digest| out.digest(digest));
         out.bytes(&registry);
         out.into_bytes()
+    }
+
+    /// What it does to `here`, for who reads a list of checks.
+    pub fn in_words(&self, here: Option<&Registry>) -> String {
+        let (namespace, wanted) = (&self.namespace, self.registry.queues());
+        let numbers = |registry: &Registry| -> BTreeSet<u64> { registry.queues().values().map(|q| q.number).collect() };
+        let (before, after) = (here.map(numbers).unwrap_or_default(), numbers(&self.registry));
+        let mut said = Vec::new();
+        for queue in here.iter().flat_map(|here| here.queues().values()) {
+            if !after.contains(&queue.number) {
+                said.push(format!(
+                    "queue {} of {namespace} unregistered",
+                    queue.registration.queue
+                ));
+            }
+        }
+        for queue in wanted.values().filter(|queue| !before.contains(&queue.number)) {
+            said.push(format!("queue {} of {namespace} registered", queue.registration.queue));
+        }
+        if said.is_empty() {
+            said.push(format!("the exchange of the message queues of {namespace}"));
+        }
+        said.join(", ")
     }
 
     /// Reads the whole of a body.

@@ -9,6 +9,7 @@ mod cursor;
 mod delivery;
 mod event;
 mod filter;
+mod leaving;
 mod registration;
 mod registry;
 
@@ -20,6 +21,7 @@ pub use cursor::{Cursor, Cursors};
 pub use delivery::{Delivery, WINDOW_BLOCKS_MAX, WINDOW_BYTES_MAX, WINDOW_EVENTS_MAX, gate};
 pub use event::{Event, Notice, events_of};
 pub use filter::Filter;
+pub use leaving::Leaving;
 pub use registration::{Registration, RoutingKey};
 pub use registry::{QUEUES_MAX, Queue, REGISTRY_BYTES_MAX, Registry, exchanger_name};
 

@@ -8,7 +8,7 @@ use super::{Filter, Refused, shown};
 use crate::types::{Height, Malformed, Reader, Writer};
 
 /// Longest name of a queue, bytes.
-const NAME_BYTES_MAX: usize = 200;
+pub(super) const NAME_BYTES_MAX: usize = 200;
 /// Longest `from`, bytes.
 const FROM_BYTES_MAX: usize = 128;
 /// Most routing keys in one call.

@@ -1,5 +1,7 @@
 //! What queues rest on: a refused call changes nothing, every format bears any bytes, events are the same everywhere, no height is skipped.
 
+mod changes;
+
 use std::collections::BTreeSet;
 
 use bytes::Bytes;

@@ -181,6 +181,10 @@ fn backup_complete(view: &PreflightView) -> Check {
             "let it attach once more, until its status is normal",
         );
     }
+    let staged = match &view.copy {
+        CopyState::Whole(Some(staged)) => format!("; a change was staged and never settled: {staged}"),
+        _ => String::new(),
+    };
     let unusable = unusable(&view.namespaces);
     let usable = view.namespaces.len() - unusable.len();
     if let Some(whole) = unusable.iter().find(|(name, _)| name.as_str() == GLOBAL) {
@@ -194,21 +198,21 @@ fn backup_complete(view: &PreflightView) -> Check {
         return Check::warn(
             id,
             format!(
-                "{usable} namespace(s) of {provider} are here and go on; held, for they are not usable: {}",
+                "{usable} namespace(s) of {provider} are here and go on; held, for they are not usable: {}{staged}",
                 listed(&unusable)
             ),
             "correct the cause first (see `cvp status`), or go on without them: another `cvp upgrade` tries them again",
         );
     }
     let here = format!("bound to {provider}; its configuration and {usable} namespace(s) are here");
-    match &view.copy {
-        CopyState::Whole(Some(staged)) => Check::warn(
-            id,
-            format!("{here}; a change was staged and never settled: {staged}"),
-            "the upgrade applies it: whoever asked for it may have been told that it is made",
-        ),
-        _ => Check::pass(id, here),
+    if staged.is_empty() {
+        return Check::pass(id, here);
     }
+    Check::warn(
+        id,
+        format!("{here}{staged}"),
+        "the upgrade applies it: whoever asked for it may have been told that it is made",
+    )
 }
 
 /// What cannot be taken over, and why.

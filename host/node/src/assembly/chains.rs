@@ -190,7 +190,8 @@ fn genesis_record(namespace: &Namespace, ns: &NsConfig) -> Result<Bytes, Failure
     })
 }
 
-fn chain_options(namespace: &Namespace, ns: &NsConfig) -> ChainOptions {
+/// What a chain goes by, as its files say.
+pub(super) fn chain_options(namespace: &Namespace, ns: &NsConfig) -> ChainOptions {
     ChainOptions {
         order: OrderOptions {
             pool_size: ns.dynamic.pool_size,

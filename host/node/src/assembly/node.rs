@@ -14,7 +14,7 @@ use cvp_core::types::{Namespace, NodeRole, Position, Refusal};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
-use super::chains::{Held, Opener};
+use super::chains::{Held, Opener, chain_options};
 use super::fleet::Fleet;
 use super::{certificates, copied, secrets, view};
 use crate::config::{Places, Root};
@@ -236,6 +236,12 @@ impl Node {
             self.keep_back(&promotion::standing(&self.files)?, &mut config);
         }
         self.config.store(Arc::new(config));
+        // What a chain was opened with is a standby's own.
+        for chain in self.chains.all() {
+            if let Some(ns) = self.config().namespaces.get(chain.namespace()) {
+                chain.set_options(chain_options(chain.namespace(), ns));
+            }
+        }
         // At a start replication is built afterwards, from the same files.
         let Some(replication) = self.replication() else {
             return Ok(());

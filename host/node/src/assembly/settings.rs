@@ -36,7 +36,7 @@ pub struct Changed {
     pub file: String,
     /// Dotted key.
     pub key: String,
-    /// TOML text before; absent for a new key.
+    /// TOML text before, as `config get` shows it; absent for a new key.
     pub old: Option<String>,
     /// TOML text now.
     pub new: String,
@@ -53,11 +53,14 @@ pub struct Changed {
     pub attached: bool,
 }
 
-/// Reads the value of a key.
+/// Reads the value of a key; what an address is logged into with is left out.
 pub(super) fn get(root: &Root, file: &str, key: &str) -> Result<Value, Failure> {
     let (file, text) = text_of(root, file)?;
     match config::get(&text, key).map_err(|error| bad_key(&file, &error))? {
-        Some(value) => Ok(json!({"file": file, "key": key, "value": value, "weight": word(&file, key)})),
+        Some(value) => {
+            let value = config::masked(&value);
+            Ok(json!({"file": file, "key": key, "value": value, "weight": word(&file, key)}))
+        }
         None => Err(Failure::failed(
             "no-key",
             format!("configuration/{file} has no key {key}"),
@@ -75,6 +78,7 @@ pub(super) fn list(root: &Root, file: Option<&str>) -> Result<Value, Failure> {
     let mut values = Vec::new();
     for (file, text) in texts {
         for (key, value) in config::entries(&text).map_err(|error| bad_key(&file, &error))? {
+            let value = config::masked(&value);
             values.push(json!({"weight": word(&file, &key), "file": file, "key": key, "value": value}));
         }
     }
@@ -166,6 +170,13 @@ fn draft(root: &Root, file: &str, key: &str, value: ConfigValue) -> Result<Draft
     let old = config::get(&before, key).map_err(|error| bad_key(&file, &error))?;
     let after = config::edit(&before, key, value).map_err(|error| bad_key(&file, &error))?;
     let new = config::get(&after, key).map_err(|error| bad_key(&file, &error))?;
+    if config::is_masked(new.as_deref().unwrap_or_default()) {
+        return Err(Failure::failed(
+            "bad-value",
+            format!("{key}: *** is shown in the place of a user's name and password"),
+            "nothing was changed; write the whole address",
+        ));
+    }
     let mut files = read_tree(&root.configuration())?;
     // A namespace that is held already is no reason to refuse; a change that holds one is.
     let held = config::load(&files).map(|loaded| loaded.held).unwrap_or_default();
@@ -201,8 +212,8 @@ fn draft(root: &Root, file: &str, key: &str, value: ConfigValue) -> Result<Draft
         loaded: loaded.config,
         changed: Changed {
             key: key.to_owned(),
-            old,
-            new: new.unwrap_or_default(),
+            old: old.as_deref().map(config::masked),
+            new: config::masked(&new.unwrap_or_default()),
             answer: "unchanged".to_owned(),
             replicated: false,
             takes_effect: effect.as_str().to_owned(),
@@ -367,112 +378,4 @@ fn write_alone(root: &Root, file: &str, before: &str, after: &str) -> Result<(),
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn root() -> (tempfile::TempDir, Root) {
-        let directory = tempfile::tempdir().unwrap();
-        let root = Root::new(directory.path());
-        std::fs::create_dir_all(root.configuration().join("global")).unwrap();
-        for (name, text) in [
-            ("system.toml", include_str!("../../../../configuration/system.toml")),
-            ("dynamic.toml", include_str!("../../../../configuration/dynamic.toml")),
-            (
-                "global/ns_static.toml",
-                include_str!("../../../../configuration/global/ns_static.toml"),
-            ),
-            (
-                "global/ns_dynamic.toml",
-                include_str!("../../../../configuration/global/ns_dynamic.toml"),
-            ),
-            (
-                "global/ns_genesis.toml",
-                include_str!("../../../../configuration/global/ns_genesis.toml"),
-            ),
-        ] {
-            std::fs::write(root.configuration().join(name), text).unwrap();
-        }
-        (directory, root)
-    }
-
-    #[test]
-    fn a_value_is_read_and_listed_with_its_weight() {
-        let (_directory, root) = root();
-        let found = get(&root, "configuration/dynamic.toml", "cvp.max_rate").unwrap();
-        assert_eq!(
-            (found["value"].as_str(), found["weight"].as_str()),
-            (Some("0"), Some("strong"))
-        );
-        assert_eq!(get(&root, "dynamic.toml", "cvp.nothing").unwrap_err().code, "no-key");
-        assert_eq!(get(&root, "other.toml", "a").unwrap_err().code, "no-file");
-        let all = list(&root, None).unwrap();
-        let values = all["values"].as_array().unwrap();
-        assert!(
-            values
-                .iter()
-                .any(|v| v["key"] == "port.jsonrpc" && v["weight"] == "local")
-        );
-        assert!(values.iter().any(|v| v["file"] == "global/ns_static.toml"));
-    }
-
-    #[test]
-    fn a_bad_value_is_refused_before_anything_is_written() {
-        let (directory, root) = root();
-        let bad = |file: &str, key: &str, value: &str| {
-            draft(&root, file, key, ConfigValue::from_input(value))
-                .err()
-                .map(|failure| failure.code)
-        };
-        assert_eq!(
-            bad("dynamic.toml", "cvp.heartbeat", "soon").as_deref(),
-            Some("bad-value")
-        );
-        assert_eq!(bad("dynamic.toml", "cvp", "1").as_deref(), Some("bad-key"));
-        assert_eq!(bad("dynamic.toml", "self", "other").as_deref(), Some("identity-key"));
-        assert_eq!(
-            bad("global/ns_dynamic.toml", "self.type", "nvp").as_deref(),
-            Some("identity-key")
-        );
-        assert_eq!(bad("dynamic.toml", "cvp.enable", "true").as_deref(), Some("use-enable"));
-        let genesis = || bad("global/ns_genesis.toml", "genesis.note", "x");
-        assert_eq!(genesis(), None, "before its first start");
-        std::fs::create_dir_all(directory.path().join("namespaces/global/data")).unwrap();
-        assert_eq!(genesis().as_deref(), Some("genesis-file"));
-        let good = draft(&root, "dynamic.toml", "cvp.max_rate", ConfigValue::Number(5)).unwrap();
-        assert_eq!(
-            (good.weight, good.changed.takes_effect.as_str()),
-            (Weight::Strong, "now")
-        );
-        assert_eq!(
-            (good.changed.old.as_deref(), good.changed.new.as_str()),
-            (Some("0"), "5")
-        );
-        for (key, value, named) in [
-            ("http.security", "true", "http.tlsCert: "),
-            ("p2p.tlsCA", "./tls/nothere.ca", "nothere.ca is missing"),
-            ("log.log_dir", "./configuration/system.toml/logs", "is no directory"),
-        ] {
-            let refused = draft(&root, "system.toml", key, ConfigValue::from_input(value)).err();
-            let refused = refused.unwrap_or_else(|| panic!("{key} is accepted"));
-            assert_eq!(refused.code, "bad-value", "{key}");
-            assert!(
-                refused.message.contains(named) && refused.help.contains("nothing was changed"),
-                "{refused:?}"
-            );
-        }
-        // What no start reads may name anything.
-        draft(
-            &root,
-            "system.toml",
-            "http.tlsCert",
-            ConfigValue::from_input("./later.cert"),
-        )
-        .unwrap();
-        draft(&root, "system.toml", "log.log_dir", ConfigValue::from_input("./a/b")).unwrap();
-        draft(&root, "system.toml", "p2p.enableTLS", ConfigValue::Flag(false)).unwrap();
-        let level = draft(&root, "system.toml", "log.log_level", ConfigValue::from_input("INFO")).unwrap();
-        assert_eq!(level.weight, Weight::Strong);
-        let unknown = draft(&root, "dynamic.toml", "cvp.later", ConfigValue::Number(5)).unwrap();
-        assert_eq!((unknown.weight, unknown.changed.warnings.len()), (Weight::Weak, 1));
-    }
-}
+mod tests;

@@ -164,7 +164,7 @@ impl Drop for Load {
 }
 
 /// One connection that is kept alive.
-struct Client(BufReader<TcpStream>);
+pub struct Client(BufReader<TcpStream>);
 
 /// A page of a node, got over a connection of its own.
 pub fn get(address: &str, path: &str) -> Result<String> {
@@ -178,21 +178,27 @@ pub fn get(address: &str, path: &str) -> Result<String> {
 
 /// One JSON-RPC call without parameters.
 pub fn call(address: &str, method: &str) -> Result<Value> {
-    let body = json!({"jsonrpc": "2.0", "namespace": "global", "method": method, "params": [], "id": 1}).to_string();
-    let mut client = Client::open(address)?;
-    let request = format!(
-        "POST / HTTP/1.1\r\nHost: node\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    client.0.get_mut().write_all(request.as_bytes())?;
-    Ok(serde_json::from_str(&client.answer()?)?)
+    Client::open(address)?.call(method, &json!([]))
 }
 
 impl Client {
-    fn open(address: &str) -> Result<Client> {
+    /// Connects to a node's JSON-RPC port.
+    pub fn open(address: &str) -> Result<Client> {
         let stream = TcpStream::connect(address).with_context(|| format!("connect to {address}"))?;
         stream.set_nodelay(true)?;
         Ok(Client(BufReader::new(stream)))
+    }
+
+    /// One call; its whole answer.
+    pub fn call(&mut self, method: &str, params: &Value) -> Result<Value> {
+        let body = json!({"jsonrpc": "2.0", "namespace": "global", "method": method, "params": params, "id": 1});
+        let body = body.to_string();
+        let request = format!(
+            "POST / HTTP/1.1\r\nHost: node\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        self.0.get_mut().write_all(request.as_bytes())?;
+        Ok(serde_json::from_str(&self.answer()?)?)
     }
 
     /// Sends a request again until no transaction of it met a full pool. Those that were taken before answer as repeated ones.

@@ -33,7 +33,7 @@ pub enum Scenario {
     Live,
     /// The producer's block rate with a standby beside the rate without.
     Overhead,
-    /// A change of the configuration that both disks hold: from the request to the answer.
+    /// A change of the configuration, or of a message queue, that both disks hold: from the request to the answer.
     Strong,
     /// From `cvp upgrade` to the first new block.
     Promote,

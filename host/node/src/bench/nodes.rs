@@ -1,6 +1,6 @@
 //! Real nodes: processes of this binary in roots of their own, started, asked and ended.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
@@ -108,6 +108,13 @@ pub fn init_receiver(root: &Path, tls: &Path, provider: &Node) -> Result<()> {
         "--keys-from",
         &from,
     ])
+}
+
+/// Switches the message queues of `global` on.
+pub fn keep_queues(root: &Path) -> Result<()> {
+    let file = root.join("configuration/global/ns_static.toml");
+    let mut file = std::fs::File::options().append(true).open(&file)?;
+    Ok(file.write_all(b"\n[[service]]\nservice_name = \"MQ\"\n")?)
 }
 
 /// Sets a key of a root's configuration.

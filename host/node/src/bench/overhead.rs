@@ -77,6 +77,16 @@ pub struct PairOfNodes {
 impl PairOfNodes {
     /// Starts a provider (over a copy of `history`'s root, if given), and a standby as wanted.
     pub fn start(bench: &Bench<'_>, standby: Standby, history: Option<&Path>) -> Result<PairOfNodes> {
+        PairOfNodes::start_prepared(bench, standby, history, |_| Ok(()))
+    }
+
+    /// As [`PairOfNodes::start`], after `prepare` of the provider's root.
+    pub fn start_prepared(
+        bench: &Bench<'_>,
+        standby: Standby,
+        history: Option<&Path>,
+        prepare: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<PairOfNodes> {
         let tls = nodes::certificates(&bench.options.directory)?;
         let roots = [bench.scratch.0.join("provider"), bench.scratch.0.join("receiver")];
         for root in &roots {
@@ -86,6 +96,7 @@ impl PairOfNodes {
             Some(history) => chain::copy_root(history, &roots[0])?,
             None => nodes::init_provider(&roots[0], &tls)?,
         }
+        prepare(&roots[0])?;
         let provider = Node::start(&roots[0], PROVIDER_CORE)?;
         let mut pair = PairOfNodes {
             provider,

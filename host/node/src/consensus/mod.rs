@@ -52,6 +52,7 @@ pub struct Batch {
 }
 
 struct State {
+    options: OrderOptions,
     pool: Pool,
     solo: Solo,
     /// Arrival of each waiting transaction; the pool is first in, first out.
@@ -61,7 +62,6 @@ struct State {
 
 /// Pool and order of one namespace behind one lock.
 pub struct Order {
-    options: OrderOptions,
     started: Instant,
     state: Mutex<State>,
     wake: Condvar,
@@ -73,7 +73,6 @@ impl Order {
     /// An empty, closed order.
     pub fn new(options: &OrderOptions) -> Self {
         Self {
-            options: *options,
             started: Instant::now(),
             state: Mutex::new(State::new(options, false)),
             wake: Condvar::new(),
@@ -85,9 +84,9 @@ impl Order {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Starts taking transactions, with an empty pool.
-    pub fn open(&self) {
-        *self.state.lock() = State::new(&self.options, true);
+    /// Starts taking transactions, with an empty pool and by these options.
+    pub fn open(&self, options: &OrderOptions) {
+        *self.state.lock() = State::new(options, true);
     }
 
     /// Ends [`Order::next_batch`]; what waits stays unmade.
@@ -104,14 +103,10 @@ impl Order {
         !state.open
     }
 
-    /// Transactions waiting for a block.
-    pub fn len(&self) -> usize {
-        self.state.lock().pool.waiting()
-    }
-
     /// Whether the pool would refuse anything now: asked before the expensive checks.
     pub fn is_full(&self) -> bool {
-        self.len() >= self.options.pool_size
+        let state = self.state.lock();
+        state.pool.waiting() >= state.options.pool_size
     }
 
     /// Takes a checked transaction in unless the pool knows it, or `in_ledger` does.
@@ -144,7 +139,7 @@ impl Order {
             ));
         }
         let now = self.now();
-        state.give_up(now, self.options.tolerance);
+        state.give_up(now);
         state.pool.admit(transaction)?;
         state.arrivals.push_back(now);
         let waiting = state.pool.waiting();
@@ -162,7 +157,7 @@ impl Order {
                 return None;
             }
             let now = self.now();
-            state.give_up(now, self.options.tolerance);
+            state.give_up(now);
             let waiting = state.pool.waiting();
             state.solo.step(now, waiting);
             if let Some(count) = state.solo.ready(now) {
@@ -198,6 +193,7 @@ impl Order {
 impl State {
     fn new(options: &OrderOptions, open: bool) -> Self {
         Self {
+            options: *options,
             pool: Pool::new(PoolLimits {
                 transactions_max: options.pool_size,
                 bytes_max: POOL_BYTES_MAX,
@@ -212,7 +208,8 @@ impl State {
     }
 
     /// Drops what has waited longer than it may: its sender learns it by asking for the receipt, and may send it again.
-    fn give_up(&mut self, now: Millis, tolerance: Duration) {
+    fn give_up(&mut self, now: Millis) {
+        let tolerance = self.options.tolerance;
         let tolerance = u64::try_from(tolerance.as_millis()).unwrap_or(u64::MAX);
         let late = |at: &&Millis| now.saturating_sub(**at) >= tolerance;
         let count = self.arrivals.iter().take_while(late).count();
@@ -267,7 +264,7 @@ mod tests {
         };
         change(&mut options);
         let order = Order::new(&options);
-        order.open();
+        order.open(&options);
         order
     }
 
@@ -299,7 +296,7 @@ mod tests {
             go_on.send(()).unwrap();
             assert_eq!(again.join().unwrap().unwrap_err().code, code::DUPLICATE);
         });
-        assert_eq!(order.len(), 0);
+        assert_eq!(order.state.lock().pool.waiting(), 0);
     }
 
     #[test]
@@ -333,8 +330,12 @@ mod tests {
         });
         order.admit(transaction(1), |_| Ok(false)).unwrap();
         order.admit(transaction(2), |_| Ok(false)).unwrap();
-        assert_eq!(order.len(), 1, "the first was given up when the second came");
+        assert_eq!(
+            order.state.lock().pool.waiting(),
+            1,
+            "the first was given up when the second came"
+        );
         order.admit(transaction(1), |_| Ok(false)).unwrap();
-        assert_eq!(order.len(), 1);
+        assert_eq!(order.state.lock().pool.waiting(), 1);
     }
 }

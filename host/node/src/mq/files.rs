@@ -1,9 +1,9 @@
-//! The two files of a namespace's queues: who registered, written when that changes, and how far each queue was told, written often and
-//! in groups. Apart, so that a registration never hangs on the writing of a cursor.
+//! The files of a namespace's queues: who registered, written when that changes, and how far each queue was told, written often and
+//! in groups. Apart, so that a registration never hangs on the writing of a cursor. And what is still to be removed at a broker.
 
 use std::path::PathBuf;
 
-use cvp_core::mq::{Cursors, Registry};
+use cvp_core::mq::{Cursors, Leaving, Registry};
 use cvp_core::types::Malformed;
 
 use crate::durable::{self, DurableError};
@@ -11,6 +11,7 @@ use crate::durable::{self, DurableError};
 const VERSION: u16 = 1;
 const REGISTRY: &[u8; 8] = b"CVPQUEUE";
 const CURSORS: &[u8; 8] = b"CVPCURSR";
+const LEAVING: &[u8; 8] = b"CVPQLEAV";
 
 /// A file of the queues that cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +60,21 @@ impl QueueFiles {
             }),
             (registry, cursors) => Ok((registry, cursors.unwrap_or_default())),
         }
+    }
+
+    /// What is still to be removed at the broker.
+    ///
+    /// # Errors
+    /// The file is damaged.
+    pub fn read_leaving(&self) -> Result<Leaving, QueueFileError> {
+        Ok(self.read_one("leaving", LEAVING, Leaving::decode)?.unwrap_or_default())
+    }
+
+    /// Writes what is still to be removed at the broker; durable on return.
+    pub fn write_leaving(&self, leaving: &Leaving) -> Result<(), QueueFileError> {
+        durable::create_directories(&self.directory)?;
+        let path = self.directory.join("leaving");
+        Ok(durable::write_file(&path, LEAVING, VERSION, &leaving.encode())?)
     }
 
     fn read_one<T>(

@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::feed::{Feed, events_at};
 use super::files::{QueueFileError, QueueFiles};
+use super::leaving::LeavingNote;
 use super::rabbit::Rabbit;
 use super::writer::CursorBoard;
 use crate::namespace::{Chain, wall_clock};
@@ -86,6 +87,8 @@ pub struct Queues {
     /// One change at a time.
     changing: tokio::sync::Mutex<()>,
     board: Arc<CursorBoard>,
+    /// What is still to be removed at the broker.
+    leaving: LeavingNote,
     /// Grows with each change of the registry, and when this closes.
     changes: watch::Sender<u64>,
     closed: watch::Sender<bool>,
@@ -128,6 +131,8 @@ impl Queues {
         if cursors.take_over(&registry, incarnation, first) {
             files.write_cursors(&cursors).map_err(failed)?;
         }
+        let told = |queue: &Queue| cursors.at.get(&queue.number).copied().unwrap_or_else(|| queue.start());
+        let leaving = LeavingNote::open(files.clone(), &registry, told).map_err(failed)?;
         let board = CursorBoard::new(cursors, around.moved);
         let writing = tasks.spawn(Arc::clone(&board).drive(files));
         let queues = Arc::new(Self {
@@ -137,6 +142,7 @@ impl Queues {
             registry: ArcSwap::from_pointee(registry),
             changing: tokio::sync::Mutex::new(()),
             board,
+            leaving,
             changes: watch::Sender::new(0),
             closed: watch::Sender::new(false),
             writing: Mutex::new(Some(writing)),
@@ -232,18 +238,44 @@ impl Queues {
     /// See [`QueuesError`]; nothing changed.
     pub async fn unregister(self: &Arc<Self>, name: &str, exchanger: &str) -> Result<u64, QueuesError> {
         let note = format!("queue {name} of {} unregistered", self.namespace());
-        let left = match self.registry().get(name) {
-            Ok(queue) => self.count_untold(queue.clone()).await?,
-            Err(_) => 0,
-        };
-        self.change(note, |registry| registry.unregister(name, exchanger).map(|_| ()))
-            .await?;
-        tracing::info!(namespace = %self.namespace(), queue = name, "queue unregistered");
-        let at_broker = match self.rabbit() {
-            Some(rabbit) => rabbit.remove_queue(name).await.unwrap_or_default(),
+        let leaving = self.registry().get(name).ok().cloned();
+        let left = match &leaving {
+            Some(queue) => self.count_untold(queue.clone()).await?,
             None => 0,
         };
-        Ok(left + at_broker)
+        if let (Some(_), Some(queue)) = (self.rabbit(), &leaving) {
+            // Before it goes: whatever is lost between the two, the broker's queue is not forgotten.
+            let noted = self.leaving.change(|leaving| leaving.add(queue)).await;
+            noted.map_err(QueuesError::Disk)?;
+        }
+        let changed = self.change(note, |registry| registry.unregister(name, exchanger).map(|_| ()));
+        if let Err(error) = changed.await {
+            if let (Some(queue), false) = (&leaving, matches!(error, QueuesError::Undecided(_))) {
+                self.left_broker(queue.number).await;
+            }
+            return Err(error);
+        }
+        tracing::info!(namespace = %self.namespace(), queue = name, "queue unregistered");
+        let (Some(rabbit), Some(queue)) = (self.rabbit(), leaving) else {
+            return Ok(left);
+        };
+        let at_broker = rabbit.remove_queue(name).await;
+        if at_broker.is_some() {
+            self.left_broker(queue.number).await;
+        }
+        Ok(left + at_broker.unwrap_or_default())
+    }
+
+    /// A queue has nothing to be removed at the broker any more.
+    pub(super) async fn left_broker(&self, number: u64) {
+        if let Err(error) = self.leaving.change(|leaving| leaving.remove(number)).await {
+            tracing::warn!(namespace = %self.namespace(), "note that a queue was removed at the broker: {error}");
+        }
+    }
+
+    /// Queues that are registered no more and are still to be removed at the broker: number and name.
+    pub(super) async fn leaving(&self) -> Vec<(u64, String)> {
+        self.leaving.due(&self.registry(), |queue| self.cursor(queue)).await
     }
 
     /// Forgets the exchange; the next one has another name.

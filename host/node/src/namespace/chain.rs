@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use arc_swap::ArcSwap;
 use cvp_core::chain::{Rejected, Request, Transaction, Window, admission, code};
 use cvp_core::config::IndexSettings;
 use cvp_core::ledger::{Ledger, LedgerError, Tips};
@@ -64,7 +65,8 @@ impl ChainOptions {
 
 /// What both threads and the handle share.
 pub(super) struct Shared {
-    pub(super) options: ChainOptions,
+    pub(super) namespace: Namespace,
+    options: ArcSwap<ChainOptions>,
     pub(super) ledger: Arc<dyn Ledger>,
     pub(super) order: Order,
     pub(super) tips: watch::Sender<Tips>,
@@ -92,7 +94,7 @@ impl Shared {
     /// The chain failed: state, log line, and both threads wake to end.
     pub(super) fn fail(&self, refusal: Refusal) {
         if self.go(ChainState::Failed(refusal.clone())) {
-            error!(namespace = %self.options.namespace, %refusal, "namespace stopped");
+            error!(namespace = %self.namespace, %refusal, "namespace stopped");
         }
         self.order.close();
         self.signal.stop();
@@ -101,7 +103,7 @@ impl Shared {
     /// A ledger error as ours.
     pub(super) fn ledger_error(&self, source: LedgerError) -> ChainError {
         ChainError::Ledger {
-            namespace: self.options.namespace.clone(),
+            namespace: self.namespace.clone(),
             source,
         }
     }
@@ -131,7 +133,8 @@ impl Chain {
         let tips = ledger.tips();
         let shared = Arc::new(Shared {
             order: Order::new(&options.order),
-            options,
+            namespace: namespace.clone(),
+            options: ArcSwap::from_pointee(options),
             ledger,
             tips: watch::Sender::new(tips),
             state: watch::Sender::new(ChainState::Following),
@@ -155,12 +158,18 @@ impl Chain {
 
     /// Its name.
     pub fn namespace(&self) -> &Namespace {
-        &self.shared.options.namespace
+        &self.shared.namespace
     }
 
-    /// What it was opened with.
-    pub fn options(&self) -> &ChainOptions {
-        &self.shared.options
+    /// What it goes by.
+    pub fn options(&self) -> Arc<ChainOptions> {
+        self.shared.options.load_full()
+    }
+
+    /// Goes by `options` when it makes blocks the next time: a standby's own, until it takes its provider's place. The index stays as it runs.
+    pub fn set_options(&self, options: ChainOptions) {
+        let index = self.options().index.clone();
+        self.shared.options.store(Arc::new(ChainOptions { index, ..options }));
     }
 
     /// Its ledger. Replication appends and syncs here while the chain follows; nobody else writes.
@@ -217,7 +226,7 @@ impl Chain {
         }
         let json = transaction;
         let transaction = self.verifier.verify(request, TX_VERSION).await?;
-        let options = &self.shared.options;
+        let options = self.options();
         admission(&transaction, wall_clock(), options.window()).map_err(refused)?;
         let hash = transaction.hash;
         if let Some(onward) = onward {
@@ -303,7 +312,7 @@ impl Chain {
             shared.ledger.apply().map_err(|e| shared.ledger_error(e))?;
         }
         shared.tips.send_replace(shared.ledger.tips());
-        shared.order.open();
+        shared.order.open(&self.options().order);
         let thread = maker::start(maker).map_err(|source| ChainError::Thread {
             namespace: self.namespace().clone(),
             source,

@@ -76,7 +76,7 @@ impl CommitSignal {
 
 /// Starts the committer of a chain; it ends with [`CommitSignal::stop`] or at the first failure, which it writes into the chain's state.
 pub(super) fn start(shared: Arc<Shared>) -> std::io::Result<JoinHandle<()>> {
-    let name = format!("cvp-commit-{}", shared.options.namespace);
+    let name = format!("cvp-commit-{}", shared.namespace);
     std::thread::Builder::new().name(name).spawn(move || {
         let ended = catch_unwind(AssertUnwindSafe(|| run(&shared)));
         if ended.is_err() {
@@ -121,8 +121,8 @@ fn commit(shared: &Shared) -> Result<(), cvp_core::ledger::LedgerError> {
     shared.signal.advanced();
     if applied != before {
         let seconds = begun.elapsed().as_secs_f64();
-        counters::committed(&shared.options.namespace, applied.height, seconds);
-        debug!(namespace = %shared.options.namespace, height = applied.height, seconds, "committed");
+        counters::committed(&shared.namespace, applied.height, seconds);
+        debug!(namespace = %shared.namespace, height = applied.height, seconds, "committed");
     }
     Ok(())
 }

@@ -56,7 +56,7 @@ impl Maker {
         let record = record::parse(&bytes).map_err(|e| block_error(&shared, e.to_string()))?;
         let below = Below::of(record.header(), tip);
         let identity = chain::Maker {
-            namespace: namespace_digest(&shared.options.namespace),
+            namespace: namespace_digest(&shared.namespace),
             proposer: hostname,
             incarnation,
         };
@@ -119,9 +119,9 @@ impl Maker {
             valid_total: draft.valid_total,
             invalid_total: draft.invalid_total,
         };
-        counters::block_made(&shared.options.namespace, draft.transactions.len());
+        counters::block_made(&shared.namespace, draft.transactions.len());
         let (valid, invalid) = (draft.valid, draft.invalid);
-        debug!(namespace = %shared.options.namespace, height = tip.height, valid, invalid, "made block");
+        debug!(namespace = %shared.namespace, height = tip.height, valid, invalid, "made block");
         Ok(tip)
     }
 
@@ -131,7 +131,7 @@ impl Maker {
         loop {
             match shared.ledger.append(span.clone()) {
                 Err(error @ LedgerError::Full { .. }) => {
-                    warn!(namespace = %shared.options.namespace, %error, "no block is made until there is room");
+                    warn!(namespace = %shared.namespace, %error, "no block is made until there is room");
                     if shared.order.wait_closed(ROOM_PAUSE) {
                         return Err(shared.ledger_error(error));
                     }
@@ -153,7 +153,7 @@ impl Maker {
             self.make(batch)?;
             // In the ledger now, so the duplicate check finds them there.
             let left = shared.order.forget(&made);
-            counters::pool_length(&shared.options.namespace, left);
+            counters::pool_length(&shared.namespace, left);
             shared.signal.wake();
             let tip = self.below.position.height;
             shared
@@ -170,14 +170,14 @@ fn millis_since(begun: Instant) -> u64 {
 
 fn block_error(shared: &Shared, reason: String) -> ChainError {
     ChainError::Block {
-        namespace: shared.options.namespace.clone(),
+        namespace: shared.namespace.clone(),
         reason,
     }
 }
 
 /// Starts the maker's thread; it ends when the order closes, or at the first failure, which it writes into the chain's state.
 pub(super) fn start(mut maker: Maker) -> std::io::Result<JoinHandle<()>> {
-    let name = format!("cvp-make-{}", maker.shared.options.namespace);
+    let name = format!("cvp-make-{}", maker.shared.namespace);
     std::thread::Builder::new().name(name).spawn(move || {
         let shared = Arc::clone(&maker.shared);
         match catch_unwind(AssertUnwindSafe(|| maker.run())) {

@@ -247,3 +247,23 @@ async fn a_fenced_chain_makes_no_more_blocks() {
     let again = fixture.chain.begin_making(hostname("node1"), ONE, None);
     assert!(again.is_err());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_that_becomes_the_maker_goes_by_what_it_was_told_last() {
+    let fixture = Fixture::follower(|options| {
+        options.order.batch_timeout = Duration::from_secs(3_600);
+        options.role = NodeRole::Cvp;
+        options.index.enable = true;
+    });
+    let mut options = ChainOptions::new(namespace(), NodeRole::Vp);
+    options.order.batch_timeout = Duration::from_millis(5);
+    fixture.chain.set_options(options);
+    fixture.chain.begin_making(hostname("node1"), ONE, None).unwrap();
+    // Waits for its block.
+    fixture.send(&fixture.rich, 1, "").await;
+    let options = fixture.chain.options();
+    assert!(
+        options.role == NodeRole::Vp && options.index.enable,
+        "the index stays as it runs"
+    );
+}

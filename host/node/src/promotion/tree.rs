@@ -12,7 +12,7 @@ use cvp_core::types::Refusal;
 use super::sink::refusal_of;
 use crate::config::{Copy, Places, Root, exchange, read_tree, remove_tree, sync_tree, write_new};
 use crate::durable;
-use crate::replication::{ControlFiles, finish_queues};
+use crate::replication::{ControlFiles, describe_queues, finish_queues};
 
 /// The file that lists the namespaces.
 const LIST: &str = "dynamic.toml";
@@ -188,6 +188,14 @@ fn staged(files: &ControlFiles) -> Result<Option<FileChange>, Refusal> {
         .map_err(|error| bad(format!("the staged change: {error}")))
 }
 
+/// What a staged change of message queues does, in words.
+fn staged_queues(root: &Root, files: &ControlFiles) -> Result<Option<String>, Refusal> {
+    match files.staged().map_err(|error| error.refusal())? {
+        Some(change) => describe_queues(root, &change),
+        None => Ok(None),
+    }
+}
+
 /// The configuration that an upgrade would find now: the provider's tree with this node's own keys; a namespace whose files are bad is held.
 ///
 /// # Errors
@@ -233,7 +241,11 @@ pub(super) fn copy_state(root: &Root, files: &ControlFiles) -> CopyState {
     let state = || -> Result<CopyState, Refusal> {
         // It is exchanged in one rename, and changed file by file: what is there is whole, whatever a crash left unsaid.
         copied_files(root)?;
-        Ok(CopyState::Whole(staged(files)?.map(|change| change.path)))
+        let change = match staged(files)? {
+            Some(change) => Some(change.path),
+            None => staged_queues(root, files)?,
+        };
+        Ok(CopyState::Whole(change))
     };
     state().unwrap_or_else(|refusal| CopyState::Missing(refusal.text))
 }

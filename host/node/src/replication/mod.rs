@@ -45,7 +45,7 @@ pub use dialer::Remotes;
 pub use files::{ControlFiles, FileError};
 pub(crate) use following::streams;
 pub use following::{Addresses, Followed, Following, Target};
-pub use queues::{finish_queues, queue_files};
+pub use queues::{describe_queues, finish_queues, queue_files};
 pub use setup::{SetupSource, limits};
 use strategies::{Hosted, NamespaceStrategies, StrategyHandle};
 use tree::TreeWorker;

@@ -184,3 +184,15 @@ pub fn finish_queues(root: &Root, change: &Change) -> Result<bool, Refusal> {
     files.write_registry(&wanted.registry).map_err(failed)?;
     Ok(true)
 }
+
+/// What a change of message queues does to those that are here, in words; none where it is one of something else.
+///
+/// # Errors
+/// The change is damaged, or the queues here cannot be read.
+pub fn describe_queues(root: &Root, change: &Change) -> Result<Option<String>, Refusal> {
+    let Some(wanted) = queue_change(change).transpose()? else {
+        return Ok(None);
+    };
+    let (here, _) = queue_files(root, &wanted.namespace).read().map_err(failed)?;
+    Ok(Some(wanted.in_words(here.as_ref())))
+}

@@ -215,7 +215,17 @@ fn what_may_not_travel_is_named_on_both_ends() -> Result<()> {
 
 #[test]
 fn the_promoted_node_goes_on_with_the_whole_tree_and_its_own_ports() -> Result<()> {
-    let mut pair = Pair::start(&Setup::default())?;
+    let mut pair = Pair::init(&Setup::default())?;
+    // By its own file no block would come in this test's time.
+    edit(
+        &pair.receiver,
+        "global/ns_static.toml",
+        "batch = \"0.5s\"",
+        "batch = \"200s\"",
+    )?;
+    pair.provider.start()?;
+    pair.receiver.start()?;
+    pair.provider.wait_normal()?;
     let (exit, _) = pair
         .provider
         .json(&["config", "set", "dynamic.toml", "cvp.max_rate", "987654321"])?;

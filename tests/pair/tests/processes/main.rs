@@ -28,6 +28,7 @@ mod queries;
 mod queues;
 mod queues_pair;
 mod rabbit;
+mod rabbit_pair;
 mod refusals;
 mod restarts;
 mod sdk;

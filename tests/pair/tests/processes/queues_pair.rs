@@ -195,6 +195,13 @@ fn a_registration_whose_client_may_have_been_answered_is_there_after_the_upgrade
         change(&pair.provider, false)?;
         pair.provider.wait_end(WITHIN)?;
         pair.lose_provider()?;
+        let (_, report) = pair.receiver.json(&["upgrade", "--dry-run"])?;
+        let mut checks = report["checks"].as_array().into_iter().flatten();
+        let named = "never settled: queue orders of global registered";
+        ensure!(
+            checks.any(|check| check["verdict"] == "warn" && check["message"].to_string().contains(named)),
+            "{point}: {report}"
+        );
         let (code, report) = pair.receiver.json(&["upgrade", "--allow-missing-keys"])?;
         ensure!(code == 0, "{point}: {report}");
         ensure!(names(&pair.receiver)? == json!(["orders"]), "{point}");

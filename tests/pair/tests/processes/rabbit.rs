@@ -1,94 +1,23 @@
 //! Message queues at a real RabbitMQ, read with another client library: every block, in order, over everything that ends.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use cvp_pair::broker::{Broker, PASSWORD, USER};
+use cvp_pair::consumer::Consumer;
 use cvp_pair::events::Events;
 use cvp_pair::node::Node;
 use cvp_pair::pair::{Pair, Setup};
 use cvp_pair::queues::{enable, inner, register};
 use cvp_pair::rpc::Rpc;
 use cvp_pair::signer::{ec, send, settled, transfer};
-use cvp_pair::wait;
 use serde_json::{Value, json};
 
 const WITHIN: Duration = Duration::from_secs(60);
 /// Events that are published before their confirmations are awaited.
-const WINDOW: usize = 256;
+pub(crate) const WINDOW: usize = 256;
 
-/// `tests/pair/consumer.py` at work.
-struct Consumer {
-    process: Child,
-    out: PathBuf,
-}
-
-impl Consumer {
-    fn start(broker: &Broker, out: PathBuf, queues: &[String]) -> Result<Self> {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("consumer.py");
-        // Debian's own: that is where its pika is.
-        let process = Command::new("/usr/bin/python3")
-            .arg(script)
-            .args(["127.0.0.1", &broker.port().to_string(), USER, PASSWORD])
-            .arg(&out)
-            .args(queues)
-            .stdin(Stdio::piped())
-            .spawn()
-            .context("python3 does not start; run: apt-get install -y python3-pika")?;
-        Ok(Self { process, out })
-    }
-
-    /// What came so far, by queue.
-    fn seen(&self) -> Result<BTreeMap<String, Vec<Value>>> {
-        let text = std::fs::read_to_string(&self.out).unwrap_or_default();
-        let mut seen = BTreeMap::<String, Vec<Value>>::new();
-        // The last line may be half written.
-        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-        for line in whole.lines() {
-            let line: Value = serde_json::from_str(line)?;
-            let queue = line["queue"].as_str().context("a line without a queue")?;
-            seen.entry(queue.to_owned()).or_default().push(line.clone());
-        }
-        Ok(seen)
-    }
-
-    /// Waits until each of `queues` was told of `height`.
-    fn wait(&self, queues: &[String], height: u64, within: Duration) -> Result<()> {
-        let text = height.to_string();
-        wait::until(&format!("block {height} in {} queues", queues.len()), within, || {
-            let seen = self.seen()?;
-            let has = |queue: &&String| {
-                let lines = seen.get(*queue);
-                lines.is_some_and(|lines| lines.iter().any(|line| line["id"] == text.as_str()))
-            };
-            let left = queues.iter().filter(|queue| !has(queue)).count();
-            Ok(if left == 0 {
-                Ok(())
-            } else {
-                Err(format!("{left} are not there yet"))
-            })
-        })
-    }
-
-    fn stop(mut self) -> Result<()> {
-        drop(self.process.stdin.take());
-        wait::until("the consumer ends", WITHIN, || {
-            Ok(self.process.try_wait()?.map(|_| ()).ok_or_else(|| "it runs".to_owned()))
-        })
-    }
-}
-
-impl Drop for Consumer {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-fn at_broker(broker: &Broker) -> String {
+pub(crate) fn at_broker(broker: &Broker) -> String {
     format!(
         "[mq.broker]\ntype = \"rabbit\"\n[mq.rabbit]\nurl = \"{}\"",
         broker.url()
@@ -96,7 +25,7 @@ fn at_broker(broker: &Broker) -> String {
 }
 
 /// Sends until the chain is at least `height` high, a block every few milliseconds; answers its height when all that was sent is in it.
-fn grow(rpc: &Rpc, height: u64) -> Result<u64> {
+pub(crate) fn grow(rpc: &Rpc, height: u64) -> Result<u64> {
     let (signer, begun) = (ec()?, Instant::now());
     let mut last = None;
     while rpc.height()? < height {
@@ -113,7 +42,7 @@ fn grow(rpc: &Rpc, height: u64) -> Result<u64> {
 }
 
 /// Blocks every few milliseconds.
-fn quick_blocks(node: &Node) -> Result<()> {
+pub(crate) fn quick_blocks(node: &Node) -> Result<()> {
     let file = node.root().join("configuration/global/ns_static.toml");
     let text = std::fs::read_to_string(&file)?;
     let quick = text.replacen("batch = \"0.5s\"", "batch = \"5ms\"", 1);
@@ -148,13 +77,13 @@ fn check(lines: &[Value], last: u64, hashes: &[Value]) -> Result<usize> {
     Ok(twice)
 }
 
-fn broker_state(node: &Node, state: &str) -> Result<Value> {
+pub(crate) fn broker_state(node: &Node, state: &str) -> Result<Value> {
     node.wait_status(&format!("the broker is {state}"), WITHIN, |status| {
         status["namespaces"][0]["mq"]["state"] == state
     })
 }
 
-fn credentials_show_nowhere(node: &Node) -> Result<()> {
+pub(crate) fn credentials_show_nowhere(node: &Node) -> Result<()> {
     let mut said = node.log();
     for command in [
         &["status"][..],
@@ -271,4 +200,48 @@ fn a_broker_that_is_away_holds_up_nothing_and_is_told_everything_when_it_comes()
     again.wait(&names, height, WITHIN)?;
     ensure!(again.seen()?["orders"][0]["id"] == "1");
     credentials_show_nowhere(node)
+}
+
+#[test]
+fn a_queue_that_went_while_the_broker_was_away_is_removed_there_when_it_is_back() -> Result<()> {
+    let mut broker = Broker::start()?;
+    let mut pair = Pair::init(&Setup::default())?;
+    let node = &mut pair.provider;
+    enable(node, "global", &at_broker(&broker))?;
+    // It goes away, and the client library says so too.
+    node.provokes(&["cvp::mq::rabbit", "lapin"]);
+    node.start()?;
+    broker_state(node, "connected")?;
+    let exchanger = register(&node.rpc(), "orders", 1)?;
+    register(&node.rpc(), "gone", 1)?;
+    let height = grow(&node.rpc(), 3)?;
+    // Nobody takes them: they lie at the broker.
+    node.wait_status("everything is confirmed", WITHIN, |_| {
+        let list = node.json(&["mq", "list"]);
+        let confirmed = |queue: &Value| queue["cursor"] == height.to_string().as_str();
+        list.is_ok_and(|(_, list)| {
+            let queues = list["queues"].as_array().into_iter().flatten();
+            queues.filter(|queue| confirmed(queue)).count() == 2
+        })
+    })?;
+    broker.end()?;
+    broker_state(node, "unreachable")?;
+    for queue in ["orders", "gone"] {
+        let answer = inner(&node.rpc().call("mq_unRegister", json!([queue, exchanger, "", ""]))?)?;
+        ensure!(answer["success"] == true, "{answer}");
+    }
+    // What is to be removed outlives the node.
+    node.kill()?;
+    node.start()?;
+    register(&node.rpc(), "orders", 1)?;
+    broker.begin()?;
+    node.wait_log("queue removed at the broker namespace=global queue=\"gone\"", WITHIN)?;
+    let names = ["orders".to_owned()];
+    let consumer = Consumer::start(&broker, pair.directory.path().join("consumed"), &names)?;
+    consumer.wait(&names, height, WITHIN)?;
+    let seen = consumer.seen()?;
+    let ids: Vec<&str> = seen["orders"].iter().filter_map(|line| line["id"].as_str()).collect();
+    let each: Vec<String> = (1..=height).map(|height| height.to_string()).collect();
+    ensure!(ids == each, "what lay there was told again, or nothing anew: {ids:?}");
+    consumer.stop()
 }

@@ -160,6 +160,14 @@ fn one_namespace_that_is_not_usable_is_held_and_keeps_no_other() {
     assert!(named("backup-complete").message.contains("ns1: its disk failed"));
     // What is held needs no key yet.
     assert_eq!(named("keys-match").verdict, Verdict::Pass);
+    // A change that rolls forward is named beside it.
+    view.copy = CopyState::Whole(Some("queue orders of global registered".into()));
+    let checks = preflight(&view);
+    let backup = checks.iter().find(|check| check.id == "backup-complete").unwrap();
+    assert!(
+        backup.message.contains("queue orders of global registered"),
+        "{backup:?}"
+    );
 }
 
 #[test]

@@ -52,7 +52,8 @@ pub struct NamespaceView {
 /// The copy of the provider's configuration.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum CopyState {
-    /// It is whole; a change that the provider had not answered yet, if one is staged: the upgrade applies it.
+    /// It is whole; in words a change (of a file, of message queues) that the provider had not answered yet, if one is staged: the upgrade
+    /// applies it.
     Whole(Option<String>),
     /// It is not usable; in words.
     Missing(String),

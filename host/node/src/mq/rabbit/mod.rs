@@ -246,7 +246,7 @@ impl Task {
                 Err(_) | Ok(None) => return,
                 Ok(Some(Call::Connect)) => return,
                 Ok(Some(Call::RemoveQueue(name, answer))) => {
-                    tracing::warn!(namespace = %self.queues.namespace(), queue = name, "the broker is away: its queue stays there");
+                    tracing::warn!(namespace = %self.queues.namespace(), queue = name, "the broker is away: its queue is removed when it is back");
                     let _ = answer.send(None);
                 }
                 Ok(Some(Call::RemoveExchange(_, answer))) => {
@@ -267,6 +267,10 @@ impl Task {
             connected: true,
             ..BrokerState::default()
         });
+        // First: a queue of that name may have been registered anew.
+        if let Err(error) = self.remove_leaving(&mut admin).await {
+            return redact(&self.url, &error);
+        }
         let mut changes = self.queues.watch_changes();
         let mut publishers = Publishers::default();
         let mut look = tokio::time::interval(LOOK_EVERY);
@@ -294,6 +298,16 @@ impl Task {
                 }
             }
         }
+    }
+
+    /// Removes what was unregistered while the broker was away.
+    async fn remove_leaving(&self, admin: &mut Admin) -> Result<(), String> {
+        for (number, name) in self.queues.leaving().await {
+            let removed = admin.remove_queue(&name).await?;
+            self.queues.left_broker(number).await;
+            tracing::info!(namespace = %self.queues.namespace(), queue = name, messages = removed, "queue removed at the broker");
+        }
+        Ok(())
     }
 
     /// A publisher for each queue that is registered, and none for others.

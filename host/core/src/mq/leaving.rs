@@ -1,0 +1,85 @@
+//! Queues that are registered no more and may still stand at a broker that was away: they are removed there when it is back.
+
+use std::collections::BTreeMap;
+
+use super::registration::NAME_BYTES_MAX;
+use super::{Cursor, QUEUES_MAX, Queue, Registry};
+use crate::types::{Malformed, Reader, Writer};
+
+/// Most that are remembered; of more the oldest stay at the broker.
+const LEAVING_MAX: usize = 4 * QUEUES_MAX;
+/// Format of the note.
+const ENCODING: u8 = 1;
+
+/// What is to be removed at the broker: names by the number of the registration.
+///
+/// It is noted before the registration is taken out, so that no crash between the two leaves the queue there for ever. Until then the number is
+/// registered, and nothing is due.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Leaving {
+    queues: BTreeMap<u64, String>,
+}
+
+impl Leaving {
+    /// A queue is about to be taken out.
+    pub fn add(&mut self, queue: &Queue) {
+        self.queues.insert(queue.number, queue.registration.queue.clone());
+        while self.queues.len() > LEAVING_MAX {
+            self.queues.pop_first();
+        }
+    }
+
+    /// It is gone at the broker, or was not taken out after all.
+    pub fn remove(&mut self, number: u64) {
+        self.queues.remove(&number);
+    }
+
+    /// At the opening, when no change is under way: what is registered still was never taken out. A name that was registered anew and told
+    /// something is the new registration's, and is not removed.
+    pub fn settle(&mut self, registry: &Registry, told: impl Fn(&Queue) -> Cursor) {
+        let numbers = |number: u64| registry.queues().values().any(|queue| queue.number == number);
+        self.queues
+            .retain(|number, name| !numbers(*number) && !is_told(registry, name, &told));
+    }
+
+    /// What is to be removed at the broker now: number and name.
+    pub fn due(&self, registry: &Registry, told: impl Fn(&Queue) -> Cursor) -> Vec<(u64, String)> {
+        let mut due = self.clone();
+        due.settle(registry, told);
+        due.queues.into_iter().collect()
+    }
+
+    /// The encoding.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Writer::with_capacity(16 + 64 * self.queues.len());
+        out.u8(ENCODING);
+        out.u32(self.queues.len() as u32);
+        for (number, name) in &self.queues {
+            out.u64(*number);
+            out.text(name);
+        }
+        out.into_bytes()
+    }
+
+    /// Reads the whole of `bytes`.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut input = Reader::new(bytes);
+        let encoding = input.u8()?;
+        if encoding != ENCODING {
+            return Err(Malformed::new(format!("leaving queues of encoding {encoding}")));
+        }
+        let mut leaving = Self::default();
+        for _ in 0..input.count(LEAVING_MAX, 12)? {
+            let number = input.u64()?;
+            leaving.queues.insert(number, input.text(NAME_BYTES_MAX)?.to_owned());
+        }
+        input.finish()?;
+        Ok(leaving)
+    }
+}
+
+/// Whether the queue of that name was registered anew and told something: what lies at the broker is its own.
+fn is_told(registry: &Registry, name: &str, told: impl Fn(&Queue) -> Cursor) -> bool {
+    let queue = registry.queues().get(name);
+    queue.is_some_and(|queue| told(queue) > queue.start())
+}

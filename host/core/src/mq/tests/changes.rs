@@ -1,0 +1,64 @@
+//! Changes on their way: to the other node, and to a broker that is away.
+
+use super::*;
+
+#[test]
+fn what_a_broker_is_to_remove_is_neither_forgotten_nor_somebody_elses() {
+    let mut registry = registry();
+    let first = registry.register(registration(json!({})).unwrap(), 0).unwrap().clone();
+    let mut leaving = Leaving::default();
+    leaving.add(&first);
+    let fresh = |queue: &Queue| queue.start();
+    // On its way out, and perhaps not to go at all.
+    assert_eq!(leaving.due(&registry, fresh), []);
+    let exchanger = registry.exchanger().to_owned();
+    registry.unregister("q1", &exchanger).unwrap();
+    let due = [(first.number, "q1".to_owned())];
+    assert_eq!(leaving.due(&registry, fresh), due);
+    assert_eq!(Leaving::decode(&leaving.encode()).unwrap(), leaving);
+    // Registered anew: it goes as long as the new one was told nothing, and never with what is the new one's.
+    registry.register(registration(json!({})).unwrap(), 0).unwrap();
+    assert_eq!(leaving.due(&registry, fresh), due);
+    assert_eq!(leaving.due(&registry, |_| Cursor::before(9)), []);
+    leaving.remove(first.number);
+    assert_eq!(leaving, Leaving::default());
+    // A registration that stayed after all is no longer noted after a start.
+    let mut leaving = Leaving::default();
+    leaving.add(registry.get("q1").unwrap());
+    leaving.settle(&registry, fresh);
+    assert_eq!(leaving, Leaving::default());
+    for n in 0..5_000 {
+        leaving.add(&Queue {
+            number: n,
+            ..first.clone()
+        });
+    }
+    let due = leaving.due(&registry, fresh);
+    assert!(due.len() == 1_024 && due[1_023].0 == 4_999, "{} due", due.len());
+    assert!(Leaving::decode(&[1, 0, 0, 1, 0]).is_err() && Leaving::decode(&[2]).is_err());
+}
+
+#[test]
+fn a_change_of_queues_is_told_in_words() {
+    let mut registry = registry();
+    let namespace = Namespace::new("global").unwrap();
+    registry.register(registration(json!({})).unwrap(), 0).unwrap();
+    let change = |registry: &Registry| QueueChange {
+        namespace: namespace.clone(),
+        old: None,
+        registry: registry.clone(),
+    };
+    assert_eq!(change(&registry).in_words(None), "queue q1 of global registered");
+    let mut other = registry.clone();
+    let exchanger = other.exchanger().to_owned();
+    other.unregister("q1", &exchanger).unwrap();
+    let text = change(&other).in_words(Some(&registry));
+    assert_eq!(text, "queue q1 of global unregistered");
+    other
+        .register(registration(json!({"queueName": "q2"})).unwrap(), 0)
+        .unwrap();
+    let text = change(&other).in_words(Some(&registry));
+    assert_eq!(text, "queue q1 of global unregistered, queue q2 of global registered");
+    let text = change(&registry).in_words(Some(&registry));
+    assert_eq!(text, "the exchange of the message queues of global");
+}

@@ -1,0 +1,59 @@
+//! The note of queues that are to be removed at the broker: on disk before their registration goes, until the broker has removed them.
+
+use cvp_core::mq::{Cursor, Leaving, Queue, Registry};
+
+use super::files::{QueueFileError, QueueFiles};
+
+/// The note, and its file.
+pub(super) struct LeavingNote {
+    files: QueueFiles,
+    /// As the file has it.
+    now: tokio::sync::Mutex<Leaving>,
+}
+
+impl LeavingNote {
+    /// Reads it, while no registration is on its way out. Blocks on the disk.
+    ///
+    /// # Errors
+    /// The file is damaged or cannot be written.
+    pub fn open(
+        files: QueueFiles,
+        registry: &Registry,
+        told: impl Fn(&Queue) -> Cursor,
+    ) -> Result<Self, QueueFileError> {
+        let read = files.read_leaving()?;
+        let mut now = read.clone();
+        now.settle(registry, told);
+        if now != read {
+            files.write_leaving(&now)?;
+        }
+        Ok(Self {
+            files,
+            now: tokio::sync::Mutex::new(now),
+        })
+    }
+
+    /// Changes the note; durable on return.
+    ///
+    /// # Errors
+    /// The disk failed, in words; nothing changed.
+    pub async fn change(&self, change: impl FnOnce(&mut Leaving)) -> Result<(), String> {
+        let mut now = self.now.lock().await;
+        let mut next = now.clone();
+        change(&mut next);
+        if next == *now {
+            return Ok(());
+        }
+        let (files, written) = (self.files.clone(), next.clone());
+        let writing = tokio::task::spawn_blocking(move || files.write_leaving(&written));
+        let done = writing.await.map_err(|join| join.to_string())?;
+        done.map_err(|error| error.to_string())?;
+        *now = next;
+        Ok(())
+    }
+
+    /// What is to be removed at the broker now: number and name.
+    pub async fn due(&self, registry: &Registry, told: impl Fn(&Queue) -> Cursor) -> Vec<(u64, String)> {
+        self.now.lock().await.due(registry, told)
+    }
+}

@@ -1,0 +1,201 @@
+//! A pair whose queues lie at a real RabbitMQ: the consumer, which knows nothing of either node, is told every block in order over a broker
+//! that restarts, a provider that dies and a standby that takes its place.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use cvp_pair::broker::Broker;
+use cvp_pair::consumer::Consumer;
+use cvp_pair::node::Node;
+use cvp_pair::pair::{Pair, Setup, durable};
+use cvp_pair::queues::{enable, inner, register};
+use cvp_pair::rpc::Rpc;
+use cvp_pair::signer::{ec, send, transfer};
+use cvp_pair::wait;
+use serde_json::{Value, json};
+
+use crate::configuration::wait_equal;
+use crate::rabbit::{WINDOW, at_broker, broker_state, credentials_show_nowhere, grow, quick_blocks};
+
+const WITHIN: Duration = Duration::from_secs(240);
+
+/// Queues, and the height of the chain at the end.
+const QUEUES: usize = 50;
+
+fn blocks() -> u64 {
+    if std::env::var_os("CVP_TEST_FULL").is_some() {
+        2_000
+    } else {
+        600
+    }
+}
+
+/// Heights that were told under another hash than the chain's, and events that came twice of a node's doing.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Told {
+    otherwise: usize,
+    twice: usize,
+}
+
+/// What a queue was told: each height from 1 to `last` for the first time in order and with the chain's hash. Other hashes have only heights
+/// that a stateUpdate announced, and come before it.
+fn check(lines: &[Value], last: u64, hashes: &[Value], held: u64) -> Result<Told> {
+    let (mut told, mut next, mut highest, mut announced) = (Told::default(), 1, 0, None);
+    for line in lines {
+        let again = line["redelivered"] == true;
+        let body = &line["body"];
+        if line["key"] == "MQException" {
+            let height = body["height"].as_u64().context("no height")?;
+            ensure!(body["subType"] == "stateUpdate" && height == held + 1, "{line}");
+            ensure!(announced.is_none() || again, "announced twice: {line}");
+            announced = Some(height);
+            continue;
+        }
+        ensure!(line["key"] == "MQBlock" && line["type"] == "MQBlock", "{line}");
+        let height: u64 = body["number"].as_str().context("no number")?.parse()?;
+        if body["hash"] != hashes[height as usize] {
+            ensure!(
+                height > held,
+                "block {height}, which both nodes held, has another hash: {line}"
+            );
+            ensure!(
+                announced.is_none() || again,
+                "another hash behind the announcement: {line}"
+            );
+            if height > highest && !again {
+                ensure!(
+                    height == highest + 1,
+                    "block {height} came where {} was due",
+                    highest + 1
+                );
+                told.otherwise += 1;
+            }
+        } else if height == next {
+            next += 1;
+        } else if height > next {
+            bail!("block {height} came where {next} was due");
+        } else if !again {
+            told.twice += 1;
+        }
+        highest = highest.max(height);
+    }
+    ensure!(
+        next > last,
+        "the last block told is {}, the chain's is {last}",
+        next - 1
+    );
+    ensure!(announced.is_some() || told.otherwise == 0, "nothing was announced");
+    Ok(told)
+}
+
+/// The hashes of the chain, by height.
+fn hashes(rpc: &Rpc, last: u64) -> Result<Vec<Value>> {
+    let mut hashes = vec![Value::Null];
+    for height in 1..=last {
+        let block = rpc.call("block_getBlockByNumber", json!([height, true]))?;
+        hashes.push(block["hash"].clone());
+    }
+    Ok(hashes)
+}
+
+/// Blocks that no standby has, told to every queue; then the provider is gone.
+fn die_ahead(pair: &mut Pair, consumer: &Consumer, queues: &[String]) -> Result<()> {
+    let rpc = pair.provider.rpc();
+    pair.receiver.freeze()?;
+    let signer = ec()?;
+    let mut sent = rpc.height()?;
+    for _ in 0..20 {
+        send(&rpc, transfer(&signer, 1, ""))?;
+        sent = rpc.height()?;
+    }
+    consumer.wait(queues, sent, WITHIN)?;
+    // More is on its way to the broker when it dies.
+    for _ in 0..20 {
+        send(&rpc, transfer(&signer, 1, ""))?;
+    }
+    pair.provider.kill()?;
+    pair.receiver.thaw()
+}
+
+#[test]
+fn a_consumer_of_a_rabbitmq_misses_nothing_over_a_take_over_and_two_restarts_of_the_broker() -> Result<()> {
+    let full = blocks();
+    let mut broker = Broker::start()?;
+    let mut pair = Pair::init(&Setup::default())?;
+    // The broker goes away, and the client library says so too.
+    pair.provokes(&["cvp::mq::rabbit", "lapin"]);
+    enable(&pair.provider, "global", &at_broker(&broker))?;
+    quick_blocks(&pair.provider)?;
+    pair.provider.start()?;
+    pair.receiver.start()?;
+    wait_equal(&pair.provider, &pair.receiver)?;
+    broker_state(&pair.provider, "connected")?;
+    let queues: Vec<String> = (0..QUEUES).map(|n| format!("queue{n}")).collect();
+    let mut exchanger = String::new();
+    for queue in &queues {
+        exchanger = register(&pair.provider.rpc(), queue, 1)?;
+    }
+    let consumer = Consumer::start(&broker, pair.directory.path().join("consumed"), &queues)?;
+
+    grow(&pair.provider.rpc(), full / 4)?;
+    broker.end()?;
+    broker_state(&pair.provider, "unreachable")?;
+    grow(&pair.provider.rpc(), full / 3)?;
+    broker.begin()?;
+    broker_state(&pair.provider, "connected")?;
+    let common = grow(&pair.provider.rpc(), full / 2)?;
+    pair.wait_durable("global", common)?;
+    consumer.wait(&queues, common, WITHIN)?;
+
+    die_ahead(&mut pair, &consumer, &queues)?;
+    pair.lose_provider()?;
+    // The second time: it goes before the upgrade and comes back behind it.
+    broker.end()?;
+    let held = durable(&pair.receiver.status()?, "global").context("no height")?;
+    let (code, report) = pair.receiver.json(&["upgrade"])?;
+    ensure!(code == 0, "{report}");
+    let (node, rpc) = (&pair.receiver, pair.receiver.rpc());
+    broker_state(node, "unreachable")?;
+    broker.begin()?;
+    broker_state(node, "connected")?;
+    ensure!(rpc.call("mq_getExchangerName", json!([]))? == json!(exchanger));
+    let last = grow(&rpc, full)?;
+    consumer.wait(&queues, last, WITHIN)?;
+
+    let (seen, hashes) = (consumer.seen()?, hashes(&rpc, last)?);
+    let mut all = Vec::new();
+    for queue in &queues {
+        let lines = &seen[queue];
+        let other = lines.iter().find(|line| line["exchange"] != exchanger.as_str());
+        ensure!(other.is_none(), "{queue}: of another exchange: {other:?}");
+        let told = check(lines, last, &hashes, held).with_context(|| queue.clone())?;
+        // The first restart of the broker and the take-over, each while a window was out.
+        ensure!(told.twice <= 2 * WINDOW, "{queue}: {told:?}");
+        all.push(told);
+    }
+    // The provider had told what the standby had not.
+    ensure!(
+        all.iter().any(|told| told.otherwise > 0),
+        "nothing was told of a lost block: {all:?}"
+    );
+    unregister_all(node, &queues, &exchanger)?;
+    credentials_show_nowhere(node)?;
+    consumer.stop()
+}
+
+/// By the name of the exchange that the lost node had answered.
+fn unregister_all(node: &Node, queues: &[String], exchanger: &str) -> Result<()> {
+    let rpc = node.rpc();
+    for queue in queues {
+        let gone = inner(&rpc.call("mq_unRegister", json!([queue, exchanger, "", ""]))?)?;
+        ensure!(gone["success"] == true, "{queue}: {gone}");
+    }
+    wait::until("no queue is left", Duration::from_secs(10), || {
+        let left = rpc.call("mq_getAllQueueNames", json!([]))?;
+        Ok(if left == json!([]) {
+            Ok(())
+        } else {
+            Err(left.to_string())
+        })
+    })
+}
