@@ -90,11 +90,18 @@ pub(crate) fn credentials_show_nowhere(node: &Node) -> Result<()> {
         &["mq", "status"],
         &["mq", "list"],
         &["--json", "status"],
+        &["config", "list"],
+        &["--json", "config", "list", "global/ns_static.toml"],
+        &["config", "get", "global/ns_static.toml", "mq.rabbit.url"],
+        &["config", "get", "global/ns_static.toml", "mq"],
     ] {
         let output = node.command(command)?;
         said += &String::from_utf8_lossy(&[output.stdout, output.stderr].concat());
     }
-    ensure!(said.contains("127.0.0.1"), "nothing was said");
+    ensure!(
+        said.contains("127.0.0.1") && said.contains("amqp://***@"),
+        "nothing was said"
+    );
     for secret in [USER, PASSWORD] {
         let line = said.lines().find(|line| line.contains(secret));
         ensure!(line.is_none(), "{secret} in {line:?}");

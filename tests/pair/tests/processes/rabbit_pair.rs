@@ -21,14 +21,7 @@ const WITHIN: Duration = Duration::from_secs(240);
 
 /// Queues, and the height of the chain at the end.
 const QUEUES: usize = 50;
-
-fn blocks() -> u64 {
-    if std::env::var_os("CVP_TEST_FULL").is_some() {
-        2_000
-    } else {
-        600
-    }
-}
+const BLOCKS: u64 = 2_000;
 
 /// Heights that were told under another hash than the chain's, and events that came twice of a node's doing.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -119,7 +112,6 @@ fn die_ahead(pair: &mut Pair, consumer: &Consumer, queues: &[String]) -> Result<
 
 #[test]
 fn a_consumer_of_a_rabbitmq_misses_nothing_over_a_take_over_and_two_restarts_of_the_broker() -> Result<()> {
-    let full = blocks();
     let mut broker = Broker::start()?;
     let mut pair = Pair::init(&Setup::default())?;
     // The broker goes away, and the client library says so too.
@@ -137,13 +129,13 @@ fn a_consumer_of_a_rabbitmq_misses_nothing_over_a_take_over_and_two_restarts_of_
     }
     let consumer = Consumer::start(&broker, pair.directory.path().join("consumed"), &queues)?;
 
-    grow(&pair.provider.rpc(), full / 4)?;
+    grow(&pair.provider.rpc(), BLOCKS / 4)?;
     broker.end()?;
     broker_state(&pair.provider, "unreachable")?;
-    grow(&pair.provider.rpc(), full / 3)?;
+    grow(&pair.provider.rpc(), BLOCKS / 3)?;
     broker.begin()?;
     broker_state(&pair.provider, "connected")?;
-    let common = grow(&pair.provider.rpc(), full / 2)?;
+    let common = grow(&pair.provider.rpc(), BLOCKS / 2)?;
     pair.wait_durable("global", common)?;
     consumer.wait(&queues, common, WITHIN)?;
 
@@ -159,7 +151,7 @@ fn a_consumer_of_a_rabbitmq_misses_nothing_over_a_take_over_and_two_restarts_of_
     broker.begin()?;
     broker_state(node, "connected")?;
     ensure!(rpc.call("mq_getExchangerName", json!([]))? == json!(exchanger));
-    let last = grow(&rpc, full)?;
+    let last = grow(&rpc, BLOCKS)?;
     consumer.wait(&queues, last, WITHIN)?;
 
     let (seen, hashes) = (consumer.seen()?, hashes(&rpc, last)?);
