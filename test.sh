@@ -24,9 +24,10 @@ fi
 if command -v cargo-component >/dev/null; then
   step "The strategies with cargo component"
   cargo component build --release --locked -p cvp-example-strategy -p cvp-chain-sync -p cvp-example-config-strategy -p cvp-config-sync \
-    -p cvp-example-index-strategy -p cvp-index-check \
+    -p cvp-example-index-strategy -p cvp-index-check -p cvp-example-mq-strategy -p cvp-mq-sync \
     --target-dir "$CARGO_TARGET_DIR/component"
-  for name in cvp_example_strategy cvp_chain_sync cvp_example_config_strategy cvp_config_sync cvp_example_index_strategy cvp_index_check; do
+  for name in cvp_example_strategy cvp_chain_sync cvp_example_config_strategy cvp_config_sync cvp_example_index_strategy cvp_index_check \
+    cvp_example_mq_strategy cvp_mq_sync; do
     "$CARGO_TARGET_DIR/release/cvp" plugin check "$CARGO_TARGET_DIR/component/wasm32-wasip1/release/$name.wasm"
   done
 fi

@@ -9,10 +9,11 @@ use std::process::{Command, ExitCode};
 const TARGET: &str = "wasm32-wasip2";
 
 /// Of each default strategy: its package, its component, and the variable that names the component's path to the node.
-const STRATEGIES: [(&str, &str, &str); 3] = [
+const STRATEGIES: [(&str, &str, &str); 4] = [
     ("cvp-chain-sync", "cvp_chain_sync.wasm", "CVP_CHAIN_SYNC_WASM"),
     ("cvp-config-sync", "cvp_config_sync.wasm", "CVP_CONFIG_SYNC_WASM"),
     ("cvp-index-check", "cvp_index_check.wasm", "CVP_INDEX_CHECK_WASM"),
+    ("cvp-mq-sync", "cvp_mq_sync.wasm", "CVP_MQ_SYNC_WASM"),
 ];
 
 fn main() -> ExitCode {

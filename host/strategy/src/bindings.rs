@@ -24,4 +24,12 @@ pub mod index_check {
     });
 }
 
+pub mod mq_sync {
+    wasmtime::component::bindgen!({
+        path: ["../../wit/types", "../../wit/mq-sync"],
+        world: "cvp:mq-sync/mq-sync-strategy",
+        with: { "cvp:types/types@0.1.0": super::chain_sync::cvp::types::types },
+    });
+}
+
 pub use chain_sync::cvp::types::types as shared;

@@ -1,6 +1,6 @@
 //! A loaded component: what it says of itself, its settings check, and instances of it.
 
-use cvp_core::strategy::{ChainSync, ConfigSync, IndexCheck, Kind};
+use cvp_core::strategy::{ChainSync, ConfigSync, IndexCheck, Kind, MqSync};
 use cvp_core::types::strategy::{Descriptor, Fault, Problem, Role, SETTINGS_BYTES_MAX};
 use wasmtime::Store;
 
@@ -127,11 +127,13 @@ pub enum AnyComponent {
     ConfigSync(Component<ConfigSync>),
     /// Of kind index-check.
     IndexCheck(Component<IndexCheck>),
+    /// Of kind mq-sync.
+    MqSync(Component<MqSync>),
 }
 
 impl AnyComponent {
     /// The kinds that this release serves.
-    pub const KINDS: [&'static str; 3] = [ChainSync::NAME, ConfigSync::NAME, IndexCheck::NAME];
+    pub const KINDS: [&'static str; 4] = [ChainSync::NAME, ConfigSync::NAME, IndexCheck::NAME, MqSync::NAME];
 
     /// What is known of it.
     pub fn about(&self) -> &About {
@@ -139,6 +141,7 @@ impl AnyComponent {
             AnyComponent::ChainSync(it) => it.about(),
             AnyComponent::ConfigSync(it) => it.about(),
             AnyComponent::IndexCheck(it) => it.about(),
+            AnyComponent::MqSync(it) => it.about(),
         }
     }
 
@@ -148,6 +151,7 @@ impl AnyComponent {
             AnyComponent::ChainSync(it) => it.check_settings(settings),
             AnyComponent::ConfigSync(it) => it.check_settings(settings),
             AnyComponent::IndexCheck(it) => it.check_settings(settings),
+            AnyComponent::MqSync(it) => it.check_settings(settings),
         }
     }
 }

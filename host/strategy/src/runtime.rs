@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 use wasmtime::component::Linker;
 use wasmtime::{Cache, CacheConfig, Config, Engine, Store};
 
-use cvp_core::strategy::{ChainSync, ConfigSync, IndexCheck, Kind};
+use cvp_core::strategy::{ChainSync, ConfigSync, IndexCheck, Kind, MqSync};
 use cvp_core::types::strategy::Descriptor;
 
 use crate::component::{About, AnyComponent, Component};
@@ -113,6 +113,8 @@ impl Runtime {
             self.link(compiled).map(AnyComponent::ConfigSync)
         } else if is_of(IndexCheck::NAME) {
             self.link(compiled).map(AnyComponent::IndexCheck)
+        } else if is_of(MqSync::NAME) {
+            self.link(compiled).map(AnyComponent::MqSync)
         } else {
             let kinds = AnyComponent::KINDS.join(", ");
             let text = format!("it exports the interface of no kind ({kinds}), but {exports:?}");

@@ -11,6 +11,7 @@
 pub mod chain_sync;
 pub mod config_sync;
 pub mod index_check;
+pub mod mq_sync;
 pub mod settings;
 #[cfg(target_arch = "wasm32")]
 mod shared;
@@ -57,6 +58,20 @@ macro_rules! export_index_check {
             type Exported = $crate::index_check::component::Component<$strategy>;
             $crate::index_check::bindings::export_index_check_world!(
                 Exported with_types_in $crate::index_check::bindings
+            );
+        };
+    };
+}
+
+/// Exports a type that implements [`mq_sync::MqSync`] as a component of kind `mq-sync`. Natively it expands to nothing.
+#[macro_export]
+macro_rules! export_mq_sync {
+    ($strategy:ty) => {
+        #[cfg(target_arch = "wasm32")]
+        const _: () = {
+            type Exported = $crate::mq_sync::component::Component<$strategy>;
+            $crate::mq_sync::bindings::export_mq_sync_world!(
+                Exported with_types_in $crate::mq_sync::bindings
             );
         };
     };

@@ -7,6 +7,7 @@
 pub mod chain_sync;
 pub mod config_sync;
 pub mod index_check;
+pub mod mq_sync;
 
 /// Height of a block; genesis is 0.
 pub type Height = u64;

@@ -40,6 +40,16 @@ pub fn default_index_strategy() -> Result<PathBuf> {
     component("cvp-index-check", "")
 }
 
+/// The third-party example of kind mq-sync, `examples/mq-strategy`.
+pub fn mq_example() -> Result<PathBuf> {
+    component("cvp-example-mq-strategy", "")
+}
+
+/// The default strategy of kind mq-sync as a component file.
+pub fn default_mq_strategy() -> Result<PathBuf> {
+    component("cvp-mq-sync", "")
+}
+
 /// Builds with a cargo of its own, in a target directory that all tests share; each feature's component is kept under its own name.
 fn component(package: &str, feature: &str) -> Result<PathBuf> {
     let test = std::env::current_exe()?;

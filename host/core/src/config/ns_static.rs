@@ -7,7 +7,7 @@ use toml::Value;
 use super::backend::BackendHosts;
 use super::keys::Keys;
 use super::queues::{MessageQueues, read_queues};
-use crate::types::strategy::{chain_sync, config_sync, index_check};
+use crate::types::strategy::{chain_sync, config_sync, index_check, mq_sync};
 
 /// Which strategy of a kind a namespace runs (`strategy.<kind>`).
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -191,8 +191,8 @@ fn read_strategies(keys: &mut Keys) -> BTreeMap<String, StrategyChoice> {
     };
     for (kind, value) in kinds.into_iter().filter(|(kind, _)| kind != "trace") {
         match read_strategy(&value) {
-            Ok(_) if ![chain_sync::KIND, config_sync::KIND, index_check::KIND].contains(&kind.as_str()) => {
-                keys.remark(&format!("strategy.{kind}"), "there is no such kind of strategy yet");
+            Ok(_) if !KINDS.contains(&kind.as_str()) => {
+                keys.remark(&format!("strategy.{kind}"), "there is no such kind of strategy");
             }
             Ok(choice) => {
                 out.insert(kind, choice);
@@ -206,6 +206,9 @@ fn read_strategies(keys: &mut Keys) -> BTreeMap<String, StrategyChoice> {
     }
     out
 }
+
+/// The kinds of strategies there are.
+const KINDS: [&str; 4] = [chain_sync::KIND, config_sync::KIND, index_check::KIND, mq_sync::KIND];
 
 fn read_strategy(value: &Value) -> Result<StrategyChoice, String> {
     let table = value.as_table().ok_or("is not a table")?;
@@ -311,7 +314,7 @@ mod tests {
                 "[database.indexdb.layer1]\nenable = true",
                 "database.indexdb.layer1.enable",
             ),
-            ("[strategy.mq-sync]\nid = \"mine\"", "strategy.mq-sync"),
+            ("[strategy.block-sync]\nid = \"mine\"", "strategy.block-sync"),
         ] {
             let mut keys = Keys::parse("global/ns_static.toml", text);
             NsStatic::read(&mut keys);

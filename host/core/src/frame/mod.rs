@@ -90,6 +90,8 @@ pub enum Kind {
     Queues,
     /// How far each of them was told.
     Cursors,
+    /// A namespace's message queues, as the receiver holds them.
+    QueuesKept,
     /// A kind of a later release.
     Unknown(u8),
 }
@@ -127,6 +129,7 @@ impl Kind {
             Kind::Passed => 27,
             Kind::Queues => 28,
             Kind::Cursors => 29,
+            Kind::QueuesKept => 34,
             Kind::Unknown(code) => code,
         }
     }
@@ -165,6 +168,7 @@ impl Kind {
             27 => return Kind::Passed,
             28 => return Kind::Queues,
             29 => return Kind::Cursors,
+            34 => return Kind::QueuesKept,
             _ => {}
         }
         usize::from(code)
@@ -191,7 +195,8 @@ impl Kind {
                 | Kind::Cursors,
                 Side::Provider,
             ) => 0,
-            (Kind::PassOn, Side::Receiver) => 0,
+            (Kind::QueuesKept, Side::Provider) => 1 << 20,
+            (Kind::PassOn | Kind::QueuesKept, Side::Receiver) => 0,
             (Kind::Hello, _) => 4 << 20,
             (Kind::StrategyMessage | Kind::Prepare | Kind::PassOn, _) => (1 << 20) + 1024,
             (Kind::Heartbeat, _) => 1 << 20,

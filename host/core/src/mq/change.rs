@@ -3,11 +3,29 @@
 use std::collections::BTreeSet;
 
 use super::registry::REGISTRY_BYTES_MAX;
-use super::{Cursors, Registry};
+use super::{Cursors, Queue, Registry};
 use crate::types::{Digest, Height, Incarnation, Malformed, Namespace, Reader, Writer};
 
 /// The kind of a strong change whose body is a [`QueueChange`].
 pub const QUEUE_CHANGE: &str = "queue";
+
+/// What a client wants of a registry.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum QueueEdit {
+    /// This queue is to come.
+    Registered(Queue),
+    /// This one is to go.
+    Unregistered(Queue),
+}
+
+impl QueueEdit {
+    /// Which queue it is about.
+    pub fn queue(&self) -> &Queue {
+        match self {
+            QueueEdit::Registered(queue) | QueueEdit::Unregistered(queue) => queue,
+        }
+    }
+}
 
 /// What a namespace's registry is to be.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -69,25 +87,102 @@ impl QueueChange {
 
 impl Cursors {
     /// The node goes on under `incarnation`, whose first block in this namespace is `first`; none where it took over nothing here. Where
-    /// the events so far were told under another one, every cursor is cut to the blocks below `first`, and each queue that may have been
-    /// told more is to be told so. Says whether anything changed.
+    /// the events so far were told under another one, or nobody knows under which, every cursor is cut to the blocks below `first`, and each
+    /// queue that may have been told more is to be told so. Says whether anything changed.
     pub fn take_over(&mut self, registry: &Registry, incarnation: Incarnation, first: Option<Height>) -> bool {
         let before = self.incarnation.replace(incarnation);
         if before == Some(incarnation) {
             return false;
         }
-        let (Some(first), Some(_)) = (first, before) else {
-            return true;
-        };
+        let Some(first) = first else { return true };
         let held = first.saturating_sub(1);
         for queue in registry.queues().values() {
             let at = self.at.entry(queue.number).or_insert_with(|| queue.start());
-            *at = at.cut_above(held);
+            let cut = at.cut_above(held);
+            #[cfg(feature = "planted-faults")]
+            let cut = match crate::planted::active(crate::planted::Fault::CursorNotCut) {
+                true => *at,
+                false => cut,
+            };
+            *at = cut;
+            #[cfg(feature = "planted-faults")]
+            if crate::planted::active(crate::planted::Fault::NoticeForgotten) {
+                continue;
+            }
             let ended = queue.registration.to_block.is_some_and(|last| last <= held);
-            if !ended && queue.first <= first {
-                self.notices.insert(queue.number, first);
+            if !ended {
+                // One that was registered above what the standby held may have been told from its beginning on.
+                self.notices.insert(queue.number, first.max(queue.first));
             }
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Cursor, Registration};
+    use super::*;
+
+    const BEFORE: Incarnation = Incarnation { number: 1, id: [1; 16] };
+    const AFTER: Incarnation = Incarnation { number: 2, id: [2; 16] };
+
+    fn registry() -> Registry {
+        let mut registry = Registry::new("global_fa34664e_1".into());
+        for (name, from, to) in [("old", "1", ""), ("ended", "1", "5"), ("later", "30", "")] {
+            let wanted =
+                serde_json::json!({"queueName": name, "routingKeys": ["MQBlock"], "fromBlock": from, "toBlock": to});
+            registry.register(Registration::from_json(&wanted).unwrap(), 3).unwrap();
+        }
+        registry
+    }
+
+    #[test]
+    fn cursors_are_cut_once_where_a_standby_took_over_and_the_queues_are_told() {
+        for before in [Some(BEFORE), None] {
+            let mut cursors = Cursors {
+                incarnation: before,
+                at: [(1, Cursor::before(15)), (2, Cursor::before(6))].into(),
+                ..Cursors::default()
+            };
+            assert!(cursors.take_over(&registry(), AFTER, Some(11)));
+            let places: Vec<Cursor> = cursors.at.values().copied().collect();
+            assert_eq!(places, [Cursor::before(11), Cursor::before(6), Cursor::before(11)]);
+            assert_eq!(cursors.notices, [(1, 11), (3, 30)].into(), "{before:?}");
+            cursors.at.insert(1, Cursor::before(20));
+            let held = cursors.clone();
+            assert!(!cursors.take_over(&registry(), AFTER, Some(11)));
+            assert_eq!(cursors, held);
+        }
+    }
+
+    #[test]
+    fn a_node_that_took_over_nothing_cuts_nothing() {
+        let mut cursors = Cursors {
+            at: [(1, Cursor::before(15))].into(),
+            ..Cursors::default()
+        };
+        assert!(cursors.take_over(&registry(), BEFORE, None));
+        assert_eq!((cursors.at[&1], cursors.notices.len()), (Cursor::before(15), 0));
+    }
+
+    #[test]
+    fn a_queue_of_another_registry_is_kept_where_its_name_and_its_number_are_free() {
+        let mut theirs = registry();
+        let exchanger = theirs.exchanger().to_owned();
+        let kept = theirs.unregister("later", &exchanger).unwrap();
+        let taken = theirs.get("old").unwrap().clone();
+        theirs.keep(&taken);
+        assert_eq!(theirs.queues().len(), 2);
+        let mut again = kept.clone();
+        again.number = 7;
+        theirs.keep(&again);
+        assert_eq!(theirs.get("later").unwrap().number, 7);
+        let mut other = kept;
+        other.registration.queue = "other".into();
+        other.number = 2;
+        theirs.keep(&other);
+        assert!(theirs.get("other").is_err(), "its number is another queue's");
+        assert_eq!(Registry::decode(&theirs.encode()).unwrap(), theirs);
     }
 }

@@ -85,6 +85,10 @@ impl Delivery {
             return &[];
         }
         self.published = !self.window.is_empty();
+        #[cfg(feature = "planted-faults")]
+        if crate::planted::active(crate::planted::Fault::CursorAheadOfConfirmed) {
+            self.cursor = Cursor::before(self.next);
+        }
         &self.window
     }
 

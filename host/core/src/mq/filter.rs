@@ -49,6 +49,13 @@ impl Filter {
             })
     }
 
+    /// Bytes of the encoding.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Writer::new();
+        self.write(&mut out);
+        out.into_bytes()
+    }
+
     pub(super) fn write(&self, out: &mut Writer) {
         out.u32(self.addresses.len() as u32);
         self.addresses.iter().for_each(|address| out.raw(&address.0));

@@ -119,6 +119,18 @@ impl Registry {
         Ok(self.queues.entry(name).or_insert(queue))
     }
 
+    /// Adds a queue of another registry as it is, where its name and its number are free and there is room; else it is left out.
+    pub fn keep(&mut self, queue: &Queue) {
+        let name = &queue.registration.queue;
+        let taken = self.queues.contains_key(name) || self.queues.values().any(|it| it.number == queue.number);
+        let bytes = self.encode().len() + queue.registration.encode().len() + 16;
+        if taken || self.queues.len() >= QUEUES_MAX || bytes > REGISTRY_BYTES_MAX {
+            return;
+        }
+        self.next_number = self.next_number.max(queue.number.saturating_add(1));
+        self.queues.insert(name.clone(), queue.clone());
+    }
+
     /// Takes a queue out.
     ///
     /// # Errors

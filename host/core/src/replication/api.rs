@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::frame::Frame;
 use crate::session::{Claim, Fenced, IndexState, Reign, StrategyId};
-use crate::types::strategy::{Fault, chain_sync, config_sync, index_check};
+use crate::types::strategy::{Fault, chain_sync, config_sync, index_check, mq_sync};
 use crate::types::{Digest, Height, Namespace, Position, Refusal};
 
 use super::PeerTls;
@@ -192,6 +192,13 @@ pub enum Event {
         /// Its actions or its fault.
         result: Result<Vec<index_check::Action>, Fault>,
     },
+    /// What an mq-sync strategy decided on [`Action::QueueStrategy`].
+    QueueStrategy {
+        /// Namespace.
+        ns: Namespace,
+        /// Its actions or its fault.
+        result: Result<Vec<mq_sync::Action>, Fault>,
+    },
     /// The host looked at a namespace's index backend and at its switch in the configuration: when it begins, and whenever what it finds
     /// changes.
     IndexSeen {
@@ -337,12 +344,19 @@ pub enum Action {
         /// What to tell it.
         events: Vec<index_check::Event>,
     },
+    /// Call the mq-sync strategy; answer with `QueueStrategy`. At most one a namespace is under way.
+    QueueStrategy {
+        /// Namespace.
+        ns: Namespace,
+        /// What to tell it.
+        events: Vec<mq_sync::Event>,
+    },
     /// The last answer was refused: the instance that gave it faulted, with all that a trap brings (the default at once, restarts,
     /// quarantine). Comes before the next [`Action::Strategy`], which begins with `opened`.
     StrategyFault {
         /// Namespace.
         ns: Namespace,
-        /// `chain-sync`, `config-sync` or `index-check`.
+        /// `chain-sync`, `config-sync`, `index-check` or `mq-sync`.
         kind: &'static str,
         /// What was refused.
         fault: Fault,
@@ -351,7 +365,7 @@ pub enum Action {
     UseDefault {
         /// Namespace.
         ns: Namespace,
-        /// `chain-sync`, `config-sync` or `index-check`.
+        /// `chain-sync`, `config-sync`, `index-check` or `mq-sync`.
         kind: String,
         /// True: the default.
         embedded: bool,

@@ -101,6 +101,8 @@ impl Pair {
                     self.tree_changes += 1;
                     self.taker.on_written(copy);
                 }
+                // The change may have been one of queues.
+                self.queues.touch();
                 let told = self.changes.stager.on_settled();
                 self.receive(told);
             }
@@ -124,12 +126,17 @@ impl Pair {
             None
         };
         match refusal {
-            Some(refusal) => self.answer(proposal.ticket, Outcome::Failed(refusal)),
-            None => self.changes.queue.push_back((proposal, self.session.is_some())),
+            Some(refusal) => self.answer_change(proposal.ticket, Outcome::Failed(refusal)),
+            None => self.ask_about_queue(proposal),
         }
     }
 
-    fn answer(&mut self, ticket: Ticket, outcome: Outcome) {
+    /// A change waits for its turn; whether a session was open when it was proposed.
+    pub(super) fn begin_change(&mut self, proposal: Proposal, with_session: bool) {
+        self.changes.queue.push_back((proposal, with_session));
+    }
+
+    pub(super) fn answer_change(&mut self, ticket: Ticket, outcome: Outcome) {
         if let Some((_, note)) = self.changes.doing.take_if(|(doing, _)| *doing == ticket)
             && outcome == Outcome::Local
         {
@@ -146,7 +153,10 @@ impl Pair {
                 ProviderDo::Prepare(change) => {
                     self.send_session(Frame::node(Kind::Prepare, change.encode()));
                     #[cfg(feature = "planted-faults")]
-                    if crate::planted::active(crate::planted::Fault::CommitBeforePrepared) {
+                    if crate::planted::active(crate::planted::Fault::CommitBeforePrepared)
+                        || (crate::planted::active(crate::planted::Fault::QueueCommitBeforePrepared)
+                            && change.kind == crate::mq::QUEUE_CHANGE)
+                    {
                         let told = self.changes.proposer.on_prepared(change.id);
                         self.provide(told);
                     }
@@ -164,7 +174,7 @@ impl Pair {
                     }
                     self.send_id(Kind::Abort, id);
                 }
-                ProviderDo::Answer(ticket, outcome) => self.answer(ticket, outcome),
+                ProviderDo::Answer(ticket, outcome) => self.answer_change(ticket, outcome),
             }
         }
     }
@@ -239,6 +249,7 @@ impl Pair {
                     self.receive(Some(ReceiverDo::TellAborted(change.id, Some(refusal))));
                     return Ok(());
                 }
+                self.stage_queues(&change);
                 let told = self.changes.stager.on_prepare(change)?;
                 self.receive(told);
             }
@@ -246,6 +257,7 @@ impl Pair {
                 let id = id()?;
                 // Inventories that were told before are older than the change.
                 self.taker.on_commit();
+                self.commit_queues(id);
                 let told = self.changes.stager.on_commit(id)?;
                 self.receive(Some(told));
             }
@@ -318,7 +330,7 @@ impl Pair {
         if let Some(fenced) = self.place.fenced() {
             // It waited while the place was taken.
             let refusal = refuse::fenced(&fenced.by());
-            return self.answer(next.ticket, Outcome::Failed(refusal));
+            return self.answer_change(next.ticket, Outcome::Failed(refusal));
         }
         if with_session && self.session.is_none() {
             // Begun with a session, a change never becomes a local one.
@@ -327,7 +339,7 @@ impl Pair {
                 "the session ended before the change began; nothing was changed",
                 "set it again: without a receiver it is made on this node alone",
             );
-            return self.answer(next.ticket, Outcome::Failed(refusal));
+            return self.answer_change(next.ticket, Outcome::Failed(refusal));
         }
         self.changes.doing = Some((next.ticket, next.note));
         let timeout = self.setup.limits.strong_timeout_ms;
@@ -338,7 +350,7 @@ impl Pair {
             .begin(self.now, timeout, next.ticket, change, next.must_replicate)
         {
             Ok(told) => self.provide(Some(told)),
-            Err(refusal) => self.answer(next.ticket, Outcome::Failed(refusal)),
+            Err(refusal) => self.answer_change(next.ticket, Outcome::Failed(refusal)),
         }
     }
 

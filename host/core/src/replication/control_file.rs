@@ -25,7 +25,7 @@ pub enum ControlFile {
     Stored {
         /// Namespace.
         ns: Namespace,
-        /// `chain-sync`, `config-sync` or `index-check`.
+        /// `chain-sync`, `config-sync`, `index-check` or `mq-sync`.
         kind: &'static str,
         /// The bytes.
         bytes: Vec<u8>,

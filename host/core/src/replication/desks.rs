@@ -12,9 +12,10 @@ impl Pair {
     /// Another strategy runs here, or another state of it: the other end must know, and both run the same.
     pub(super) fn on_strategy_state(&mut self, index: usize, id: StrategyId, run: StrategyRun, faults: u64) {
         let Some(lane) = self.lanes.get_mut(index) else { return };
-        let (streams, tag, kind) = (lane.peer.is_some(), lane.tag, id.kind.clone());
+        let (attached, tag, kind) = (lane.peer.is_some(), lane.tag, id.kind.clone());
+        let streams = lane.tells(&kind);
         let Some(desk) = lane.desk_mut(&kind) else { return };
-        if desk.on_state(id, run, faults, streams) && streams {
+        if desk.on_state(id, run, faults, streams) && attached {
             let frame = desk.state_frame(tag);
             self.send_session(frame);
         }

@@ -71,6 +71,7 @@ impl Pair {
             Event::Strategy { ns, result } => self.each(&ns, |it, lane| it.on_strategy(lane, result)),
             Event::ConfigStrategy { ns, result } => self.each(&ns, |it, lane| it.on_file_advice(lane, result)),
             Event::IndexStrategy { ns, result } => self.each(&ns, |it, lane| it.on_index_advice(lane, result)),
+            Event::QueueStrategy { ns, result } => self.each(&ns, |it, lane| it.on_queue_advice(lane, result)),
             Event::IndexSeen { ns, state } => self.each(&ns, |it, lane| it.on_index_seen(lane, state)),
             Event::StrategyState {
                 ns,

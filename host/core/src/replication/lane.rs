@@ -2,14 +2,15 @@
 
 use crate::frame::{Frame, NamespaceTag};
 use crate::session::{AgreedNamespace, SessionKind};
-use crate::types::strategy::Role;
 use crate::types::strategy::chain_sync::Batch;
+use crate::types::strategy::{Role, mq_sync};
 use crate::types::{Height, Millis, Position, Refusal};
 
 use super::desk::Desk;
 use super::index::IndexAdvisor;
 use super::intake::Intake;
 use super::lag::Marks;
+use super::queues::QueueAdvisor;
 use super::sender::Sender;
 use super::setup::NamespaceSetup;
 use super::tree::FileAdvisor;
@@ -94,6 +95,8 @@ pub(super) struct Lane {
     pub files: FileAdvisor,
     /// Its index-check strategy.
     pub index: IndexAdvisor,
+    /// Its mq-sync strategy.
+    pub queues: QueueAdvisor,
     pub batch: Option<Batch>,
     pub batches: u64,
     /// Mean record, bytes, times 16.
@@ -103,7 +106,8 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    pub fn new(setup: NamespaceSetup, now: Millis) -> Lane {
+    /// `giving`: this end is a provider of the pair.
+    pub fn new(setup: NamespaceSetup, giving: bool, now: Millis) -> Lane {
         let ours = setup.chain_sync.id.clone();
         let stored = setup.chain_sync.stored.clone();
         let config = setup.config_sync.clone();
@@ -137,6 +141,7 @@ impl Lane {
             },
             files: FileAdvisor::new(Desk::new(config.id, config.stored, now), setup.kept_local.clone()),
             index: IndexAdvisor::new(&setup, now),
+            queues: QueueAdvisor::new(&setup.mq_sync, giving, now),
             batch: None,
             batches: 0,
             record_bytes_16: 0,
@@ -158,6 +163,7 @@ impl Lane {
         self.advisor.desk.attach(&agreed.their_strategies);
         self.files.attach(&agreed.their_strategies);
         self.index.attach(agreed, kind);
+        self.queues.attach(&agreed.their_strategies);
         let peer = match role {
             Role::Provider => start,
             Role::Receiver => provider_tip,
@@ -175,6 +181,7 @@ impl Lane {
         self.advisor.desk.detach();
         self.files.detach();
         self.index.detach();
+        self.queues.detach();
         self.advisor.owes_progress = false;
         self.advisor.owes_stall = false;
     }
@@ -254,18 +261,33 @@ impl Lane {
     }
 
     /// Its strategies, whatever their kind.
-    pub fn desks(&self) -> [&Desk; 3] {
-        [&self.advisor.desk, &self.files.desk, &self.index.desk]
+    pub fn desks(&self) -> [&Desk; 4] {
+        [
+            &self.advisor.desk,
+            &self.files.desk,
+            &self.index.desk,
+            &self.queues.desk,
+        ]
     }
 
     /// The same, to be changed.
-    pub fn desks_mut(&mut self) -> [&mut Desk; 3] {
-        [&mut self.advisor.desk, &mut self.files.desk, &mut self.index.desk]
+    pub fn desks_mut(&mut self) -> [&mut Desk; 4] {
+        [
+            &mut self.advisor.desk,
+            &mut self.files.desk,
+            &mut self.index.desk,
+            &mut self.queues.desk,
+        ]
     }
 
     /// The strategy of this kind.
     pub fn desk_mut(&mut self, kind: &str) -> Option<&mut Desk> {
         self.desks_mut().into_iter().find(|desk| desk.ours.kind == kind)
+    }
+
+    /// Whether a strategy of this kind is told anything now.
+    pub fn tells(&self, kind: &str) -> bool {
+        self.peer.is_some() || (kind == mq_sync::KIND && self.queues.speaks_alone())
     }
 
     /// Latches and unlatches `live`.

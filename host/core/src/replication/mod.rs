@@ -48,7 +48,7 @@ pub use limits::Limits;
 pub use pair::Pair;
 pub use passing::{PASS_BYTES_MAX, Passed};
 pub use peer::PeerTls;
-pub use queues::{QueueEvent, QueueWork, QueuesHeld};
+pub use queues::{BrokerState, QueueEvent, QueueWork, QueuesHeld};
 pub use roster::{Heard, Roster};
 pub use setup::{NamespaceSetup, Setup, StrategySetup};
 pub use status::{NamespaceStatus, PairStatus, PeerStatus, Phase, RefusedDial, StrategyStatus, TreeStatus};

@@ -80,10 +80,11 @@ pub struct Pair {
 impl Pair {
     /// A machine that has seen nothing yet. Step it with [`Event::Tick`] at once for its first actions.
     pub fn new(setup: Setup) -> Self {
+        let giving = setup.role == Role::Provider && setup.kind == SessionKind::Standby;
         let lanes = setup
             .namespaces
             .iter()
-            .map(|namespace| Lane::new(namespace.clone(), 0))
+            .map(|namespace| Lane::new(namespace.clone(), giving, 0))
             .collect();
         let pauses = BackoffRange {
             first_ms: DIAL_PAUSE_MS.min(setup.limits.dial_pause_ms_max),

@@ -164,7 +164,12 @@ impl Pair {
             add("disk-stalled", format!("the disk has not answered for {age} ms"));
         }
         let calling = lane.advisor.calling.map(|call| call.since);
-        let called = [calling, lane.files.calling_since(), lane.index.calling_since()];
+        let called = [
+            calling,
+            lane.files.calling_since(),
+            lane.index.calling_since(),
+            lane.queues.calling_since(),
+        ];
         if let Some(age) = over(called.into_iter().flatten().min(), CALL_MS) {
             add(
                 "strategy-stalled",
@@ -194,6 +199,7 @@ impl Pair {
             });
         }
         reasons.extend(lane.index.reason(name));
+        reasons.extend(lane.queues.reason(name, now));
         if lane.peer.is_some() {
             self.stream_reasons(lane, now, reasons);
         }
@@ -361,6 +367,7 @@ impl Pair {
                 .into_iter()
                 .filter_map(difference)
                 .chain(lane.index.warnings())
+                .chain(lane.queues.warnings())
                 .collect(),
         }
     }

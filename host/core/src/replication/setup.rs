@@ -38,6 +38,8 @@ pub struct NamespaceSetup {
     pub config_sync: StrategySetup,
     /// Its index-check strategy.
     pub index_check: StrategySetup,
+    /// Its mq-sync strategy.
+    pub mq_sync: StrategySetup,
     /// `database.indexdb.layer1.enable` as it runs.
     pub index_enabled: bool,
     /// Keys that its config-sync strategy kept for this node, as last written.

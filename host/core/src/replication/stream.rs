@@ -46,7 +46,9 @@ impl Pair {
                     (Kind::Records, Role::Receiver) => self.on_records(index, frame),
                     (Kind::Fetch | Kind::Ack, Role::Provider) => self.on_request(index, frame),
                     (Kind::PassOn, Role::Provider) if !standby => self.on_pass_on(index, &frame.payload),
-                    (Kind::Queues | Kind::Cursors, Role::Receiver) => self.on_queues_frame(index, &frame),
+                    (Kind::Queues | Kind::Cursors, Role::Receiver) | (Kind::QueuesKept, Role::Provider) if standby => {
+                        self.on_queues_frame(index, &frame)
+                    }
                     (Kind::Halt, _) => self.on_halt(index, &frame.payload),
                     (Kind::IndexState, _) => self.on_peer_index(index, &frame.payload),
                     // Nobody reads them: they are not kept either.
@@ -422,6 +424,9 @@ impl Pair {
     pub(super) fn settle_lane(&mut self, index: usize) {
         let (now, role) = (self.now, self.setup.role);
         self.pump_index(index);
+        if self.is_standby() {
+            self.pump_queues(index);
+        }
         let Some(lane) = self.lanes.get_mut(index) else { return };
         lane.judge_live(role, now);
         if role == Role::Receiver && lane.halt.as_ref().is_some_and(|halt| now >= halt.until) {

@@ -86,6 +86,10 @@ fn setup(role: Role) -> Setup {
                 id: index::strategy(),
                 stored: Vec::new(),
             },
+            mq_sync: StrategySetup {
+                id: queues::strategy(),
+                stored: Vec::new(),
+            },
             index_enabled: false,
             kept_local: Vec::new(),
         }],
@@ -138,10 +142,15 @@ struct Ends<S> {
     pool: Option<Passed>,
     /// What the follower's clients were told.
     passed: Vec<(Token, Passed)>,
-    /// What the provider's disk holds of queues, how often it was looked at, and what the receiver's was asked to keep.
-    queues: Option<(crate::mq::Registry, crate::mq::Cursors)>,
+    /// What each end's disk holds of queues, how often the provider's was looked at, and what the receiver's was asked to keep.
+    queues: [Option<(crate::mq::Registry, crate::mq::Cursors)>; 2],
     looks: usize,
     kept: Vec<QueueWork>,
+    /// The mq-sync strategy of each end; whether the receiver's answers now, and what it said meanwhile.
+    queue_says: [queues::Says; 2],
+    queue_waits: Option<Vec<Event>>,
+    /// A change of queues that the receiver holds staged.
+    staged: Option<Change>,
 }
 
 const PROVIDER: usize = 0;
@@ -174,9 +183,12 @@ impl<S: FnMut(&[Told]) -> Answer> Ends<S> {
             aligned: Vec::new(),
             pool: None,
             passed: Vec::new(),
-            queues: None,
+            queues: [None, None],
             looks: 0,
             kept: Vec::new(),
+            queue_says: [queues::follow; 2],
+            queue_waits: None,
+            staged: None,
         }
     }
 
@@ -378,8 +390,8 @@ impl<S: FnMut(&[Told]) -> Answer> Ends<S> {
                 self.queue.push_back((end, Event::IndexStrategy { ns, result }));
             }
             Action::Queues(QueueWork::Look) => {
-                self.looks += 1;
-                let held = self.queues.iter().map(|(registry, cursors)| QueuesHeld {
+                self.looks += usize::from(end == PROVIDER);
+                let held = self.queues[end].iter().map(|(registry, cursors)| QueuesHeld {
                     namespace: namespace(),
                     registry: registry.encode().into(),
                     cursors: cursors.encode().into(),
@@ -387,7 +399,32 @@ impl<S: FnMut(&[Told]) -> Answer> Ends<S> {
                 let looked = QueueEvent::Looked(held.collect());
                 self.queue.push_back((end, Event::Queues(looked)));
             }
-            Action::Queues(work) => self.kept.push(work),
+            Action::Queues(work) => {
+                queues::keep(&mut self.queues[end], &work);
+                self.kept.push(work);
+            }
+            Action::QueueStrategy { ns, events } => {
+                let result = (self.queue_says[end])(&events);
+                let answer = Event::QueueStrategy { ns, result };
+                match &mut self.queue_waits {
+                    Some(waits) if end == RECEIVER => waits.push(answer),
+                    _ => self.queue.push_back((end, answer)),
+                }
+            }
+            Action::Change(ChangeWork::Commit { change, .. }) if change.kind == crate::mq::QUEUE_CHANGE => {
+                queues::write(&mut self.queues[end], &change);
+                self.queue
+                    .push_back((end, Event::Change(ChangeEvent::Committed(Ok(())))));
+            }
+            Action::Change(ChangeWork::Stage(change)) if change.kind == crate::mq::QUEUE_CHANGE => {
+                self.staged = Some(change);
+                self.queue.push_back((end, Event::Change(ChangeEvent::Staged(Ok(())))));
+            }
+            Action::Change(ChangeWork::Apply(id)) if self.staged.as_ref().is_some_and(|it| it.id == id) => {
+                queues::write(&mut self.queues[end], &self.staged.take().unwrap());
+                self.queue
+                    .push_back((end, Event::Change(ChangeEvent::Settled(Ok(None)))));
+            }
             Action::Tree(work) => {
                 let event = self.trees[end].work(work);
                 self.queue.extend(event.map(|event| (end, Event::Tree(event))));

@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 
+use crate::mq::QueueEdit;
 use crate::types::strategy::config_sync::Edit;
-use crate::types::{Digest, Refusal};
+use crate::types::{Digest, Namespace, Refusal};
 
 use super::api::ConnId;
 use super::strong::{Change, ChangeId, Outcome, Ticket};
@@ -134,4 +135,6 @@ pub struct Proposal {
     pub note: String,
     /// Fail rather than change this node alone.
     pub must_replicate: bool,
+    /// The queue that it registers or unregisters, and in which namespace: then that one's mq-sync strategy is asked first.
+    pub queue: Option<(Namespace, QueueEdit)>,
 }

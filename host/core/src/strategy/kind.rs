@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 
 use super::codec::Coded;
-use crate::types::strategy::{chain_sync, config_sync, index_check};
+use crate::types::strategy::{chain_sync, config_sync, index_check, mq_sync};
 
 /// A kind of strategy: what its strategies are told, and what they decide.
 pub trait Kind: Clone + PartialEq + Debug + Send + Sync + 'static {
@@ -43,4 +43,14 @@ impl Kind for IndexCheck {
     const NAME: &'static str = index_check::KIND;
     type Event = index_check::Event;
     type Action = index_check::Action;
+}
+
+/// Kind mq-sync: whether a queue is registered, and how the receiver's queues become the provider's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MqSync {}
+
+impl Kind for MqSync {
+    const NAME: &'static str = mq_sync::KIND;
+    type Event = mq_sync::Event;
+    type Action = mq_sync::Action;
 }

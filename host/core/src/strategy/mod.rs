@@ -1,7 +1,7 @@
 //! Trait [`Strategy`]: what decides *what* to synchronise and *when*, seen from the host; native and WASM ones look the same here.
 //!
 //! Owns the trait, the kinds there are ([`Kind`]), the judge of faults ([`judge`]), the trace format, the contract suite every implementation
-//! must pass, and the check of what config-sync and index-check strategies say ([`scrutiny`]). Does not check actions against the state of a stream:
+//! must pass, and the check of what strategies of the other kinds than chain-sync say ([`scrutiny`]). Does not check actions against the state of a stream:
 //! `core::replication` does, which knows it.
 
 mod kind;
@@ -15,7 +15,7 @@ pub mod trace;
 use crate::types::strategy::Fault;
 
 pub use codec::Coded;
-pub use kind::{ChainSync, ConfigSync, IndexCheck, Kind};
+pub use kind::{ChainSync, ConfigSync, IndexCheck, Kind, MqSync};
 pub use native::Native;
 
 /// A running strategy of one kind. Events in, oldest first; actions out.
@@ -40,3 +40,6 @@ pub type ConfigSyncStrategy = Boxed<ConfigSync>;
 
 /// A strategy of kind index-check behind a box.
 pub type IndexCheckStrategy = Boxed<IndexCheck>;
+
+/// A strategy of kind mq-sync behind a box.
+pub type MqSyncStrategy = Boxed<MqSync>;

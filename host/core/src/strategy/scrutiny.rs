@@ -1,9 +1,10 @@
-//! The check of what a config-sync strategy says; of index-check in `index`. A call is taken whole or not at all. Inventories were checked before it was shown them.
+//! The check of what a config-sync strategy says; of index-check in `index`, of mq-sync in `queues`. A call is taken whole or not at all. Inventories were checked before it was shown them.
 //!
 //! Pure: it looks and changes nothing. What is refused here counts as a fault of the instance, as a trap does; an unknown action is none, for a
 //! strategy may be newer than its host. What must be strong whatever a strategy says (the floor) is not known here.
 
 mod index;
+mod queues;
 
 use std::collections::BTreeSet;
 
@@ -11,6 +12,7 @@ use crate::types::strategy::config_sync::{Action, FileEntry, KEY_BYTES_MAX, PATH
 use crate::types::strategy::{self, Fault, Role};
 
 pub use index::IndexGround;
+pub use queues::QueueGround;
 
 /// What holds when the answer of one call is checked.
 #[derive(Clone, Copy, Debug)]

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use cvp_core::config::{NodeConfig, NsConfig};
 use cvp_core::session::StrategyId;
-use cvp_core::strategy::{ChainSync, ConfigSync, IndexCheck, Kind};
+use cvp_core::strategy::{ChainSync, ConfigSync, IndexCheck, Kind, MqSync};
 use cvp_core::types::Namespace;
 use cvp_core::types::strategy::{Fault, Role};
 use parking_lot::Mutex;
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::ipc::Failure;
 use crate::replication::StrategyHandles;
-use crate::replication::strategies::{Cost, NamespaceStrategies, Order, Strategies, StrategyState};
+use crate::replication::strategies::{Cost, KINDS, NamespaceStrategies, Order, Strategies, StrategyState};
 
 /// The running instances; replaced whole when the node's role changes.
 pub(super) struct Fleet {
@@ -52,7 +52,7 @@ impl Fleet {
         for namespace in running {
             match (handles.get(namespace), config.namespaces.get(namespace)) {
                 (Some(handle), _) => {
-                    for kind in [ChainSync::NAME, ConfigSync::NAME, IndexCheck::NAME] {
+                    for kind in KINDS {
                         if let Err(fault) = handle.order(kind, Order::UseDefault(false)) {
                             tracing::warn!(%namespace, fault = %fault.text, "switch strategy");
                         }
@@ -75,6 +75,7 @@ impl Fleet {
                 chain_sync: runtime.start(namespace, role, &ns.fixed.strategy(ChainSync::NAME), bytes)?,
                 config_sync: runtime.start(namespace, role, &ns.fixed.strategy(ConfigSync::NAME), bytes)?,
                 index_check: runtime.start(namespace, role, &ns.fixed.strategy(IndexCheck::NAME), bytes)?,
+                mq_sync: runtime.start(namespace, role, &ns.fixed.strategy(MqSync::NAME), bytes)?,
             })
         };
         started().map_err(|fault| {
@@ -114,9 +115,11 @@ impl Fleet {
         match (found, kind) {
             (Some(handle), ConfigSync::NAME) => handle.config_sync.state().offered,
             (Some(handle), IndexCheck::NAME) => handle.index_check.state().offered,
+            (Some(handle), MqSync::NAME) => handle.mq_sync.state().offered,
             (Some(handle), _) => handle.chain_sync.state().offered,
             (None, ConfigSync::NAME) => self.runtime.embedded::<ConfigSync>(),
             (None, IndexCheck::NAME) => self.runtime.embedded::<IndexCheck>(),
+            (None, MqSync::NAME) => self.runtime.embedded::<MqSync>(),
             (None, _) => self.runtime.embedded::<ChainSync>(),
         }
     }
@@ -131,6 +134,7 @@ impl Fleet {
                 row(namespace, &handle.chain_sync.state(), handle.chain_sync.cost()),
                 row(namespace, &handle.config_sync.state(), handle.config_sync.cost()),
                 row(namespace, &handle.index_check.state(), handle.index_check.cost()),
+                row(namespace, &handle.mq_sync.state(), handle.mq_sync.cost()),
             ]
         });
         Value::Array(rows.collect())
@@ -152,6 +156,10 @@ impl Fleet {
             }
             if handle.index_check.state().configured == id {
                 handle.index_check.reset().map_err(busy)?;
+                reset += 1;
+            }
+            if handle.mq_sync.state().configured == id {
+                handle.mq_sync.reset().map_err(busy)?;
                 reset += 1;
             }
         }

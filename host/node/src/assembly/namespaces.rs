@@ -7,7 +7,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cvp_core::config::{self, GLOBAL, NsConfig};
 use cvp_core::replication::Outcome;
-use cvp_core::strategy::{ChainSync, ConfigSync, IndexCheck, Kind};
 use cvp_core::types::Namespace;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -22,6 +21,7 @@ use crate::durable;
 use crate::ipc::{Failure, Progress};
 use crate::namespace::Chain;
 use crate::promotion;
+use crate::replication::strategies::KINDS;
 
 /// The files that a namespace needs below `configuration/<namespace>/`.
 pub(super) const FILES: [&str; 3] = ["ns_static.toml", "ns_dynamic.toml", "ns_genesis.toml"];
@@ -209,7 +209,7 @@ impl Node {
         let files = self.files.clone();
         let of = name.clone();
         let put_away = blocking(move || {
-            for kind in [ChainSync::NAME, ConfigSync::NAME, IndexCheck::NAME] {
+            for kind in KINDS {
                 let removed = files.remove_stored(&of, kind);
                 removed.map_err(|error| Failure::from_refusal(&error.refusal()))?;
             }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cvp_core::config::{Broker, NodeConfig, PairRole};
-use cvp_core::mq::{QUEUE_CHANGE, QueueChange};
-use cvp_core::replication::Outcome;
+use cvp_core::mq::{QUEUE_CHANGE, QueueChange, QueueEdit};
+use cvp_core::replication::{BrokerState, Outcome};
 use cvp_core::types::{Height, Namespace, Refusal};
 
 use super::node::Node;
@@ -53,6 +53,7 @@ impl Node {
             opened.insert(namespace, queues);
         }
         self.queues.replace(opened);
+        self.queues_moved.notify_one();
         match config.role() {
             PairRole::Provider => self.queues.replace_copies(Copies::new()),
             PairRole::Receiver => self.refresh_copies().await,
@@ -92,31 +93,34 @@ impl Node {
     /// Makes changes of registries as strong changes.
     fn queue_commit(&self) -> Commit {
         let replication = self.replication();
-        Arc::new(move |change: QueueChange, note: String| -> Committing {
-            let replication = replication.clone();
-            Box::pin(async move {
-                let wish = Wish {
-                    kind: QUEUE_CHANGE,
-                    body: change.encode().into(),
-                    note,
-                    must_replicate: false,
-                };
-                let outcome = match replication {
-                    Some(replication) => replication.propose(wish).await,
-                    None => None,
-                };
-                match outcome {
-                    Some(Outcome::Replicated | Outcome::Local) => Ok(()),
-                    Some(Outcome::Failed(refusal)) => Err(QueuesError::NotMade(refusal)),
-                    Some(Outcome::Undecided(refusal)) => Err(QueuesError::Undecided(refusal)),
-                    None => Err(QueuesError::Undecided(Refusal::new(
-                        "strong-undecided",
-                        "the node stopped before the change had ended",
-                        "start it, and look with `cvp mq list`",
-                    ))),
-                }
-            })
-        })
+        Arc::new(
+            move |change: QueueChange, edit: Option<QueueEdit>, note: String| -> Committing {
+                let replication = replication.clone();
+                Box::pin(async move {
+                    let wish = Wish {
+                        kind: QUEUE_CHANGE,
+                        body: change.encode().into(),
+                        note,
+                        must_replicate: false,
+                        queue: edit.map(|edit| (change.namespace.clone(), edit)),
+                    };
+                    let outcome = match replication {
+                        Some(replication) => replication.propose(wish).await,
+                        None => None,
+                    };
+                    match outcome {
+                        Some(Outcome::Replicated | Outcome::Local) => Ok(()),
+                        Some(Outcome::Failed(refusal)) => Err(QueuesError::NotMade(refusal)),
+                        Some(Outcome::Undecided(refusal)) => Err(QueuesError::Undecided(refusal)),
+                        None => Err(QueuesError::Undecided(Refusal::new(
+                            "strong-undecided",
+                            "the node stopped before the change had ended",
+                            "start it, and look with `cvp mq list`",
+                        ))),
+                    }
+                })
+            },
+        )
     }
 
     /// A receiver shows what it holds of its provider's queues.
@@ -140,15 +144,30 @@ impl Node {
         }
     }
 
-    /// Tells the pair of cursors that moved, a while after the first of them.
+    /// Tells the pair of cursors that moved and of brokers that come and go, a while after the first of them.
     pub(super) async fn follow_cursors(self: Arc<Self>) {
         loop {
             self.queues_moved.notified().await;
             if let Some(replication) = self.replication() {
+                replication.set_brokers(self.brokers()).await;
                 replication.queues_moved().await;
             }
             tokio::time::sleep(CURSORS_GATHER).await;
         }
+    }
+
+    /// How the broker of each namespace with queues is reached.
+    fn brokers(&self) -> Vec<(Namespace, BrokerState)> {
+        let state = |queues: &Queues| match queues.rabbit().map(Rabbit::state) {
+            None => BrokerState::Embedded,
+            Some(broker) if broker.connected => BrokerState::Reachable,
+            Some(_) => BrokerState::Unreachable,
+        };
+        let all = self.queues.all();
+        let opened = all.values().flatten();
+        opened
+            .map(|queues| (queues.namespace().clone(), state(queues)))
+            .collect()
     }
 
     /// The answer of `mq list`.

@@ -333,6 +333,7 @@ impl Node {
             body: change.encode().into(),
             note,
             must_replicate,
+            queue: None,
         };
         let outcome = match self.replication() {
             Some(replication) => replication.propose(wish).await,

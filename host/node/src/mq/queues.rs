@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use cvp_core::config::Broker;
-use cvp_core::mq::{Cursor, Notice, Queue, QueueChange, Refused, Registration, Registry, exchanger_name};
+use cvp_core::mq::{Cursor, Notice, Queue, QueueChange, QueueEdit, Refused, Registration, Registry, exchanger_name};
 use cvp_core::types::{Digest, Height, Hostname, Incarnation, Namespace, Refusal};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
@@ -39,8 +39,9 @@ pub enum QueuesError {
     Undecided(Refusal),
 }
 
-/// Makes a change of a registry on both nodes, or on this one alone where no standby is attached; told in words what it is.
-pub type Commit = Arc<dyn Fn(QueueChange, String) -> Committing + Send + Sync>;
+/// Makes a change of a registry on both nodes, or on this one alone where no standby is attached; told which queue comes or goes, and in
+/// words what it is.
+pub type Commit = Arc<dyn Fn(QueueChange, Option<QueueEdit>, String) -> Committing + Send + Sync>;
 
 /// A change on its way.
 pub type Committing = Pin<Box<dyn Future<Output = Result<(), QueuesError>> + Send>>;
@@ -63,7 +64,7 @@ pub struct Surroundings {
     pub broker: Broker,
     /// Makes the changes of the registry.
     pub commit: Commit,
-    /// Told whenever cursors were written.
+    /// Told whenever cursors were written, and when a broker comes or goes.
     pub moved: Arc<Notify>,
     /// Under which incarnation the queues are told from now on.
     pub reign: Reign,
@@ -86,9 +87,11 @@ pub struct Queues {
     registry: ArcSwap<Registry>,
     /// One change at a time.
     changing: tokio::sync::Mutex<()>,
+    files: QueueFiles,
     board: Arc<CursorBoard>,
     /// What is still to be removed at the broker.
     leaving: LeavingNote,
+    moved: Arc<Notify>,
     /// Grows with each change of the registry, and when this closes.
     changes: watch::Sender<u64>,
     closed: watch::Sender<bool>,
@@ -133,16 +136,18 @@ impl Queues {
         }
         let told = |queue: &Queue| cursors.at.get(&queue.number).copied().unwrap_or_else(|| queue.start());
         let leaving = LeavingNote::open(files.clone(), &registry, told).map_err(failed)?;
-        let board = CursorBoard::new(cursors, around.moved);
-        let writing = tasks.spawn(Arc::clone(&board).drive(files));
+        let board = CursorBoard::new(cursors, Arc::clone(&around.moved));
+        let writing = tasks.spawn(Arc::clone(&board).drive(files.clone()));
         let queues = Arc::new(Self {
             chain,
             hostname: around.hostname,
             commit: around.commit,
             registry: ArcSwap::from_pointee(registry),
             changing: tokio::sync::Mutex::new(()),
+            files,
             board,
             leaving,
+            moved: around.moved,
             changes: watch::Sender::new(0),
             closed: watch::Sender::new(false),
             writing: Mutex::new(Some(writing)),
@@ -222,7 +227,10 @@ impl Queues {
         let tip = self.chain.tips().applied.height;
         let note = format!("queue {name} of {} registered", self.namespace());
         let changed = self
-            .change(note, |registry| registry.register(registration, tip).map(|_| ()))
+            .change(note, |registry| {
+                let queue = registry.register(registration, tip)?;
+                Ok(Some(QueueEdit::Registered(queue.clone())))
+            })
             .await?;
         tracing::info!(namespace = %self.namespace(), queue = name, "queue registered");
         if let (Some(rabbit), Some(queue)) = (self.rabbit(), changed.queues().get(&name)) {
@@ -248,7 +256,10 @@ impl Queues {
             let noted = self.leaving.change(|leaving| leaving.add(queue)).await;
             noted.map_err(QueuesError::Disk)?;
         }
-        let changed = self.change(note, |registry| registry.unregister(name, exchanger).map(|_| ()));
+        let changed = self.change(note, |registry| {
+            let queue = registry.unregister(name, exchanger)?;
+            Ok(Some(QueueEdit::Unregistered(queue)))
+        });
         if let Err(error) = changed.await {
             if let (Some(queue), false) = (&leaving, matches!(error, QueuesError::Undecided(_))) {
                 self.left_broker(queue.number).await;
@@ -285,7 +296,7 @@ impl Queues {
     pub async fn delete_exchanger(&self, exchanger: &str) -> Result<(), QueuesError> {
         let fresh = exchanger_name(self.namespace(), &self.hostname, wall_clock());
         self.change(format!("exchanger {exchanger} deleted"), |registry| {
-            registry.delete_exchanger(exchanger, fresh)
+            registry.delete_exchanger(exchanger, fresh).map(|()| None)
         })
         .await?;
         if let Some(rabbit) = self.rabbit() {
@@ -373,27 +384,51 @@ impl Queues {
     async fn change(
         &self,
         note: String,
-        edit: impl FnOnce(&mut Registry) -> Result<(), Refused>,
+        edit: impl FnOnce(&mut Registry) -> Result<Option<QueueEdit>, Refused>,
     ) -> Result<Arc<Registry>, QueuesError> {
         let _one_at_a_time = self.changing.lock().await;
         let before = self.registry.load_full();
         let mut registry = Registry::clone(&before);
-        edit(&mut registry)?;
+        let edit = edit(&mut registry)?;
         let change = QueueChange {
             namespace: self.namespace().clone(),
             old: Some(Digest::of(&before.encode())),
             registry,
         };
         let changed = Arc::new(change.registry.clone());
-        (self.commit)(change, note).await?;
-        self.registry.store(Arc::clone(&changed));
+        if let Err(error) = (self.commit)(change, edit, note).await {
+            self.look_again().await;
+            return Err(error);
+        }
+        self.show(&changed);
+        Ok(changed)
+    }
+
+    /// A change that was not answered may be made all the same, where the pair went on with another machine meanwhile: what the disk holds counts.
+    async fn look_again(&self) {
+        let files = self.files.clone();
+        let read = tokio::task::spawn_blocking(move || files.read()).await;
+        match read {
+            Ok(Ok((Some(registry), _))) if registry != **self.registry.load() => self.show(&Arc::new(registry)),
+            Ok(Err(error)) => tracing::error!(namespace = %self.namespace(), "the registry cannot be read: {error}"),
+            _ => {}
+        }
+    }
+
+    /// From now on this is who is registered.
+    fn show(&self, changed: &Arc<Registry>) {
+        self.registry.store(Arc::clone(changed));
         let left = |number: &u64| changed.queues().values().any(|queue| queue.number == *number);
         self.board.change(|cursors| {
             cursors.at.retain(|number, _| left(number));
             cursors.notices.retain(|number, _| left(number));
         });
         self.changes.send_modify(|count| *count += 1);
-        Ok(changed)
+    }
+
+    /// The broker came or went: the pair hears of it.
+    pub(super) fn tell_broker(&self) {
+        self.moved.notify_one();
     }
 
     async fn count_untold(&self, queue: Queue) -> Result<u64, QueuesError> {

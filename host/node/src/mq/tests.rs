@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use cvp_core::config::Broker;
 use cvp_core::mq::{Event, Registration};
+use cvp_core::types::Refusal;
 use serde_json::{Value, json};
 
 use super::*;
@@ -16,6 +17,8 @@ struct Bench {
     fixture: Fixture,
     directory: tempfile::TempDir,
     reign: Reign,
+    /// A change is made, and nobody says so: the pair went on with another machine.
+    unanswered: bool,
 }
 
 impl Bench {
@@ -27,6 +30,7 @@ impl Bench {
                 incarnation: ONE,
                 first: None,
             },
+            unanswered: false,
         }
     }
 
@@ -36,14 +40,18 @@ impl Bench {
 
     fn open(&self) -> Arc<Queues> {
         let chain = Arc::clone(&self.fixture.chain);
-        let files = self.files();
+        let (files, unanswered) = (self.files(), self.unanswered);
         let around = Surroundings {
             hostname: hostname("node1"),
             broker: Broker::Embedded,
             // A node without a standby, whose changes are its own.
-            commit: Arc::new(move |change, _| {
+            commit: Arc::new(move |change, _, _| {
                 let written = files.write_registry(&change.registry);
-                Box::pin(async move { written.map_err(|error| QueuesError::Disk(error.to_string())) })
+                let lost = || QueuesError::Undecided(Refusal::new("strong-undecided", "nobody answered", ""));
+                Box::pin(async move {
+                    written.map_err(|error| QueuesError::Disk(error.to_string()))?;
+                    if unanswered { Err(lost()) } else { Ok(()) }
+                })
             }),
             moved: Arc::default(),
             reign: self.reign,
@@ -74,6 +82,18 @@ async fn window(feed: &mut Feed) -> Vec<Event> {
 
 fn ids(events: &[Event]) -> Vec<String> {
     events.iter().map(|event| event.after.to_string()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_nobody_answered_counts_as_the_disk_has_it() {
+    let mut bench = Bench::new();
+    bench.unanswered = true;
+    let queues = bench.open();
+    let lost = queues.register(registration("q", json!({}))).await.unwrap_err();
+    assert!(matches!(lost, QueuesError::Undecided(_)), "{lost}");
+    assert!(queues.registry().get("q").is_ok(), "it is on the disk");
+    let again = queues.register(registration("q", json!({}))).await.unwrap_err();
+    assert!(matches!(again, QueuesError::Refused(_)), "{again}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,7 @@
 //! What the driver asks of others and is answered later: strategies, and hashes in the ledgers.
 
 use cvp_core::replication::{ConnId, Event};
-use cvp_core::types::strategy::{Fault, chain_sync, config_sync, index_check};
+use cvp_core::types::strategy::{Fault, chain_sync, config_sync, index_check, mq_sync};
 use cvp_core::types::{Digest, Namespace};
 
 use super::driver::{Driver, Inbound};
@@ -34,6 +34,11 @@ impl Driver {
             .get(&ns)
             .map(|strategies| strategies.index_check.clone());
         self.ask(handle, events, move |result| Event::IndexStrategy { ns, result });
+    }
+
+    pub(super) fn ask_queue_strategy(&self, ns: Namespace, events: Vec<mq_sync::Event>) {
+        let handle = self.strategies.get(&ns).map(|strategies| strategies.mq_sync.clone());
+        self.ask(handle, events, move |result| Event::QueueStrategy { ns, result });
     }
 
     fn ask<K: Hosted>(

@@ -1,7 +1,7 @@
 //! What the handle asks of the task.
 
 use cvp_core::replication::{
-    ChangeEvent, Event, Limits, Outcome, Pair, PairStatus, Passed, Proposal, QueueEvent, Setup,
+    BrokerState, ChangeEvent, Event, Limits, Outcome, Pair, PairStatus, Passed, Proposal, QueueEvent, Setup,
 };
 use cvp_core::types::strategy::config_sync::Edit;
 use cvp_core::types::{Millis, Namespace, Refusal};
@@ -22,6 +22,7 @@ pub(super) enum Command {
     Weigh(Edit, oneshot::Sender<bool>),
     Limits(Limits, oneshot::Sender<()>),
     QueuesMoved(oneshot::Sender<()>),
+    Brokers(Vec<(Namespace, BrokerState)>, oneshot::Sender<()>),
     Held(Vec<(Namespace, Refusal)>, oneshot::Sender<()>),
     /// Ends every link and every answer of the machine; from here on nobody but the caller writes the ledgers.
     Quiesce(oneshot::Sender<()>),
@@ -53,6 +54,7 @@ impl Driver {
                     body: wish.body,
                     note: wish.note,
                     must_replicate: wish.must_replicate,
+                    queue: wish.queue,
                 };
                 self.feed(Event::Change(ChangeEvent::Proposed(proposal)));
             }
@@ -77,6 +79,10 @@ impl Driver {
             }
             Command::QueuesMoved(done) => {
                 self.feed(Event::Queues(QueueEvent::Touched));
+                let _ = done.send(());
+            }
+            Command::Brokers(brokers, done) => {
+                self.tell_brokers(brokers);
                 let _ = done.send(());
             }
             Command::Held(held, done) => {

@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cvp_core::replication::{Action, ChangeWork, DialPurpose, Event, Outcome, Pair, Passed, Setup, Ticket, TreeEvent};
+use cvp_core::replication::{
+    Action, BrokerState, ChangeWork, DialPurpose, Event, Outcome, Pair, Passed, QueueEvent, Setup, Ticket, TreeEvent,
+};
 use cvp_core::types::strategy::{Level, Role};
 use cvp_core::types::{Height, Micros, Millis, Namespace, Refusal};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -66,6 +68,8 @@ pub(super) struct Driver {
     pub(super) tickets: Ticket,
     /// Watches the own tree while this node is a provider.
     pub(super) watch: Option<Watch>,
+    /// How each namespace's broker is reached, as last told: a machine that takes this one's place is told again.
+    pub(super) brokers: Vec<(Namespace, BrokerState)>,
     /// Events that doing an action gave; they go in before anything else.
     pub(super) pending: VecDeque<Event>,
     /// What the chains were told of a standby's copies.
@@ -100,6 +104,7 @@ impl Driver {
             passing: HashMap::new(),
             tickets: 0,
             watch: None,
+            brokers: Vec::new(),
             pending: VecDeque::new(),
             copies: BTreeMap::new(),
         }
@@ -193,6 +198,15 @@ impl Driver {
         self.followers.push(tokio::spawn(indexes));
         self.watch_tree();
         self.feed(Event::Tick);
+        self.tell_brokers(self.brokers.clone());
+    }
+
+    /// How each namespace's broker is reached.
+    pub(super) fn tell_brokers(&mut self, brokers: Vec<(Namespace, BrokerState)>) {
+        for (namespace, broker) in &brokers {
+            self.feed(Event::Queues(QueueEvent::Broker(namespace.clone(), *broker)));
+        }
+        self.brokers = brokers;
     }
 
     /// Whoever edits a provider's own files, or a receiver's copy of them, is noticed. Without a watch the own ones are looked at when a
@@ -297,6 +311,7 @@ impl Driver {
             Action::Strategy { ns, events } => self.ask_strategy(ns, events),
             Action::ConfigStrategy { ns, events } => self.ask_config_strategy(ns, events),
             Action::IndexStrategy { ns, events } => self.ask_index_strategy(ns, events),
+            Action::QueueStrategy { ns, events } => self.ask_queue_strategy(ns, events),
             Action::StrategyFault { ns, kind, fault } => self.order_strategy(&ns, kind, Order::Refuse(fault)),
             Action::UseDefault { ns, kind, embedded } => self.order_strategy(&ns, &kind, Order::UseDefault(embedded)),
             Action::StrategyLeft { ns, theirs } => {

@@ -26,7 +26,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use cvp_core::config::Remote;
-use cvp_core::replication::{Event, Limits, Outcome, PairStatus, Passed, Setup};
+use cvp_core::mq::QueueEdit;
+use cvp_core::replication::{BrokerState, Event, Limits, Outcome, PairStatus, Passed, Setup};
 use cvp_core::session::SessionKind;
 use cvp_core::types::strategy::config_sync::Edit;
 use cvp_core::types::{Millis, Namespace, Refusal};
@@ -120,6 +121,8 @@ pub struct Wish {
     pub note: String,
     /// Fail rather than change this node alone.
     pub must_replicate: bool,
+    /// The queue that it registers or unregisters, and in which namespace: then that one's mq-sync strategy is asked first.
+    pub queue: Option<(Namespace, QueueEdit)>,
 }
 
 /// The handle; clone it freely.
@@ -217,6 +220,11 @@ impl Replication {
         let _ = self.ask(Command::QueuesMoved).await;
     }
 
+    /// How each namespace's broker is reached now; a list of those that have queues.
+    pub async fn set_brokers(&self, brokers: Vec<(Namespace, BrokerState)>) {
+        let _ = self.ask(|done| Command::Brokers(brokers, done)).await;
+    }
+
     /// Numbers of the configuration changed.
     pub async fn set_limits(&self, limits: Limits) {
         let _ = self.ask(|done| Command::Limits(limits, done)).await;
@@ -307,12 +315,14 @@ fn follow_strategies(
     handles: &NamespaceStrategies,
     epoch: u64,
     inbound: &mpsc::Sender<Inbound>,
-) -> [JoinHandle<()>; 3] {
+) -> [JoinHandle<()>; 4] {
     let (chain, files, index) = (&handles.chain_sync, &handles.config_sync, &handles.index_check);
+    let queues = &handles.mq_sync;
     [
         tokio::spawn(follow_strategy(ns.clone(), chain.clone(), epoch, inbound.clone())),
         tokio::spawn(follow_strategy(ns.clone(), files.clone(), epoch, inbound.clone())),
         tokio::spawn(follow_strategy(ns.clone(), index.clone(), epoch, inbound.clone())),
+        tokio::spawn(follow_strategy(ns.clone(), queues.clone(), epoch, inbound.clone())),
     ]
 }
 

@@ -84,7 +84,12 @@ impl QueueDisk {
     }
 
     fn keep_cursors(&self, namespace: &Namespace, cursors: Cursors) -> Result<(), Refusal> {
-        self.at(namespace).write_cursors(&cursors).map_err(failed)?;
+        let files = self.at(namespace);
+        // Where the registry before them could not be written they are of nothing.
+        if files.read().map_err(failed)?.0.is_none() {
+            return Ok(());
+        }
+        files.write_cursors(&cursors).map_err(failed)?;
         self.set.copied(namespace, |copy| copy.1 = cursors);
         Ok(())
     }

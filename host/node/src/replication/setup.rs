@@ -4,7 +4,7 @@
 use cvp_core::config::{NodeConfig, PairRole, Remote};
 use cvp_core::replication::{ChangesSetup, Inventory, Limits, NamespaceSetup, Setup, StrategySetup};
 use cvp_core::session::{Binding, Identity, Lineage, NodeKey, SessionKind, StrategyId};
-use cvp_core::strategy::{ChainSync, ConfigSync, IndexCheck, Kind};
+use cvp_core::strategy::{ChainSync, ConfigSync, IndexCheck, Kind, MqSync};
 use cvp_core::types::strategy::Role;
 use cvp_core::types::{Incarnation, Namespace, NodeId};
 
@@ -191,6 +191,7 @@ impl SetupSource<'_> {
                 chain_sync: self.strategy_of(&namespace, ChainSync::NAME)?,
                 config_sync: self.strategy_of(&namespace, ConfigSync::NAME)?,
                 index_check: self.strategy_of(&namespace, IndexCheck::NAME)?,
+                mq_sync: self.strategy_of(&namespace, MqSync::NAME)?,
                 index_enabled: chain.options().index.enable,
                 kept_local: self.files.kept_local(&namespace)?,
                 namespace,

@@ -18,7 +18,7 @@ use tokio::sync::{oneshot, watch};
 use cvp_core::config::StrategyChoice;
 use cvp_core::replication::StrategyRun;
 use cvp_core::session::StrategyId;
-use cvp_core::strategy::{ChainSync, ConfigSync, IndexCheck, Kind};
+use cvp_core::strategy::{ChainSync, ConfigSync, IndexCheck, Kind, MqSync};
 use cvp_core::types::Namespace;
 use cvp_core::types::strategy::{Fault, Role};
 use cvp_strategy::{Component, Instance, LoadError, Runtime};
@@ -37,6 +37,12 @@ static CONFIG_SYNC: &[u8] = include_bytes!(env!("CVP_CONFIG_SYNC_WASM"));
 /// The default strategy of kind index-check, likewise.
 static INDEX_CHECK: &[u8] = include_bytes!(env!("CVP_INDEX_CHECK_WASM"));
 
+/// The default strategy of kind mq-sync, likewise.
+static MQ_SYNC: &[u8] = include_bytes!(env!("CVP_MQ_SYNC_WASM"));
+
+/// The kinds that a namespace has a strategy of.
+pub const KINDS: [&str; 4] = [ChainSync::NAME, ConfigSync::NAME, IndexCheck::NAME, MqSync::NAME];
+
 /// Calls that may wait for one actor: the machine has at most one under way, the rest is room for resets and switches.
 const QUEUE_MAX: usize = 16;
 
@@ -50,6 +56,7 @@ pub struct Strategies {
     chain_sync: Component<ChainSync>,
     config_sync: Component<ConfigSync>,
     index_check: Component<IndexCheck>,
+    mq_sync: Component<MqSync>,
     plugins: PathBuf,
     traces: Option<PathBuf>,
 }
@@ -106,6 +113,7 @@ impl Strategies {
             chain_sync: runtime.load(CHAIN_SYNC)?,
             config_sync: runtime.load(CONFIG_SYNC)?,
             index_check: runtime.load(INDEX_CHECK)?,
+            mq_sync: runtime.load(MQ_SYNC)?,
             runtime,
             plugins: plugins.to_owned(),
             traces: None,
@@ -268,6 +276,8 @@ pub struct NamespaceStrategies {
     pub config_sync: StrategyHandle<ConfigSync>,
     /// Whether the two ends' index settings may go together.
     pub index_check: StrategyHandle<IndexCheck>,
+    /// Which queues are registered, and what the receiver takes of them.
+    pub mq_sync: StrategyHandle<MqSync>,
 }
 
 /// What is ordered of a strategy, whatever its kind.
@@ -288,6 +298,7 @@ impl NamespaceStrategies {
             ChainSync::NAME => self.chain_sync.ordered(order),
             ConfigSync::NAME => self.config_sync.ordered(order),
             IndexCheck::NAME => self.index_check.ordered(order),
+            MqSync::NAME => self.mq_sync.ordered(order),
             _ => Ok(()),
         }
     }

@@ -8,7 +8,7 @@ use cvp_core::ledger::{Ledger, MemoryLedger};
 use cvp_core::record::Delta;
 use cvp_core::replication::{ChangesSetup, Inventory, Limits, NamespaceSetup, StrategySetup};
 use cvp_core::session::{Identity, Lineage, NodeKey, SessionKind};
-use cvp_core::strategy::{ChainSync, ConfigSync, IndexCheck};
+use cvp_core::strategy::{ChainSync, ConfigSync, IndexCheck, MqSync};
 use cvp_core::types::strategy::Role;
 use cvp_core::types::{Hostname, Incarnation, NodeId, NodeRole, Position};
 
@@ -54,6 +54,7 @@ async fn end(role: Role, remotes: Vec<Remote>) -> End {
         chain_sync: strategies.start(&ns, role, &choice, 0).unwrap(),
         config_sync: strategies.start(&ns, role, &choice, 0).unwrap(),
         index_check: strategies.start(&ns, role, &choice, 0).unwrap(),
+        mq_sync: strategies.start(&ns, role, &choice, 0).unwrap(),
     };
     let (send, accepted) = mpsc::channel(8);
     let listener = Listener::bind("127.0.0.1:0", None, send).await.unwrap();
@@ -95,6 +96,10 @@ async fn end(role: Role, remotes: Vec<Remote>) -> End {
             },
             index_check: StrategySetup {
                 id: strategies.embedded::<IndexCheck>(),
+                stored: Vec::new(),
+            },
+            mq_sync: StrategySetup {
+                id: strategies.embedded::<MqSync>(),
                 stored: Vec::new(),
             },
             index_enabled: false,

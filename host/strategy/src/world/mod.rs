@@ -3,6 +3,7 @@
 mod chain_sync;
 mod config_sync;
 mod index_check;
+mod mq_sync;
 
 use cvp_core::strategy::Kind;
 use cvp_core::types::strategy as types;

@@ -18,6 +18,7 @@ fn built() -> &'static Path {
             .args(["-p", "cvp-chain-sync", "-p", "cvp-example-strategy"])
             .args(["-p", "cvp-config-sync", "-p", "cvp-example-config-strategy"])
             .args(["-p", "cvp-index-check", "-p", "cvp-example-index-strategy"])
+            .args(["-p", "cvp-mq-sync", "-p", "cvp-example-mq-strategy"])
             .arg("--target-dir")
             .arg(&target)
             .env("CARGO_PROFILE_RELEASE_DEBUG", "false")

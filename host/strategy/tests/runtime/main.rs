@@ -3,6 +3,7 @@
 mod built;
 mod config_sync;
 mod index_check;
+mod mq_sync;
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};

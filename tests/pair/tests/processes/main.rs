@@ -19,6 +19,7 @@ mod https;
 mod index;
 mod isolation;
 mod malleated;
+mod mq_strategy;
 mod namespaces;
 mod online;
 mod operator;

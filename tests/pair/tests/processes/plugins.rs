@@ -97,9 +97,11 @@ fn a_plugin_is_one_namespaces_choice() -> Result<()> {
             ["global", "chain-sync", "default", "1.0.0", "running", "0"],
             ["global", "config-sync", "default", "1.0.0", "running", "0"],
             ["global", "index-check", "default", "1.0.0", "running", "0"],
+            ["global", "mq-sync", "default", "1.0.0", "running", "0"],
             ["ns1", "chain-sync", "pauser", "0.1.0", "running", "0"],
             ["ns1", "config-sync", "default", "1.0.0", "running", "0"],
             ["ns1", "index-check", "default", "1.0.0", "running", "0"],
+            ["ns1", "mq-sync", "default", "1.0.0", "running", "0"],
         ];
         ensure!(words == expected, "{text}");
     }

@@ -16,11 +16,11 @@ use crate::queues::{block_hash, cursor, grow};
 
 const WITHIN: Duration = Duration::from_secs(20);
 
-fn names(node: &Node) -> Result<Value> {
+pub fn names(node: &Node) -> Result<Value> {
     node.rpc().call("mq_getAllQueueNames", json!([]))
 }
 
-fn wait_names(node: &Node, wanted: &Value) -> Result<()> {
+pub fn wait_names(node: &Node, wanted: &Value) -> Result<()> {
     wait::until(&format!("the queues are {wanted}"), WITHIN, || {
         let found = names(node)?;
         Ok(if found == *wanted {

@@ -15,7 +15,7 @@ use cvp_pair::signer::{Load, ec, send_many};
 use cvp_strategy::{Component, Runtime};
 use toml_edit::value;
 
-fn traces(root: &Path, namespace: &str) -> Result<Vec<PathBuf>> {
+pub fn traces(root: &Path, namespace: &str) -> Result<Vec<PathBuf>> {
     let directory = root.join("logs/strategies").join(namespace);
     let entries = std::fs::read_dir(&directory).with_context(|| directory.display().to_string())?;
     let mut files: Vec<PathBuf> = entries.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;

@@ -81,6 +81,7 @@ impl<S: FnMut(&[Told]) -> Answer> Ends<S> {
             body: change.encode().into(),
             note: "dynamic.toml cvp.max_rate".into(),
             must_replicate,
+            queue: None,
         };
         self.queue
             .push_back((PROVIDER, Event::Change(ChangeEvent::Proposed(proposal))));
@@ -199,6 +200,7 @@ fn a_receiver_refuses_a_change_that_it_does_not_know() {
         body: Bytes::new(),
         note: String::new(),
         must_replicate: false,
+        queue: None,
     };
     ends.queue
         .push_back((PROVIDER, Event::Change(ChangeEvent::Proposed(proposal))));
@@ -310,6 +312,7 @@ fn a_change_that_waits_while_the_place_is_taken_fails() {
             body: Bytes::new(),
             note: String::new(),
             must_replicate: false,
+            queue: None,
         };
         pair.step(0, Event::Change(ChangeEvent::Proposed(proposal))).now
     };

@@ -4,6 +4,7 @@
 mod chain_sync;
 mod config_sync;
 mod index_check;
+mod mq_sync;
 
 use crate::types::strategy::{Fault, Level, Role, TEXT_BYTES_MAX};
 use crate::types::{Malformed, Reader, Writer};

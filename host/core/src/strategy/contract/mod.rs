@@ -3,6 +3,7 @@
 mod chain_sync;
 mod config_sync;
 mod index_check;
+mod mq_sync;
 
 use super::{Boxed, Kind};
 use crate::types::strategy::{ACTIONS_MAX, Fault, Role};
@@ -53,10 +54,10 @@ pub fn check<K: Suite>(open: &mut dyn FnMut(Role) -> Result<Boxed<K>, Fault>) ->
 
 #[cfg(test)]
 mod tests {
-    use super::super::{ChainSync, ConfigSync, IndexCheck, Strategy};
+    use super::super::{ChainSync, ConfigSync, IndexCheck, MqSync, Strategy};
     use super::*;
     use crate::types::strategy::chain_sync::{Action, Event};
-    use crate::types::strategy::{config_sync, index_check};
+    use crate::types::strategy::{config_sync, index_check, mq_sync};
 
     /// Answers each call with how many calls of any instance came before: not a function of its events.
     struct Moody(&'static std::sync::atomic::AtomicU64);
@@ -100,6 +101,27 @@ mod tests {
         fn handle(&mut self, _events: Vec<Self::Event>) -> Result<Vec<Self::Action>, Fault> {
             Ok(Vec::new())
         }
+    }
+
+    /// The same, of kind mq-sync.
+    struct Idle;
+
+    impl Strategy for Idle {
+        type Event = mq_sync::Event;
+        type Action = mq_sync::Action;
+
+        fn handle(&mut self, _events: Vec<Self::Event>) -> Result<Vec<Self::Action>, Fault> {
+            Ok(Vec::new())
+        }
+    }
+
+    #[test]
+    fn an_mq_sync_that_leaves_a_queue_of_the_provider_out_is_seen() {
+        let broken = check::<MqSync>(&mut |_| Ok(Box::new(Idle))).unwrap_err();
+        assert!(
+            broken.contains("receiver") && broken.contains("queue-left-out"),
+            "{broken}"
+        );
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Traces of both kinds: read back, cut anywhere, and not taken for one another.
 
 use super::super::contract::{self, Suite};
-use super::super::{ChainSync, ConfigSync, IndexCheck, Kind};
+use super::super::{ChainSync, ConfigSync, IndexCheck, Kind, MqSync};
 use super::*;
-use crate::types::strategy::{Level, chain_sync, config_sync, index_check};
+use crate::types::strategy::{Level, chain_sync, config_sync, index_check, mq_sync};
 
 fn opening(kind: &str) -> Opening {
     Opening {
@@ -104,6 +104,30 @@ fn a_trace_of_index_check_is_read_back_and_may_be_cut_anywhere() {
     ];
     for role in [Role::Receiver, Role::Provider] {
         survives_any_cut::<IndexCheck>(&calls(role, &actions));
+    }
+}
+
+#[test]
+fn a_trace_of_mq_sync_is_read_back_and_may_be_cut_anywhere() {
+    use mq_sync::Action;
+    let actions = [
+        Action::Replicate(1),
+        Action::Hold(2),
+        Action::Refuse {
+            change: 3,
+            reason: "r".into(),
+        },
+        Action::Apply(vec!["a".into(), "b".into()]),
+        Action::Drop(vec!["c".into()]),
+        Action::Warn("w".into()),
+        Action::Store(vec![1, 2]),
+        Action::Send(vec![3]),
+        Action::Log(Level::Info, "l".into()),
+        Action::Metric("m".into(), -5),
+        Action::Other("o".into(), vec![6]),
+    ];
+    for role in [Role::Receiver, Role::Provider] {
+        survives_any_cut::<MqSync>(&calls(role, &actions));
     }
 }
 

@@ -236,6 +236,7 @@ impl Task {
             problem: Some(problem),
             ..BrokerState::default()
         });
+        self.queues.tell_broker();
     }
 
     /// Waits before the next connection, unless somebody asks for one; what needs one meanwhile is told that there is none.
@@ -267,6 +268,7 @@ impl Task {
             connected: true,
             ..BrokerState::default()
         });
+        self.queues.tell_broker();
         // First: a queue of that name may have been registered anew.
         if let Err(error) = self.remove_leaving(&mut admin).await {
             return redact(&self.url, &error);

@@ -1,7 +1,7 @@
 //! What an actor must know of the kind it runs: where its default is, and which part of its events is the view that a fresh instance needs.
 
-use cvp_core::strategy::{ChainSync, ConfigSync, IndexCheck};
-use cvp_core::types::strategy::{chain_sync, config_sync, index_check};
+use cvp_core::strategy::{ChainSync, ConfigSync, IndexCheck, MqSync};
+use cvp_core::types::strategy::{chain_sync, config_sync, index_check, mq_sync};
 use cvp_strategy::{Component, World};
 
 use super::Strategies;
@@ -137,6 +137,47 @@ impl Hosted for IndexCheck {
     fn stores(action: &index_check::Action) -> Option<&Vec<u8>> {
         match action {
             index_check::Action::Store(bytes) => Some(bytes),
+            _ => None,
+        }
+    }
+}
+
+impl Hosted for MqSync {
+    type View = mq_sync::View;
+
+    fn default_of(strategies: &Strategies) -> &Component<Self> {
+        &strategies.mq_sync
+    }
+
+    fn remember(event: &mq_sync::Event, kept: &mut Option<mq_sync::View>, kept_stored: &mut Vec<u8>) {
+        use mq_sync::Event;
+        match event {
+            Event::Opened { view, stored } => {
+                *kept = Some(view.clone());
+                kept_stored.clone_from(stored);
+            }
+            Event::Inventories(view) | Event::Broker(view) => *kept = Some(view.clone()),
+            Event::Tick(now) => {
+                if let Some(view) = kept {
+                    view.now = *now;
+                }
+            }
+            Event::Registered(_) | Event::Unregistered(_) => {}
+            Event::Message(_) | Event::Fault(_) | Event::Other(..) => {}
+        }
+    }
+
+    fn opened(view: mq_sync::View, stored: Vec<u8>) -> mq_sync::Event {
+        mq_sync::Event::Opened { view, stored }
+    }
+
+    fn is_opened(event: &mq_sync::Event) -> bool {
+        matches!(event, mq_sync::Event::Opened { .. })
+    }
+
+    fn stores(action: &mq_sync::Action) -> Option<&Vec<u8>> {
+        match action {
+            mq_sync::Action::Store(bytes) => Some(bytes),
             _ => None,
         }
     }
