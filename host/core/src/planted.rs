@@ -80,6 +80,16 @@ pub enum Fault {
     IndexSwitchNotCompared,
     /// A change of the own index backend is not told in a session.
     IndexStateNotTold,
+    /// A receiver's strategy may take over an inventory of queues that is older than a commit.
+    StaleQueues,
+    /// A change of queues is committed without waiting for the receiver's word.
+    QueueCommitBeforePrepared,
+    /// At an upgrade cursors of queues stay where the provider had them.
+    CursorNotCut,
+    /// At an upgrade no queue is told that heights may come again.
+    NoticeForgotten,
+    /// A cursor moves when a window is published, not when it is confirmed.
+    CursorAheadOfConfirmed,
     /// The window has no bound.
     CreditIgnored,
     /// A provider serves as many followers as come.

@@ -26,6 +26,7 @@ impl World {
             | Ev::Switch { node, .. }
             | Ev::Align { node, .. }
             | Ev::Index(node, _)
+            | Ev::Tell { node, .. }
             | Ev::Written { node, .. } => *node,
             Ev::Deliver { conn, to, .. } => self.conns.get(conn)?.ends[*to].0,
             _ => return None,
@@ -34,10 +35,43 @@ impl World {
         (until > self.now).then_some(until)
     }
 
+    /// Every disturbance ends; every node runs.
+    pub fn heal(&mut self) -> Result<(), String> {
+        self.partition_until = 0;
+        self.alias_until = 0;
+        self.island_until = 0;
+        self.nodes[D].point_at("node1 b:1")?;
+        self.tamper_next = None;
+        self.calm_since = self.calm_since.max(self.now);
+        self.crash(C);
+        for node in &mut self.nodes {
+            (node.slow_until, node.advice_lost_until) = (0, 0);
+            node.broker_down = false;
+            node.stores.iter_mut().for_each(|store| store.full_until = 0);
+        }
+        for node in [A, B, D, G] {
+            if self.nodes[node]
+                .stores
+                .iter()
+                .any(|store| store.broken || store.ledger.sync().is_err())
+            {
+                self.crash(node);
+            }
+        }
+        (0..self.nodes.len()).for_each(|node| self.note_survivors(node));
+        self.end_unseen_edits();
+        self.heal_index()?;
+        let standby = if self.promoted { D } else { B };
+        for node in [A, B, standby, G] {
+            self.start(node)?;
+        }
+        Ok(())
+    }
+
     pub fn chaos(&mut self) -> Result<(), String> {
         let node = self.victim();
         self.lure()?;
-        match self.random.range(0, 21) {
+        match self.random.range(0, 22) {
             0..=2 => self.crash_and_restart(node),
             3 => {
                 if let Some(conn) = self.any_conn() {
@@ -70,6 +104,11 @@ impl World {
             15..=17 => self.promotion()?,
             18 | 19 => self.toggle_backend(node),
             20 => self.crowd(),
+            21 => {
+                self.toggle_broker(node, true);
+                let length = self.random.range(300, 6_000);
+                self.later(length, Ev::Broker(node));
+            }
             _ => self.flip_switch()?,
         }
         Ok(())

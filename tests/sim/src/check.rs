@@ -418,6 +418,7 @@ impl World {
         }
         self.check_trees_end(provider, receiver)?;
         self.check_index_end(provider, receiver)?;
+        self.check_queues_end(provider, receiver)?;
         self.check_follower_end(provider)?;
         if !self.promoted {
             return Ok(());

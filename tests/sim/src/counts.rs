@@ -62,6 +62,15 @@ counts! {
     held "namespaces held by a promotion",
     belated "belated take-over blocks",
     late "late take-overs",
+    queues_replicated "queue changes replicated",
+    queues_local "queue changes local",
+    queues_failed "queue changes failed",
+    queues_undecided "queue changes undecided",
+    queues_kept "inventories of queues taken over",
+    queues_cut "cursors cut at a take-over",
+    events "events told",
+    told_again "events told again",
+    notices "notices of heights that come again",
     normal_ms "milliseconds normal",
 }
 

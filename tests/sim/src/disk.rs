@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use cvp_core::mq::{Cursors, Registry};
 use cvp_core::planted::{self, Fault};
 use cvp_core::promotion::{Append, JOURNAL_BYTES};
 use cvp_core::replication::{Change, ControlFile, KeptKey, MemoryTree};
@@ -94,6 +95,8 @@ pub struct Disk {
     pub copied: bool,
     /// Provider: a change that is committed and not yet written.
     pub unwritten: Option<Change>,
+    /// Who registered and how far each was told.
+    pub queues: BTreeMap<Namespace, (Registry, Cursors)>,
     pub journal: InPlace,
 }
 

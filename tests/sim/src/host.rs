@@ -6,12 +6,11 @@ use cvp_core::ledger::Ledger;
 use cvp_core::planted::{self, Fault};
 use cvp_core::record::namespace_digest;
 use cvp_core::replication::{Action, ChangeWork, ControlFile, DialPurpose, Event, NotIngested, Pair, ingest};
-use cvp_core::types::strategy::{Fault as Advice, Role, chain_sync, config_sync, index_check};
+use cvp_core::types::strategy::{Role, config_sync, index_check, mq_sync};
 use cvp_core::types::{Millis, Namespace, Position};
 
 use crate::chain::{self, Maker};
-use crate::chaos::nonsense;
-use crate::node::open_strategy;
+use crate::queues::QUEUE_TICKETS;
 use crate::tree::Job;
 use crate::world::{A, B, Ev, F, G, Read, World};
 
@@ -136,8 +135,14 @@ impl World {
             Action::StrategyFault { ns, kind, .. } if kind == config_sync::KIND => self.reopen_files(node, &ns),
             Action::IndexStrategy { ns, events } => self.advise_index(node, &ns, events),
             Action::StrategyFault { ns, kind, .. } if kind == index_check::KIND => self.reopen_index(node, &ns),
+            Action::QueueStrategy { ns, events } => self.advise_queues(node, &ns, events),
+            Action::StrategyFault { ns, kind, .. } if kind == mq_sync::KIND => self.reopen_queues(node, &ns),
+            Action::Queues(work) => self.queue_job(node, Job::Queues(work)),
             Action::StrategyFault { ns, .. } => self.reopen_strategy(node, &ns),
             Action::Tree(work) => self.queue_job(node, Job::Tree(work)),
+            Action::Change(ChangeWork::Answer(ticket, outcome)) if ticket >= QUEUE_TICKETS => {
+                self.check_queue_answer(node, ticket, outcome);
+            }
             Action::Change(ChangeWork::Answer(ticket, outcome)) => {
                 self.check_answer(node, ticket, outcome);
                 self.switch_later(node);
@@ -149,9 +154,7 @@ impl World {
             | Action::Metric { .. }
             // No client sends anything here.
             | Action::Submit { .. }
-            | Action::PassedOn { .. }
-            // The simulated nodes keep no message queues.
-            | Action::Queues(_) => {}
+            | Action::PassedOn { .. } => {}
             Action::Align { missing, extra } => {
                 let delay = self.disk_delay(node, 30);
                 self.later(
@@ -199,47 +202,6 @@ impl World {
             return self.random.range(200, 4_000);
         }
         self.random.range(0, most)
-    }
-
-    fn reopen_strategy(&mut self, node: usize, ns: &Namespace) {
-        let role = self.nodes[node].role;
-        if let Some(store) = self.nodes[node].store(ns) {
-            store.strategy = open_strategy(role, ns).ok();
-        }
-    }
-
-    fn advise(&mut self, node: usize, ns: &Namespace, events: Vec<chain_sync::Event>) {
-        let lost = self.now < self.nodes[node].advice_lost_until;
-        let faulty = lost && self.random.chance(50);
-        let epoch = self.nodes[node].epoch;
-        let Some(store) = self.nodes[node].store(ns) else {
-            return;
-        };
-        let mut result = match store.strategy.as_mut() {
-            Some(strategy) => strategy.handle(events),
-            None => Err(Advice::new("gone", "no strategy")),
-        };
-        if faulty {
-            result = Err(Advice::new("planted", "a trap"));
-        } else if lost {
-            result = Ok(nonsense());
-        }
-        if result.is_err() {
-            self.reopen_strategy(node, ns);
-        }
-        let delay = if lost {
-            self.random.range(0, 3_000)
-        } else {
-            self.random.range(0, 2)
-        };
-        self.later(
-            delay,
-            Ev::Host {
-                node,
-                epoch,
-                event: Event::Strategy { ns: ns.clone(), result },
-            },
-        );
     }
 
     /// Room on a full disk is seen when its time has come.

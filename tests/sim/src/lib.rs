@@ -14,6 +14,7 @@ mod world;
 mod namespaces;
 mod network;
 mod host;
+mod advice;
 mod promotion;
 mod chaos;
 mod check;
@@ -21,6 +22,7 @@ mod counts;
 mod tree;
 mod followers;
 mod index;
+mod queues;
 
 pub use counts::Counts;
 pub use world::World;

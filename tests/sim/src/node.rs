@@ -12,8 +12,10 @@ use cvp_core::replication::{
     ChangesSetup, ConnId, ControlFile, Inventory, Limits, NamespaceSetup, Pair, Setup, StrategySetup, Token,
 };
 use cvp_core::session::{Binding, Fenced, Identity, LastReceiver, SessionKind, StrategyId};
-use cvp_core::strategy::{ChainSyncStrategy, ConfigSync, ConfigSyncStrategy, IndexCheck, IndexCheckStrategy, Native};
-use cvp_core::types::strategy::{Role, chain_sync, config_sync, index_check};
+use cvp_core::strategy::{
+    ChainSyncStrategy, ConfigSync, ConfigSyncStrategy, IndexCheck, IndexCheckStrategy, MqSyncStrategy, Native,
+};
+use cvp_core::types::strategy::{Role, chain_sync, config_sync, index_check, mq_sync};
 use cvp_core::types::{Hostname, Malformed, Millis, Namespace, NodeId, NodeRole, Position};
 use cvp_index_check::Default as IndexCheckDefault;
 
@@ -22,6 +24,7 @@ use crate::configuration;
 use crate::disk::Disk;
 use crate::papers::Papers;
 use crate::promotion::{Expected, Promotion};
+use crate::queues::{Serving, open_queues};
 use crate::random::Random;
 use crate::tree::Job;
 
@@ -42,6 +45,7 @@ pub struct Store {
     pub strategy: Option<ChainSyncStrategy>,
     pub files: Option<ConfigSyncStrategy>,
     pub index: Option<IndexCheckStrategy>,
+    pub queues: Option<MqSyncStrategy>,
     /// The switch of its data index, as the process runs it; none while it does not run.
     pub indexed: Option<bool>,
     /// A provider's own fsync is under way.
@@ -97,6 +101,10 @@ pub struct Node {
     pub advice_lost_until: Millis,
     /// Its index backend does not answer.
     pub index_down: bool,
+    /// The queues in a provider's memory.
+    pub serving: BTreeMap<Namespace, Serving>,
+    /// Its broker does not answer.
+    pub broker_down: bool,
     pub making_every: Millis,
 }
 
@@ -123,6 +131,7 @@ impl Node {
                     strategy: None,
                     files: None,
                     index: None,
+                    queues: None,
                     indexed: None,
                     committing: false,
                     history: vec![(0, 0)],
@@ -165,6 +174,8 @@ impl Node {
             slow_until: 0,
             advice_lost_until: 0,
             index_down: false,
+            serving: BTreeMap::new(),
+            broker_down: false,
             making_every: 50,
         })
     }
@@ -231,6 +242,7 @@ impl Node {
             store.strategy = Some(open_strategy(self.role, &store.namespace)?);
             store.files = Some(open_files(self.role, &store.namespace)?);
             store.index = Some(open_index(self.role, &store.namespace)?);
+            store.queues = Some(open_queues(self.role, &store.namespace)?);
         }
         self.note_indexed(&setup);
         self.served.clear();
@@ -250,6 +262,7 @@ impl Node {
                 store.strategy = Some(open_strategy(self.role, &store.namespace)?);
                 store.files = Some(open_files(self.role, &store.namespace)?);
                 store.index = Some(open_index(self.role, &store.namespace)?);
+                store.queues = Some(open_queues(self.role, &store.namespace)?);
                 store.maker = None;
             }
         }
@@ -373,6 +386,7 @@ impl Node {
             chain_sync: self.strategy_setup(&store.namespace, chain_sync::KIND),
             config_sync: self.strategy_setup(&store.namespace, config_sync::KIND),
             index_check: self.strategy_setup(&store.namespace, index_check::KIND),
+            mq_sync: self.strategy_setup(&store.namespace, mq_sync::KIND),
             index_enabled: configured.is_some_and(|ns| ns.fixed.index.enable),
             kept_local: self.disk.kept.get(&store.namespace).cloned().unwrap_or_default(),
         }
@@ -395,6 +409,7 @@ impl Node {
     pub fn crash(&mut self, random: &mut Random) -> u64 {
         self.pair = None;
         self.served.clear();
+        self.serving.clear();
         self.promotion = None;
         self.epoch += 1;
         self.making = false;

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cvp_core::frame::Frame;
-use cvp_core::ledger::Ledger;
 use cvp_core::replication::{ConnId, ControlFile, DialPurpose, Event, Token};
 use cvp_core::session::{Identity, Lineage};
 use cvp_core::types::strategy::Role;
@@ -16,6 +15,7 @@ use crate::counts::Counts;
 use crate::network::Conn;
 use crate::node::Node;
 use crate::papers::Papers;
+use crate::queues::{Consumers, QueueWishes};
 use crate::random::Random;
 use crate::tree::Trees;
 
@@ -135,6 +135,15 @@ pub enum Ev {
     },
     /// The host looks at its index backends, which are down or up from now on.
     Index(usize, Option<bool>),
+    /// A client registers or unregisters a queue.
+    Client,
+    /// A provider tells its queues.
+    Tell {
+        node: usize,
+        epoch: u64,
+    },
+    /// The broker of a node comes back.
+    Broker(usize),
 }
 
 /// An `Action::Read`.
@@ -175,6 +184,8 @@ pub struct World {
     pub durable: BTreeSet<(usize, u64, Digest)>,
     pub wire: Wire,
     pub trees: Trees,
+    pub queue_wishes: QueueWishes,
+    pub consumers: Consumers,
     pub counts: Counts,
     pub failure: Option<String>,
     /// Prints every step (CVP_SIM_TRACE=1).
@@ -245,6 +256,8 @@ impl World {
             durable: BTreeSet::new(),
             wire: Wire::default(),
             trees: Trees::new(machines.len()),
+            queue_wishes: QueueWishes::default(),
+            consumers: Consumers::default(),
             counts: Counts::default(),
             failure: None,
             trace: std::env::var_os("CVP_SIM_TRACE").is_some(),
@@ -254,6 +267,7 @@ impl World {
         }
         world.later(500, Ev::Chaos);
         world.later(200, Ev::Operator);
+        world.later(300, Ev::Client);
         Ok(world)
     }
 
@@ -325,7 +339,7 @@ impl World {
         self.step(node, Event::Tick);
         self.later(TICK_MS, Ev::Tick { node, epoch });
         self.begin_looking(node);
-        Ok(())
+        self.refresh_queues(node)
     }
 
     /// The process dies; the other ends of its links hear of it, or not.
@@ -379,6 +393,9 @@ impl World {
             Ev::Job { node, epoch } if self.alive(node, epoch) => self.work(node),
             Ev::Operator if !self.is_still() => self.operate()?,
             Ev::Index(node, down) => self.look_at_index(node, down)?,
+            Ev::Client if !self.is_still() => self.call()?,
+            Ev::Tell { node, epoch } if self.alive(node, epoch) => self.tell_queues(node)?,
+            Ev::Broker(node) => self.toggle_broker(node, false),
             Ev::Cut { conn } if self.now < self.chaos_until => self.cut(conn),
             Ev::Restart { node } => self.start(node)?,
             Ev::Upgrade { node, target_is_down } => self.upgrade(node, target_is_down)?,
@@ -451,37 +468,5 @@ impl World {
         for action in ready.now {
             self.act(node, action);
         }
-    }
-
-    /// Every disturbance ends; every node runs.
-    fn heal(&mut self) -> Result<(), String> {
-        self.partition_until = 0;
-        self.alias_until = 0;
-        self.island_until = 0;
-        self.nodes[D].point_at("node1 b:1")?;
-        self.tamper_next = None;
-        self.calm_since = self.calm_since.max(self.now);
-        self.crash(C);
-        for node in &mut self.nodes {
-            (node.slow_until, node.advice_lost_until) = (0, 0);
-            node.stores.iter_mut().for_each(|store| store.full_until = 0);
-        }
-        for node in [A, B, D, G] {
-            if self.nodes[node]
-                .stores
-                .iter()
-                .any(|store| store.broken || store.ledger.sync().is_err())
-            {
-                self.crash(node);
-            }
-        }
-        (0..self.nodes.len()).for_each(|node| self.note_survivors(node));
-        self.end_unseen_edits();
-        self.heal_index()?;
-        let standby = if self.promoted { D } else { B };
-        for node in [A, B, standby, G] {
-            self.start(node)?;
-        }
-        Ok(())
     }
 }

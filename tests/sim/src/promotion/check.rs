@@ -129,6 +129,15 @@ impl World {
         if (&machine.disk.copy.files, &machine.disk.copy.staged) != (&disk.copy.files, &disk.copy.staged) {
             return differs("copy");
         }
+        let registries = |disk: &Disk| -> Vec<_> {
+            let queues = disk.queues.iter();
+            queues
+                .map(|(ns, (registry, _))| (ns.clone(), registry.clone()))
+                .collect()
+        };
+        if registries(&machine.disk) != registries(disk) {
+            return differs("registry of queues");
+        }
         let config = configuration::load(&machine.disk.configuration, false)?;
         if config.dynamic.jsonrpc_port != configuration::port(Role::Receiver) {
             return differs("port than its own");

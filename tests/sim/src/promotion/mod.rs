@@ -271,6 +271,7 @@ impl World {
         }
         self.promoted = true;
         self.note_rolled_forward();
+        self.note_queue_rolled_forward();
         let delay = self.random.range(10, 3_000);
         self.later(delay, Ev::Restart { node: D });
         if self.now < self.chaos_until && self.random.chance(40) {
@@ -304,7 +305,7 @@ impl World {
         let machine = &mut self.nodes[node];
         (machine.promoted, machine.promotion) = (true, None);
         match machine.pair {
-            Some(_) => Ok(()),
+            Some(_) => self.refresh_queues(node),
             None => self.attach(node),
         }
     }

@@ -4,13 +4,15 @@
 use std::collections::BTreeSet;
 
 use cvp_core::config;
+use cvp_core::mq::Cursors;
 use cvp_core::planted::{self, Fault};
 use cvp_core::promotion::{CopyState, Plan, configuration_edits};
-use cvp_core::replication::{CERTIFICATES, CONFIGURATION, FileChange};
+use cvp_core::replication::{CERTIFICATES, CONFIG_CHANGE, CONFIGURATION, FileChange};
 use cvp_core::types::Namespace;
 
 use crate::configuration::{self, Files};
 use crate::disk::{Dead, Disk, Hand};
+use crate::queues::queue_change;
 use crate::tree::copied_configuration;
 
 fn is_standby(files: &Files) -> bool {
@@ -19,7 +21,8 @@ fn is_standby(files: &Files) -> bool {
 }
 
 fn staged(disk: &Disk) -> Result<Option<FileChange>, String> {
-    let change = disk.copy.staged.as_ref().map(|change| FileChange::decode(&change.body));
+    let of_a_file = disk.copy.staged.as_ref().filter(|change| change.kind == CONFIG_CHANGE);
+    let change = of_a_file.map(|change| FileChange::decode(&change.body));
     change.transpose().map_err(|error| error.to_string())
 }
 
@@ -155,6 +158,15 @@ pub fn take_over(hand: &mut Hand<'_>, plan: &Plan) -> Result<(), Stop> {
         if path.starts_with(CERTIFICATES) && hand.disk.certificates.get(&path) != Some(&content) {
             hand.replace(|disk| drop(disk.certificates.insert(path, content)))?;
         }
+    }
+    if let Some(wanted) = hand.disk.copy.staged.as_ref().and_then(queue_change) {
+        if !planted::active(Fault::StagedDropped) {
+            let fresh = || (wanted.registry.clone(), Cursors::default());
+            hand.replace(|disk| {
+                disk.queues.entry(wanted.namespace.clone()).or_insert_with(fresh).0 = wanted.registry.clone();
+            })?;
+        }
+        hand.replace(|disk| disk.copy.staged = None)?;
     }
     if let Some(change) = staged(hand.disk)? {
         hand.replace(|disk| drop(disk.copy.files.insert(change.path, change.content)))?;

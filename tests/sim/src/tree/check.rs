@@ -123,6 +123,7 @@ impl World {
                 let Ok(change) = Change::decode(&frame.payload) else {
                     return;
                 };
+                self.note_queue_numbered(node, &change);
                 let key = (node, change.id.incarnation, change.id.sequence);
                 let (now, ticket) = (self.now, self.trees.ticket(&change));
                 self.trees.prepared_on.insert(key, (conn, ticket));
@@ -160,6 +161,9 @@ impl World {
         let Job::Change(ChangeWork::Commit { change, replicated }) = job else {
             return;
         };
+        if !replicated {
+            self.note_queue_numbered(node, change);
+        }
         if self.nodes[node].disk.fenced.is_some() {
             let text = format!(
                 "{} begins change {} although it is fenced",

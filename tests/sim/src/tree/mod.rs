@@ -8,16 +8,18 @@ mod copies;
 mod operator;
 
 use bytes::Bytes;
+use cvp_core::mq::QUEUE_CHANGE;
 use cvp_core::planted::{self, Fault};
 use cvp_core::replication::{
-    CONFIG_CHANGE, CONFIGURATION, Change, ChangeEvent, ChangeWork, Event, FileChange, MemoryTree, TreeEvent, TreeWork,
-    file_digest,
+    CONFIG_CHANGE, CONFIGURATION, Change, ChangeEvent, ChangeWork, Event, FileChange, MemoryTree, QueueEvent,
+    QueueWork, TreeEvent, TreeWork, file_digest,
 };
 use cvp_core::types::strategy::Role;
 use cvp_core::types::{Millis, Refusal};
 
 use crate::configuration::Files;
 use crate::disk::Disk;
+use crate::queues::queue_change;
 use crate::world::{C, Ev, World};
 
 pub use check::Trees;
@@ -30,6 +32,7 @@ const WORK_MS: Millis = 30;
 pub enum Job {
     Tree(TreeWork),
     Change(ChangeWork),
+    Queues(QueueWork),
 }
 
 /// The own files below `configuration/` and the certificates as one tree.
@@ -136,19 +139,27 @@ impl World {
             }),
             Job::Change(ChangeWork::Commit { .. }) => Event::Change(ChangeEvent::Committed(Err(failed()))),
             Job::Change(ChangeWork::Stage(_)) => Event::Change(ChangeEvent::Staged(Err(failed()))),
+            Job::Queues(QueueWork::KeepRegistry(..) | QueueWork::KeepCursors(..)) => {
+                self.restart_soon(node);
+                Event::Queues(QueueEvent::Failed(failed()))
+            }
             Job::Change(ChangeWork::Apply(_) | ChangeWork::Drop(_)) => {
-                // It takes no session any more: the operator sees it, and restarts the node.
-                let (delay, epoch) = (self.random.range(500, 4_000), self.nodes[node].epoch);
-                self.later(delay, Ev::Crash { node, epoch });
-                if node != C {
-                    self.later(delay + 50, Ev::Restart { node });
-                }
+                self.restart_soon(node);
                 Event::Change(ChangeEvent::Settled(Err(failed())))
             }
             job => return self.do_job(node, job),
         };
         self.counts.works_failed += 1;
         Some(event)
+    }
+
+    /// It takes no session any more: the operator sees it, and restarts the node.
+    fn restart_soon(&mut self, node: usize) {
+        let (delay, epoch) = (self.random.range(500, 4_000), self.nodes[node].epoch);
+        self.later(delay, Ev::Crash { node, epoch });
+        if node != C {
+            self.later(delay + 50, Ev::Restart { node });
+        }
     }
 
     /// The machine stops in the ordinary way: what it asked for is done, and nobody is told.
@@ -172,7 +183,11 @@ impl World {
                 }),
                 1,
             ) => {
-                if self.may_commit(node, &change).is_ok() {
+                let may = match queue_change(&change) {
+                    Some(wanted) => self.may_commit_queues(node, &wanted),
+                    None => self.may_commit(node, &change).map(|_| ()),
+                };
+                if may.is_ok() {
                     let disk = &mut self.nodes[node].disk;
                     (disk.copy.committed, disk.unwritten) = (Some(change.id), Some(change));
                 }
@@ -183,8 +198,13 @@ impl World {
                     &job,
                     Job::Tree(TreeWork::Swap { .. }) | Job::Change(ChangeWork::Apply(_))
                 );
+                let of_queues = matches!(&job, Job::Change(ChangeWork::Apply(_)))
+                    && staged.as_ref().and_then(queue_change).is_some();
                 let _ = self.do_job(node, job);
-                if half == 1 && writes {
+                if half == 1 && of_queues {
+                    // Written, and still staged.
+                    self.nodes[node].disk.copy.staged = staged;
+                } else if half == 1 && writes {
                     self.leave_unrecorded(node, staged);
                 }
             }
@@ -204,6 +224,7 @@ impl World {
         match job {
             Job::Tree(work) => self.tree_work(node, work).map(Event::Tree),
             Job::Change(work) => self.change_work(node, work).map(Event::Change),
+            Job::Queues(work) => self.queue_work(node, work).map(Event::Queues),
         }
     }
 
@@ -228,6 +249,20 @@ impl World {
     fn change_work(&mut self, node: usize, work: ChangeWork) -> Option<ChangeEvent> {
         let copy = &mut self.nodes[node].disk.copy;
         match work {
+            ChangeWork::Stage(change) if change.kind == QUEUE_CHANGE => {
+                let wanted = queue_change(&change)?;
+                Some(self.stage_queues(node, change, &wanted))
+            }
+            ChangeWork::Apply(id)
+                if copy
+                    .staged
+                    .as_ref()
+                    .is_some_and(|staged| staged.id == id && staged.kind == QUEUE_CHANGE) =>
+            {
+                let change = copy.staged.clone()?;
+                let wanted = queue_change(&change)?;
+                Some(self.apply_queues(node, &change, wanted))
+            }
             ChangeWork::Commit { change, replicated } => {
                 Some(ChangeEvent::Committed(self.commit_change(node, &change, replicated)))
             }
@@ -263,6 +298,13 @@ impl World {
     }
 
     fn commit_change(&mut self, node: usize, change: &Change, replicated: bool) -> Result<(), Refusal> {
+        if let Some(wanted) = queue_change(change) {
+            self.commit_queues(node, change, wanted)?;
+            if replicated {
+                self.nodes[node].disk.copy.committed = Some(change.id);
+            }
+            return Ok(());
+        }
         let file = self.may_commit(node, change)?;
         if replicated {
             self.nodes[node].disk.copy.committed = Some(change.id);
@@ -279,6 +321,11 @@ impl World {
         };
         if planted::active(Fault::CommitNotFinished) {
             return;
+        }
+        if let Some(wanted) = queue_change(&change) {
+            self.counts.finished += 1;
+            self.write_registry(node, &wanted.namespace, wanted.registry);
+            self.note_queue_committed(node, &change);
         }
         if let Ok(file) = read_change(&change) {
             self.counts.finished += 1;

@@ -179,6 +179,7 @@ impl World {
             body: change.encode().into(),
             note: format!("{name} {ticket}"),
             must_replicate,
+            queue: None,
         };
         self.step(node, Event::Change(ChangeEvent::Proposed(proposal)));
         Ok(())
