@@ -85,12 +85,46 @@ impl QueueChange {
     }
 }
 
+/// First height of a chain that was made under `incarnation`, the latest there is; `tip` + 1 where none was yet. What an earlier one made, or
+/// what is not kept any more, lies below it. `made_by` says under which one a height was made.
+///
+/// # Errors
+/// What `made_by` fails with.
+pub fn first_under<E>(
+    incarnation: Incarnation,
+    tip: Height,
+    made_by: impl Fn(Height) -> Result<Option<Incarnation>, E>,
+) -> Result<Height, E> {
+    let (mut low, mut high) = (1, tip.saturating_add(1));
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if made_by(middle)? == Some(incarnation) {
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
+    }
+    Ok(low)
+}
+
 impl Cursors {
+    /// The registry became another one: queues that are gone leave nothing behind, and one that is new begins where it was registered,
+    /// whatever was told under its number.
+    pub fn follow(&mut self, before: &Registry, after: &Registry) {
+        let stays = |number: &u64| {
+            let has = |registry: &Registry| registry.queues().values().any(|queue| queue.number == *number);
+            has(before) && has(after)
+        };
+        self.at.retain(|number, _| stays(number));
+        self.notices.retain(|number, _| stays(number));
+    }
+
     /// The node goes on under `incarnation`, whose first block in this namespace is `first`; none where it took over nothing here. Where
     /// the events so far were told under another one, or nobody knows under which, every cursor is cut to the blocks below `first`, and each
     /// queue that may have been told more is to be told so. Says whether anything changed.
     pub fn take_over(&mut self, registry: &Registry, incarnation: Incarnation, first: Option<Height>) -> bool {
         let before = self.incarnation.replace(incarnation);
+        self.follow(registry, registry);
         if before == Some(incarnation) {
             return false;
         }
@@ -164,6 +198,34 @@ mod tests {
         };
         assert!(cursors.take_over(&registry(), BEFORE, None));
         assert_eq!((cursors.at[&1], cursors.notices.len()), (Cursor::before(15), 0));
+    }
+
+    #[test]
+    fn the_first_height_of_an_incarnation_is_found_wherever_it_is() {
+        for tip in 0..20 {
+            for first in 1..=tip + 1 {
+                let made_by = |height: Height| -> Result<_, ()> {
+                    let kept = (height > 3).then_some(if height < first { BEFORE } else { AFTER });
+                    Ok(kept.or((height >= first).then_some(AFTER)))
+                };
+                assert_eq!(first_under(AFTER, tip, made_by), Ok(first), "{tip}");
+            }
+        }
+        assert_eq!(first_under(AFTER, 5, |_| Err("disk")), Err("disk"));
+    }
+
+    #[test]
+    fn a_number_that_comes_new_has_no_cursor_of_another_queue() {
+        let mut fewer = registry();
+        let exchanger = fewer.exchanger().to_owned();
+        fewer.unregister("later", &exchanger).unwrap();
+        let all = [(1, Cursor::before(5)), (3, Cursor::before(40)), (9, Cursor::before(2))];
+        let mut cursors = Cursors {
+            at: all.into(),
+            ..Cursors::default()
+        };
+        cursors.follow(&fewer, &registry());
+        assert_eq!(cursors.at, [(1, Cursor::before(5))].into());
     }
 
     #[test]

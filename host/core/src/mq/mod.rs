@@ -16,7 +16,7 @@ mod registry;
 #[cfg(test)]
 mod tests;
 
-pub use change::{QUEUE_CHANGE, QueueChange, QueueEdit};
+pub use change::{QUEUE_CHANGE, QueueChange, QueueEdit, first_under};
 pub use cursor::{Cursor, Cursors};
 pub use delivery::{Delivery, WINDOW_BLOCKS_MAX, WINDOW_BYTES_MAX, WINDOW_EVENTS_MAX, gate};
 pub use event::{Event, Notice, events_of};

@@ -258,6 +258,9 @@ impl<S: FnMut(&[Told]) -> Answer> Ends<S> {
     }
 
     fn act(&mut self, end: usize, action: Action) {
+        let Some(action) = self.act_on_queues(end, action) else {
+            return;
+        };
         let other = 1 - end;
         let ns = namespace();
         let mut answer = |event| self.queue.push_back((end, event));
@@ -388,42 +391,6 @@ impl<S: FnMut(&[Told]) -> Answer> Ends<S> {
             Action::IndexStrategy { ns, events } => {
                 let result = (self.index_says[end])(&events);
                 self.queue.push_back((end, Event::IndexStrategy { ns, result }));
-            }
-            Action::Queues(QueueWork::Look) => {
-                self.looks += usize::from(end == PROVIDER);
-                let held = self.queues[end].iter().map(|(registry, cursors)| QueuesHeld {
-                    namespace: namespace(),
-                    registry: registry.encode().into(),
-                    cursors: cursors.encode().into(),
-                });
-                let looked = QueueEvent::Looked(held.collect());
-                self.queue.push_back((end, Event::Queues(looked)));
-            }
-            Action::Queues(work) => {
-                queues::keep(&mut self.queues[end], &work);
-                self.kept.push(work);
-            }
-            Action::QueueStrategy { ns, events } => {
-                let result = (self.queue_says[end])(&events);
-                let answer = Event::QueueStrategy { ns, result };
-                match &mut self.queue_waits {
-                    Some(waits) if end == RECEIVER => waits.push(answer),
-                    _ => self.queue.push_back((end, answer)),
-                }
-            }
-            Action::Change(ChangeWork::Commit { change, .. }) if change.kind == crate::mq::QUEUE_CHANGE => {
-                queues::write(&mut self.queues[end], &change);
-                self.queue
-                    .push_back((end, Event::Change(ChangeEvent::Committed(Ok(())))));
-            }
-            Action::Change(ChangeWork::Stage(change)) if change.kind == crate::mq::QUEUE_CHANGE => {
-                self.staged = Some(change);
-                self.queue.push_back((end, Event::Change(ChangeEvent::Staged(Ok(())))));
-            }
-            Action::Change(ChangeWork::Apply(id)) if self.staged.as_ref().is_some_and(|it| it.id == id) => {
-                queues::write(&mut self.queues[end], &self.staged.take().unwrap());
-                self.queue
-                    .push_back((end, Event::Change(ChangeEvent::Settled(Ok(None)))));
             }
             Action::Tree(work) => {
                 let event = self.trees[end].work(work);

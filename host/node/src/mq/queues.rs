@@ -6,8 +6,11 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use cvp_core::config::Broker;
-use cvp_core::mq::{Cursor, Notice, Queue, QueueChange, QueueEdit, Refused, Registration, Registry, exchanger_name};
-use cvp_core::types::{Digest, Height, Hostname, Incarnation, Namespace, Refusal};
+use cvp_core::mq::{
+    Cursor, Notice, Queue, QueueChange, QueueEdit, Refused, Registration, Registry, exchanger_name, first_under,
+};
+use cvp_core::record;
+use cvp_core::types::{Digest, Height, Hostname, Incarnation, Malformed, Namespace, Refusal};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -131,6 +134,12 @@ impl Queues {
             }
         };
         let Reign { incarnation, first } = around.reign;
+        let first = match first {
+            Some(first) => Some(first),
+            None if cursors.incarnation == Some(incarnation) => None,
+            // One that did not run when its node was promoted is in no list: its chain says where it goes on.
+            None => Some(first_made(&chain, incarnation)?),
+        };
         if cursors.take_over(&registry, incarnation, first) {
             files.write_cursors(&cursors).map_err(failed)?;
         }
@@ -417,12 +426,10 @@ impl Queues {
 
     /// From now on this is who is registered.
     fn show(&self, changed: &Arc<Registry>) {
+        // Before anybody is told anything of a queue that is new.
+        let before = self.registry.load_full();
+        self.board.change(|cursors| cursors.follow(&before, changed));
         self.registry.store(Arc::clone(changed));
-        let left = |number: &u64| changed.queues().values().any(|queue| queue.number == *number);
-        self.board.change(|cursors| {
-            cursors.at.retain(|number, _| left(number));
-            cursors.notices.retain(|number, _| left(number));
-        });
         self.changes.send_modify(|count| *count += 1);
     }
 
@@ -462,6 +469,17 @@ impl Queues {
             task.abort();
         }
     }
+}
+
+/// First height that `chain` has of `incarnation`, or will have.
+fn first_made(chain: &Chain, incarnation: Incarnation) -> Result<Height, Refusal> {
+    let made_by = |height: Height| {
+        let bytes = chain.ledger().record(height).map_err(|error| error.refusal())?;
+        let parsed = bytes.map(|bytes| record::parse(&bytes).map(|record| record.header().incarnation));
+        let unreadable = |error: Malformed| Refusal::new("ledger-damaged", error.to_string(), "see `cvp verify`");
+        parsed.transpose().map_err(unreadable)
+    };
+    first_under(incarnation, chain.tips().applied.height, made_by)
 }
 
 impl Drop for Queues {

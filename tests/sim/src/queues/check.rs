@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cvp_core::mq::{QueueChange, QueueEdit, Registry};
-use cvp_core::replication::{Change, ChangeId, ChangeWork, Outcome, Ticket};
+use cvp_core::mq::{QUEUE_CHANGE, QueueChange, QueueEdit, Registry};
+use cvp_core::replication::{Change, ChangeWork, Outcome, Ticket};
 use cvp_core::types::{Millis, Namespace};
 
 use super::{QUEUE_TICKETS, queue_change};
@@ -67,9 +67,16 @@ impl QueueWishes {
         self.wishes.len() as Ticket
     }
 
-    fn of(&mut self, id: &ChangeId) -> Option<&mut Wish> {
-        let at = *self.ids.get(&(id.incarnation, id.sequence))?;
+    /// What a change was asked for with; none of another kind, which may bear a number that was given to a local change before.
+    fn of(&mut self, change: &Change) -> Option<&mut Wish> {
+        let at = self.place(change)?;
         self.wishes.get_mut(at)
+    }
+
+    fn place(&self, change: &Change) -> Option<usize> {
+        let key = (change.id.incarnation, change.id.sequence);
+        let at = self.ids.get(&key).filter(|_| change.kind == QUEUE_CHANGE);
+        at.copied()
     }
 
     /// Whether somebody may have unregistered what this wish registered.
@@ -111,7 +118,7 @@ impl World {
 
     pub fn note_queue_staged(&mut self, node: usize, change: &Change) {
         let name = self.nodes[node].name;
-        let Some(wish) = self.queue_wishes.of(&change.id) else {
+        let Some(wish) = self.queue_wishes.of(change) else {
             return;
         };
         wish.staged_at.insert(node);
@@ -123,7 +130,7 @@ impl World {
 
     pub fn note_queue_committed(&mut self, node: usize, change: &Change) {
         let name = self.nodes[node].name;
-        let Some(wish) = self.queue_wishes.of(&change.id) else {
+        let Some(wish) = self.queue_wishes.of(change) else {
             return;
         };
         wish.committed = true;
@@ -137,7 +144,7 @@ impl World {
 
     pub fn note_queue_applied(&mut self, node: usize, change: &Change) {
         let name = self.nodes[node].name;
-        let Some(wish) = self.queue_wishes.of(&change.id) else {
+        let Some(wish) = self.queue_wishes.of(change) else {
             return;
         };
         wish.applied_at.insert(node);
@@ -152,7 +159,7 @@ impl World {
         let Some(change) = self.nodes[B].disk.copy.staged.clone() else {
             return;
         };
-        let Some(wish) = self.queue_wishes.of(&change.id) else {
+        let Some(wish) = self.queue_wishes.of(&change) else {
             return;
         };
         wish.rolled = true;
@@ -169,10 +176,10 @@ impl World {
         let of = wishes.wishes.iter().filter(|wish| wish.change.namespace == *ns);
         let applied = of.filter(|wish| wish.applied_at.contains(&node));
         let undone = applied.filter(|wish| !wish.is_in(registry));
-        let unasked = undone
+        let mut unasked = undone
             .filter(|wish| !(wish.comes() && wishes.may_be_gone(wish.registration())))
             .map(|wish| format!("{:?}", wish.edit.queue().registration.queue));
-        if let Some(queue) = unasked.last() {
+        if let Some(queue) = unasked.next() {
             let text = format!(
                 "an inventory takes a commit of queue {queue} back at {}",
                 self.nodes[node].name
@@ -231,10 +238,7 @@ impl World {
 
     /// Somewhere it is staged, or work that would stage or commit it waits.
     fn queue_change_is_under_way(&self, at: usize) -> bool {
-        let is = |change: &Change| {
-            let key = (change.id.incarnation, change.id.sequence);
-            self.queue_wishes.ids.get(&key) == Some(&at)
-        };
+        let is = |change: &Change| self.queue_wishes.place(change) == Some(at);
         self.nodes.iter().any(|machine| {
             let waits = machine.jobs.iter().any(|job| match job {
                 Job::Change(ChangeWork::Stage(change) | ChangeWork::Commit { change, .. }) => is(change),

@@ -7,11 +7,13 @@ mod consumers;
 
 use std::collections::BTreeMap;
 
-use cvp_core::mq::{Delivery, QUEUE_CHANGE, QueueChange, Registry, exchanger_name};
+use cvp_core::ledger::Ledger;
+use cvp_core::mq::{Delivery, QUEUE_CHANGE, QueueChange, Registry, exchanger_name, first_under};
+use cvp_core::record::parse;
 use cvp_core::replication::{BrokerState, Change, ChangeEvent, Event, QueueEvent, QueueWork, QueuesHeld, Ticket};
 use cvp_core::strategy::{MqSync, MqSyncStrategy, Native};
 use cvp_core::types::strategy::{Fault, Role, mq_sync};
-use cvp_core::types::{Digest, Namespace, Refusal};
+use cvp_core::types::{Digest, Height, Incarnation, Namespace, Refusal};
 use cvp_mq_sync::Default as MqSyncDefault;
 
 use crate::world::{Ev, F, World};
@@ -102,7 +104,13 @@ impl World {
                     serving.changing = None;
                     serving
                 }
-                None => self.open_serving(node, &ns, (reign.incarnation, start.map(|start| start.first))),
+                None => {
+                    let first = match start {
+                        Some(start) => start.first,
+                        None => self.first_made(node, &ns, reign.incarnation)?,
+                    };
+                    self.open_serving(node, &ns, (reign.incarnation, first))
+                }
             };
             self.nodes[node].serving.insert(ns.clone(), serving);
             self.look_again(node, &ns);
@@ -113,19 +121,28 @@ impl World {
         Ok(())
     }
 
-    fn open_serving(
-        &mut self,
-        node: usize,
-        ns: &Namespace,
-        (incarnation, first): (cvp_core::types::Incarnation, Option<u64>),
-    ) -> Serving {
+    /// A chain that did not run when its node was promoted says itself where it goes on.
+    fn first_made(&self, node: usize, ns: &Namespace, incarnation: Incarnation) -> Result<Height, String> {
+        let stores = &self.nodes[node].stores;
+        let store = stores
+            .iter()
+            .find(|store| store.namespace == *ns)
+            .ok_or("no such chain")?;
+        first_under(incarnation, store.ledger.tips().applied.height, |height| {
+            let bytes = store.ledger.record(height).map_err(|error| error.to_string())?;
+            let made = bytes.map(|bytes| parse(&bytes).map(|record| record.header().incarnation));
+            made.transpose().map_err(|error| error.to_string())
+        })
+    }
+
+    fn open_serving(&mut self, node: usize, ns: &Namespace, (incarnation, first): (Incarnation, Height)) -> Serving {
         let made = self.now * NANOS;
         let machine = &mut self.nodes[node];
         let hostname = machine.hostname.clone();
         let fresh = || (Registry::new(exchanger_name(ns, &hostname, made)), Default::default());
         let (registry, cursors) = machine.disk.queues.entry(ns.clone()).or_insert_with(fresh);
-        if cursors.take_over(registry, incarnation, first) {
-            self.counts.queues_cut += u64::from(first.is_some() && !registry.queues().is_empty());
+        if cursors.take_over(registry, incarnation, Some(first)) {
+            self.counts.queues_cut += u64::from(!registry.queues().is_empty());
         }
         Serving {
             registry: registry.clone(),
@@ -250,11 +267,10 @@ impl World {
 impl Serving {
     /// From now on this is who is registered.
     fn show(&mut self, registry: Registry) {
+        self.cursors.follow(&self.registry, &registry);
         self.registry = registry;
         let queues = self.registry.queues();
-        let left = |number: &u64| queues.values().any(|queue| queue.number == *number);
-        self.cursors.at.retain(|number, _| left(number));
-        self.cursors.notices.retain(|number, _| left(number));
-        self.feeds.retain(|number, _| left(number));
+        self.feeds
+            .retain(|number, _| queues.values().any(|queue| queue.number == *number));
     }
 }

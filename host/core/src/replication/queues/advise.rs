@@ -142,6 +142,7 @@ impl Pair {
         let own = it.local.iter().flat_map(|(own, _)| own.queues().values());
         own.filter(|queue| !dropped.contains(queue.registration.queue.as_str()))
             .for_each(|queue| registry.keep(queue));
+        it.aligned = true;
         if it.registry() != Some(&registry) {
             let cursors = it.local.take().map(|(_, cursors)| cursors).unwrap_or_default();
             it.local = Some((registry.clone(), cursors));

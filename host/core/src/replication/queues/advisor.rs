@@ -57,8 +57,10 @@ pub(in crate::replication) struct QueueAdvisor {
     pub(super) looked: bool,
     pub(super) theirs: Option<Registry>,
     their_cursors: Cursors,
-    /// Receiver: their cursors are to be written once there is a registry that they are of.
+    /// Receiver: their cursors are to be written once the own registry is what the other end told last.
     owes_cursors: bool,
+    /// Receiver: the own registry is what the other end told last.
+    pub(super) aligned: bool,
     /// Receiver: the provider was told what the own disk holds.
     pub(super) kept_told: bool,
     /// Grows with each inventory of the other end's, and whenever one that was told is out of date.
@@ -88,6 +90,7 @@ impl QueueAdvisor {
             theirs: None,
             their_cursors: Cursors::default(),
             owes_cursors: false,
+            aligned: false,
             kept_told: false,
             heard: 0,
             broker: BrokerState::default(),
@@ -107,6 +110,7 @@ impl QueueAdvisor {
         self.desk.attach(theirs);
         self.kept_told = false;
         self.forget_theirs();
+        self.forget_cursors();
     }
 
     pub(in crate::replication) fn detach(&mut self) {
@@ -114,6 +118,7 @@ impl QueueAdvisor {
         self.desk.detach();
         self.desk.owes_opened = owed;
         self.forget_theirs();
+        self.forget_cursors();
         self.owes_inventories = self.alone;
         if let Some(call) = &mut self.calling {
             call.stale = !self.alone;
@@ -126,10 +131,14 @@ impl QueueAdvisor {
     /// What the other end told is out of date.
     pub(super) fn forget_theirs(&mut self) {
         self.theirs = None;
+        self.differ_since = None;
+        self.aligned = false;
+        self.heard += 1;
+    }
+
+    fn forget_cursors(&mut self) {
         self.their_cursors = Cursors::default();
         self.owes_cursors = false;
-        self.differ_since = None;
-        self.heard += 1;
     }
 
     /// Whether a strategy of this kind is told of things without a session.
@@ -164,6 +173,7 @@ impl QueueAdvisor {
     /// The other end's queues.
     pub(super) fn hear(&mut self, theirs: Registry) {
         self.theirs = Some(theirs);
+        self.aligned = false;
         self.heard += 1;
         self.owes_inventories = true;
     }
@@ -175,9 +185,10 @@ impl QueueAdvisor {
         self.take_cursors()
     }
 
-    /// Cursors go to the disk once the registry that they are of is there.
+    /// Cursors go to the disk once the registry that they are of is there: a number that it has not yet would be another queue's after an
+    /// upgrade.
     pub(super) fn take_cursors(&mut self) -> Option<Cursors> {
-        let due = self.owes_cursors && self.looked && self.local.is_some();
+        let due = self.owes_cursors && self.aligned;
         self.owes_cursors &= !due;
         due.then(|| self.their_cursors.clone())
     }

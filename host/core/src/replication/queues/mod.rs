@@ -137,7 +137,6 @@ impl Pair {
             let there = there.and_then(read);
             lane.queues.see(there);
             if self.setup.role == Role::Receiver {
-                self.write_cursors(index);
                 self.tell_kept(index);
             }
         }

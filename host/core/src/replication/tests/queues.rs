@@ -120,6 +120,50 @@ fn touch<S: FnMut(&[Told]) -> Answer>(ends: &mut Ends<S>) {
 }
 
 impl<S: FnMut(&[Told]) -> Answer> Ends<S> {
+    /// What an end's host does for its queues; gives back what is none of it.
+    pub(super) fn act_on_queues(&mut self, end: usize, action: Action) -> Option<Action> {
+        match action {
+            Action::Queues(QueueWork::Look) => {
+                self.looks += usize::from(end == PROVIDER);
+                let held = self.queues[end].iter().map(|(registry, cursors)| QueuesHeld {
+                    namespace: namespace(),
+                    registry: registry.encode().into(),
+                    cursors: cursors.encode().into(),
+                });
+                let looked = QueueEvent::Looked(held.collect());
+                self.queue.push_back((end, Event::Queues(looked)));
+            }
+            Action::Queues(work) => {
+                keep(&mut self.queues[end], &work);
+                self.kept.push(work);
+            }
+            Action::QueueStrategy { ns, events } => {
+                let result = (self.queue_says[end])(&events);
+                let answer = Event::QueueStrategy { ns, result };
+                match &mut self.queue_waits {
+                    Some(waits) if end == RECEIVER => waits.push(answer),
+                    _ => self.queue.push_back((end, answer)),
+                }
+            }
+            Action::Change(ChangeWork::Commit { change, .. }) if change.kind == crate::mq::QUEUE_CHANGE => {
+                write(&mut self.queues[end], &change);
+                self.queue
+                    .push_back((end, Event::Change(ChangeEvent::Committed(Ok(())))));
+            }
+            Action::Change(ChangeWork::Stage(change)) if change.kind == crate::mq::QUEUE_CHANGE => {
+                self.staged = Some(change);
+                self.queue.push_back((end, Event::Change(ChangeEvent::Staged(Ok(())))));
+            }
+            Action::Change(ChangeWork::Apply(id)) if self.staged.as_ref().is_some_and(|it| it.id == id) => {
+                write(&mut self.queues[end], &self.staged.take().unwrap());
+                self.queue
+                    .push_back((end, Event::Change(ChangeEvent::Settled(Ok(None)))));
+            }
+            other => return Some(other),
+        }
+        None
+    }
+
     /// A client registers `queue` on the provider.
     fn register(&mut self, ticket: Ticket, queue: &str) {
         let before = self.queues[PROVIDER].as_ref().map(|(registry, _)| registry.clone());

@@ -116,7 +116,7 @@ fn queue(name: &str, number: u64) -> Queue {
         keys: vec!["MQBlock".into(), "MQLog".into()],
         registration: [number as u8; 32],
         filter: [name.len() as u8; 32],
-        delay: number % 2 == 0,
+        delay: number.is_multiple_of(2),
         cursor: 7 + number,
         ..Queue::new(name, number, 3)
     }
