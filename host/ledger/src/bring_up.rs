@@ -28,9 +28,15 @@ pub(crate) fn bring_up(
         let what = format!("the index knows records above the log's last, {}", tip.height);
         return Err(LedgerError::corrupt("data/index", what));
     }
+    let kept_from = log.history_from();
     let state_from = marker.as_ref().map_or(0, |m| m.position.height + 1);
+    if state_from < kept_from {
+        let what = format!("it ends before record {kept_from}, where the history kept begins: it cannot be made again");
+        return Err(LedgerError::corrupt("data/state", what));
+    }
     let mut accumulator = marker.map_or_else(Accumulator::new, |m| m.accumulator);
-    let mut next = state_from.min(indexed.map_or(0, |height| height + 1));
+    let indexed_from = indexed.map_or(0, |height| height + 1).max(kept_from);
+    let mut next = state_from.min(indexed_from);
     if next <= tip.height {
         tracing::info!(
             from = next,

@@ -3,12 +3,14 @@
 //! Their write-ahead logs are off. After a crash each holds some prefix of the batches; the store brings both up from the log.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use cvp_core::ledger::{LedgerError, Place, Progress};
 use cvp_core::record::{ACCUMULATOR_BYTES, Accumulator};
 use cvp_core::types::{Digest, Height, Position, Reader, Writer};
 use rocksdb::{DB, FlushOptions, Options, WriteBatch, WriteOptions};
 
+use crate::base::Base;
 use crate::options::Shared;
 
 /// Marker keys sort before all others, which begin with a byte above 0.
@@ -33,6 +35,23 @@ pub(crate) struct Databases {
     index: DB,
     state_path: PathBuf,
     index_path: PathBuf,
+    /// The last member: dropped when both databases are closed.
+    replaced: Replaced,
+}
+
+/// Removes the directories of other generations when it is dropped, once it was told which counts.
+#[derive(Default)]
+struct Replaced(OnceLock<(PathBuf, Base)>);
+
+impl Drop for Replaced {
+    fn drop(&mut self) {
+        if let Some((data, base)) = self.0.get()
+            // Another snapshot may be on its way by now.
+            && let Err(error) = base.sweep(data, Some(base.generation + 1))
+        {
+            tracing::warn!(%error, "what a snapshot replaced stays on the disk until the next start");
+        }
+    }
 }
 
 /// What one span changes in the databases.
@@ -73,21 +92,22 @@ fn failed(operation: &'static str, path: &Path) -> impl Fn(rocksdb::Error) -> Le
 }
 
 impl Databases {
-    /// Opens (or makes) `state` and `index` in `data`.
-    pub(crate) fn open(data: &Path, shared: &Shared) -> Result<Self, LedgerError> {
+    /// Opens (or makes) state and index of the generation that counts in `data`.
+    pub(crate) fn open(data: &Path, base: &Base, shared: &Shared) -> Result<Self, LedgerError> {
         let open = |path: &PathBuf| DB::open(&options(shared), path).map_err(failed("open", path));
-        let (state_path, index_path) = (data.join("state"), data.join("index"));
+        let (state_path, index_path) = (base.directory(data, "state"), base.directory(data, "index"));
         Ok(Self {
             state: open(&state_path)?,
             index: open(&index_path)?,
             state_path,
             index_path,
+            replaced: Replaced::default(),
         })
     }
 
     /// Opens them for reading alone: no file changes. None when they were never made.
-    pub(crate) fn open_read_only(data: &Path, shared: &Shared) -> Result<Option<Self>, LedgerError> {
-        let (state_path, index_path) = (data.join("state"), data.join("index"));
+    pub(crate) fn open_read_only(data: &Path, base: &Base, shared: &Shared) -> Result<Option<Self>, LedgerError> {
+        let (state_path, index_path) = (base.directory(data, "state"), base.directory(data, "index"));
         let made = |path: &Path| path.join("CURRENT").exists();
         if !made(&state_path) || !made(&index_path) {
             return Ok(None);
@@ -100,6 +120,7 @@ impl Databases {
             index: open(&index_path)?,
             state_path,
             index_path,
+            replaced: Replaced::default(),
         }))
     }
 
@@ -201,24 +222,81 @@ impl Databases {
             .map_err(failed("flush", &self.index_path))
     }
 
+    /// Their directories, and the log's, go once nobody has them open any more: `base` counts now.
+    pub(crate) fn remove_when_closed(&self, data: &Path, base: Base) {
+        let _ = self.replaced.0.set((data.to_owned(), base));
+    }
+
+    /// Writes the index's memtables out, so that what was put into it stays.
+    pub(crate) fn flush_index(&self) -> Result<(), LedgerError> {
+        self.index.flush().map_err(failed("flush", &self.index_path))
+    }
+
+    /// Bytes of the state's files and memtables, roughly.
+    pub(crate) fn state_bytes(&self) -> u64 {
+        ["rocksdb.total-sst-files-size", "rocksdb.size-all-mem-tables"]
+            .iter()
+            .filter_map(|name| self.state.property_int_value(*name).ok().flatten())
+            .sum()
+    }
+
+    /// Makes hard links of the state's files in `directory`, which must not exist, with everything that memtables hold.
+    pub(crate) fn checkpoint(&self, directory: &Path) -> Result<(), LedgerError> {
+        let failed = failed("make a checkpoint in", directory);
+        let checkpoint = rocksdb::checkpoint::Checkpoint::new(&self.state).map_err(&failed)?;
+        checkpoint.create_checkpoint(directory).map_err(&failed)
+    }
+
     /// The marker and the sum of every state key, both of one snapshot. `progress` is told the marker's height again and again.
     pub(crate) fn sum_state(&self, progress: Progress<'_>) -> Result<Option<(Marker, Accumulator)>, LedgerError> {
-        let snapshot = self.state.snapshot();
-        let mut sum = Accumulator::new();
-        let mut marker: Option<Marker> = None;
-        for (count, entry) in snapshot.iterator(rocksdb::IteratorMode::Start).enumerate() {
-            let (key, value) = entry.map_err(failed("read", &self.state_path))?;
-            match key.split_first() {
-                Some((&STATE, key)) => sum.add(key, &value),
-                _ => marker = Some(read_marker(&value, &self.state_path)?),
-            }
-            let height = marker.as_ref().map_or(0, |marker| marker.position.height);
-            if count % KEYS_A_WORD == 0 && progress(height).is_break() {
-                return Err(LedgerError::Abandoned);
-            }
-        }
-        Ok(marker.map(|marker| (marker, sum)))
+        sum_state(&self.state, &self.state_path, progress)
     }
+}
+
+/// A state database that is only looked at: a checkpoint, or one that is staged.
+pub(crate) struct StateFiles {
+    state: DB,
+    path: PathBuf,
+}
+
+impl StateFiles {
+    /// Opens the files in `path` for reading alone.
+    pub(crate) fn open(path: &Path, shared: &Shared) -> Result<Self, LedgerError> {
+        let state = DB::open_for_read_only(&options(shared), path, false).map_err(failed("open for reading", path))?;
+        Ok(Self {
+            state,
+            path: path.to_owned(),
+        })
+    }
+
+    /// How far the state is; none when it is empty.
+    pub(crate) fn marker(&self) -> Result<Option<Marker>, LedgerError> {
+        let bytes = self.state.get(MARKER).map_err(failed("read", &self.path))?;
+        bytes.map(|bytes| read_marker(&bytes, &self.path)).transpose()
+    }
+
+    /// As [`Databases::sum_state`].
+    pub(crate) fn sum(&self, progress: Progress<'_>) -> Result<Option<(Marker, Accumulator)>, LedgerError> {
+        sum_state(&self.state, &self.path, progress)
+    }
+}
+
+fn sum_state(state: &DB, path: &Path, progress: Progress<'_>) -> Result<Option<(Marker, Accumulator)>, LedgerError> {
+    let snapshot = state.snapshot();
+    let mut sum = Accumulator::new();
+    let mut marker: Option<Marker> = None;
+    for (count, entry) in snapshot.iterator(rocksdb::IteratorMode::Start).enumerate() {
+        let (key, value) = entry.map_err(failed("read", path))?;
+        match key.split_first() {
+            Some((&STATE, key)) => sum.add(key, &value),
+            _ => marker = Some(read_marker(&value, path)?),
+        }
+        let height = marker.as_ref().map_or(0, |marker| marker.position.height);
+        if count % KEYS_A_WORD == 0 && progress(height).is_break() {
+            return Err(LedgerError::Abandoned);
+        }
+    }
+    Ok(marker.map(|marker| (marker, sum)))
 }
 
 fn no_wal() -> WriteOptions {

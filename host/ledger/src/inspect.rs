@@ -8,6 +8,7 @@ use cvp_core::ledger::{BadPlace, LedgerError, Progress, VerifyReport};
 use cvp_core::record::{RECORD_BYTES_MAX, check_genesis, namespace_digest, parse};
 use cvp_core::types::{Digest, Height, Namespace};
 
+use crate::base::Base;
 use crate::databases::Databases;
 use crate::log::{End, Log};
 use crate::options::Shared;
@@ -21,6 +22,7 @@ pub struct Inspection {
     /// What is wrong with the databases, if they cannot be read.
     unreadable: Option<String>,
     namespace: Digest,
+    base: Base,
 }
 
 /// The databases as they can be read, and the last record that each knows.
@@ -32,8 +34,8 @@ struct Readable {
 }
 
 impl Readable {
-    fn at(data: &Path) -> Result<Self, LedgerError> {
-        let Some(databases) = Databases::open_read_only(data, &Shared::default())? else {
+    fn at(data: &Path, base: &Base) -> Result<Self, LedgerError> {
+        let Some(databases) = Databases::open_read_only(data, base, &Shared::default())? else {
             return Ok(Self::default());
         };
         Ok(Self {
@@ -51,12 +53,16 @@ impl Inspection {
     /// `Diverged` at height 0 when the chain has another genesis; `Disk`. What is damaged is told by [`Inspection::verify`].
     pub fn open(data: &Path, namespace: &Namespace, genesis: &Bytes) -> Result<Self, LedgerError> {
         let digest = namespace_digest(namespace);
-        let (found, unreadable) = match Readable::at(data) {
+        let expected = parse(genesis)
+            .map_err(|e| LedgerError::corrupt("genesis", e.what))?
+            .hash();
+        let base = Base::read(data)?.unwrap_or(Base::whole(expected));
+        let (found, unreadable) = match Readable::at(data, &base) {
             Ok(found) => (found, None),
             Err(error) => (Readable::default(), Some(error.to_string())),
         };
         let applied = found.indexed.max(found.state);
-        let (log, end) = Log::inspect(&data.join("log"), digest, applied)?;
+        let (log, end) = Log::inspect(&base.directory(data, "log"), (digest, base), applied)?;
         let opened = Self {
             log,
             end,
@@ -64,8 +70,9 @@ impl Inspection {
             databases: found.databases.filter(|_| found.state.is_some()),
             unreadable,
             namespace: digest,
+            base,
         };
-        opened.check_genesis(genesis)?;
+        opened.check_genesis(expected)?;
         Ok(opened)
     }
 
@@ -94,6 +101,7 @@ impl Inspection {
         };
         let stored = Stored {
             namespace: self.namespace,
+            base: self.base,
             last,
             read: &|first, last, bytes_max| self.read(first, last, bytes_max),
             // Where the log breaks off before its end, the state is of a record that is not there.
@@ -116,25 +124,26 @@ impl Inspection {
     fn read(&self, first: Height, last: Height, bytes_max: usize) -> Result<(Bytes, Height), LedgerError> {
         let place = self.log.place(first, last, bytes_max).ok_or(LedgerError::NotFound {
             height: first,
-            from: 0,
+            from: self.base.history_from(),
             to: self.end.last.unwrap_or(0),
         })?;
         Ok((place.read()?, place.last))
     }
 
     /// A sound record 0 that is not the configuration's is another chain's. One that is not sound is named by [`Inspection::verify`].
-    fn check_genesis(&self, genesis: &Bytes) -> Result<(), LedgerError> {
+    fn check_genesis(&self, theirs: Digest) -> Result<(), LedgerError> {
         if self.end.last.is_none() {
             return Ok(());
         }
-        let (found, _) = self.read(0, 0, RECORD_BYTES_MAX)?;
-        let Ok(found) = check_genesis(&self.namespace, found) else {
-            return Ok(());
+        let ours = if self.base.below.is_some() {
+            self.base.genesis
+        } else {
+            let (found, _) = self.read(0, 0, RECORD_BYTES_MAX)?;
+            let Ok(found) = check_genesis(&self.namespace, found) else {
+                return Ok(());
+            };
+            found.last().hash
         };
-        let ours = found.last().hash;
-        let theirs = parse(genesis)
-            .map_err(|e| LedgerError::corrupt("genesis", e.what))?
-            .hash();
         if ours == theirs {
             return Ok(());
         }

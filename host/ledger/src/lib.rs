@@ -4,11 +4,16 @@
 //! after a crash (their write-ahead log is off). Owns `data/{log,state,index}` of one namespace. Does not know where records come from.
 
 mod store;
+mod open;
+mod archive;
+mod snapshot;
+mod staging;
 mod inspect;
 mod bring_up;
 mod verify;
 mod pending;
 mod databases;
+mod base;
 mod log;
 mod segment;
 mod ring;

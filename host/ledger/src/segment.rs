@@ -83,6 +83,18 @@ impl Segment {
         })
     }
 
+    /// Writes records of the given lengths behind the last one; whoever asks has made room. No fsync.
+    pub(crate) fn fill(&mut self, lengths: &[usize], bytes: &[u8]) -> Result<(), LedgerError> {
+        self.file
+            .write_all_at(bytes, u64::from(self.end))
+            .map_err(|e| disk("write", &self.path, e))?;
+        for length in lengths {
+            self.offsets.push(self.end);
+            self.end += *length as u32;
+        }
+        Ok(())
+    }
+
     /// Gives back the room behind the last record and makes the file durable: it takes no more records. The next segment is made only
     /// after this, so a crash can tear the newest segment alone.
     pub(crate) fn seal(&mut self) -> Result<(), LedgerError> {
@@ -204,6 +216,15 @@ impl Segment {
             at += (count - (magic.len() - 1)) as u64;
         }
         Ok(None)
+    }
+
+    /// Takes the file and its sidecar off the disk. Whoever reads it still can.
+    pub(crate) fn remove(&self) -> Result<(), LedgerError> {
+        std::fs::remove_file(&self.path).map_err(|e| disk("remove", &self.path, e))?;
+        match std::fs::remove_file(self.sidecar()) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(disk("remove", &self.sidecar(), error)),
+            _ => Ok(()),
+        }
     }
 
     fn sidecar(&self) -> PathBuf {

@@ -1,44 +1,44 @@
 //! [`Store`]: core's trait `Ledger` over the log and the databases.
 //!
-//! Locks, outermost first: `append_lock`, `apply_lock`, `sync_lock` (each serialises its call), then `inner` (short looks). The databases
-//! are read without a lock; a reader looks at the pending changes first, which leave only after the databases hold them.
+//! Locks, outermost first: `staging`, `history_lock`, `append_lock`, `apply_lock`, `sync_lock` (each serialises its calls), then `inner` (short
+//! looks). The databases are read without a lock; a reader looks at the pending changes first, which leave only after the databases hold
+//! them.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use cvp_core::ledger::{Ledger, LedgerError, Place, Progress, Run, Tips, VerifyReport, check_follows, end_of};
-use cvp_core::record::{
-    Accumulator, BadPart, BadRecord, ChainTip, Delta, PartKind, RECORD_BYTES_MAX, Span, namespace_digest, parse,
-};
-use cvp_core::types::{Digest, Height, Namespace, Position};
+use cvp_core::record::{Accumulator, BadPart, BadRecord, ChainTip, Delta, PartKind, RECORD_BYTES_MAX, Span, parse};
+use cvp_core::types::{Digest, Height, Position};
 use parking_lot::{Mutex, RwLock};
 
-use crate::bring_up::bring_up;
 use crate::databases::{Change, Databases, Marker};
 use crate::log::{Log, last_hash};
 use crate::options::StoreOptions;
 use crate::pending::{Pending, PendingSpan};
 use crate::ring::Ring;
-use crate::segment::sync_directory;
+use crate::snapshot::Shipped;
+use crate::staging::Staging;
 use crate::verify::Stored;
 
 /// Spans that one apply writes in one batch.
 const APPLY_SPANS_MAX: usize = 64;
 
-struct Inner {
-    log: Log,
-    ring: Ring,
-    pending: Pending,
-    tips: Tips,
-    tip: ChainTip,
-    accumulator: Accumulator,
-    prepared: Option<Prepared>,
-    failed: Option<LedgerError>,
+pub(crate) struct Inner {
+    pub(crate) log: Log,
+    pub(crate) ring: Ring,
+    pub(crate) pending: Pending,
+    pub(crate) tips: Tips,
+    pub(crate) tip: ChainTip,
+    pub(crate) accumulator: Accumulator,
+    pub(crate) prepared: Option<Prepared>,
+    pub(crate) failed: Option<LedgerError>,
 }
 
 /// Accumulator of the last [`Ledger::commitment_after`], so that the maker's own append does not compute it again.
-struct Prepared {
+pub(crate) struct Prepared {
     /// The tip it was computed on.
     below: Position,
     /// Digest of the encoded delta it was computed for.
@@ -48,85 +48,27 @@ struct Prepared {
 
 /// One namespace's ledger on disk.
 pub struct Store {
-    inner: RwLock<Inner>,
-    append_lock: Mutex<()>,
-    sync_lock: Mutex<()>,
-    apply_lock: Mutex<u64>,
-    fsyncs: AtomicU64,
-    databases: Databases,
-    namespace: Digest,
-    genesis: Position,
-    options: StoreOptions,
-    directory: PathBuf,
+    pub(crate) inner: RwLock<Inner>,
+    pub(crate) append_lock: Mutex<()>,
+    pub(crate) sync_lock: Mutex<()>,
+    pub(crate) apply_lock: Mutex<u64>,
+    /// Serialises what changes where the history begins.
+    pub(crate) history_lock: Mutex<()>,
+    pub(crate) snapshot: Mutex<Option<Arc<Shipped>>>,
+    pub(crate) staging: Mutex<Option<Staging>>,
+    pub(crate) fsyncs: AtomicU64,
+    pub(crate) databases: RwLock<Arc<Databases>>,
+    pub(crate) namespace: Digest,
+    pub(crate) genesis: Position,
+    pub(crate) genesis_record: Bytes,
+    pub(crate) options: StoreOptions,
+    pub(crate) directory: PathBuf,
 }
 
 impl Store {
-    /// Opens the ledger in `data` (`namespaces/<ns>/data`), making it with `genesis` (the encoded record 0) at the first start. A torn
-    /// tail of the log is cut; state and indexes are brought up to it.
-    ///
-    /// # Errors
-    /// `Diverged` at height 0 when `genesis` is another one; `Corrupt` naming what is damaged; `Disk`.
-    pub fn open(
-        data: &Path,
-        namespace: &Namespace,
-        genesis: Bytes,
-        options: StoreOptions,
-    ) -> Result<Self, LedgerError> {
-        let digest = namespace_digest(namespace);
-        std::fs::create_dir_all(data).map_err(|e| LedgerError::disk("create", data.display(), e))?;
-        if let Some(parent) = data.parent().filter(|parent| parent.is_dir()) {
-            sync_directory(parent)?;
-        }
-        let databases = Databases::open(data, &options.shared)?;
-        let marker = databases.state_marker()?;
-        let applied = marker.as_ref().map(|m| m.position.height);
-        let (log, tip) = Log::open(&data.join("log"), digest, &genesis, &options, applied)?;
-        let genesis = log.position_of(0)?;
-        if let Some(marker) = &marker {
-            let found = log.position_of(marker.position.height)?;
-            if found != marker.position {
-                let what = format!(
-                    "the state is of another record {}: {}",
-                    found.height, marker.position.hash
-                );
-                return Err(LedgerError::corrupt(data.display(), what));
-            }
-        }
-        let start = bring_up(&log, &databases, digest, tip, marker)?;
-        let last = log
-            .place(tip.height, tip.height, RECORD_BYTES_MAX)
-            .map(|p| p.read())
-            .transpose()?;
-        let chain_tip = last
-            .as_deref()
-            .and_then(|bytes| parse(bytes).ok().map(|r| ChainTip::of(&r)));
-        let missing = || LedgerError::corrupt(data.display(), format!("record {} is missing", tip.height));
-        let inner = Inner {
-            log,
-            ring: Ring::new(options.ring_bytes),
-            pending: Pending::default(),
-            tips: Tips {
-                appended: tip,
-                durable: tip,
-                applied: tip,
-            },
-            tip: chain_tip.ok_or_else(missing)?,
-            accumulator: start,
-            prepared: None,
-            failed: None,
-        };
-        Ok(Self {
-            inner: RwLock::new(inner),
-            append_lock: Mutex::new(()),
-            sync_lock: Mutex::new(()),
-            fsyncs: AtomicU64::new(0),
-            apply_lock: Mutex::new(0),
-            databases,
-            namespace: digest,
-            genesis,
-            options,
-            directory: data.to_owned(),
-        })
+    /// The databases of the generation that counts.
+    pub(crate) fn databases(&self) -> Arc<Databases> {
+        Arc::clone(&self.databases.read())
     }
 
     /// How many group commits reached the disk: fewer than calls of `sync` when callers share one.
@@ -145,12 +87,12 @@ impl Store {
         self.inner.write().log.dangerous_replace_file(file);
     }
 
-    fn sound(inner: &Inner) -> Result<(), LedgerError> {
+    pub(crate) fn sound(inner: &Inner) -> Result<(), LedgerError> {
         inner.failed.clone().map_or(Ok(()), Err)
     }
 
     /// Keeps a sticky error, so that every later call answers it.
-    fn keep<T>(&self, result: Result<T, LedgerError>) -> Result<T, LedgerError> {
+    pub(crate) fn keep<T>(&self, result: Result<T, LedgerError>) -> Result<T, LedgerError> {
         if let Err(error) = &result
             && error.is_sticky()
         {
@@ -167,7 +109,7 @@ impl Store {
             .filter(|(_, v)| v.is_none())
             .map(|(k, _)| *k)
             .collect();
-        let mut found = self.databases.states(unknown.into_iter())?.into_iter();
+        let mut found = self.databases().states(unknown.into_iter())?.into_iter();
         for value in values.iter_mut().filter(|v| v.is_none()) {
             *value = Some(found.next().flatten());
         }
@@ -258,11 +200,11 @@ impl Store {
             position: last.last,
             accumulator: last.accumulator.clone(),
         };
-        self.databases.write_index(&changes, last.last.height)?;
-        self.databases.write_state(&changes, &marker)?;
+        self.databases().write_index(&changes, last.last.height)?;
+        self.databases().write_state(&changes, &marker)?;
         *since_flush += spans.iter().map(|s| s.log_bytes).sum::<u64>();
         if *since_flush >= self.options.flush_every_bytes {
-            self.databases.flush(false)?;
+            self.databases().flush(false)?;
             *since_flush = 0;
         }
         let mut inner = self.inner.write();
@@ -284,10 +226,11 @@ impl Store {
             let last = last.min(inner.tips.durable.height);
             let not_found = || LedgerError::NotFound {
                 height: first,
-                from: 0,
+                from: inner.log.history_from(),
                 to: inner.tips.durable.height,
             };
-            if first > last {
+            // The ring may hold what the log has let go.
+            if first > last || first < inner.log.history_from() {
                 return Err(not_found());
             }
             if let Some(found) = inner.ring.read(first, last, bytes_max) {
@@ -300,13 +243,14 @@ impl Store {
 
     /// As [`Store::read_log`], past the memory ring: what is on the disk.
     fn read_disk(&self, first: Height, last: Height, bytes_max: usize) -> Result<(Bytes, Height), LedgerError> {
-        let (place, to) = {
+        let (place, from, to) = {
             let inner = self.inner.read();
-            (inner.log.place(first, last, bytes_max), inner.tips.durable.height)
+            let place = inner.log.place(first, last, bytes_max);
+            (place, inner.log.history_from(), inner.tips.durable.height)
         };
         let place = place.ok_or(LedgerError::NotFound {
             height: first,
-            from: 0,
+            from,
             to,
         })?;
         Ok((place.read()?, place.last))
@@ -323,7 +267,7 @@ impl Ledger for Store {
     }
 
     fn history_from(&self) -> Height {
-        0
+        self.inner.read().log.history_from()
     }
 
     fn append(&self, span: Span) -> Result<Position, LedgerError> {
@@ -388,7 +332,8 @@ impl Ledger for Store {
             let inner = self.inner.read();
             Self::sound(&inner)?;
             let tips = inner.tips;
-            if let Some(known) = [tips.appended, tips.durable, tips.applied, self.genesis]
+            let below = inner.log.base().below.unwrap_or(self.genesis);
+            if let Some(known) = [tips.appended, tips.durable, tips.applied, self.genesis, below]
                 .iter()
                 .find(|p| p.height == height)
             {
@@ -422,13 +367,13 @@ impl Ledger for Store {
         };
         match pending {
             Some(value) => Ok(value),
-            None => self.keep(self.databases.state(key)),
+            None => self.keep(self.databases().state(key)),
         }
     }
 
     fn state_applied(&self, key: &[u8]) -> Result<Option<Vec<u8>>, LedgerError> {
         Self::sound(&self.inner.read())?;
-        self.keep(self.databases.state(key))
+        self.keep(self.databases().state(key))
     }
 
     fn commitment_after(&self, delta: &Delta) -> Result<Digest, LedgerError> {
@@ -465,7 +410,7 @@ impl Ledger for Store {
         };
         match pending {
             Some(place) => Ok(Some(place)),
-            None => self.keep(self.databases.place(hash)),
+            None => self.keep(self.databases().place(hash)),
         }
     }
 
@@ -478,22 +423,24 @@ impl Ledger for Store {
         if pending {
             Ok(true)
         } else {
-            self.keep(self.databases.knows_text(digest))
+            self.keep(self.databases().knows_text(digest))
         }
     }
 
     fn verify(&self, from: Height, to: Height, progress: Progress<'_>) -> Result<VerifyReport, LedgerError> {
+        let databases = self.databases();
         let stored = Stored {
             namespace: self.namespace,
+            base: self.inner.read().log.base(),
             last: self.tips().durable.height,
             read: &|first, last, bytes_max| self.read_disk(first, last, bytes_max),
-            databases: Some(&self.databases),
+            databases: Some(&databases),
         };
         stored.verify(from, to, progress)
     }
 
     fn close(&self) -> Result<(), LedgerError> {
         self.apply()?;
-        self.databases.flush(true)
+        self.databases().flush(true)
     }
 }

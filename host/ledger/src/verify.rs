@@ -6,6 +6,7 @@ use cvp_core::ledger::{BadPlace, Chain, LedgerError, Progress, VerifyReport, sta
 use cvp_core::record::parse;
 use cvp_core::types::{Digest, Height, Position};
 
+use crate::base::Base;
 use crate::databases::Databases;
 
 /// Reads stored bytes past every cache: (first, last, about how many) -> whole records from `first`, and the height of the last one.
@@ -14,6 +15,8 @@ type Read<'a> = &'a dyn Fn(Height, Height, usize) -> Result<(Bytes, Height), Led
 /// What is on the disk of a running or a stopped node.
 pub(crate) struct Stored<'a> {
     pub(crate) namespace: Digest,
+    /// Where the history begins: what is below is not there to be verified.
+    pub(crate) base: Base,
     /// The last record that counts.
     pub(crate) last: Height,
     pub(crate) read: Read<'a>,
@@ -31,7 +34,7 @@ struct StateSum {
 impl Stored<'_> {
     /// Verifies the records `from..=to` and, where the range reaches the last one, the state.
     pub(crate) fn verify(&self, from: Height, to: Height, progress: Progress<'_>) -> Result<VerifyReport, LedgerError> {
-        let (to, whole) = (to.min(self.last), to >= self.last);
+        let (from, to, whole) = (from.max(self.base.history_from()), to.min(self.last), to >= self.last);
         let below = match from.checked_sub(1).filter(|below| *below < self.last) {
             Some(below) => match self.position_at(below)? {
                 Ok(position) => Some(position),
@@ -71,6 +74,9 @@ impl Stored<'_> {
 
     /// Position of the stored record at `height`, or what is wrong with it.
     fn position_at(&self, height: Height) -> Result<Result<Position, BadPlace>, LedgerError> {
+        if let Some(below) = self.base.below.filter(|below| below.height == height) {
+            return Ok(Ok(below));
+        }
         let (bytes, _) = (self.read)(height, height, 1)?;
         let parsed = parse(&bytes).map(|record| record.position());
         Ok(parsed.map_err(|e| place(height, "header", e.what)))

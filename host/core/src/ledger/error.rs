@@ -86,6 +86,12 @@ pub enum LedgerError {
         /// Highest durable height.
         to: Height,
     },
+    /// Calls came in an order that makes no sense.
+    #[error("calls out of order: {what}")]
+    Order {
+        /// What was expected and found.
+        what: String,
+    },
     /// A long work was stopped by whoever asked for it.
     #[error("the work was abandoned")]
     Abandoned,
@@ -113,7 +119,10 @@ impl LedgerError {
     pub fn fault(&self) -> Fault {
         match self {
             LedgerError::Diverged { .. } | LedgerError::Refused(_) | LedgerError::StateMismatch { .. } => Fault::Peer,
-            LedgerError::Gap { .. } | LedgerError::NotFound { .. } | LedgerError::Abandoned => Fault::Us,
+            LedgerError::Gap { .. }
+            | LedgerError::NotFound { .. }
+            | LedgerError::Order { .. }
+            | LedgerError::Abandoned => Fault::Us,
             LedgerError::Disk { .. } | LedgerError::Full { .. } | LedgerError::Corrupt { .. } => Fault::Disk,
         }
     }
@@ -126,7 +135,9 @@ impl LedgerError {
     /// As a reason for both ends and the operator.
     pub fn refusal(&self) -> Refusal {
         let (code, hint) = match self {
-            LedgerError::Gap { .. } => ("ledger-gap", "a defect of this program: report it with both logs"),
+            LedgerError::Gap { .. } | LedgerError::Order { .. } => {
+                ("ledger-gap", "a defect of this program: report it with both logs")
+            }
             LedgerError::NotFound { .. } => ("history-missing", "the records must come from a node that keeps them"),
             LedgerError::Abandoned => ("abandoned", "ask again"),
             LedgerError::Diverged { .. } => (

@@ -6,6 +6,7 @@
 //! Three positions grow, each at most the one before: *appended* (in the log, may be lost in a crash), *durable* (fsynced), *applied*
 //! (state and indexes show it to queries).
 
+mod archive;
 mod error;
 mod follow;
 mod memory;
@@ -20,6 +21,9 @@ use bytes::Bytes;
 use crate::record::{Delta, Span};
 use crate::types::{Digest, Height, Position};
 
+pub use archive::{
+    Archive, Kept, Manifest, SNAPSHOT_FILES_MAX, Snapshot, SnapshotFile, bad_state, check_below, check_manifest,
+};
 pub use error::{Fault, LedgerError};
 pub use follow::{check_follows, coalesce, end_of};
 pub use memory::{CrashReport, MemoryLedger};
@@ -85,7 +89,7 @@ pub type Progress<'a> = &'a mut dyn FnMut(Height) -> ControlFlow<()>;
 
 /// One namespace's chain. Calls block; the node makes them on threads of its own. One writer appends; everything else may be called
 /// from anywhere at any time.
-pub trait Ledger: Send + Sync + 'static {
+pub trait Ledger: Archive + Send + Sync + 'static {
     /// Position of record 0.
     fn genesis(&self) -> Position;
 

@@ -133,6 +133,14 @@ impl Span {
         self.parent
     }
 
+    /// The position below the first record; of genesis, which has none, its own height.
+    pub fn parent_position(&self) -> Position {
+        Position {
+            height: self.first.saturating_sub(1),
+            hash: self.parent,
+        }
+    }
+
     /// How many records there are; at least one.
     pub fn count(&self) -> usize {
         self.count

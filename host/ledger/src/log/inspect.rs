@@ -10,6 +10,7 @@ use cvp_core::record::{BadPart, RECORD_BYTES_MAX, check_genesis, check_span, par
 use cvp_core::types::{Digest, Height, Position};
 
 use super::{Log, has_bytes_behind, list, read_record};
+use crate::base::Base;
 use crate::segment::Segment;
 use crate::verify::place;
 
@@ -30,13 +31,14 @@ impl Log {
     /// tail, as is what stands behind the last whole record. A segment that cannot be used, or is missing, is damage at its first height.
     pub(crate) fn inspect(
         directory: &Path,
-        namespace: Digest,
+        (namespace, base): (Digest, Base),
         applied: Option<Height>,
     ) -> Result<(Self, End), LedgerError> {
         let (paths, _) = list(directory)?;
         let mut log = Self {
             directory: directory.to_owned(),
             namespace,
+            base,
             segment_bytes: 0,
             segments: Vec::new(),
             reserve_bytes: 0,
@@ -76,10 +78,13 @@ impl Log {
     fn take_segments(&mut self, paths: &[PathBuf]) -> Result<Option<BadPlace>, LedgerError> {
         for path in paths {
             let named = path.file_stem().and_then(|name| name.to_str()?.parse().ok());
-            let begins = named.unwrap_or_else(|| self.last().map_or(0, |last| last + 1));
+            let from = self.base.history_from();
+            let begins = named.unwrap_or_else(|| self.last().map_or(from, |last| last + 1));
             match Segment::open(path, &self.namespace, false) {
-                Ok(segment) if self.segments.is_empty() && segment.first != 0 => {
-                    return Ok(Some(place(0, "header", "the first segment of the log is missing")));
+                // Pruned, or put before the history, when a crash came: the next start removes it.
+                Ok(segment) if segment.first < from => {}
+                Ok(segment) if self.segments.is_empty() && segment.first != from => {
+                    return Ok(Some(place(from, "header", "the first segment of the log is missing")));
                 }
                 Ok(segment) => self.segments.push(segment),
                 Err(LedgerError::Corrupt { path, what }) => {

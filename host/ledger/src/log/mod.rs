@@ -1,5 +1,6 @@
 //! The log of one namespace: segments in order, appended at the end, read anywhere.
 
+mod history;
 mod inspect;
 
 use std::fs::File;
@@ -12,9 +13,11 @@ use cvp_core::ledger::LedgerError;
 use cvp_core::record::{BadPart, BadRecord, RECORD_BYTES_MAX, check_genesis, check_span, parse, record_length};
 use cvp_core::types::{Digest, Height, Position};
 
+use crate::base::Base;
 use crate::options::StoreOptions;
 use crate::segment::{HEADER_BYTES, MAKING, Segment, check_room, sync_directory};
 
+pub(crate) use history::write_segment;
 pub(crate) use inspect::End;
 
 /// Room of a chain's first segment: a node with a hundred namespaces of a few blocks holds some hundred megabytes.
@@ -24,6 +27,8 @@ const FIRST_SEGMENT_BYTES: u64 = 4 << 20;
 pub(crate) struct Log {
     directory: PathBuf,
     namespace: Digest,
+    /// Where the history begins.
+    base: Base,
     segment_bytes: u64,
     segments: Vec<Segment>,
     /// Room that stays free on the file system, bytes.
@@ -57,7 +62,7 @@ impl Log {
     /// is damage. Answers the log and the position of its last record.
     pub(crate) fn open(
         directory: &Path,
-        namespace: Digest,
+        (namespace, base): (Digest, Base),
         genesis: &Bytes,
         options: &StoreOptions,
         applied: Option<Height>,
@@ -75,13 +80,20 @@ impl Log {
         let mut log = Self {
             directory: directory.to_owned(),
             namespace,
+            base,
             segment_bytes: options.segment_bytes.clamp(1 << 20, 1 << 31),
             segments: Vec::new(),
             reserve_bytes: options.reserve_bytes,
             dirty: false,
         };
         for path in &paths {
-            log.segments.push(Segment::open(path, &namespace, true)?);
+            let segment = Segment::open(path, &namespace, true)?;
+            // Pruned, or put before the history, when a crash came.
+            if segment.first < base.history_from() {
+                segment.remove()?;
+            } else {
+                log.segments.push(segment);
+            }
         }
         log.load(genesis, applied)
     }
@@ -96,11 +108,13 @@ impl Log {
         for (segment, next) in self.segments.iter_mut().zip(starts.iter().skip(1)) {
             segment.load_sealed(*next)?;
         }
-        if starts.first().is_some_and(|first| *first != 0) || (starts.is_empty() && applied.is_some()) {
+        let from = self.base.history_from();
+        let begins = starts.first().is_none_or(|first| *first == from);
+        if !begins || (starts.is_empty() && (applied.is_some() || from > 0)) {
             let what = "the first segment is missing, but there are blocks above it";
             return Err(LedgerError::corrupt(self.directory.display(), what));
         }
-        if applied.is_none() && self.holds_nothing(genesis)? {
+        if from == 0 && applied.is_none() && self.holds_nothing(genesis)? {
             self.begin(genesis)?;
         }
         let tip = self.scan_newest(genesis, applied)?;
@@ -180,7 +194,10 @@ impl Log {
         let own = parse(genesis)
             .map_err(|e| LedgerError::corrupt("genesis", e.what))?
             .hash();
-        let found = self.position_of(0)?.hash;
+        let found = match self.base.below {
+            None => self.position_of(0)?.hash,
+            Some(_) => self.base.genesis,
+        };
         if own != found {
             return Err(LedgerError::Diverged {
                 height: 0,
@@ -197,14 +214,7 @@ impl Log {
         let Some(segment) = self.segments.last_mut() else {
             return Err(LedgerError::corrupt(self.directory.display(), "there is no segment"));
         };
-        segment
-            .file
-            .write_all_at(bytes, u64::from(segment.end))
-            .map_err(|e| LedgerError::disk("write", segment.path.display(), e))?;
-        for length in lengths {
-            segment.offsets.push(segment.end);
-            segment.end += *length as u32;
-        }
+        segment.fill(lengths, bytes)?;
         self.dirty = true;
         Ok(())
     }
@@ -302,6 +312,10 @@ impl Log {
 
     /// Position of the record at `height`, read from its header.
     pub(crate) fn position_of(&self, height: Height) -> Result<Position, LedgerError> {
+        // Its record is not kept, its hash is.
+        if let Some(below) = self.base.below.filter(|below| below.height == height) {
+            return Ok(below);
+        }
         let missing = || LedgerError::corrupt(self.directory.display(), format!("record {height} is missing"));
         let bytes = self
             .place(height, height, RECORD_BYTES_MAX)

@@ -171,7 +171,12 @@ fn a_state_that_was_tampered_with_is_found() {
     let (directory, maker, store) = chain(5, 1, 100);
     store.close().unwrap();
     drop(store);
-    let databases = Databases::open(directory.path(), &Shared::new(8 << 20, 8 << 20)).unwrap();
+    let databases = Databases::open(
+        directory.path(),
+        &crate::base::Base::whole(cvp_core::types::Digest::ZERO),
+        &Shared::new(8 << 20, 8 << 20),
+    )
+    .unwrap();
     let marker = databases.state_marker().unwrap().unwrap();
     let state = [(key(9), Some(b"more".to_vec()))];
     databases

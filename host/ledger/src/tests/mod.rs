@@ -1,5 +1,6 @@
 //! What the store must withstand: crashes, torn tails, failing and full disks, flipped bits.
 
+mod archive;
 mod crash;
 mod faults;
 mod inspect;
@@ -11,7 +12,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use cvp_core::ledger::contract::{self, ChainMaker};
-use cvp_core::ledger::{Ledger, LedgerError};
+use cvp_core::ledger::{Archive, Ledger, LedgerError};
 use cvp_core::types::Namespace;
 use tempfile::TempDir;
 
@@ -49,14 +50,15 @@ struct InDirectory {
 }
 
 macro_rules! delegate {
-    ($($name:ident($($argument:ident: $kind:ty),*) -> $result:ty;)*) => {
-        impl Ledger for InDirectory {
+    ($interface:ident: $($name:ident($($argument:ident: $kind:ty),*) -> $result:ty;)*) => {
+        impl $interface for InDirectory {
             $(fn $name(&self, $($argument: $kind),*) -> $result { self.store.$name($($argument),*) })*
         }
     };
 }
 
 delegate! {
+    Ledger:
     genesis() -> cvp_core::types::Position;
     tips() -> cvp_core::ledger::Tips;
     history_from() -> u64;
@@ -74,6 +76,25 @@ delegate! {
     find_transaction(hash: &[u8; 32]) -> Result<Option<cvp_core::ledger::Place>, LedgerError>;
     knows_text(digest: &cvp_core::types::Digest) -> Result<bool, LedgerError>;
     verify(from: u64, to: u64, progress: cvp_core::ledger::Progress<'_>) -> Result<cvp_core::ledger::VerifyReport, LedgerError>;
+}
+
+delegate! {
+    Archive:
+    kept() -> cvp_core::ledger::Kept;
+    known_since() -> u64;
+    bytes_above(height: u64) -> u64;
+    prune(below: u64) -> Result<u64, LedgerError>;
+    make_snapshot() -> Result<std::sync::Arc<dyn cvp_core::ledger::Snapshot>, LedgerError>;
+    snapshot() -> Option<std::sync::Arc<dyn cvp_core::ledger::Snapshot>>;
+    drop_snapshot() -> ();
+    stage(manifest: &cvp_core::ledger::Manifest) -> Result<u64, LedgerError>;
+    staged() -> Option<(cvp_core::ledger::Manifest, u64)>;
+    write_staged(offset: u64, bytes: &[u8]) -> Result<(), LedgerError>;
+    sync_staged() -> Result<u64, LedgerError>;
+    adopt() -> Result<cvp_core::types::Position, LedgerError>;
+    drop_staged() -> Result<(), LedgerError>;
+    read_back(last: u64, bytes_max: usize) -> Result<cvp_core::ledger::Run, LedgerError>;
+    prepend(records: Bytes) -> Result<u64, LedgerError>;
 }
 
 #[test]

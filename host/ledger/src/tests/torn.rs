@@ -10,6 +10,7 @@ use cvp_core::ledger::{Ledger, LedgerError, MemoryLedger};
 use cvp_core::record::namespace_digest;
 
 use super::{on, open_in, options, settle};
+use crate::base::Base;
 use crate::log::Log;
 use crate::segment::{HEADER_BYTES, file_name};
 
@@ -61,7 +62,7 @@ impl Torn {
         let namespace = namespace_digest(&self.maker.namespace);
         Log::open(
             self.directory.path(),
-            namespace,
+            (namespace, Base::whole(namespace)),
             &self.maker.genesis,
             &options(),
             applied,
@@ -139,7 +140,15 @@ fn a_first_start_cut_short_begins_again() {
     let namespace = namespace_digest(&maker.namespace);
     for cut in (0..maker.genesis.len() as u64).step_by(7) {
         let directory = quick_directory();
-        let open = || Log::open(directory.path(), namespace, &maker.genesis, &options(), None);
+        let open = || {
+            Log::open(
+                directory.path(),
+                (namespace, Base::whole(namespace)),
+                &maker.genesis,
+                &options(),
+                None,
+            )
+        };
         drop(open().unwrap());
         let path = directory.path().join(file_name(0));
         let file = File::options().write(true).open(&path).unwrap();

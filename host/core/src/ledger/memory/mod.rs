@@ -1,8 +1,11 @@
 //! A ledger in memory: for the simulator and for tests. It keeps the bytes of a log with a synced length, so a crash loses exactly what a
 //! disk may lose, with a torn tail where the seed says so.
 
+mod archive;
+mod crash;
+
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 
@@ -11,20 +14,13 @@ use crate::record::{
 };
 use crate::types::{Digest, Height, Namespace, Position};
 
+use self::archive::{Floor, InMemory, Staged};
+use self::crash::torn_tail;
 use super::follow::{check_follows, coalesce, end_of};
 use super::verify::{Chain, state_place, verify_chain};
 use super::{BadPlace, Ledger, LedgerError, Place, Progress, Run, Tips, VerifyReport};
 
-/// What a crash did to the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct CrashReport {
-    /// Records that were appended and not synced, and are gone.
-    pub records_lost: u64,
-    /// Records that were not synced and survived all the same.
-    pub records_kept: u64,
-    /// Bytes of a torn record that were found and cut.
-    pub torn_bytes: usize,
-}
+pub use self::crash::CrashReport;
 
 /// One namespace's chain in memory.
 pub struct MemoryLedger {
@@ -33,8 +29,13 @@ pub struct MemoryLedger {
 }
 
 struct Inner {
-    /// Records by height, as encoded.
+    /// Records by height, as encoded; those below the history kept are empty.
     records: Vec<Bytes>,
+    /// What the history kept begins with; none: genesis.
+    floor: Option<Floor>,
+    snapshot: Option<Arc<InMemory>>,
+    snapshots: u64,
+    staged: Option<Staged>,
     hashes: Vec<Digest>,
     durable: usize,
     applied: usize,
@@ -112,11 +113,11 @@ impl MemoryLedger {
         self.lock().syncs
     }
 
-    /// A sum of everything stored: two ledgers with equal fingerprints hold the same records, states and positions.
-    pub fn fingerprint(&self) -> Digest {
+    /// A sum of what is stored from height `from` on: two ledgers with equal fingerprints hold the same records there, states and positions.
+    pub fn fingerprint(&self, from: Height) -> Digest {
         let inner = self.lock();
         let mut hasher = blake3::Hasher::new();
-        for hash in &inner.hashes {
+        for hash in inner.hashes.iter().skip(usize::try_from(from).unwrap_or(usize::MAX)) {
             hasher.update(&hash.0);
         }
         hasher.update(&inner.accumulator.to_bytes());
@@ -137,30 +138,6 @@ impl MemoryLedger {
     }
 }
 
-/// The bytes of unsynced records that a crash leaves: none without a seed, else a prefix of any length whose last bytes may be wrong.
-fn torn_tail(lost: &[Bytes], seed: Option<u64>) -> Bytes {
-    let Some(seed) = seed else { return Bytes::new() };
-    let mut tail = BytesMut::new();
-    for record in lost {
-        tail.extend_from_slice(record);
-    }
-    let draw = mix(seed);
-    tail.truncate((draw % (tail.len() as u64 + 1)) as usize);
-    if draw >> 63 == 1 && !tail.is_empty() {
-        let at = (mix(draw) % tail.len() as u64) as usize;
-        tail[at] ^= 1 << (draw & 7);
-    }
-    tail.freeze()
-}
-
-/// One step of splitmix64.
-fn mix(seed: u64) -> u64 {
-    let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
-
 impl Inner {
     fn room(&self, bytes_wanted: u64) -> Result<(), LedgerError> {
         if !self.full {
@@ -176,6 +153,10 @@ impl Inner {
     fn empty(tip: ChainTip) -> Self {
         Self {
             records: Vec::new(),
+            floor: None,
+            snapshot: None,
+            snapshots: 0,
+            staged: None,
             hashes: Vec::new(),
             durable: 0,
             applied: 0,
@@ -240,12 +221,13 @@ impl Inner {
     /// Starts again from the durable records and a tail that may be torn.
     fn rebuild(&mut self, namespace: &Digest, mut tail: Bytes, unsynced: u64) -> CrashReport {
         let records = std::mem::take(&mut self.records);
-        let syncs = self.syncs;
-        *self = Inner {
-            syncs,
+        let before = Inner {
+            syncs: self.syncs,
             ..Inner::empty(self.tip)
         };
-        for (height, record) in records.into_iter().enumerate() {
+        let before = std::mem::replace(self, before);
+        let from = self.restore(before, &records);
+        for (height, record) in records.into_iter().enumerate().skip(from) {
             let span = if height == 0 {
                 check_genesis(namespace, record)
             } else {
@@ -331,7 +313,7 @@ impl Ledger for MemoryLedger {
     }
 
     fn history_from(&self) -> Height {
-        0
+        self.lock().from()
     }
 
     fn append(&self, span: Span) -> Result<Position, LedgerError> {
@@ -383,10 +365,11 @@ impl Ledger for MemoryLedger {
         } else {
             to
         };
-        if first > to || last < first {
+        let from = inner.from();
+        if first > to || last < first || first < from {
             return Err(LedgerError::NotFound {
                 height: first,
-                from: 0,
+                from,
                 to,
             });
         }
@@ -408,11 +391,19 @@ impl Ledger for MemoryLedger {
 
     fn hash_at(&self, height: Height) -> Result<Option<Digest>, LedgerError> {
         let inner = self.working()?;
-        Ok(usize::try_from(height).ok().and_then(|h| inner.hashes.get(h).copied()))
+        let known = height == 0 || height + 1 >= inner.from();
+        Ok(usize::try_from(height)
+            .ok()
+            .filter(|_| known)
+            .and_then(|h| inner.hashes.get(h).copied()))
     }
 
     fn record(&self, height: Height) -> Result<Option<Bytes>, LedgerError> {
         let inner = self.working()?;
+        let (from, to) = (inner.from(), inner.durable as u64);
+        if height < from {
+            return Err(LedgerError::NotFound { height, from, to });
+        }
         Ok(if height > inner.applied as u64 {
             None
         } else {
@@ -447,10 +438,12 @@ impl Ledger for MemoryLedger {
     }
 
     fn verify(&self, from: Height, to: Height, progress: Progress<'_>) -> Result<VerifyReport, LedgerError> {
-        let (below, durable, applied, state_fault) = {
+        let (from, below, durable, applied, state_fault) = {
             let inner = self.working()?;
+            let from = from.max(inner.from());
             let below = from.checked_sub(1).map(|below| inner.position(below as usize));
             (
+                from,
                 below,
                 inner.durable as u64,
                 inner.applied,

@@ -2,6 +2,8 @@
 //!
 //! It panics where the contract is broken, as a test does; nothing of a node calls it.
 
+mod archive;
+
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
@@ -10,6 +12,7 @@ use crate::record::{Delta, Draft, Local, RECORD_BYTES_MIN, Span, check_span, enc
 use crate::types::{Digest, Hostname, Incarnation, Namespace, Position};
 
 use super::{Ledger, LedgerError};
+pub use archive::copy_snapshot;
 
 /// Opens a ledger that holds the genesis given (an empty store each time).
 pub type Factory<'a> = &'a dyn Fn(&Namespace, Bytes) -> Box<dyn Ledger>;
@@ -162,6 +165,7 @@ pub fn run_all(factory: Factory<'_>) {
     indexes_know_appended_transactions(factory);
     verification_passes_on_a_good_chain(factory);
     an_abandoned_verification_stops(factory);
+    archive::run_all(factory);
 }
 
 fn positions_grow_one_after_another(factory: Factory<'_>) {
