@@ -6,6 +6,10 @@ use std::cell::Cell;
 /// A fault that can be switched on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fault {
+    /// The digest of a snapshot's chunk is not compared, nor is the sum of its state.
+    ChunkNotChecked,
+    /// A provider lets records go that its standby lacks.
+    RetentionIgnored,
     /// The receiver acknowledges what it ingested, before the fsync.
     AckBeforeFsync,
     /// The receiver takes a run that does not begin at its own tip's hash.

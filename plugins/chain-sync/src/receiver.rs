@@ -8,6 +8,9 @@ use crate::settings::Options;
 /// A fetch that was asked for shows in the next views; only after this long without it is it asked for again, milliseconds.
 const ASK_AGAIN_MILLIS: u64 = 1_000;
 
+/// A snapshot is worth it when streaming would take so many times its bytes: every record is checked and applied, a file is written.
+const SNAPSHOT_WORTH: u64 = 4;
+
 /// What the receiver's half remembers between calls: only what saves it from repeating itself.
 #[derive(Debug)]
 pub struct Receiver {
@@ -59,7 +62,7 @@ impl Receiver {
         let Some(peer) = view.peer else {
             return;
         };
-        if self.refused || self.begin_elsewhere(view, peer.height, actions) {
+        if self.refused || self.begin_elsewhere(options, view, peer.height, actions) {
             return;
         }
         self.resize(options, view);
@@ -91,10 +94,11 @@ impl Receiver {
         }
     }
 
-    /// True when the provider no longer holds the next record: a snapshot, or a refusal with the reason.
-    fn begin_elsewhere(&mut self, view: &View, peer: u64, actions: &mut Vec<Action>) -> bool {
+    /// True when the provider no longer holds the next record, or has so many more that its state is quicker to copy: a snapshot, or a
+    /// refusal with the reason.
+    fn begin_elsewhere(&mut self, options: &Options, view: &View, peer: u64, actions: &mut Vec<Action>) -> bool {
         let first = view.local.height + 1;
-        if first >= view.history_from || first > peer {
+        if first > peer || (first >= view.history_from && !is_quicker(options, view)) {
             return false;
         }
         if self.asked_at.is_some_and(|at| view.now < at + ASK_AGAIN_MILLIS) {
@@ -182,6 +186,16 @@ impl Receiver {
             ));
         }
     }
+}
+
+/// Whether a snapshot is worth more than the records: it leaves the history to be filled in later.
+fn is_quicker(options: &Options, view: &View) -> bool {
+    let newest = view.snapshots.iter().max_by_key(|s| s.at.height);
+    newest.is_some_and(|snapshot| {
+        snapshot.at.height > view.local.height
+            && view.lag_bytes >= options.bootstrap_bytes_min
+            && view.lag_bytes / SNAPSHOT_WORTH >= snapshot.bytes
+    })
 }
 
 /// What the disk would take in `micros` at the batch's speed, bytes.
@@ -365,6 +379,26 @@ mod tests {
         assert!(matches!(refused[..], [Action::Refuse(_)]), "{refused:?}");
         now.snapshots = vec![Snapshot { at: at(900), bytes: 1 }];
         assert_eq!(tell(&mut strategy(), opened(&now)), [Action::Bootstrap(900)]);
+    }
+
+    #[test]
+    fn a_long_history_is_begun_from_the_state_where_that_is_quicker() {
+        let mut now = view(0, 1_000_000);
+        now.snapshots = vec![Snapshot {
+            at: at(999_000),
+            bytes: 500 * MIB,
+        }];
+        let begun = |now: &View| tell(&mut strategy(), opened(now)) == [Action::Bootstrap(999_000)];
+        now.lag_bytes = 3_000 * MIB;
+        assert!(begun(&now));
+        now.lag_bytes = 1_900 * MIB;
+        assert!(!begun(&now), "the state is not so much smaller");
+        now.snapshots[0].bytes = MIB;
+        now.lag_bytes = 1_000 * MIB;
+        assert!(!begun(&now), "not worth it");
+        now.lag_bytes = 3_000 * MIB;
+        now.local = at(999_500);
+        assert!(!begun(&now), "it is older than what is here");
     }
 
     #[test]

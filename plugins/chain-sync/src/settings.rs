@@ -12,6 +12,7 @@ pub const SCHEMA: &str = r#"{"type":"object","additionalProperties":false,"prope
 "backlog_bytes_max":{"type":"integer","default":134217728,"description":"pause when more bytes than this wait for the disk"},
 "disk_wait_millis_max":{"type":"integer","default":2000,"description":"pause when one write or fsync takes longer"},
 "verify_every":{"type":"integer","default":0,"description":"records between checks of the state; 0: once a run, whatever comes in it"},
+"bootstrap_bytes_min":{"type":"integer","default":1073741824,"description":"begin from a snapshot when more bytes than this would have to be streamed, and four times the snapshot's; what the provider no longer holds comes so anyway"},
 "max_rate":{"type":"integer","default":0,"description":"bytes a second the provider sends; 0: no limit"}}}"#;
 
 /// What can be set, checked.
@@ -31,6 +32,8 @@ pub struct Options {
     pub disk_wait_millis_max: u64,
     /// Records between checks of the state commitment; 0: once a run, whatever comes in it.
     pub verify_every: u64,
+    /// Begin from a snapshot when more bytes than this would have to be streamed.
+    pub bootstrap_bytes_min: u64,
     /// Bytes a second the provider sends; 0: no limit.
     pub max_rate: u64,
 }
@@ -51,6 +54,7 @@ impl Options {
             backlog_bytes_max: it.whole("backlog_bytes_max", 128 * MIB, 64 * KIB, 16 * GIB),
             disk_wait_millis_max: it.whole("disk_wait_millis_max", 2_000, 10, 600_000),
             verify_every: it.whole("verify_every", 0, 0, u64::MAX),
+            bootstrap_bytes_min: it.whole("bootstrap_bytes_min", GIB, 0, u64::MAX),
             max_rate: it.whole("max_rate", 0, 0, u64::MAX),
         };
         if options.window_bytes_min > options.window_bytes_max {

@@ -33,6 +33,21 @@ pub struct Window {
     pub drift_nanos: u64,
 }
 
+/// Refuses a transaction that may stand in a block before `known_since` (0: none does), whose transactions this chain does not know: it could be
+/// taken twice.
+///
+/// # Errors
+/// It is not newer than that time and the drift that it may have had then.
+pub fn check_known(transaction: &Transaction, known_since: UnixNanos, window: Window) -> Result<(), Rejected> {
+    if known_since == 0 || transaction.timestamp > known_since.saturating_add(window.drift_nanos) {
+        return Ok(());
+    }
+    Err(Rejected::new(
+        code::INVALID_PARAMS,
+        "this node began from a snapshot and does not know the transactions of that time: make it again a little later",
+    ))
+}
+
 /// Checks kind, age and expiry of `transaction` at `now`.
 pub fn admission(transaction: &Transaction, now: UnixNanos, window: Window) -> Result<(), Rejected> {
     if !is_supported(transaction) {
@@ -65,4 +80,49 @@ pub fn admission(transaction: &Transaction, now: UnixNanos, window: Window) -> R
         ));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chain::Address;
+    use crate::types::Digest;
+
+    fn made_at(timestamp: UnixNanos) -> Transaction {
+        Transaction {
+            hash: [0; 32],
+            text: Digest::ZERO,
+            from: Address([1; 20]),
+            to: Some(Address([2; 20])),
+            kind: Kind::Transfer,
+            value: 1,
+            payload: Vec::new(),
+            timestamp,
+            nonce: 1,
+            opcode: 0,
+            extra: String::new(),
+            extra_ids: String::new(),
+            version: "3.0".into(),
+            cname: String::new(),
+            gas_price: 0,
+            gas_limit: 0,
+            expiration: 0,
+            signature: vec![0],
+        }
+    }
+
+    #[test]
+    fn what_may_stand_in_a_block_that_is_not_known_is_refused() {
+        let window = Window {
+            active_nanos: 1_000,
+            drift_nanos: 50,
+        };
+        assert_eq!(check_known(&made_at(1), 0, window), Ok(()), "all are known");
+        assert!(check_known(&made_at(500), 500, window).is_err());
+        assert!(
+            check_known(&made_at(550), 500, window).is_err(),
+            "a client's clock was ahead"
+        );
+        assert_eq!(check_known(&made_at(551), 500, window), Ok(()));
+    }
 }

@@ -17,7 +17,7 @@ pub mod state;
 pub mod transaction;
 pub mod verify;
 
-pub use admission::{Rejected, Window, admission};
+pub use admission::{Rejected, Window, admission, check_known};
 pub use block::{Below, Maker, draft, takeover_draft};
 pub use execute::{BlockContext, Executed, execute_block, takeover_delta};
 pub use genesis::{Genesis, genesis};

@@ -58,6 +58,8 @@ pub struct CvpKeys {
     pub heartbeat_misses: u32,
     /// `cvp.max_rate`, bytes a second; 0 is none.
     pub max_rate: u64,
+    /// `cvp.retain_bytes`: what the standby lacks is kept for it beyond `ledger.keep_blocks` up to so many bytes a namespace.
+    pub retain_bytes: u64,
     /// `cvp.strong_timeout`: how long a strong change waits for the standby, milliseconds.
     pub strong_timeout_ms: u64,
 }
@@ -223,9 +225,6 @@ fn read_cvp(keys: &mut Keys) -> CvpKeys {
             ),
         }
     }
-    let retain_bytes = keys.bytes("cvp.retain_bytes", 8 << 30, 0, 1 << 50);
-    let why = "the whole log is kept, however long the standby is away";
-    keys.remark_when(retain_bytes != 8 << 30, "cvp.retain_bytes", why);
     CvpKeys {
         enable: keys.flag("cvp.enable", false),
         node_type,
@@ -233,6 +232,7 @@ fn read_cvp(keys: &mut Keys) -> CvpKeys {
         heartbeat_ms: keys.duration_ms("cvp.heartbeat", 500, 10, 60_000),
         heartbeat_misses: keys.number("cvp.heartbeat_misses", 5, 2, 1_000) as u32,
         max_rate: keys.bytes("cvp.max_rate", 0, 0, 1 << 50),
+        retain_bytes: keys.bytes("cvp.retain_bytes", 8 << 30, 0, 1 << 50),
         strong_timeout_ms: keys.duration_ms("cvp.strong_timeout", 5_000, 100, 600_000),
     }
 }

@@ -64,6 +64,10 @@ pub struct NsStatic {
     pub flow_control: FlowControl,
     /// `database.indexdb`.
     pub index: IndexSettings,
+    /// `ledger.keep_blocks`: so many of the newest blocks are kept, and what the standby lacks; 0: all.
+    pub keep_blocks: u64,
+    /// `sync.backfill`: history older than the snapshot that a standby began from is filled in.
+    pub backfill: bool,
     /// `[[service]]` MQ and `mq.*`; none where the service is off.
     pub queues: Option<MessageQueues>,
     /// `strategy.<kind>`.
@@ -102,6 +106,8 @@ impl NsStatic {
                 limit: keys.number("rpc.qps.flowCtrl.limit", 2_000, 1, 10_000_000),
             },
             index,
+            keep_blocks: keys.number("ledger.keep_blocks", 0, 0, i64::MAX as u64),
+            backfill: keys.flag("sync.backfill", true),
             queues: read_queues(keys),
             strategies: read_strategies(keys),
             trace_bytes: keys.bytes(TRACE, 0, 0, 1 << 40),
@@ -144,14 +150,6 @@ fn remark_unused(keys: &mut Keys) {
         "cvp.backup.path",
         "the copy is the namespace's own data directory",
     );
-    let backfill = keys.flag("sync.backfill", true);
-    keys.remark_when(
-        !backfill,
-        "sync.backfill",
-        "no copy begins from a snapshot yet: all history is fetched",
-    );
-    let keep = keys.number("ledger.keep_blocks", 0, 0, i64::MAX as u64);
-    keys.remark_when(keep != 0, "ledger.keep_blocks", "all history is kept");
 }
 
 /// Where the backend is means something only with the switch on. What the address holds beside hosts is never repeated.
@@ -308,8 +306,6 @@ mod tests {
         for (text, key) in [
             ("[encryption.root]\nca = \"elsewhere\"", "encryption.root.ca"),
             ("[cvp.backup]\npath = \"data/cvp\"", "cvp.backup.path"),
-            ("[sync]\nbackfill = false", "sync.backfill"),
-            ("[ledger]\nkeep_blocks = 7", "ledger.keep_blocks"),
             (
                 "[database.indexdb.layer1]\nenable = true",
                 "database.indexdb.layer1.enable",

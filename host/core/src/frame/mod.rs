@@ -92,6 +92,18 @@ pub enum Kind {
     Cursors,
     /// A namespace's message queues, as the receiver holds them.
     QueuesKept,
+    /// What the provider keeps of a namespace, and could hand over.
+    SnapshotOffer,
+    /// The receiver wants a snapshot, or goes on with one.
+    SnapshotFetch,
+    /// So much of a snapshot is durable at the receiver; or it stands on it.
+    SnapshotAck,
+    /// What the snapshot that comes consists of.
+    SnapshotManifest,
+    /// The receiver wants older records.
+    HistoryFetch,
+    /// Older records.
+    History,
     /// A kind of a later release.
     Unknown(u8),
 }
@@ -130,6 +142,12 @@ impl Kind {
             Kind::Queues => 28,
             Kind::Cursors => 29,
             Kind::QueuesKept => 34,
+            Kind::SnapshotOffer => 30,
+            Kind::SnapshotFetch => 31,
+            Kind::SnapshotAck => 32,
+            Kind::SnapshotManifest => 33,
+            Kind::HistoryFetch => 36,
+            Kind::History => 37,
             Kind::Unknown(code) => code,
         }
     }
@@ -169,6 +187,12 @@ impl Kind {
             28 => return Kind::Queues,
             29 => return Kind::Cursors,
             34 => return Kind::QueuesKept,
+            30 => return Kind::SnapshotOffer,
+            31 => return Kind::SnapshotFetch,
+            32 => return Kind::SnapshotAck,
+            33 => return Kind::SnapshotManifest,
+            36 => return Kind::HistoryFetch,
+            37 => return Kind::History,
             _ => {}
         }
         usize::from(code)
@@ -180,13 +204,17 @@ impl Kind {
     /// Largest payload a reader accepts, bytes. A provider takes no records and no snapshots, so nothing large can reach it.
     pub fn payload_bytes_max(self, reader: Side) -> usize {
         match (self, reader) {
-            (Kind::Records, Side::Receiver) => RECORDS_PAYLOAD_BYTES_MAX,
+            (Kind::Records | Kind::History, Side::Receiver) => RECORDS_PAYLOAD_BYTES_MAX,
+            (Kind::SnapshotManifest, Side::Receiver) => RECORDS_PAYLOAD_BYTES_MAX + (8 << 20),
             (Kind::SnapshotChunk, Side::Receiver) => 4 << 20,
             (Kind::Inventory | Kind::File, Side::Receiver) => (4 << 20) + (64 << 10),
             (Kind::Queues, Side::Receiver) => 1 << 20,
             (Kind::Cursors, Side::Receiver) => 64 << 10,
             (
                 Kind::Records
+                | Kind::History
+                | Kind::SnapshotManifest
+                | Kind::SnapshotOffer
                 | Kind::SnapshotChunk
                 | Kind::Inventory
                 | Kind::File
@@ -218,6 +246,10 @@ impl Kind {
                 | Kind::TreeHeld
                 | Kind::Staged
                 | Kind::IndexState
+                | Kind::SnapshotOffer
+                | Kind::SnapshotFetch
+                | Kind::SnapshotAck
+                | Kind::HistoryFetch
                 | Kind::Passed,
                 _,
             ) => 4 << 10,

@@ -7,16 +7,25 @@ use crate::types::strategy::{self, Fault, Level, Role};
 use crate::types::{Millis, Refusal, Writer};
 
 use super::api::Action;
+use super::archive::ArchiveWork;
 use super::control_file::ControlFile;
 use super::lane::{Calling, Lane, STALL_MS};
 use super::pair::Pair;
+use super::retention::Offer;
 use super::scrutiny::Ground;
 
 /// Least time between two calls that only tell of progress.
 const PROGRESS_MS: Millis = 10;
 
+/// Bytes that may be under way in all namespaces that catch up together, and in each of them at least.
+const WINDOWS_BYTES: u64 = 128 << 20;
+const WINDOW_BYTES_MIN: u64 = 2 << 20;
+
 /// Time between two ticks.
 const TICK_MS: Millis = 1_000;
+
+/// What a provider can hand over is waited for so long; longer where its records do not reach back.
+const OFFER_MS: (Millis, Millis) = (300, 2_000);
 
 /// A strategy that has not answered for so long is stalled.
 pub(super) const CALL_MS: Millis = 2_000;
@@ -32,7 +41,7 @@ impl Pair {
     pub(super) fn view(&self, lane: &Lane) -> View {
         let role = self.setup.role;
         let (tip, durable) = lane.heights(role);
-        let window = self.setup.limits.window_bytes_max;
+        let window = self.window_share();
         let (fetch, next, in_flight, backlog) = match role {
             Role::Receiver => {
                 let backlog = lane.intake.backlog_bytes();
@@ -73,6 +82,7 @@ impl Pair {
                 .as_ref()
                 .map_or(0, |session| session.round_trip.lowest_micros()),
             max_rate: self.setup.limits.max_rate,
+            snapshots: lane.offer.iter().map(Offer::snapshot).collect(),
             ..View::new(role, lane.setup.namespace.as_str())
         }
     }
@@ -82,12 +92,23 @@ impl Pair {
         if self.serves_follower() {
             return;
         }
+        let (role, standby) = (self.setup.role, self.is_standby());
         let Some(lane) = self.lanes.get_mut(index) else { return };
         let advisor = &mut lane.advisor;
         if lane.peer.is_none() || lane.halt.is_some() || lane.store.is_some() || advisor.calling.is_some() {
             return;
         }
         if !lane.index.is_accepted() {
+            return;
+        }
+        // What the provider offers comes right behind the handshake, unless it is of an earlier release.
+        let waits = if lane.history_from > lane.local.height + 1 {
+            OFFER_MS.1
+        } else {
+            OFFER_MS.0
+        };
+        let silent = standby && role == Role::Receiver && lane.offer.is_none();
+        if silent && self.now.saturating_sub(lane.attached_at) < waits {
             return;
         }
         if self.now < advisor.desk.quiet_until {
@@ -166,6 +187,7 @@ impl Pair {
             told: call.map_or(lane.local.height, |call| call.told),
             next: lane.intake.next(),
             window_bytes_max,
+            offered: lane.offer.map(|offer| offer.at.height),
         };
         if let Err(fault) = ground.check(&actions) {
             return self.refuse_advice(index, fault);
@@ -205,8 +227,7 @@ impl Pair {
             Advice::Log(level, text) => self.advise_log(index, level, text),
             Advice::Metric(name, value) => self.advise_metric(index, name, value),
             Advice::VerifyEvery(records) => self.advise_depth(index, records),
-            // It does not pass the check while no snapshot is offered.
-            Advice::Bootstrap(_) => {}
+            Advice::Bootstrap(_) => self.advise_bootstrap(index),
             Advice::Other(name, _) => self.answer_unknown(index, &name),
         }
     }
@@ -232,11 +253,26 @@ impl Pair {
         lane.advisor.desk.answer_unknown(name);
     }
 
+    /// The widest window of one namespace: those that catch up at one time share the receiver's memory.
+    fn window_share(&self) -> u64 {
+        let catching_up = |lane: &&Lane| lane.peer.is_some() && !lane.live && lane.owed(self.setup.role);
+        let lanes = self.lanes.iter().filter(catching_up).count().max(1) as u64;
+        (WINDOWS_BYTES / lanes)
+            .max(WINDOW_BYTES_MIN)
+            .min(self.setup.limits.window_bytes_max)
+    }
+
     fn advise_fetch(&mut self, index: usize, mut fetch: Fetch) {
-        let window = self.setup.limits.window_bytes_max;
+        let window = self.window_share();
         let Some(lane) = self.lanes.get_mut(index) else { return };
-        if lane.halt.is_some() || lane.store.is_some() {
+        if lane.halt.is_some() || lane.store.is_some() || lane.taking.is_some() {
             return;
+        }
+        lane.wants_snapshot = false;
+        if lane.staged.take().is_some() {
+            // It streams after all.
+            let (ns, work) = (lane.setup.namespace.clone(), ArchiveWork::DropStaged);
+            self.out.push(Action::Archive { ns, work });
         }
         fetch.bytes_in_flight = fetch.bytes_in_flight.min(window);
         lane.advisor.paused = None;
@@ -245,6 +281,7 @@ impl Pair {
     }
 
     fn advise_window(&mut self, index: usize, bytes: u64) {
+        let bytes = bytes.min(self.window_share());
         let Some(lane) = self.lanes.get_mut(index) else { return };
         if let Some((stream, fetch)) = lane.intake.set_window(bytes) {
             let frame = fetch_frame(lane, stream, fetch);
@@ -266,10 +303,13 @@ impl Pair {
         let ceiling = self.setup.limits.max_rate;
         let Some(lane) = self.lanes.get_mut(index) else { return };
         lane.advisor.rate = rate;
-        lane.sender.set_rate(match (rate, ceiling) {
+        let rate = match (rate, ceiling) {
             (0, rate) | (rate, 0) => rate,
             (rate, ceiling) => rate.min(ceiling),
-        });
+        };
+        lane.sender.set_rate(rate);
+        lane.shipping.set_rate(rate);
+        lane.backfill.set_rate(rate);
     }
 
     /// The state is checked once a run, so the provider is asked for runs that are no longer.

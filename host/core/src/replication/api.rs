@@ -8,8 +8,10 @@ use crate::types::strategy::{Fault, chain_sync, config_sync, index_check, mq_syn
 use crate::types::{Digest, Height, Namespace, Position, Refusal};
 
 use super::PeerTls;
+use super::archive::{ArchiveEvent, ArchiveWork};
 use super::control_file::ControlFile;
 use super::limits::Limits;
+use super::link::DialPurpose;
 use super::passing::Passed;
 use super::queues::{QueueEvent, QueueWork};
 use super::setup::Setup;
@@ -20,23 +22,6 @@ pub type ConnId = u64;
 
 /// A write of a control file that is under way.
 pub type Token = u64;
-
-/// What a link is dialled for.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum DialPurpose {
-    /// The receiver's session: the host dials every address of `cvp.remote`, read afresh, and answers with the first that connects.
-    Session,
-    /// A provider asks this address whether its place was taken.
-    Question {
-        /// `IP:PORT`.
-        address: String,
-    },
-    /// A promoted node tells its predecessor's address.
-    Notice {
-        /// `IP:PORT`.
-        address: String,
-    },
-}
 
 /// State of a strategy instance, as the host's actor says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -232,6 +217,13 @@ pub enum Event {
     Change(ChangeEvent),
     /// Something happened to message queues.
     Queues(QueueEvent),
+    /// Something happened to a namespace's ledger as a whole.
+    Archive {
+        /// Namespace.
+        ns: Namespace,
+        /// What.
+        event: ArchiveEvent,
+    },
     /// Namespaces that are configured here and do not run, each with its reason: the whole list.
     Held(Vec<(Namespace, Refusal)>),
     /// A link that was handed over has ended, and so has the machine that served it.
@@ -390,6 +382,13 @@ pub enum Action {
     Change(ChangeWork),
     /// Work on the files of message queues.
     Queues(QueueWork),
+    /// Work on a namespace's ledger as a whole: in order, but for `Sync`, which may run beside what comes after it.
+    Archive {
+        /// Namespace.
+        ns: Namespace,
+        /// What.
+        work: ArchiveWork,
+    },
     /// Provider: blocks may be made from now on. Comes once; before it the node must make none.
     AllowMaking,
     /// Provider: make no more blocks, close the JSON-RPC port, at once. The file follows as a `Persist`.

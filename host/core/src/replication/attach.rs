@@ -10,9 +10,9 @@ use crate::types::strategy::Role;
 use crate::types::{Digest, Namespace, Reader, Refusal};
 
 use super::address::listening_address;
-use super::api::{Action, ConnId, DialPurpose};
+use super::api::{Action, ConnId};
 use super::control_file::ControlFile;
-use super::link::{Link, Session, Stage, Waiting};
+use super::link::{DialPurpose, Link, Session, Stage, Waiting};
 use super::pair::{HANDSHAKE_MS, LINKS_MAX, Pair};
 use super::peer::PeerTls;
 use super::status::RefusedDial;

@@ -68,6 +68,7 @@ impl Pair {
             } => {
                 self.each(&ns, |it, lane| it.on_read_done(lane, conn, stream, first, last, bytes));
             }
+            Event::Archive { ns, event } => self.each(&ns, |it, lane| it.on_archive(lane, event)),
             Event::Strategy { ns, result } => self.each(&ns, |it, lane| it.on_strategy(lane, result)),
             Event::ConfigStrategy { ns, result } => self.each(&ns, |it, lane| it.on_file_advice(lane, result)),
             Event::IndexStrategy { ns, result } => self.each(&ns, |it, lane| it.on_index_advice(lane, result)),

@@ -190,6 +190,14 @@ impl Intake {
         }
     }
 
+    /// The log was replaced, and ends durably at `tip`.
+    pub fn stand_on(&mut self, tip: Position) {
+        *self = Intake {
+            stream: self.stream,
+            ..Intake::new(tip)
+        };
+    }
+
     /// True when an fsync should begin; it then counts as begun.
     pub fn begin_sync(&mut self, now: Millis) -> bool {
         if self.syncing.is_some() || self.appended == self.durable {

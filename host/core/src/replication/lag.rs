@@ -41,9 +41,67 @@ impl Marks {
     }
 }
 
+/// The gap is looked at so often.
+const SAMPLE_MS: Millis = 5_000;
+/// And judged over so long.
+const SPAN_MS: Millis = 60_000;
+/// Not before it was seen for so long.
+const SPAN_MS_MIN: Millis = 30_000;
+
+/// Whether the gap between the two ends grows while blocks flow.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Growth {
+    samples: VecDeque<(Millis, u64)>,
+}
+
+impl Growth {
+    /// The receiver lacks `blocks`.
+    pub fn look(&mut self, blocks: u64, now: Millis) {
+        if self
+            .samples
+            .back()
+            .is_some_and(|(at, _)| now.saturating_sub(*at) < SAMPLE_MS)
+        {
+            return;
+        }
+        self.samples.push_back((now, blocks));
+        while self
+            .samples
+            .front()
+            .is_some_and(|(at, _)| now.saturating_sub(*at) > SPAN_MS)
+        {
+            self.samples.pop_front();
+        }
+    }
+
+    /// Blocks a minute by which the gap has grown lately; none when it has not.
+    pub fn per_minute(&self) -> Option<u64> {
+        let ((first, before), (last, after)) = (*self.samples.front()?, *self.samples.back()?);
+        let span = last.saturating_sub(first);
+        if span < SPAN_MS_MIN || after <= before || self.samples.iter().any(|(_, blocks)| *blocks > after) {
+            return None;
+        }
+        Some((after - before).saturating_mul(60_000) / span).filter(|blocks| *blocks > 0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_gap_that_grows_is_said_in_blocks_a_minute() {
+        let mut growth = Growth::default();
+        for second in 0..=60 {
+            growth.look(100 + second * 2, second * 1_000);
+        }
+        assert_eq!(growth.per_minute(), Some(120));
+        growth.look(50, 65_000);
+        assert_eq!(growth.per_minute(), None, "it shrinks");
+        let mut short = Growth::default();
+        (0..20).for_each(|second| short.look(second, second * 1_000));
+        assert_eq!(short.per_minute(), None, "not seen for long enough");
+    }
 
     #[test]
     fn the_age_is_that_of_the_oldest_block_not_held() {

@@ -6,13 +6,18 @@ use crate::types::strategy::chain_sync::Batch;
 use crate::types::strategy::{Role, mq_sync};
 use crate::types::{Height, Millis, Position, Refusal};
 
+use super::backfill::Backfill;
 use super::desk::Desk;
 use super::index::IndexAdvisor;
 use super::intake::Intake;
-use super::lag::Marks;
+use super::lag::{Growth, Marks};
 use super::queues::QueueAdvisor;
+use super::retention::{Offer, Survey};
 use super::sender::Sender;
 use super::setup::NamespaceSetup;
+use super::shipping::Shipping;
+use super::status::{BootstrapStatus, BootstrappedStatus};
+use super::taking::{StagedPart, Taking};
 use super::tree::FileAdvisor;
 
 /// Nothing moved for so long although something is owed: stalled.
@@ -97,6 +102,28 @@ pub(super) struct Lane {
     pub index: IndexAdvisor,
     /// Its mq-sync strategy.
     pub queues: QueueAdvisor,
+    /// Provider: sizes of the ledger, as last seen.
+    pub survey: Survey,
+    /// Provider: what was last let go.
+    pub pruned_below: Height,
+    /// Provider: a snapshot on its way out.
+    pub shipping: Shipping,
+    /// When the session began.
+    pub attached_at: Millis,
+    /// Receiver: what the provider keeps and could hand over.
+    pub offer: Option<Offer>,
+    /// Receiver: its strategy wants one, and the log is not quiet yet.
+    pub wants_snapshot: bool,
+    /// Receiver: a snapshot on its way in.
+    pub taking: Option<Taking>,
+    /// Receiver: the last one that it stood on.
+    pub bootstrapped: Option<BootstrappedStatus>,
+    /// Receiver: what is staged of one.
+    pub staged: Option<StagedPart>,
+    /// Number of the last wish for a snapshot or for history, in this session.
+    pub snapshot_streams: u32,
+    pub backfill: Backfill,
+    pub growth: Growth,
     pub batch: Option<Batch>,
     pub batches: u64,
     /// Mean record, bytes, times 16.
@@ -142,6 +169,18 @@ impl Lane {
             files: FileAdvisor::new(Desk::new(config.id, config.stored, now), setup.kept_local.clone()),
             index: IndexAdvisor::new(&setup, now),
             queues: QueueAdvisor::new(&setup.mq_sync, giving, now),
+            survey: Survey::default(),
+            pruned_below: 0,
+            shipping: Shipping::default(),
+            attached_at: now,
+            offer: None,
+            wants_snapshot: false,
+            taking: None,
+            bootstrapped: None,
+            staged: setup.staged,
+            snapshot_streams: 0,
+            backfill: Backfill::default(),
+            growth: Growth::default(),
             batch: None,
             batches: 0,
             record_bytes_16: 0,
@@ -160,6 +199,9 @@ impl Lane {
         (self.live, self.target, self.moved_at) = (false, provider_tip.height, now);
         self.halt = None;
         self.advisor.paused = None;
+        (self.offer, self.snapshot_streams, self.attached_at) = (None, 0, now);
+        (self.survey.told, self.survey.at) = (None, None);
+        self.growth = Growth::default();
         self.advisor.desk.attach(&agreed.their_strategies);
         self.files.attach(&agreed.their_strategies);
         self.index.attach(agreed, kind);
@@ -178,6 +220,11 @@ impl Lane {
         self.sender.stop();
         self.early.clear();
         self.intake.forget_stream();
+        // What is being adopted is, session or not.
+        self.wants_snapshot = false;
+        self.taking = self.taking.take().filter(Taking::is_adopting);
+        self.shipping.detach();
+        self.backfill.detach();
         self.advisor.desk.detach();
         self.files.detach();
         self.index.detach();
@@ -235,7 +282,9 @@ impl Lane {
 
     /// How long nothing has moved although something is owed; 0 when nothing is.
     pub fn idle_ms(&self, role: Role, now: Millis) -> Millis {
-        if self.owed(role) {
+        // What checks a whole state moves nothing.
+        let checks = self.shipping.is_whole() || self.taking.as_ref().is_some_and(Taking::is_adopting);
+        if self.owed(role) && !checks {
             now.saturating_sub(self.moved_at)
         } else {
             0
@@ -250,6 +299,8 @@ impl Lane {
             && self.advisor.paused.is_none()
             && self.halt.is_none()
             && self.store.is_none()
+            && self.taking.is_none()
+            && !self.wants_snapshot
             // Else the answer belongs to an earlier session or instance.
             && !self.advisor.desk.owes_opened
     }
@@ -299,6 +350,52 @@ impl Lane {
         } else if durable >= self.target && age <= LIVE_MS {
             self.live = true;
         }
+    }
+
+    /// Looks whether the stream is slower than the producer.
+    pub fn judge_growth(&mut self, role: Role, now: Millis) {
+        if self.peer.is_none() {
+            return;
+        }
+        let (tip, durable) = self.heights(role);
+        self.growth.look(tip - durable.min(tip), now);
+    }
+
+    /// How far a snapshot is, on whichever end this is.
+    pub fn bootstrap(&self, role: Role, now: Millis) -> Option<BootstrapStatus> {
+        match role {
+            Role::Provider => self.shipping.progress().map(|(bytes, total)| BootstrapStatus {
+                bytes,
+                total,
+                ..BootstrapStatus::default()
+            }),
+            Role::Receiver => self.taking.as_ref().map(|taking| taking.progress(now)),
+        }
+    }
+
+    /// Since when the disk works on a snapshot.
+    pub fn snapshot_disk_since(&self) -> Option<Millis> {
+        self.taking.as_ref().and_then(Taking::disk_since)
+    }
+
+    /// What an operator should know of a receiver's history.
+    pub fn history_warning(&self, role: Role) -> Option<String> {
+        let from = self.setup.history_from;
+        if role == Role::Provider || from == 0 {
+            return None;
+        }
+        Some(match &self.backfill.refused {
+            Some(refusal) => format!(
+                "the history begins at block {from}, and is filled in no further: {}",
+                refusal.text
+            ),
+            None if super::backfill::is_wanted(self) => {
+                format!(
+                    "the history begins at block {from}, and is being filled in: an upgrade before its end leaves it so"
+                )
+            }
+            None => format!("the history begins at block {from}"),
+        })
     }
 
     /// Estimated bytes the receiver lacks.

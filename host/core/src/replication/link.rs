@@ -3,8 +3,25 @@
 use crate::session::{Agreement, Confirmed, ExpectHello, ExpectReply, ExpectVerdict, Hello, Judge, LookUp, RoundTrip};
 use crate::types::{Hostname, Incarnation, Millis, Refusal};
 
-use super::api::{ConnId, DialPurpose};
+use super::api::ConnId;
 use super::peer::PeerTls;
+
+/// What a link is dialled for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum DialPurpose {
+    /// The receiver's session: the host dials every address of `cvp.remote`, read afresh, and answers with the first that connects.
+    Session,
+    /// A provider asks this address whether its place was taken.
+    Question {
+        /// `IP:PORT`.
+        address: String,
+    },
+    /// A promoted node tells its predecessor's address.
+    Notice {
+        /// `IP:PORT`.
+        address: String,
+    },
+}
 
 /// What a link is at.
 #[derive(Debug)]

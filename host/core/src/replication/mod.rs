@@ -31,6 +31,12 @@ mod report;
 mod tree;
 mod changes;
 mod queues;
+mod archive;
+mod archivist;
+mod retention;
+mod shipping;
+mod taking;
+mod backfill;
 mod control_file;
 mod align;
 mod followers;
@@ -40,19 +46,26 @@ mod work;
 mod status;
 pub mod strong;
 
-pub use api::{Action, ConnId, DialPurpose, Event, Ready, StrategyRun, Token};
+pub use api::{Action, ConnId, Event, Ready, StrategyRun, Token};
+pub use archive::{ArchiveEvent, ArchiveWork};
+pub use archivist::{Archived, archive};
 pub use changes::ChangesSetup;
 pub use control_file::ControlFile;
 pub use ingest::{NotIngested, ingest};
 pub use limits::Limits;
+pub use link::DialPurpose;
 pub use pair::Pair;
 pub use passing::{PASS_BYTES_MAX, Passed};
 pub use peer::PeerTls;
 pub use queues::{BrokerState, QueueEvent, QueueWork, QueuesHeld};
 pub use roster::{Heard, Roster};
 pub use setup::{NamespaceSetup, Setup, StrategySetup};
-pub use status::{NamespaceStatus, PairStatus, PeerStatus, Phase, RefusedDial, StrategyStatus, TreeStatus};
+pub use status::{
+    BootstrapStatus, BootstrappedStatus, NamespaceStatus, PairStatus, PeerStatus, Phase, RefusedDial, StrategyStatus,
+    TreeStatus,
+};
 pub use strong::{Change, ChangeId, NOT_UNDONE, Outcome, Ticket};
+pub use taking::StagedPart;
 pub use tree::{
     CERTIFICATES, CHANGED, CHANGED_BYTES_MAX, CONFIG_CHANGE, CONFIGURATION, FILE_BYTES_MAX, FILES_MAX, FileChange,
     Inventory, KeptKey, LEFT_OUT_MAX, LeftOut, MemoryTree, PATH_BYTES_MAX, PRIVATE_KEY, TREE_BYTES_MAX, TreeFile,

@@ -10,12 +10,12 @@ use crate::types::strategy::Role;
 use crate::types::{Height, Hostname, Micros, Millis, Namespace, NodeId, Refusal, Writer};
 
 use super::align::Alignment;
-use super::api::{Action, ConnId, DialPurpose, Event, Ready, Token};
+use super::api::{Action, ConnId, Event, Ready, Token};
 use super::changes::Changes;
 use super::control_file::ControlFile;
 use super::followers::Followers;
 use super::lane::Lane;
-use super::link::{Link, Session, Stage, Waiting};
+use super::link::{DialPurpose, Link, Session, Stage, Waiting};
 use super::passing::Passing;
 use super::place::Place;
 use super::queues::QueueTeller;
@@ -210,6 +210,7 @@ impl Pair {
         }
         // The hello names durable tips, and the stream begins right above them: nothing may be under way.
         let mut quiet = self.changes.is_quiet() && self.taker.is_quiet();
+        quiet &= self.lanes.iter().all(|lane| lane.taking.is_none());
         for lane in self.lanes.iter_mut().filter(|lane| lane.may_sync()) {
             if lane.intake.begin_sync(self.now) {
                 self.out.push(Action::Sync {
@@ -277,8 +278,11 @@ impl Pair {
     /// The session's state goes; the link is closed already.
     pub(super) fn end_session(&mut self) {
         let Some(session) = self.session.take() else { return };
-        for lane in &mut self.lanes {
-            lane.detach();
+        for index in 0..self.lanes.len() {
+            self.keep_what_came(index);
+            if let Some(lane) = self.lanes.get_mut(index) {
+                lane.detach();
+            }
         }
         self.drop_passing();
         self.close_changes();

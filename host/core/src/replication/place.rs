@@ -10,9 +10,9 @@ use crate::session::{Backoff, BackoffRange, Claim, ClaimVerdict, Fenced, Reign, 
 use crate::types::strategy::{Level, Role};
 use crate::types::{Hostname, Incarnation, Millis, Refusal};
 
-use super::api::{Action, ConnId, DialPurpose};
+use super::api::{Action, ConnId};
 use super::control_file::ControlFile;
-use super::link::{Stage, Waiting};
+use super::link::{DialPurpose, Stage, Waiting};
 use super::pair::Pair;
 use super::setup::Setup;
 

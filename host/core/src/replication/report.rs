@@ -160,7 +160,13 @@ impl Pair {
         let over = |since: Option<Millis>, most: Millis| {
             since.map(|since| now.saturating_sub(since)).filter(|age| *age >= most)
         };
-        if let Some(age) = over(lane.intake.disk_since().or(lane.sender.reading_since()), DISK_MS) {
+        if let Some(age) = over(
+            lane.intake
+                .disk_since()
+                .or(lane.sender.reading_since())
+                .or(lane.snapshot_disk_since()),
+            DISK_MS,
+        ) {
             add("disk-stalled", format!("the disk has not answered for {age} ms"));
         }
         let calling = lane.advisor.calling.map(|call| call.since);
@@ -228,6 +234,16 @@ impl Pair {
                 text,
                 "the standby is slower than the provider",
             ));
+        } else if let Some(blocks) = lane.growth.per_minute().filter(|_| !lane.live) {
+            let text = format!("{name}: the gap grows by {blocks} blocks a minute, {behind}");
+            let hint = "the standby, or cvp.max_rate, is slower than the provider";
+            reasons.push(Refusal::new("gap-grows", text, hint));
+        } else if let Some(status) = lane.bootstrap(role, now) {
+            let text = format!(
+                "{name}: beginning from a snapshot, {} of {} bytes",
+                status.bytes, status.total
+            );
+            reasons.push(Refusal::new("bootstrap", text, ""));
         } else if !lane.live && self.lag_blocks(lane) > 0 {
             reasons.push(Refusal::new("catching-up", format!("{name}: {behind}"), ""));
         }
@@ -325,6 +341,7 @@ impl Pair {
     fn phase(&self, lane: &Lane) -> Phase {
         if self.session.is_some() {
             return match lane.peer {
+                Some(_) if lane.bootstrap(self.setup.role, self.now).is_some() => Phase::Bootstrap,
                 Some(_) if lane.live => Phase::Live,
                 Some(_) => Phase::CatchUp,
                 // The other end does not run it.
@@ -360,6 +377,9 @@ impl Pair {
             lag_bytes: lane.lag_bytes(self.setup.role),
             lag_ms: lane.marks.age(now),
             ack_micros: lane.sender.ack_micros(),
+            history_from: lane.setup.history_from,
+            bootstrap: lane.bootstrap(self.setup.role, now),
+            bootstrapped: lane.bootstrapped,
             strategies: lane.desks().map(strategy_status).to_vec(),
             overrides: Vec::new(),
             warnings: lane
@@ -368,6 +388,8 @@ impl Pair {
                 .filter_map(difference)
                 .chain(lane.index.warnings())
                 .chain(lane.queues.warnings())
+                .chain(self.retention_warning(lane))
+                .chain(lane.history_warning(self.setup.role))
                 .collect(),
         }
     }

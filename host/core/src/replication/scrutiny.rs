@@ -19,6 +19,8 @@ pub(super) struct Ground {
     pub next: Height,
     /// The widest window a strategy may ask for.
     pub window_bytes_max: u64,
+    /// Height of the snapshot that the provider offers.
+    pub offered: Option<Height>,
 }
 
 impl Ground {
@@ -50,6 +52,9 @@ impl Ground {
             }
             Advice::Bootstrap(height) => {
                 self.only(Role::Receiver, "bootstrap")?;
+                if self.offered == Some(*height) && *height >= self.next {
+                    return Ok(());
+                }
                 Err(Fault::new("no-snapshot", format!("no snapshot at {height} is offered")))
             }
             Advice::VerifyEvery(records) => {
@@ -112,6 +117,7 @@ mod tests {
         told: 10,
         next: 15,
         window_bytes_max: 1000,
+        offered: Some(40),
     };
 
     fn fetch(first: Height, last: Height, bytes_in_flight: u64) -> Advice {
@@ -132,6 +138,7 @@ mod tests {
             fetch(11, u64::MAX, u64::MAX),
             fetch(15, 15, 1),
             Advice::Window(1000),
+            Advice::Bootstrap(40),
             Advice::Pause("later".into()),
             Advice::VerifyEvery(1),
             Advice::Refuse("never".into()),

@@ -7,6 +7,9 @@ use std::collections::VecDeque;
 use crate::frame::RECORDS_PAYLOAD_BYTES_TARGET;
 use crate::types::{Digest, Height, Micros, Millis, Position};
 
+/// A stream with a rate sends at least so often, as long as one record fits.
+pub(super) const PACES_PER_SECOND: u64 = 4;
+
 /// Why an acknowledgement is refused.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum BadAck {
@@ -124,6 +127,18 @@ impl Sender {
         self.open = false;
     }
 
+    /// The receiver holds `position` by other means than this stream.
+    pub fn stand_on(&mut self, position: Position) {
+        *self = Sender {
+            stream: self.stream,
+            reading_since: self.reading_since,
+            ack_micros: self.ack_micros,
+            rate: self.rate,
+            allowed_at: self.allowed_at,
+            ..Sender::new(position)
+        };
+    }
+
     /// The read under way will not be answered.
     pub fn on_store_failed(&mut self) {
         self.stop();
@@ -218,6 +233,10 @@ impl Sender {
             return None;
         }
         room = room.min(RECORDS_PAYLOAD_BYTES_TARGET as u64);
+        if self.rate > 0 {
+            // A slow stream flows: it does not stand still after each large run.
+            room = room.min((self.rate / PACES_PER_SECOND).max(1));
+        }
         Some(Wanted {
             first: self.next,
             last,

@@ -6,6 +6,7 @@ use crate::types::{Digest, Height, Hostname, Namespace, NodeRole, Position};
 
 use super::changes::ChangesSetup;
 use super::limits::Limits;
+use super::taking::StagedPart;
 use super::tree::{Inventory, KeptKey};
 
 /// A strategy of one namespace.
@@ -32,6 +33,12 @@ pub struct NamespaceSetup {
     pub applied: Height,
     /// Oldest height kept.
     pub history_from: Height,
+    /// `ledger.keep_blocks`; 0: all history is kept.
+    pub keep_blocks: u64,
+    /// `sync.backfill`: history older than a snapshot is filled in.
+    pub backfill: bool,
+    /// Receiver: a snapshot that is partly here.
+    pub staged: Option<StagedPart>,
     /// Its chain-sync strategy.
     pub chain_sync: StrategySetup,
     /// Its config-sync strategy.

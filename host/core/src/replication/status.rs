@@ -95,6 +95,32 @@ pub struct StrategyStatus {
     pub refused: u64,
 }
 
+/// A snapshot that is handed over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct BootstrapStatus {
+    /// Bytes durable at the receiver.
+    pub bytes: u64,
+    /// Bytes of all of it; 0 until it is known.
+    pub total: u64,
+    /// Receiver: bytes that were here when it began, or went on.
+    pub before: u64,
+    /// Receiver: how long it has run since, milliseconds.
+    pub elapsed_ms: Millis,
+}
+
+/// A snapshot that a receiver stands on since this process began.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct BootstrappedStatus {
+    /// The record that it is of.
+    pub height: Height,
+    /// Bytes that came since it began, or went on.
+    pub bytes: u64,
+    /// From the wish for it until the last of them was durable, microseconds.
+    pub copy_micros: Micros,
+    /// From there until the chain stood on it: the sum of the whole state, the indexes, the change of directories; microseconds.
+    pub check_micros: Micros,
+}
+
 /// One namespace.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NamespaceStatus {
@@ -116,6 +142,12 @@ pub struct NamespaceStatus {
     pub lag_ms: Millis,
     /// Provider: time from sending a run to its durable acknowledgement, microseconds, smoothed; none before the session's first.
     pub ack_micros: Option<Micros>,
+    /// Oldest height that this node keeps.
+    pub history_from: Height,
+    /// A snapshot on its way.
+    pub bootstrap: Option<BootstrapStatus>,
+    /// Receiver: the last one that it stood on in this process.
+    pub bootstrapped: Option<BootstrappedStatus>,
     /// Strategies.
     pub strategies: Vec<StrategyStatus>,
     /// Local keys that replace the provider's.

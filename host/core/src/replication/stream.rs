@@ -49,6 +49,13 @@ impl Pair {
                     (Kind::Queues | Kind::Cursors, Role::Receiver) | (Kind::QueuesKept, Role::Provider) if standby => {
                         self.on_queues_frame(index, &frame)
                     }
+                    (Kind::SnapshotFetch, Role::Provider) if standby => self.on_snapshot_fetch(index, &frame),
+                    (Kind::SnapshotAck, Role::Provider) if standby => self.on_snapshot_ack(index, &frame),
+                    (Kind::HistoryFetch, Role::Provider) if standby => self.on_history_fetch(index, &frame),
+                    (Kind::SnapshotOffer, Role::Receiver) => self.on_offer(index, &frame.payload),
+                    (Kind::SnapshotManifest, Role::Receiver) => self.on_snapshot_manifest(index, &frame),
+                    (Kind::SnapshotChunk, Role::Receiver) => self.on_snapshot_chunk(index, &frame),
+                    (Kind::History, Role::Receiver) => self.on_history(index, frame.stream, frame.payload),
                     (Kind::Halt, _) => self.on_halt(index, &frame.payload),
                     (Kind::IndexState, _) => self.on_peer_index(index, &frame.payload),
                     // Nobody reads them: they are not kept either.
@@ -313,16 +320,21 @@ impl Pair {
     }
 
     pub(super) fn on_store_failed(&mut self, index: usize, refusal: Refusal) {
+        // Let go while it was wanted: no fault of the store. The receiver hears where the history begins now.
+        let gone = refusal.code == "history-missing" && self.setup.role == Role::Provider;
         let Some(lane) = self.lanes.get_mut(index) else { return };
         let ns = Some(lane.setup.namespace.clone());
         lane.store = Some(refusal.clone());
         lane.probe_at = self.now + PROBE_MS;
         lane.intake.on_store_failed();
         lane.sender.on_store_failed();
+        if gone {
+            (lane.survey.at, lane.survey.told) = (None, None);
+        }
         let frame = halt_frame(lane, &refusal);
         self.send_session(frame);
         self.out.push(Action::Log {
-            level: Level::Warn,
+            level: if gone { Level::Info } else { Level::Warn },
             ns,
             text: format!("store failed: {refusal}"),
         });
@@ -429,14 +441,18 @@ impl Pair {
         }
         let Some(lane) = self.lanes.get_mut(index) else { return };
         lane.judge_live(role, now);
+        lane.judge_growth(role, now);
         if role == Role::Receiver && lane.halt.as_ref().is_some_and(|halt| now >= halt.until) {
             lane.halt = None;
             lane.moved_at = now;
             lane.advisor.desk.owes_opened = lane.peer.is_some();
         }
         if lane.store.is_some() {
+            self.settle_survey(index);
             return self.probe_store(index);
         }
+        self.settle_archive(index);
+        let Some(lane) = self.lanes.get_mut(index) else { return };
         let ns = lane.setup.namespace.clone();
         match role {
             Role::Provider => {

@@ -1,6 +1,7 @@
 //! Two machines back to back: their frames cross at once, their stores hold numbers, and the tests answer for the strategies.
 
 mod align;
+mod archive;
 mod calls;
 mod followers;
 mod index;
@@ -74,6 +75,9 @@ fn setup(role: Role) -> Setup {
             durable: at(0),
             applied: 0,
             history_from: 0,
+            keep_blocks: 0,
+            backfill: true,
+            staged: None,
             chain_sync: StrategySetup {
                 id: strategy("1"),
                 stored: Vec::new(),
@@ -151,6 +155,8 @@ struct Ends<S> {
     queue_waits: Option<Vec<Event>>,
     /// A change of queues that the receiver holds staged.
     staged: Option<Change>,
+    /// What the two stores hold as a whole.
+    archives: archive::Archives,
 }
 
 const PROVIDER: usize = 0;
@@ -159,6 +165,7 @@ const RECEIVER: usize = 1;
 impl<S: FnMut(&[Told]) -> Answer> Ends<S> {
     /// Both are at genesis, and have not met.
     fn apart(setups: [Setup; 2], strategy: S) -> Self {
+        let history = setups.each_ref().map(|setup| setup.namespaces[0].history_from);
         Self {
             pairs: setups.map(Pair::new),
             now: 0,
@@ -189,6 +196,7 @@ impl<S: FnMut(&[Told]) -> Answer> Ends<S> {
             queue_says: [queues::follow; 2],
             queue_waits: None,
             staged: None,
+            archives: archive::Archives::at(history),
         }
     }
 
@@ -198,20 +206,6 @@ impl<S: FnMut(&[Told]) -> Answer> Ends<S> {
         ends.run(0);
         assert!(ends.status(RECEIVER).peer.is_some(), "{:?}", ends.status(RECEIVER));
         ends
-    }
-
-    /// The host of `end` says what it offers to run, and how that is.
-    fn offer(&mut self, end: usize, version: &str, run: StrategyRun) {
-        let event = Event::StrategyState {
-            ns: namespace(),
-            id: strategy(version),
-            run,
-            faults: 0,
-            configured: "mine".into(),
-            problem: String::new(),
-        };
-        self.queue.push_back((end, event));
-        self.run(0);
     }
 
     fn status(&self, end: usize) -> PairStatus {
@@ -335,6 +329,7 @@ impl<S: FnMut(&[Told]) -> Answer> Ends<S> {
                 let frame = crate::frame::Frame::of(crate::frame::Kind::Records, tag, stream, run);
                 self.queue.push_back((other, Event::Frame { conn, frame }));
             }
+            Action::Archive { work, .. } => self.archive(end, work),
             Action::Ingest { bytes, .. } => {
                 let last = u64::from_le_bytes(bytes.as_ref().try_into().unwrap());
                 self.runs.push(last - self.appended);

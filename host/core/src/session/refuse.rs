@@ -280,7 +280,7 @@ pub(crate) fn history_missing(namespace: &Namespace, tip: Height, from: Height) 
     Refusal::new(
         "history-missing",
         format!("namespace {namespace}: the standby ends at {tip}, the provider keeps records from {from}"),
-        "clear the standby; it then begins from a snapshot (a later release), or raise ledger.keep_blocks",
+        "follow a node that keeps more, or raise ledger.keep_blocks there; a standby begins from a snapshot",
     )
 }
 

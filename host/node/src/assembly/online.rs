@@ -10,8 +10,9 @@ use crate::replication::limits;
 use crate::telemetry::{LogLevels, RollAt};
 
 /// Keys that are in force at once, with all below them.
-const AT_ONCE: [(&str, &str); 11] = [
+const AT_ONCE: [(&str, &str); 12] = [
     ("dynamic.toml", "cvp.max_rate"),
+    ("dynamic.toml", "cvp.retain_bytes"),
     ("dynamic.toml", "cvp.strong_timeout"),
     ("dynamic.toml", "log.dump_interval"),
     ("dynamic.toml", "log.max_log_size"),
@@ -122,6 +123,7 @@ impl Node {
 fn take_over(config: &mut NodeConfig, loaded: &NodeConfig) {
     let (cvp, new) = (&mut config.dynamic.cvp, &loaded.dynamic.cvp);
     (cvp.max_rate, cvp.strong_timeout_ms) = (new.max_rate, new.strong_timeout_ms);
+    cvp.retain_bytes = new.retain_bytes;
     config.dynamic.log = loaded.dynamic.log.clone();
     config.dynamic.domain.clone_from(&loaded.dynamic.domain);
     config.dynamic.self_addresses.clone_from(&loaded.dynamic.self_addresses);

@@ -203,7 +203,7 @@ mod tests {
             ),
             (
                 "cvp bench nothing",
-                "invalid value 'nothing' for '<SCENARIO>' [possible values: catch-up, live, overhead, strong, promote, strategy]; see `cvp bench --help`",
+                "invalid value 'nothing' for '<SCENARIO>' [possible values: catch-up, bootstrap, live, overhead, strong, partitions, promote, strategy]; see `cvp bench --help`",
             ),
             (
                 "cvp verify --to x",

@@ -1,10 +1,12 @@
 //! `cvp status`: whether the pair is normal, and why not.
 
 use std::fmt::Write;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use indicatif::{HumanBytes, HumanDuration};
 
 use super::output::{Context, decode, print_line};
-use crate::ipc::{Exit, Failure, NamespaceView, Request, StatusView};
+use crate::ipc::{Exit, Failure, NamespaceView, PaceView, Request, StatusView};
 
 /// Arguments of `status`.
 #[derive(clap::Args, Debug, Default)]
@@ -17,8 +19,13 @@ pub struct Arguments {
 /// Runs `status`.
 pub fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Failure> {
     let mut connection = context.connect()?;
+    let mut before: Option<(StatusView, Instant)> = None;
     loop {
-        let view: StatusView = decode(connection.call(&Request::Status, |_| {})?)?;
+        let mut view: StatusView = decode(connection.call(&Request::Status, |_| {})?)?;
+        let now = Instant::now();
+        if let Some((before, then)) = &before {
+            pace(&mut view, before, now.saturating_duration_since(*then));
+        }
         if arguments.watch && !context.json {
             print_line("\u{1b}[2J\u{1b}[H");
         }
@@ -26,6 +33,7 @@ pub fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Failure> {
         if !arguments.watch {
             return Ok(if view.normal { Exit::Done } else { Exit::Abnormal });
         }
+        before = Some((view, now));
         #[allow(clippy::disallowed_methods)]
         // The pace of a display, not a wait for a condition.
         std::thread::sleep(Duration::from_secs(1));
@@ -82,6 +90,7 @@ fn human(view: &StatusView) -> String {
     }
     out.push('\n');
     table(&mut out, &view.namespaces);
+    progress(&mut out, &view.namespaces);
     following(&mut out, view);
     kept(&mut out, &view.namespaces);
     for warning in &view.warnings {
@@ -97,6 +106,71 @@ fn human(view: &StatusView) -> String {
         }
     }
     out.trim_end().to_owned()
+}
+
+/// How fast each copy grew since the look before.
+fn pace(view: &mut StatusView, before: &StatusView, time: Duration) {
+    let seconds = time.as_secs_f64().max(0.001);
+    for now in &mut view.namespaces {
+        let Some(then) = before.namespaces.iter().find(|then| then.name == now.name) else {
+            continue;
+        };
+        let came = now.durable.saturating_sub(then.durable) as f64 / seconds;
+        let shrinks = (then.lag_blocks as f64 - now.lag_blocks as f64) / seconds;
+        now.pace = Some(PaceView {
+            blocks_per_second: came,
+            eta_seconds: (shrinks > 0.0 && now.lag_blocks > 0).then(|| now.lag_blocks as f64 / shrinks),
+        });
+    }
+}
+
+/// A line for each copy that is not level: a bar, how much there is, how fast it comes, and how long it will take.
+fn progress(out: &mut String, namespaces: &[NamespaceView]) {
+    for n in namespaces {
+        if let Some(bootstrap) = &n.bootstrap {
+            let (bytes, total) = (HumanBytes(bootstrap.bytes), HumanBytes(bootstrap.total));
+            let bar = bar(bootstrap.bytes, bootstrap.total);
+            let _ = write!(out, "\nsnapshot   {}: {bar} {bytes} of {total}", n.name);
+            if bootstrap.bytes_per_second > 0.0 {
+                let _ = write!(out, ", {}/s", HumanBytes(bootstrap.bytes_per_second as u64));
+            }
+            left(out, bootstrap.eta_seconds);
+        } else if n.phase == "catch-up" && n.lag_blocks > 0 {
+            let _ = write!(
+                out,
+                "\ncatch-up   {}: {} {} of {} blocks",
+                n.name,
+                bar(n.durable, n.tip),
+                n.durable,
+                n.tip
+            );
+            if let Some(pace) = &n.pace {
+                let _ = write!(out, ", {:.0} blocks/s", pace.blocks_per_second);
+                left(out, pace.eta_seconds);
+            }
+        }
+    }
+}
+
+/// How much of a whole there is, in twenty places.
+fn bar(part: u64, whole: u64) -> String {
+    let places = (u128::from(part.min(whole)) * 20)
+        .checked_div(u128::from(whole))
+        .unwrap_or(0) as usize;
+    let percent = (u128::from(part.min(whole)) * 100)
+        .checked_div(u128::from(whole))
+        .unwrap_or(0);
+    format!("[{}{}] {percent} %,", "#".repeat(places), ".".repeat(20 - places))
+}
+
+fn left(out: &mut String, seconds: Option<f64>) {
+    if let Some(seconds) = seconds.filter(|seconds| seconds.is_finite()) {
+        let _ = write!(
+            out,
+            ", {} left",
+            HumanDuration(Duration::from_secs_f64(seconds.clamp(0.0, 1e9)))
+        );
+    }
 }
 
 /// Whom this node follows, and who follows it.
@@ -169,7 +243,7 @@ fn table(out: &mut String, namespaces: &[NamespaceView]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ipc::{PeerView, ReasonView, RefusedView};
+    use crate::ipc::{BootstrapView, PeerView, ReasonView, RefusedView};
 
     fn view() -> StatusView {
         StatusView {
@@ -214,6 +288,23 @@ mod tests {
         view.namespaces[0].overrides = vec![kept.to_owned()];
         let line = format!("\nkeeps      global: {kept}\n");
         assert!(human(&view).contains(&line), "{}", human(&view));
+    }
+
+    #[test]
+    fn how_far_a_copy_is_is_shown_with_its_pace_and_its_end() {
+        let (mut now, mut before) = (view(), view());
+        (before.namespaces[0].durable, before.namespaces[0].lag_blocks) = (3, 117);
+        pace(&mut now, &before, Duration::from_secs(2));
+        let line = "catch-up   global: [#...................] 5 %, 7 of 120 blocks, 2 blocks/s, 57 seconds left";
+        assert!(human(&now).contains(line), "{}", human(&now));
+        now.namespaces[0].bootstrap = Some(BootstrapView {
+            bytes: 512 << 20,
+            total: 1 << 30,
+            bytes_per_second: 1048576.0,
+            eta_seconds: Some(512.0),
+        });
+        let line = "snapshot   global: [##########..........] 50 %, 512.00 MiB of 1.00 GiB, 1.00 MiB/s, 9 minutes left";
+        assert!(human(&now).contains(line), "{}", human(&now));
     }
 
     #[test]

@@ -9,11 +9,15 @@ mod path;
 mod queues;
 mod request;
 mod server;
+mod progress;
 mod status;
 mod wire;
 
 pub use crate::failure::{Exit, Failure};
 pub use client::Connection;
+#[cfg(test)]
+pub use progress::BootstrapView;
+pub use progress::PaceView;
 pub use queues::{QueueList, QueueView, QueuesStatus, QueuesView};
 pub use request::{Request, wrong_role};
 pub use server::{Operator, Progress, Server};

@@ -11,6 +11,7 @@ use cvp_core::replication::{
 use cvp_core::types::{Incarnation, Millis, Refusal};
 use serde::{Deserialize, Serialize};
 
+use super::progress::{BootstrapView, BootstrappedView, PaceView};
 use super::queues::QueuesView;
 
 /// State of a node as its operator sees it.
@@ -225,6 +226,15 @@ pub struct NamespaceView {
     /// Lowest height of the history kept here.
     #[serde(default)]
     pub history_from: u64,
+    /// A snapshot that the copy begins from; absent when none is on its way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bootstrap: Option<BootstrapView>,
+    /// Receiver: the snapshot that it stood on last in this process; absent when on none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bootstrapped: Option<BootstrappedView>,
+    /// How fast it catches up: between two looks of `status --watch`, which adds it; absent otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pace: Option<PaceView>,
     /// Message queues; absent where the service is off.
     #[serde(default)]
     pub mq: Option<QueuesView>,
@@ -364,7 +374,10 @@ impl From<&NamespaceStatus> for NamespaceView {
             lag_bytes: status.lag_bytes,
             lag_seconds: status.lag_ms as f64 / 1_000.0,
             ack_micros: status.ack_micros,
-            history_from: 0,
+            history_from: status.history_from,
+            bootstrap: status.bootstrap.as_ref().map(BootstrapView::from),
+            bootstrapped: status.bootstrapped.as_ref().map(BootstrappedView::from),
+            pace: None,
             mq: None,
             strategies: status.strategies.iter().map(StrategyView::from).collect(),
             overrides: status.overrides.clone(),

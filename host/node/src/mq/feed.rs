@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cvp_core::ledger::{Ledger, Tips};
+use cvp_core::ledger::{Ledger, LedgerError, Tips};
 use cvp_core::mq::{Cursor, Delivery, Event, Notice, Queue, events_of, gate};
 use cvp_core::record;
 use cvp_core::types::{Height, NodeRole};
@@ -177,7 +177,17 @@ pub(super) fn events_at(
     notice: Option<Notice>,
 ) -> Result<Vec<Event>, FeedEnd> {
     let unreadable = |what: String| FeedEnd::Unreadable { height, what };
-    let bytes = ledger.record(height).map_err(|error| unreadable(error.to_string()))?;
+    let bytes = match ledger.record(height) {
+        // This node began from a snapshot above it: nobody can tell it here.
+        Err(LedgerError::NotFound { from, .. }) if height < from => {
+            if height + 1 == from {
+                let name = &queue.registration.queue;
+                tracing::warn!(queue = %name, "blocks below {from} are not on this node: the queue is told of none of them");
+            }
+            return Ok(Vec::new());
+        }
+        found => found.map_err(|error| unreadable(error.to_string()))?,
+    };
     let bytes = bytes.ok_or_else(|| unreadable("it is not there".to_owned()))?;
     let events = record::parse(&bytes).and_then(|record| events_of(&record, queue, notice));
     events.map_err(|error| unreadable(error.to_string()))

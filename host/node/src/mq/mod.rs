@@ -5,6 +5,7 @@
 
 mod feed;
 mod files;
+mod history;
 mod leaving;
 mod queues;
 mod rabbit;

@@ -6,17 +6,15 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use cvp_core::config::Broker;
-use cvp_core::mq::{
-    Cursor, Notice, Queue, QueueChange, QueueEdit, Refused, Registration, Registry, exchanger_name, first_under,
-};
-use cvp_core::record;
-use cvp_core::types::{Digest, Height, Hostname, Incarnation, Malformed, Namespace, Refusal};
+use cvp_core::mq::{Cursor, Notice, Queue, QueueChange, QueueEdit, Refused, Registration, Registry, exchanger_name};
+use cvp_core::types::{Digest, Height, Hostname, Incarnation, Namespace, Refusal};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use super::feed::{Feed, events_at};
 use super::files::{QueueFileError, QueueFiles};
+use super::history::first_made;
 use super::leaving::LeavingNote;
 use super::rabbit::Rabbit;
 use super::writer::CursorBoard;
@@ -90,7 +88,7 @@ pub struct Queues {
     registry: ArcSwap<Registry>,
     /// One change at a time.
     changing: tokio::sync::Mutex<()>,
-    files: QueueFiles,
+    pub(super) files: QueueFiles,
     board: Arc<CursorBoard>,
     /// What is still to be removed at the broker.
     leaving: LeavingNote,
@@ -469,17 +467,6 @@ impl Queues {
             task.abort();
         }
     }
-}
-
-/// First height that `chain` has of `incarnation`, or will have.
-fn first_made(chain: &Chain, incarnation: Incarnation) -> Result<Height, Refusal> {
-    let made_by = |height: Height| {
-        let bytes = chain.ledger().record(height).map_err(|error| error.refusal())?;
-        let parsed = bytes.map(|bytes| record::parse(&bytes).map(|record| record.header().incarnation));
-        let unreadable = |error: Malformed| Refusal::new("ledger-damaged", error.to_string(), "see `cvp verify`");
-        parsed.transpose().map_err(unreadable)
-    };
-    first_under(incarnation, chain.tips().applied.height, made_by)
 }
 
 impl Drop for Queues {

@@ -5,7 +5,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
-use cvp_core::chain::{Rejected, Request, Transaction, Window, admission, code};
+use cvp_core::chain::{Rejected, Request, Transaction, Window, admission, check_known, code};
 use cvp_core::config::IndexSettings;
 use cvp_core::ledger::{Ledger, LedgerError, Tips};
 use cvp_core::record::Delta;
@@ -228,6 +228,9 @@ impl Chain {
         let transaction = self.verifier.verify(request, TX_VERSION).await?;
         let options = self.options();
         admission(&transaction, wall_clock(), options.window()).map_err(refused)?;
+        if onward.is_none() {
+            check_known(&transaction, self.shared.ledger.known_since(), options.window()).map_err(refused)?;
+        }
         let hash = transaction.hash;
         if let Some(onward) = onward {
             if self.in_ledger(&transaction).map_err(refused)? {

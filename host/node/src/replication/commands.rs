@@ -7,6 +7,7 @@ use cvp_core::types::strategy::config_sync::Edit;
 use cvp_core::types::{Millis, Namespace, Refusal};
 use tokio::sync::oneshot;
 
+use super::archivist::Archivist;
 use super::driver::Driver;
 use super::tree::TreeWorker;
 use super::worker::Worker;
@@ -100,10 +101,12 @@ impl Driver {
                 // What a worker has begun may still append, and a binding on its way to the disk would come back after its removal: the
                 // caller waits for the end of both, this task does not.
                 let workers: Vec<Worker> = self.workers.drain().map(|(_, worker)| worker).collect();
+                let archivist = self.archivist.take();
                 let written = self.environment.writer.flushed();
                 let swapped = self.environment.tree.as_ref().map(TreeWorker::flushed);
                 tokio::task::spawn_blocking(move || {
                     workers.into_iter().for_each(Worker::end);
+                    archivist.into_iter().for_each(Archivist::end);
                     let _ = written.blocking_recv();
                     let _ = swapped.map(oneshot::Receiver::blocking_recv);
                     let _ = done.send(());

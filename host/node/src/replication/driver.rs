@@ -8,13 +8,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cvp_core::replication::{
-    Action, BrokerState, ChangeWork, DialPurpose, Event, Outcome, Pair, Passed, QueueEvent, Setup, Ticket, TreeEvent,
+    Action, ArchiveWork, BrokerState, ChangeWork, DialPurpose, Event, Outcome, Pair, Passed, QueueEvent, Setup, Ticket,
+    TreeEvent,
 };
 use cvp_core::types::strategy::{Level, Role};
 use cvp_core::types::{Height, Micros, Millis, Namespace, Refusal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
+use super::archivist::Archivist;
 use super::commands::Command;
 use super::dialer::Dialled;
 use super::following::MET_AT;
@@ -54,6 +56,8 @@ pub(super) struct Driver {
     pub(super) links: Links,
     pub(super) served: Served,
     pub(super) workers: HashMap<Namespace, Worker>,
+    /// Works on histories and states as a whole.
+    pub(super) archivist: Option<Archivist>,
     pub(super) strategies: StrategyHandles,
     pub(super) followers: Vec<JoinHandle<()>>,
     pub(super) inbound: mpsc::Sender<Inbound>,
@@ -94,6 +98,7 @@ impl Driver {
             links: Links::default(),
             served: Served::default(),
             workers: HashMap::new(),
+            archivist: None,
             strategies,
             followers: Vec::new(),
             inbound,
@@ -189,6 +194,10 @@ impl Driver {
                     self.inbound.clone(),
                 )));
             }
+        }
+        match Archivist::start(self.epoch, self.inbound.clone()) {
+            Ok(archivist) => self.archivist = Some(archivist),
+            Err(error) => tracing::error!(%error, "start archive threads"),
         }
         for (ns, handle) in &self.strategies {
             let tasks = super::follow_strategies(ns, handle, self.epoch, &self.inbound);
@@ -307,6 +316,7 @@ impl Driver {
                     tracing::debug!(namespace = %ns, "probe the store: {refusal}");
                 }
             }
+            Action::Archive { ns, work } => self.archive(&ns, work),
             Action::LookUp { conn, wanted } => self.look_up(conn, wanted),
             Action::Strategy { ns, events } => self.ask_strategy(ns, events),
             Action::ConfigStrategy { ns, events } => self.ask_config_strategy(ns, events),
@@ -399,6 +409,25 @@ impl Driver {
             .get(ns)
             .map_or_else(|| Err(no_worker(ns)), |worker| worker.queue(job));
         self.store_failed(ns.clone(), queued);
+    }
+
+    fn archive(&mut self, ns: &Namespace, work: ArchiveWork) {
+        let link = match work {
+            ArchiveWork::Ship { conn, .. } | ArchiveWork::ReadBack { conn, .. } => self.links.sender(conn),
+            _ => None,
+        };
+        let Some(chain) = self.environment.chains.get(ns.as_str()) else {
+            return;
+        };
+        // Queues whose files are bad are told nothing any more.
+        let queues = self.environment.queues.get(ns).and_then(Result::ok);
+        let queued = self
+            .archivist
+            .as_ref()
+            .is_some_and(|archivist| archivist.queue(chain, work, (link, queues)));
+        if !queued {
+            self.store_failed(ns.clone(), Err(no_worker(ns)));
+        }
     }
 
     fn store_failed(&mut self, ns: Namespace, queued: Result<(), Refusal>) {

@@ -3,6 +3,7 @@
 //! Owns the task that owns the machine, the threads that touch ledgers for it, and the pair's control files. Decides nothing about spans,
 //! sessions or fencing: core does. The block producer never waits on anything here: it is followed by its watch.
 
+mod archivist;
 mod asks;
 mod commands;
 mod connect;
@@ -59,6 +60,7 @@ pub type StrategyHandles = HashMap<Namespace, NamespaceStrategies>;
 /// What the task works with, whatever its role.
 struct Environment {
     chains: ChainSet,
+    queues: QueueSet,
     tls: SharedTls,
     remotes: Remotes,
     known: Vec<Remote>,
@@ -146,7 +148,7 @@ impl Replication {
             SessionKind::Standby => Some(TreeWorker::start(
                 options.root.clone(),
                 options.files.clone(),
-                (options.chains.clone(), options.queues),
+                (options.chains.clone(), options.queues.clone()),
                 inbound.clone(),
             )?),
             SessionKind::Follower => None,
@@ -155,6 +157,7 @@ impl Replication {
             tree,
             root: options.root,
             chains: options.chains,
+            queues: options.queues,
             tls: options.tls,
             remotes: options.remotes,
             known: options.known,

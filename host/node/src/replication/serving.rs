@@ -224,6 +224,7 @@ impl Serving {
                 };
                 self.reader.queue(ns, job);
             }
+            Action::Probe { ns } => self.reader.queue(ns, Job::Probe),
             Action::LookUp { conn, wanted } => {
                 let (chains, answers) = (self.chains.clone(), self.inbound.clone());
                 tokio::task::spawn_blocking(move || {

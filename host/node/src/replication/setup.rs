@@ -2,7 +2,7 @@
 //! after an upgrade and the upgrade itself cannot differ.
 
 use cvp_core::config::{NodeConfig, PairRole, Remote};
-use cvp_core::replication::{ChangesSetup, Inventory, Limits, NamespaceSetup, Setup, StrategySetup};
+use cvp_core::replication::{ChangesSetup, Inventory, Limits, NamespaceSetup, Setup, StagedPart, StrategySetup};
 use cvp_core::session::{Binding, Identity, Lineage, NodeKey, SessionKind, StrategyId};
 use cvp_core::strategy::{ChainSync, ConfigSync, IndexCheck, Kind, MqSync};
 use cvp_core::types::strategy::Role;
@@ -188,6 +188,12 @@ impl SetupSource<'_> {
                 durable: tips.durable,
                 applied: tips.applied.height,
                 history_from: chain.ledger().history_from(),
+                keep_blocks: configured.map_or(0, |ns| ns.fixed.keep_blocks),
+                backfill: configured.is_none_or(|ns| ns.fixed.backfill),
+                staged: chain.ledger().staged().map(|(manifest, durable)| StagedPart {
+                    id: manifest.id(),
+                    durable,
+                }),
                 chain_sync: self.strategy_of(&namespace, ChainSync::NAME)?,
                 config_sync: self.strategy_of(&namespace, ConfigSync::NAME)?,
                 index_check: self.strategy_of(&namespace, IndexCheck::NAME)?,
@@ -208,6 +214,7 @@ pub fn limits(config: &NodeConfig) -> Limits {
         heartbeat_ms: cvp.heartbeat_ms,
         heartbeat_misses: cvp.heartbeat_misses,
         max_rate: cvp.max_rate,
+        retain_bytes: cvp.retain_bytes,
         strong_timeout_ms: cvp.strong_timeout_ms,
         dial_pause_ms_max: config.system.p2p.retry_ms,
         ..Limits::default()

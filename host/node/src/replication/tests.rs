@@ -86,6 +86,9 @@ async fn end(role: Role, remotes: Vec<Remote>) -> End {
             durable: ledger.tips().durable,
             applied: 0,
             history_from: 0,
+            keep_blocks: 0,
+            backfill: true,
+            staged: None,
             chain_sync: StrategySetup {
                 id: strategies.embedded::<ChainSync>(),
                 stored: Vec::new(),

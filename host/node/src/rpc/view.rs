@@ -35,7 +35,14 @@ impl<'a> ChainView<'a> {
         if height > self.latest {
             return Err(RpcError::out_of_range(height, self.latest));
         }
-        let bytes = self.ledger.record(height).map_err(ledger_failed)?;
+        let bytes = match self.ledger.record(height) {
+            // Old history may be let go, or be on its way.
+            Err(LedgerError::NotFound { from, .. }) => {
+                let text = format!("Not found block {height}: this node keeps blocks from {from} on");
+                return Err(RpcError::not_found(text));
+            }
+            found => found.map_err(ledger_failed)?,
+        };
         match bytes {
             Some(bytes) => Block::open(bytes),
             None => Err(RpcError::not_found(format!("Not found block {height}"))),

@@ -3,6 +3,22 @@
 use super::*;
 use crate::types::strategy::chain_sync::View;
 
+impl<S: FnMut(&[Told]) -> Answer> Ends<S> {
+    /// The host of `end` says what it offers to run, and how that is.
+    pub(super) fn offer(&mut self, end: usize, version: &str, run: StrategyRun) {
+        let event = Event::StrategyState {
+            ns: namespace(),
+            id: strategy(version),
+            run,
+            faults: 0,
+            configured: "mine".into(),
+            problem: String::new(),
+        };
+        self.queue.push_back((end, event));
+        self.run(0);
+    }
+}
+
 /// What the receiver's strategy saw last.
 fn last_view<S>(ends: &Ends<S>) -> &View {
     let events = ends.told.iter().rev().flatten();

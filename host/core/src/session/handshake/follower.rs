@@ -22,7 +22,7 @@ pub(super) fn check_chain(
             Role::Receiver => refuse::genesis(&own_ns.namespace, ours, theirs),
         });
     }
-    check_tip(&own_ns.namespace, receiver, provider)
+    check_tip(own.kind, &own_ns.namespace, receiver, provider)
 }
 
 /// A follower goes on without this chain; a standby does not.

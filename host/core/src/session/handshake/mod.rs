@@ -267,7 +267,12 @@ struct Provider<'a> {
 }
 
 /// The receiver's tip against the provider's chain; the same code on both ends.
-fn check_tip(namespace: &Namespace, receiver: &Position, provider: &NamespaceTip) -> Result<(), Refusal> {
+fn check_tip(
+    kind: SessionKind,
+    namespace: &Namespace,
+    receiver: &Position,
+    provider: &NamespaceTip,
+) -> Result<(), Refusal> {
     #[cfg(feature = "planted-faults")]
     if crate::planted::active(crate::planted::Fault::TipHashNotCompared) {
         return Ok(());
@@ -275,11 +280,15 @@ fn check_tip(namespace: &Namespace, receiver: &Position, provider: &NamespaceTip
     if receiver.height > provider.tip.height {
         return Err(refuse::receiver_ahead(namespace, receiver, &provider.tip));
     }
-    if provider.history_from > receiver.height + 1 {
+    if provider.keeps_from(receiver) > receiver.height + 1 {
+        // A standby begins again from a snapshot: there is nothing that could be compared.
+        if kind == SessionKind::Standby {
+            return Ok(());
+        }
         return Err(refuse::history_missing(
             namespace,
             receiver.height,
-            provider.history_from,
+            provider.keeps_from(receiver),
         ));
     }
     let at_receiver = if receiver.height == provider.tip.height {
@@ -304,6 +313,17 @@ struct NamespaceTip {
     history_from: Height,
 }
 
+impl NamespaceTip {
+    /// Oldest height kept. A record below the tip that is not found was let go since that was last said.
+    fn keeps_from(&self, receiver: &Position) -> Height {
+        if self.at_receiver.is_none() && receiver.height < self.tip.height {
+            self.history_from.max(receiver.height + 2)
+        } else {
+            self.history_from
+        }
+    }
+}
+
 /// One namespace that both ends agree on.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AgreedNamespace {
@@ -311,7 +331,7 @@ pub struct AgreedNamespace {
     pub namespace: Namespace,
     /// Its tag in frames.
     pub tag: NamespaceTag,
-    /// The receiver's durable tip when the handshake was made: both hold it, with this hash.
+    /// The receiver's durable tip when the handshake was made: both hold it, with this hash, unless it is below what the provider keeps.
     pub start: Position,
     /// The provider's durable tip then.
     pub provider_tip: Position,

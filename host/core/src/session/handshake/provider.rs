@@ -121,7 +121,7 @@ impl LookUp {
                 tag: NamespaceTag::of(&own_ns.namespace),
                 start: offer.tip,
                 provider_tip: own_ns.tip,
-                history_from: own_ns.history_from,
+                history_from: provider.keeps_from(&offer.tip),
                 provider_role: own_ns.role,
                 their_strategies: offer.strategies.clone(),
                 their_index: offer.index.clone(),

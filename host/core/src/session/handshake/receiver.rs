@@ -75,7 +75,7 @@ impl ExpectReply {
                 tag: NamespaceTag::of(&own_ns.namespace),
                 start: own_ns.tip,
                 provider_tip: offer.tip,
-                history_from: offer.history_from,
+                history_from: provider.keeps_from(&own_ns.tip),
                 provider_role: offer.role,
                 their_strategies: offer.strategies.clone(),
                 their_index: offer.index.clone(),

@@ -1,0 +1,161 @@
+//! What the host's worker does for [`ArchiveWork`], the same in the node and in the simulator.
+
+use bytes::{Bytes, BytesMut};
+
+use crate::frame::{Frame, Kind, NamespaceTag};
+use crate::ledger::{Ledger, LedgerError};
+use crate::types::{Digest, Refusal};
+
+use super::api::ConnId;
+use super::archive::{ArchiveEvent, ArchiveWork};
+use super::shipping::{CHUNK_HEAD_BYTES, chunk_head};
+
+/// What came of a piece of work: a frame that must be queued on its link before the answer is told, and the answer.
+#[derive(Default)]
+pub struct Archived {
+    /// The frame.
+    pub frame: Option<(ConnId, Frame)>,
+    /// The answer.
+    pub answer: Option<ArchiveEvent>,
+}
+
+impl Archived {
+    /// Says with a survey what message queues still have to be told, which a ledger does not know.
+    pub fn needing(mut self, height: Option<u64>) -> Archived {
+        if let Some(ArchiveEvent::Surveyed { needed, .. }) = &mut self.answer {
+            *needed = height;
+        }
+        self
+    }
+
+    fn answer(answer: ArchiveEvent) -> Archived {
+        Archived {
+            frame: None,
+            answer: Some(answer),
+        }
+    }
+}
+
+/// Does a piece of work on the ledger of the namespace with this tag. It blocks.
+pub fn archive(ledger: &dyn Ledger, tag: NamespaceTag, work: ArchiveWork) -> Archived {
+    match work {
+        ArchiveWork::Survey { held } => surveyed(ledger, held),
+        ArchiveWork::Prune { below } => match ledger.prune(below) {
+            Ok(_) => Archived::default(),
+            Err(error) => failed(&error),
+        },
+        ArchiveWork::Make { id } => {
+            let at_hand = ledger.snapshot().filter(|made| Some(made.manifest().id()) == id);
+            let made = at_hand.map_or_else(|| ledger.make_snapshot(), Ok);
+            let made = made.map(|made| made.manifest().clone().into());
+            Archived::answer(ArchiveEvent::Made(made.map_err(|error| error.refusal())))
+        }
+        ArchiveWork::DropMade => {
+            ledger.drop_snapshot();
+            Archived::default()
+        }
+        ArchiveWork::Ship {
+            conn,
+            stream,
+            offset,
+            bytes_max,
+        } => shipped(
+            (conn, Kind::SnapshotChunk, tag, stream),
+            chunk(ledger, offset, bytes_max),
+        ),
+        ArchiveWork::ReadBack {
+            conn,
+            stream,
+            last,
+            bytes_max,
+        } => {
+            let read = ledger
+                .read_back(last, bytes_max)
+                .map(|run| (run.bytes.len() as u64, run.bytes));
+            shipped((conn, Kind::History, tag, stream), read)
+        }
+        ArchiveWork::Stage(manifest) => {
+            let staged = ledger.stage(&manifest).map_err(|error| error.refusal());
+            Archived::answer(ArchiveEvent::Staged(staged))
+        }
+        ArchiveWork::Write { offset, digest, bytes } => written(ledger, offset, &digest, &bytes),
+        ArchiveWork::Sync => match ledger.sync_staged() {
+            Ok(durable) => Archived::answer(ArchiveEvent::Kept(durable)),
+            Err(error) if error.is_sticky() => failed(&error),
+            // It was dropped meanwhile.
+            Err(_) => Archived::default(),
+        },
+        ArchiveWork::Adopt => match ledger.adopt() {
+            Ok(tip) => Archived::answer(ArchiveEvent::Adopted { tip }),
+            Err(error) if error.is_sticky() => failed(&error),
+            Err(error) => Archived::answer(ArchiveEvent::NotAdopted(snapshot_refused(&error))),
+        },
+        ArchiveWork::DropStaged => match ledger.drop_staged() {
+            Ok(()) => Archived::default(),
+            Err(error) => failed(&error),
+        },
+        ArchiveWork::Prepend(records) => match ledger.prepend(records) {
+            Ok(from) => Archived::answer(ArchiveEvent::Prepended(from)),
+            Err(error) if error.is_sticky() => failed(&error),
+            Err(error) => Archived::answer(ArchiveEvent::NotPrepended(error.refusal())),
+        },
+    }
+}
+
+fn surveyed(ledger: &dyn Ledger, held: u64) -> Archived {
+    Archived::answer(ArchiveEvent::Surveyed {
+        kept: ledger.kept(),
+        above: ledger.bytes_above(held),
+        needed: None,
+    })
+}
+
+fn failed(error: &LedgerError) -> Archived {
+    Archived::answer(ArchiveEvent::Failed(error.refusal()))
+}
+
+/// It was the provider's, so that is where to look.
+fn snapshot_refused(error: &LedgerError) -> Refusal {
+    Refusal::new(
+        "snapshot-refused",
+        format!("the snapshot is not taken, what was here stays: {error}"),
+        "another one is fetched by itself; if it comes again, run `cvp verify` on the provider",
+    )
+}
+
+fn chunk(ledger: &dyn Ledger, offset: u64, bytes_max: usize) -> Result<(u64, Bytes), LedgerError> {
+    let snapshot = ledger.snapshot().ok_or_else(|| LedgerError::Order {
+        what: "the snapshot is gone".to_owned(),
+    })?;
+    // Read where it is sent from: no copy in between.
+    let length = snapshot.at_most(offset, bytes_max);
+    let mut payload = BytesMut::zeroed(CHUNK_HEAD_BYTES + length);
+    let (head, bytes) = payload.split_at_mut(CHUNK_HEAD_BYTES);
+    snapshot.fill(offset, bytes)?;
+    head.copy_from_slice(&chunk_head(offset, bytes));
+    Ok((length as u64, payload.freeze()))
+}
+
+fn shipped(
+    (conn, kind, tag, stream): (ConnId, Kind, NamespaceTag, u32),
+    read: Result<(u64, Bytes), LedgerError>,
+) -> Archived {
+    let (frame, result) = match read {
+        Ok((bytes, payload)) => (Some((conn, Frame::of(kind, tag, stream, payload))), Ok(bytes)),
+        Err(error) => (None, Err(error.refusal())),
+    };
+    let answer = Some(ArchiveEvent::Shipped { conn, stream, result });
+    Archived { frame, answer }
+}
+
+fn written(ledger: &dyn Ledger, offset: u64, digest: &Digest, bytes: &[u8]) -> Archived {
+    if Digest::of(bytes) != *digest {
+        return Archived::answer(ArchiveEvent::Damaged);
+    }
+    match ledger.write_staged(offset, bytes) {
+        Ok(()) => Archived::answer(ArchiveEvent::Written(offset + bytes.len() as u64)),
+        // It does not follow what is there: fetched again from what does.
+        Err(LedgerError::Order { .. }) => Archived::answer(ArchiveEvent::Damaged),
+        Err(error) => failed(&error),
+    }
+}

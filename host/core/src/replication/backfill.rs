@@ -1,0 +1,181 @@
+//! History older than a snapshot is filled in from behind, newest first, at the lowest priority: one piece at a time, only while the receiver
+//! follows the tip, and with a pause as long as the work took. An upgrade ends it for good.
+
+use bytes::Bytes;
+
+use crate::frame::{Frame, Kind};
+use crate::session::refuse;
+use crate::types::strategy::Level;
+use crate::types::{Height, Malformed, Millis, Reader, Refusal, Writer};
+
+use super::api::{Action, ConnId};
+use super::archive::ArchiveWork;
+use super::lane::Lane;
+use super::pair::Pair;
+
+/// Bytes of one piece: what the live tail may have to wait for on the link.
+const PIECE_BYTES: u64 = 4 << 20;
+/// Least pause between two pieces.
+const PAUSE_MS: Millis = 10;
+/// A piece that has not come for so long is asked for again.
+const ASK_AGAIN_MS: Millis = 10_000;
+
+/// One namespace's backfill, on either end.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Backfill {
+    /// Receiver: number of the piece that is asked for, and when it was.
+    asked: Option<(u32, Millis)>,
+    prepending: bool,
+    next_at: Millis,
+    /// Receiver: why it has ended before its time, in this session.
+    pub refused: Option<Refusal>,
+    /// Provider: what the receiver asked for: number, last height, bytes.
+    wanted: Option<(u32, Height, usize)>,
+    /// Provider: the number of the piece that is being read.
+    reading: Option<u32>,
+    rate: u64,
+    allowed_at: Millis,
+}
+
+impl Backfill {
+    /// The session is over.
+    pub fn detach(&mut self) {
+        (self.asked, self.wanted, self.refused) = (None, None, None);
+    }
+
+    /// Bytes a second; 0: no limit.
+    pub fn set_rate(&mut self, rate: u64) {
+        (self.rate, self.allowed_at) = (rate, 0);
+    }
+
+    /// Provider: a piece was sent, or cannot be; false: it was something else.
+    pub fn on_sent(&mut self, stream: u32, result: &Result<u64, Refusal>, now: Millis) -> bool {
+        if self.reading != Some(stream) {
+            return false;
+        }
+        self.reading = None;
+        let bytes = result.as_ref().map_or(0, |bytes| *bytes);
+        if let Some(pause) = bytes.saturating_mul(1000).checked_div(self.rate) {
+            self.allowed_at = self.allowed_at.max(now).saturating_add(pause);
+        }
+        true
+    }
+}
+
+/// Whether a receiver lacks history that its provider has.
+pub(super) fn is_wanted(lane: &Lane) -> bool {
+    lane.setup.backfill && lane.offer.is_some() && lane.setup.history_from > lane.history_from
+}
+
+impl Pair {
+    /// Receiver: asks for the next piece when there is time for it. Provider: reads the piece that is wanted.
+    pub(super) fn settle_backfill(&mut self, index: usize) {
+        let now = self.now;
+        let Some(conn) = self.session.as_ref().map(|session| session.conn) else {
+            return;
+        };
+        let Some(lane) = self.lanes.get_mut(index) else { return };
+        if let Some((stream, last, bytes_max)) = lane.backfill.wanted
+            && lane.backfill.reading.is_none()
+            && now >= lane.backfill.allowed_at
+        {
+            (lane.backfill.wanted, lane.backfill.reading) = (None, Some(stream));
+            let ns = lane.setup.namespace.clone();
+            let work = ArchiveWork::ReadBack {
+                conn,
+                stream,
+                last,
+                bytes_max,
+            };
+            return self.out.push(Action::Archive { ns, work });
+        }
+        let busy = lane.taking.is_some() || lane.halt.is_some() || lane.intake.backlog_bytes() > PIECE_BYTES;
+        let waits = lane.backfill.prepending || lane.backfill.refused.is_some() || now < lane.backfill.next_at;
+        let asked = lane
+            .backfill
+            .asked
+            .is_some_and(|(_, at)| now.saturating_sub(at) < ASK_AGAIN_MS);
+        if !lane.live || busy || waits || asked || !is_wanted(lane) {
+            return;
+        }
+        lane.snapshot_streams += 1;
+        let stream = lane.snapshot_streams;
+        lane.backfill.asked = Some((stream, now));
+        let mut out = Writer::with_capacity(16);
+        out.u64(lane.setup.history_from.saturating_sub(1));
+        out.u64(PIECE_BYTES);
+        let frame = Frame::of(Kind::HistoryFetch, lane.tag, stream, out.into_bytes().into());
+        self.send_session(frame);
+    }
+
+    pub(super) fn on_history_fetch(&mut self, index: usize, frame: &Frame) -> Result<(), Refusal> {
+        let mut input = Reader::new(&frame.payload);
+        let mut read = || -> Result<_, Malformed> { Ok((input.u64()?, input.u64()?)) };
+        let (last, bytes) = read().map_err(|error| refuse::malformed("a wish for history", &error))?;
+        if let Some(lane) = self.lanes.get_mut(index) {
+            let bytes = usize::try_from(bytes.min(PIECE_BYTES)).unwrap_or(0);
+            lane.backfill.wanted = Some((frame.stream, last, bytes));
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_history(&mut self, index: usize, stream: u32, records: Bytes) -> Result<(), Refusal> {
+        let now = self.now;
+        let Some(lane) = self.lanes.get_mut(index) else {
+            return Ok(());
+        };
+        if lane.backfill.asked.is_none_or(|(asked, _)| asked != stream) {
+            return Ok(());
+        }
+        lane.backfill.prepending = true;
+        // The pause is as long as the work: from the question on.
+        if let Some((_, at)) = &mut lane.backfill.asked {
+            lane.backfill.next_at = *at;
+            *at = now;
+        }
+        let ns = lane.setup.namespace.clone();
+        let work = ArchiveWork::Prepend(records);
+        self.out.push(Action::Archive { ns, work });
+        Ok(())
+    }
+
+    pub(super) fn on_prepended(&mut self, index: usize, result: Result<Height, Refusal>) {
+        let now = self.now;
+        let Some(lane) = self.lanes.get_mut(index) else { return };
+        let took = now.saturating_sub(lane.backfill.next_at);
+        lane.backfill.next_at = now + took.max(PAUSE_MS);
+        (lane.backfill.prepending, lane.backfill.asked) = (false, None);
+        let ns = Some(lane.setup.namespace.clone());
+        let (level, text) = match result {
+            Ok(from) => {
+                lane.setup.history_from = from;
+                if is_wanted(lane) {
+                    return;
+                }
+                (Level::Info, format!("the history is filled in, from block {from} on"))
+            }
+            Err(refusal) => {
+                lane.backfill.refused = Some(refusal.clone());
+                (
+                    Level::Warn,
+                    format!("the history is filled in no further in this session: {refusal}"),
+                )
+            }
+        };
+        self.out.push(Action::Log { level, ns, text });
+    }
+
+    /// The provider could not read a piece, or a disk failed in work that no stream waits for.
+    pub(super) fn on_archive_failed(&mut self, index: usize, refusal: Refusal) {
+        if let Some(lane) = self.lanes.get_mut(index) {
+            (lane.survey.under_way, lane.backfill.prepending) = (false, false);
+            lane.taking = None;
+        }
+        self.on_store_failed(index, refusal);
+    }
+
+    /// The connection that an answer is for is the session's.
+    pub(super) fn is_session(&self, conn: ConnId) -> bool {
+        self.session.as_ref().is_some_and(|session| session.conn == conn)
+    }
+}

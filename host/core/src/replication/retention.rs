@@ -1,0 +1,352 @@
+//! How long a provider keeps old records, and what it offers a receiver that needs more than it keeps.
+//!
+//! `ledger.keep_blocks` says what the operator wants kept. What the receiver lacks stays longer, up to `cvp.retain_bytes` a namespace; past that it
+//! goes, and the receiver begins again from a snapshot. So a receiver that is away can never fill this node's disk.
+
+use crate::frame::{FLAG_OPTIONAL, Frame, Kind};
+use crate::ledger::Kept;
+use crate::session::refuse;
+use crate::types::strategy::chain_sync::Snapshot;
+use crate::types::strategy::{self, Level, Role};
+use crate::types::{Height, Malformed, Millis, Position, Reader, Refusal, Writer};
+
+use super::api::Action;
+use super::archive::ArchiveWork;
+use super::lane::Lane;
+use super::pair::Pair;
+
+/// A ledger's sizes are looked at so often.
+const SURVEY_MS: Millis = 1_000;
+
+/// From this share of `cvp.retain_bytes` on the status warns, percent.
+const WARN_PERCENT: u64 = 80;
+
+/// What bounds a namespace's history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Bounds {
+    /// `ledger.keep_blocks`; 0: all.
+    pub keep_blocks: u64,
+    /// `cvp.retain_bytes`.
+    pub retain_bytes: u64,
+    /// Applied tip.
+    pub tip: Height,
+    /// What the receiver holds; none when there is no receiver to keep anything for.
+    pub held: Option<Height>,
+    /// Bytes of the records above that.
+    pub above: u64,
+    /// Lowest height that a message queue still has to be told.
+    pub needed: Option<Height>,
+}
+
+impl Bounds {
+    /// Records below this height may go.
+    pub fn below(&self) -> Height {
+        if self.keep_blocks == 0 {
+            return 0;
+        }
+        let wanted = (self.tip + 1).saturating_sub(self.keep_blocks);
+        #[cfg(feature = "planted-faults")]
+        if crate::planted::active(crate::planted::Fault::RetentionIgnored) {
+            return wanted;
+        }
+        // No queue misses a block: whoever does not want to read any more unregisters it.
+        let wanted = wanted.min(self.needed.unwrap_or(Height::MAX));
+        match self.held {
+            Some(held) if !self.is_overrun() => wanted.min(held + 1),
+            _ => wanted,
+        }
+    }
+
+    /// A queue that is not read keeps more than the operator wants kept.
+    pub fn waits_for_queue(&self) -> Option<Height> {
+        let wanted = (self.tip + 1).saturating_sub(self.keep_blocks);
+        self.needed.filter(|needed| self.keep_blocks > 0 && *needed < wanted)
+    }
+
+    /// The receiver lacks more than is kept for it.
+    pub fn is_overrun(&self) -> bool {
+        self.held.is_some() && self.above > self.retain_bytes
+    }
+
+    /// Soon.
+    pub fn is_tight(&self) -> bool {
+        self.keep_blocks > 0
+            && self.held.is_some()
+            && self.above / 100 >= self.retain_bytes.div_ceil(100) * WARN_PERCENT / 100
+    }
+}
+
+/// What is known of a ledger's sizes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Survey {
+    pub kept: Kept,
+    pub above: u64,
+    pub needed: Option<Height>,
+    /// The height that `above` is of.
+    pub held: Height,
+    pub at: Option<Millis>,
+    pub under_way: bool,
+    /// Where the history began when the receiver was last told.
+    pub told: Option<Height>,
+}
+
+/// What a provider says it keeps, and could hand over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Offer {
+    pub at: Position,
+    pub kept: Kept,
+}
+
+impl Offer {
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Writer::with_capacity(64);
+        out.u64(self.at.height);
+        out.digest(&self.at.hash);
+        out.u64(self.kept.history_from);
+        out.u64(self.kept.log_bytes);
+        out.u64(self.kept.state_bytes);
+        out.into_bytes()
+    }
+
+    /// What a later release adds is skipped.
+    fn decode(bytes: &[u8]) -> Result<Offer, Malformed> {
+        let mut input = Reader::new(bytes);
+        Ok(Offer {
+            at: Position {
+                height: input.u64()?,
+                hash: input.digest()?,
+            },
+            kept: Kept {
+                history_from: input.u64()?,
+                log_bytes: input.u64()?,
+                state_bytes: input.u64()?,
+            },
+        })
+    }
+
+    /// As a strategy sees it.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            at: strategy::Position {
+                height: self.at.height,
+                hash: self.at.hash.0,
+            },
+            bytes: self.kept.state_bytes,
+        }
+    }
+
+    /// Bytes of the records above `height`, by the mean of all.
+    fn bytes_above(&self, height: Height) -> u64 {
+        let from = self.kept.history_from;
+        let records = (self.at.height + 1).saturating_sub(from).max(1);
+        let wanted = self.at.height.saturating_sub(height.max(from.saturating_sub(1)));
+        let bytes = u128::from(self.kept.log_bytes) * u128::from(wanted) / u128::from(records);
+        u64::try_from(bytes).unwrap_or(u64::MAX)
+    }
+}
+
+impl Pair {
+    /// What bounds a lane's history now.
+    pub(super) fn bounds(&self, lane: &Lane) -> Bounds {
+        let ever = self.setup.last_receiver.is_some() || lane.peer_seen.is_some();
+        let held = lane.peer_seen.map_or(0, |peer| peer.height);
+        // What it has acknowledged since the survey.
+        let since = held
+            .saturating_sub(lane.survey.held)
+            .saturating_mul(lane.record_bytes_16)
+            / 16;
+        Bounds {
+            keep_blocks: lane.setup.keep_blocks,
+            retain_bytes: self.setup.limits.retain_bytes,
+            tip: lane.applied,
+            held: (ever && self.is_standby()).then_some(held),
+            above: lane.survey.above.saturating_sub(since),
+            needed: lane.survey.needed,
+        }
+    }
+
+    pub(super) fn settle_survey(&mut self, index: usize) {
+        let (now, role, standby) = (self.now, self.setup.role, self.is_standby());
+        let Some(lane) = self.lanes.get_mut(index) else { return };
+        let due = lane.survey.at.is_none_or(|at| now.saturating_sub(at) >= SURVEY_MS);
+        let wanted = role == Role::Provider && standby && !lane.survey.under_way && due;
+        if !wanted || (lane.setup.keep_blocks == 0 && lane.peer.is_none()) {
+            return;
+        }
+        (lane.survey.under_way, lane.survey.at) = (true, Some(now));
+        lane.survey.held = lane.peer_seen.map_or(0, |peer| peer.height);
+        let (ns, held) = (lane.setup.namespace.clone(), lane.survey.held);
+        let work = ArchiveWork::Survey { held };
+        self.out.push(Action::Archive { ns, work });
+    }
+
+    pub(super) fn on_surveyed(&mut self, index: usize, kept: Kept, (above, needed): (u64, Option<Height>)) {
+        let Some(lane) = self.lanes.get_mut(index) else { return };
+        lane.survey.under_way = false;
+        (lane.survey.kept, lane.survey.above, lane.survey.needed) = (kept, above, needed);
+        lane.setup.history_from = kept.history_from;
+        self.prune(index);
+        self.offer(index);
+    }
+
+    /// Lets go what nobody needs, as far as that is worth the work.
+    fn prune(&mut self, index: usize) {
+        let Some(lane) = self.lanes.get(index) else { return };
+        let bounds = self.bounds(lane);
+        let (below, from) = (bounds.below(), lane.survey.kept.history_from);
+        // A snapshot that is being handed over needs its tail.
+        let below = match lane.shipping.needs_from() {
+            Some(needed) if !bounds.is_overrun() => below.min(needed),
+            _ => below,
+        };
+        if self.setup.role != Role::Provider || below <= from || lane.pruned_below == below {
+            return;
+        }
+        let ns = lane.setup.namespace.clone();
+        let overrun = bounds.is_overrun() && bounds.held.is_some_and(|held| below > held + 1);
+        if let Some(lane) = self.lanes.get_mut(index) {
+            lane.pruned_below = below;
+        }
+        if overrun {
+            let text = format!(
+                "the standby lacks more than cvp.retain_bytes ({}): records below {below} go, it begins again from a snapshot",
+                bounds.retain_bytes
+            );
+            self.out.push(Action::Log {
+                level: Level::Warn,
+                ns: Some(ns.clone()),
+                text,
+            });
+        }
+        let work = ArchiveWork::Prune { below };
+        self.out.push(Action::Archive { ns, work });
+    }
+
+    /// Tells the receiver what is kept and could be handed over: when a session opens, and when the history begins elsewhere.
+    fn offer(&mut self, index: usize) {
+        let standby = self.is_standby();
+        let Some(lane) = self.lanes.get_mut(index) else { return };
+        let from = lane.survey.kept.history_from;
+        if lane.peer.is_none() || lane.survey.told == Some(from) || !standby {
+            return;
+        }
+        lane.survey.told = Some(from);
+        let offer = Offer {
+            at: lane.local,
+            kept: lane.survey.kept,
+        };
+        let mut frame = Frame::of(Kind::SnapshotOffer, lane.tag, 0, offer.encode().into());
+        frame.flags = FLAG_OPTIONAL;
+        self.send_session(frame);
+    }
+
+    pub(super) fn on_offer(&mut self, index: usize, payload: &[u8]) -> Result<(), Refusal> {
+        let offer = Offer::decode(payload).map_err(|error| refuse::malformed("an offer", &error))?;
+        let Some(lane) = self.lanes.get_mut(index) else {
+            return Ok(());
+        };
+        lane.history_from = offer.kept.history_from;
+        if lane.record_bytes_16 == 0 {
+            let blocks = offer.at.height.saturating_sub(lane.local.height);
+            lane.record_bytes_16 = offer
+                .bytes_above(lane.local.height)
+                .saturating_mul(16)
+                .checked_div(blocks)
+                .unwrap_or(0);
+        }
+        lane.offer = Some(offer);
+        lane.advisor.owes_progress = true;
+        Ok(())
+    }
+
+    /// What an operator should know of a provider's history.
+    pub(super) fn retention_warning(&self, lane: &Lane) -> Option<String> {
+        let bounds = self.bounds(lane);
+        if self.setup.role != Role::Provider {
+            return None;
+        }
+        if let Some(height) = bounds.waits_for_queue() {
+            return Some(format!(
+                "a message queue was not told block {height} yet: all blocks from there on are kept (`cvp mq status` names it; unregister it if nobody reads it)"
+            ));
+        }
+        if !bounds.is_tight() {
+            return None;
+        }
+        let (above, most) = (bounds.above, bounds.retain_bytes);
+        Some(format!(
+            "the records that the standby lacks take {above} of {most} bytes (cvp.retain_bytes): past it they go, and the standby begins again from a snapshot"
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOUNDS: Bounds = Bounds {
+        keep_blocks: 100,
+        retain_bytes: 1_000,
+        tip: 1_000,
+        held: Some(1_000),
+        above: 0,
+        needed: None,
+    };
+
+    #[test]
+    fn what_the_receiver_lacks_stays_until_there_is_too_much_of_it() {
+        assert_eq!(BOUNDS.below(), 901);
+        let behind = Bounds {
+            held: Some(500),
+            above: 1_000,
+            ..BOUNDS
+        };
+        assert_eq!(
+            (behind.below(), behind.is_overrun(), behind.is_tight()),
+            (501, false, true)
+        );
+        let lost = Bounds { above: 1_001, ..behind };
+        assert_eq!((lost.below(), lost.is_overrun()), (901, true));
+        let alone = Bounds { held: None, ..lost };
+        assert_eq!(
+            (alone.below(), alone.is_overrun(), alone.is_tight()),
+            (901, false, false)
+        );
+        let all = Bounds { keep_blocks: 0, ..lost };
+        assert_eq!((all.below(), all.is_tight()), (0, false));
+        let short = Bounds { tip: 50, ..BOUNDS };
+        assert_eq!(short.below(), 0);
+        let queued = Bounds {
+            needed: Some(300),
+            ..lost
+        };
+        assert_eq!((queued.below(), queued.waits_for_queue()), (300, Some(300)));
+        let read = Bounds {
+            needed: Some(950),
+            ..BOUNDS
+        };
+        assert_eq!((read.below(), read.waits_for_queue()), (901, None));
+        let loose = Bounds { above: 799, ..behind };
+        assert!(!loose.is_tight());
+    }
+
+    #[test]
+    fn an_offer_reads_back_and_estimates() {
+        let offer = Offer {
+            at: Position {
+                height: 199,
+                hash: crate::types::Digest([2; 32]),
+            },
+            kept: Kept {
+                history_from: 100,
+                log_bytes: 10_000,
+                state_bytes: 7,
+            },
+        };
+        let mut bytes = offer.encode();
+        assert_eq!(Offer::decode(&bytes), Ok(offer));
+        bytes.push(1);
+        assert_eq!(Offer::decode(&bytes), Ok(offer), "of a later release");
+        assert_eq!((offer.bytes_above(149), offer.bytes_above(0)), (5_000, 10_000));
+    }
+}

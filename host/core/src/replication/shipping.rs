@@ -1,0 +1,239 @@
+//! The provider's half of a bootstrap: the snapshot that a receiver asked for goes out in chunks, as many as the receiver allows.
+//!
+//! The snapshot outlives sessions and restarts. It goes once the receiver stands on it, or another one is asked for.
+
+use std::sync::Arc;
+
+use crate::frame::{Frame, Kind};
+use crate::ledger::Manifest;
+use crate::session::hello::read_position;
+use crate::session::refuse;
+use crate::types::strategy::Level;
+use crate::types::{Digest, Height, Malformed, Millis, Reader, Refusal};
+
+use super::advice::halt_frame;
+use super::api::{Action, ConnId};
+use super::archive::ArchiveWork;
+use super::pair::Pair;
+use super::sender::PACES_PER_SECOND;
+
+/// Bytes of one chunk: what an interruption may cost.
+const CHUNK_BYTES: usize = 512 << 10;
+
+/// A namespace's snapshot on its way out.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Shipping {
+    stream: u32,
+    /// What the receiver has of one, and how far; while one is being made.
+    making: Option<(Option<Digest>, u64)>,
+    manifest: Option<Arc<Manifest>>,
+    /// The receiver wants its bytes.
+    open: bool,
+    next: u64,
+    acked: u64,
+    credit: u64,
+    reading: bool,
+    rate: u64,
+    allowed_at: Millis,
+}
+
+impl Shipping {
+    /// The session is over; the snapshot stays.
+    pub fn detach(&mut self) {
+        (self.open, self.making, self.reading, self.stream) = (false, None, false, 0);
+    }
+
+    /// Bytes a second; 0: no limit.
+    pub fn set_rate(&mut self, rate: u64) {
+        (self.rate, self.allowed_at) = (rate, 0);
+    }
+
+    /// The record after the snapshot: its tail must be kept.
+    pub fn needs_from(&self) -> Option<Height> {
+        let manifest = self.manifest.as_ref()?;
+        Some(manifest.at.height + 1)
+    }
+
+    /// The receiver holds all of it, and has not said yet that it stands on it.
+    pub fn is_whole(&self) -> bool {
+        self.progress().is_some_and(|(acked, total)| acked >= total)
+    }
+
+    /// Of the snapshot on its way: bytes the receiver holds, and all.
+    pub fn progress(&self) -> Option<(u64, u64)> {
+        let manifest = self.manifest.as_ref().filter(|_| self.open)?;
+        Some((self.acked, manifest.bytes()))
+    }
+}
+
+impl Pair {
+    pub(super) fn on_snapshot_fetch(&mut self, index: usize, frame: &Frame) -> Result<(), Refusal> {
+        let mut input = Reader::new(&frame.payload);
+        let mut read = || -> Result<_, Malformed> { Ok((input.option(Reader::digest)?, input.u64()?, input.u64()?)) };
+        let (id, from, credit) = read().map_err(|error| refuse::malformed("a wish for a snapshot", &error))?;
+        let window = self.setup.limits.window_bytes_max;
+        let Some(lane) = self.lanes.get_mut(index) else {
+            return Ok(());
+        };
+        let shipping = &mut lane.shipping;
+        if frame.stream <= shipping.stream {
+            return Err(refuse::unexpected("number of a wish for a snapshot"));
+        }
+        lane.sender.stop();
+        (shipping.stream, shipping.open) = (frame.stream, false);
+        shipping.credit = credit.min(window).max(1);
+        shipping.making = Some((id, from));
+        lane.moved_at = self.now;
+        let ns = lane.setup.namespace.clone();
+        let work = ArchiveWork::Make { id };
+        self.out.push(Action::Archive { ns, work });
+        Ok(())
+    }
+
+    pub(super) fn on_snapshot_made(&mut self, index: usize, made: Result<Arc<Manifest>, Refusal>) {
+        let Some(lane) = self.lanes.get_mut(index) else { return };
+        let Some((id, from)) = lane.shipping.making.take() else {
+            return;
+        };
+        let manifest = match made {
+            Ok(manifest) => manifest,
+            Err(refusal) => {
+                let frame = halt_frame(lane, &refusal);
+                let ns = Some(lane.setup.namespace.clone());
+                self.send_session(frame);
+                let text = format!("no snapshot for the standby: {refusal}");
+                return self.out.push(Action::Log {
+                    level: Level::Warn,
+                    ns,
+                    text,
+                });
+            }
+        };
+        let shipping = &mut lane.shipping;
+        let goes_on = id == Some(manifest.id()) && from <= manifest.bytes();
+        (shipping.next, shipping.acked) = if goes_on { (from, from) } else { (0, 0) };
+        shipping.open = true;
+        let frame = Frame::of(
+            Kind::SnapshotManifest,
+            lane.tag,
+            shipping.stream,
+            manifest.encode().into(),
+        );
+        lane.shipping.manifest = Some(manifest);
+        lane.moved_at = self.now;
+        self.send_session(frame);
+    }
+
+    /// The receiver holds so much of it durably; or it stands on it now.
+    pub(super) fn on_snapshot_ack(&mut self, index: usize, frame: &Frame) -> Result<(), Refusal> {
+        let mut input = Reader::new(&frame.payload);
+        let mut read = || -> Result<_, Malformed> { Ok((input.u64()?, input.option(read_position)?)) };
+        let (durable, adopted) = read().map_err(|error| refuse::malformed("what is held of a snapshot", &error))?;
+        let (now, role) = (self.now, self.setup.role);
+        let Some(lane) = self.lanes.get_mut(index) else {
+            return Ok(());
+        };
+        if frame.stream != lane.shipping.stream || !lane.shipping.open {
+            return Ok(());
+        }
+        if durable < lane.shipping.acked || durable > lane.shipping.next {
+            return Err(refuse::unexpected(
+                "bytes held of a snapshot, more than were sent or fewer than before",
+            ));
+        }
+        lane.shipping.acked = durable;
+        lane.moved_at = now;
+        let Some(adopted) = adopted else { return Ok(()) };
+        let at = lane.shipping.manifest.take().map(|manifest| manifest.at);
+        if at != Some(adopted) {
+            return Err(refuse::unexpected("place where a snapshot was taken"));
+        }
+        lane.shipping.open = false;
+        lane.sender.stand_on(adopted);
+        lane.acked = lane.acked.max(adopted.height);
+        lane.hear_peer(role, adopted, now);
+        let ns = lane.setup.namespace.clone();
+        let (work, from) = (ArchiveWork::DropMade, ns.clone());
+        self.out.push(Action::Archive { ns, work });
+        self.out.push(Action::Log {
+            level: Level::Info,
+            ns: Some(from),
+            text: format!("the standby stands on the snapshot at {}", adopted.height),
+        });
+        Ok(())
+    }
+
+    pub(super) fn settle_shipping(&mut self, index: usize) {
+        let now = self.now;
+        let Some(conn) = self.session.as_ref().map(|session| session.conn) else {
+            return;
+        };
+        let Some(lane) = self.lanes.get_mut(index) else { return };
+        let shipping = &mut lane.shipping;
+        let Some(total) = shipping.manifest.as_ref().filter(|_| shipping.open).map(|m| m.bytes()) else {
+            return;
+        };
+        let room = shipping.credit.saturating_sub(shipping.next - shipping.acked);
+        if shipping.reading || shipping.next >= total || room == 0 || now < shipping.allowed_at {
+            return;
+        }
+        shipping.reading = true;
+        let pace = if shipping.rate > 0 {
+            (shipping.rate / PACES_PER_SECOND).max(1)
+        } else {
+            u64::MAX
+        };
+        let work = ArchiveWork::Ship {
+            conn,
+            stream: shipping.stream,
+            offset: shipping.next,
+            bytes_max: usize::try_from(room.min(pace)).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES),
+        };
+        let ns = lane.setup.namespace.clone();
+        self.out.push(Action::Archive { ns, work });
+    }
+
+    pub(super) fn on_shipped(&mut self, index: usize, conn: ConnId, stream: u32, result: Result<u64, Refusal>) {
+        if !self.is_session(conn) {
+            return;
+        }
+        let now = self.now;
+        let Some(lane) = self.lanes.get_mut(index) else { return };
+        if lane.backfill.on_sent(stream, &result, now) {
+            return;
+        }
+        let shipping = &mut lane.shipping;
+        shipping.reading = false;
+        if stream != shipping.stream {
+            return;
+        }
+        match result {
+            Ok(bytes) => {
+                shipping.next += bytes;
+                if let Some(pause) = bytes.saturating_mul(1000).checked_div(shipping.rate) {
+                    shipping.allowed_at = shipping.allowed_at.max(now).saturating_add(pause);
+                }
+            }
+            // The files of the snapshot cannot be read: the next wish makes another.
+            Err(refusal) => {
+                (shipping.open, shipping.manifest) = (false, None);
+                let frame = halt_frame(lane, &refusal);
+                let ns = lane.setup.namespace.clone();
+                let work = ArchiveWork::DropMade;
+                self.out.push(Action::Archive { ns, work });
+                self.send_session(frame);
+            }
+        }
+    }
+}
+
+/// What a chunk frame holds before its bytes.
+pub(super) const CHUNK_HEAD_BYTES: usize = 40;
+
+/// A chunk's place and its digest.
+pub(super) fn chunk_head(offset: u64, bytes: &[u8]) -> [u8; CHUNK_HEAD_BYTES] {
+    let mut head = [0; CHUNK_HEAD_BYTES];
+    head[..8].copy_from_slice(&offset.to_le_bytes());
+    head[8..].copy_from_slice(&Digest::of(bytes).0);
+    head
+}

@@ -1,0 +1,116 @@
+//! The threads that do a node's work on histories and states as a whole: one writes, prunes, snapshots and adopts, one makes staged bytes
+//! durable beside it. Both serve every namespace; neither is on the way of a live stream.
+
+use std::sync::Arc;
+use std::thread;
+
+use cvp_core::frame::NamespaceTag;
+use cvp_core::replication::{ArchiveEvent, ArchiveWork, Event, archive};
+use tokio::sync::mpsc;
+
+use super::driver::Inbound;
+use crate::link::FrameSender;
+use crate::mq::Queues;
+use crate::namespace::Chain;
+
+/// A piece of work. The machine has a few under way in each namespace at most, so the queues need no bound of their own.
+struct Job {
+    chain: Arc<Chain>,
+    work: ArchiveWork,
+    /// Where a frame goes.
+    link: Option<FrameSender>,
+    /// Queues that still have to be told of old blocks.
+    queues: Option<Arc<Queues>>,
+}
+
+/// The threads of a machine; they end when this is dropped and their queues are empty.
+pub(super) struct Archivist {
+    jobs: mpsc::UnboundedSender<Job>,
+    syncs: mpsc::UnboundedSender<Job>,
+    threads: [thread::JoinHandle<()>; 2],
+}
+
+impl Archivist {
+    /// Starts the threads. `epoch` marks their answers.
+    pub(super) fn start(epoch: u64, answers: mpsc::Sender<Inbound>) -> std::io::Result<Archivist> {
+        let (jobs, queue) = mpsc::unbounded_channel();
+        let (syncs, sync_queue) = mpsc::unbounded_channel();
+        let threads = [
+            spawn("archive", queue, epoch, answers.clone())?,
+            spawn("archive-sync", sync_queue, epoch, answers)?,
+        ];
+        Ok(Archivist { jobs, syncs, threads })
+    }
+
+    /// Queues a piece of work; false: the thread has ended.
+    pub(super) fn queue(
+        &self,
+        chain: Arc<Chain>,
+        work: ArchiveWork,
+        (link, queues): (Option<FrameSender>, Option<Arc<Queues>>),
+    ) -> bool {
+        let queue = match work {
+            ArchiveWork::Sync => &self.syncs,
+            _ => &self.jobs,
+        };
+        let job = Job {
+            chain,
+            work,
+            link,
+            queues,
+        };
+        queue.send(job).is_ok()
+    }
+
+    /// Waits until what was begun is ended. From a thread that may wait.
+    pub(super) fn end(self) {
+        drop((self.jobs, self.syncs));
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("an archive thread panicked");
+            }
+        }
+    }
+}
+
+fn spawn(
+    name: &str,
+    mut queue: mpsc::UnboundedReceiver<Job>,
+    epoch: u64,
+    answers: mpsc::Sender<Inbound>,
+) -> std::io::Result<thread::JoinHandle<()>> {
+    thread::Builder::new().name(name.to_owned()).spawn(move || {
+        while let Some(job) = queue.blocking_recv() {
+            let event = run(job);
+            if event.is_some_and(|event| answers.blocking_send(Inbound::Core(epoch, event)).is_err()) {
+                return;
+            }
+        }
+    })
+}
+
+fn run(job: Job) -> Option<Event> {
+    let Job {
+        chain,
+        work,
+        link,
+        queues,
+    } = job;
+    let ns = chain.namespace().clone();
+    let needed = match (&work, queues) {
+        (ArchiveWork::Survey { .. }, Some(queues)) => queues.needs_from(),
+        _ => None,
+    };
+    let done = archive(chain.ledger().as_ref(), NamespaceTag::of(&ns), work).needing(needed);
+    if let Some((_, frame)) = done.frame
+        && !link.is_some_and(|link| link.send_blocking(frame))
+    {
+        // Nobody waits for it any more.
+        return None;
+    }
+    let event = done.answer?;
+    if matches!(event, ArchiveEvent::Adopted { .. }) {
+        chain.synced();
+    }
+    Some(Event::Archive { ns, event })
+}
