@@ -20,6 +20,7 @@ impl World {
             | Ev::Ingest { node, .. }
             | Ev::Sync { node, .. }
             | Ev::Read { node, .. }
+            | Ev::Archive { node, .. }
             | Ev::Upgrade { node, .. }
             | Ev::Promote { node, .. }
             | Ev::Job { node, .. }

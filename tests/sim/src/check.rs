@@ -11,7 +11,7 @@ use cvp_core::types::{Digest, Millis, Namespace, Position, Reader, Refusal};
 
 use crate::chain::{self, SUM};
 use crate::configuration::ONLINE;
-use crate::node::{HEARTBEAT_MS, WINDOW_BYTES};
+use crate::node::{HEARTBEAT_MS, Store, WINDOW_BYTES};
 use crate::world::{A, B, C, D, G, Read, World};
 
 /// What went over the links, as far as a checker needs it.
@@ -99,6 +99,10 @@ impl World {
                     .entry(key)
                     .or_default()
                     .retain(|(last, _)| *last > height);
+            }
+            // It stands on a snapshot: what was sent before that is forgotten.
+            Kind::SnapshotAck if frame.payload.get(8) == Some(&1) => {
+                self.wire.under_way.remove(&key);
             }
             _ => {}
         }
@@ -395,7 +399,9 @@ impl World {
             }
             let (one, two) = (&self.nodes[provider].stores[index], &self.nodes[receiver].stores[index]);
             let (tips, copy) = (one.ledger.tips(), two.ledger.tips());
-            if tips.durable != copy.durable || one.ledger.fingerprint() != two.ledger.fingerprint() {
+            if tips.durable != copy.durable
+                || one.ledger.fingerprint(kept_by_both(one, two)) != two.ledger.fingerprint(kept_by_both(one, two))
+            {
                 let status = |node: usize| self.nodes[node].pair.as_ref().map(|pair| pair.status(self.now).reasons);
                 return Err(format!(
                     "{}: provider {tips:?}, receiver {copy:?}; {:?}; {:?}",
@@ -428,4 +434,9 @@ impl World {
         }
         self.check_reigns(B)
     }
+}
+
+/// Where the history begins that both keep.
+fn kept_by_both(one: &Store, two: &Store) -> u64 {
+    one.ledger.history_from().max(two.ledger.history_from())
 }

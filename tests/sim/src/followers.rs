@@ -63,6 +63,7 @@ impl World {
                 }
                 action @ (Action::Send { .. }
                 | Action::Read { .. }
+                | Action::Probe { .. }
                 | Action::LookUp { .. }
                 | Action::Acknowledged { .. }
                 | Action::Log { .. }) => self.act(node, action),
@@ -150,7 +151,7 @@ impl World {
             }
             let (one, two) = (&self.nodes[vp].stores[index], &self.nodes[G].stores[index]);
             let (tips, copy) = (one.ledger.tips(), two.ledger.tips());
-            if tips.durable == copy.durable && one.ledger.fingerprint() == two.ledger.fingerprint() {
+            if tips.durable == copy.durable && one.ledger.fingerprint(0) == two.ledger.fingerprint(0) {
                 continue;
             }
             let theirs = one.ledger.hash_at(copy.durable.height).ok().flatten();

@@ -97,6 +97,7 @@ impl World {
                     },
                 );
             }
+            Action::Archive { ns, work } => self.archive_later(node, ns, work),
             Action::Probe { ns } => self.probe(node, ns),
             Action::Strategy { ns, events } => self.advise(node, &ns, events),
             Action::Persist { token, what } => {

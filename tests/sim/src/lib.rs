@@ -5,6 +5,7 @@
 //! `cvp_core::promotion`, as in the node.
 
 mod random;
+mod archive;
 mod chain;
 mod disk;
 mod configuration;

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use cvp_chain_sync::Default as ChainSyncDefault;
 use cvp_config_sync::Default as ConfigSyncDefault;
 use cvp_core::config::{NodeConfig, Remote, Value};
-use cvp_core::ledger::{Ledger, MemoryLedger};
+use cvp_core::ledger::{Archive, Ledger, MemoryLedger};
 use cvp_core::planted::{self, Fault};
 use cvp_core::promotion::{HeldNamespace, Journal};
 use cvp_core::replication::{
-    ChangesSetup, ConnId, ControlFile, Inventory, Limits, NamespaceSetup, Pair, Setup, StrategySetup, Token,
+    ChangesSetup, ConnId, ControlFile, Inventory, Limits, NamespaceSetup, Pair, Setup, StagedPart, StrategySetup, Token,
 };
 use cvp_core::session::{Binding, Fenced, Identity, LastReceiver, SessionKind, StrategyId};
 use cvp_core::strategy::{
@@ -19,6 +19,7 @@ use cvp_core::types::strategy::{Role, chain_sync, config_sync, index_check, mq_s
 use cvp_core::types::{Hostname, Malformed, Millis, Namespace, NodeId, NodeRole, Position};
 use cvp_index_check::Default as IndexCheckDefault;
 
+use crate::archive::Retention;
 use crate::chain::Maker;
 use crate::configuration;
 use crate::disk::Disk;
@@ -53,6 +54,8 @@ pub struct Store {
     /// (time, durable height), to know what was durable some time ago.
     pub history: Vec<(Millis, u64)>,
     pub broken: bool,
+    /// Until then the thread that works on whole ledgers is busy.
+    pub archive_at: Millis,
     /// A full disk has room again from here on.
     pub full_until: Millis,
 }
@@ -76,6 +79,8 @@ pub struct Node {
     pub pair: Option<Pair>,
     /// The machines that serve followers, by link.
     pub served: BTreeMap<ConnId, Pair>,
+    /// How much of its history it keeps.
+    pub retention: Retention,
     /// It follows another node's chains, and does nothing else.
     pub follows: bool,
     /// The promotion under way in this process.
@@ -136,6 +141,7 @@ impl Node {
                     committing: false,
                     history: vec![(0, 0)],
                     broken: false,
+                    archive_at: 0,
                     full_until: 0,
                 })
             })
@@ -159,6 +165,7 @@ impl Node {
             stores,
             pair: None,
             served: BTreeMap::new(),
+            retention: Retention::default(),
             follows: false,
             promotion: None,
             expected: Vec::new(),
@@ -357,6 +364,7 @@ impl Node {
                 heartbeat_ms: self.config.dynamic.cvp.heartbeat_ms,
                 heartbeat_misses: self.config.dynamic.cvp.heartbeat_misses,
                 window_bytes_max: WINDOW_BYTES,
+                retain_bytes: self.retention.retain_bytes,
                 max_rate: self.config.dynamic.cvp.max_rate,
                 strong_timeout_ms: self.config.dynamic.cvp.strong_timeout_ms,
                 dial_pause_ms_max: DIAL_PAUSE_MS_MAX,
@@ -382,7 +390,13 @@ impl Node {
             genesis: store.ledger.genesis().hash,
             durable: store.ledger.tips().durable,
             applied: store.ledger.tips().applied.height,
-            history_from: 0,
+            history_from: store.ledger.history_from(),
+            keep_blocks: self.retention.keep_blocks,
+            backfill: true,
+            staged: store.ledger.staged().map(|(manifest, durable)| StagedPart {
+                id: manifest.id(),
+                durable,
+            }),
             chain_sync: self.strategy_setup(&store.namespace, chain_sync::KIND),
             config_sync: self.strategy_setup(&store.namespace, config_sync::KIND),
             index_check: self.strategy_setup(&store.namespace, index_check::KIND),

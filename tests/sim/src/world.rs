@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cvp_core::frame::Frame;
-use cvp_core::replication::{ConnId, ControlFile, DialPurpose, Event, Token};
+use cvp_core::replication::{ArchiveWork, ConnId, ControlFile, DialPurpose, Event, Token};
 use cvp_core::session::{Identity, Lineage};
 use cvp_core::types::strategy::Role;
 use cvp_core::types::{Digest, Incarnation, Millis, Namespace, NodeId};
 
+use crate::archive::Retention;
 use crate::chain::{self, Tamper};
 use crate::check::Wire;
 use crate::configuration::ONLINE;
@@ -74,6 +75,12 @@ pub enum Ev {
         node: usize,
         epoch: u64,
         read: Read,
+    },
+    Archive {
+        node: usize,
+        epoch: u64,
+        ns: Namespace,
+        work: ArchiveWork,
     },
     Written {
         node: usize,
@@ -176,6 +183,8 @@ pub struct World {
     /// A and B do not reach each other; others reach both.
     pub island_until: Millis,
     pub tamper_next: Option<Tamper>,
+    /// How much of its history every node keeps.
+    pub retention: Retention,
     pub chaos_until: Millis,
     pub end: Millis,
     /// B's promotion has begun: it cannot be taken back.
@@ -223,6 +232,7 @@ impl World {
             ("g", ("node2", provider, ""), &other),
         ];
         let online = random.chance(60);
+        let retention = Retention::draw(seed);
         let mut nodes = Vec::new();
         for (name, host, lineage) in machines {
             let identity = Identity {
@@ -232,6 +242,7 @@ impl World {
             let mut node = Node::new(name, host, &geneses, (online, &indexed), &identity, papers)?;
             node.making_every = random.range(20, 400);
             node.follows = name == "g";
+            node.retention = retention;
             nodes.push(node);
         }
         let chaos_until = random.range(CHAOS_MS.0, CHAOS_MS.1);
@@ -250,6 +261,7 @@ impl World {
             alias_until: 0,
             island_until: 0,
             tamper_next: None,
+            retention,
             chaos_until,
             end: chaos_until + QUIET_MS,
             promoted: false,
@@ -267,7 +279,10 @@ impl World {
         }
         world.later(500, Ev::Chaos);
         world.later(200, Ev::Operator);
-        world.later(300, Ev::Client);
+        // A queue keeps what it was not told: worlds that let history go have none.
+        if world.retention.keep_blocks == 0 {
+            world.later(300, Ev::Client);
+        }
         Ok(world)
     }
 
@@ -310,7 +325,9 @@ impl World {
 
     /// A process starts: a promotion that a crash interrupted goes on before anything serves.
     pub fn start(&mut self, node: usize) -> Result<(), String> {
-        if self.nodes[node].is_up() {
+        // A VP keeps nothing for those that follow it: where history goes, nobody does.
+        let lonely = node == G && self.retention.keep_blocks > 0;
+        if self.nodes[node].is_up() || lonely {
             return Ok(());
         }
         self.finish_commit(node);
@@ -430,6 +447,7 @@ impl World {
                 micros,
             } if self.alive(node, epoch) => self.sync(node, &ns, micros),
             Ev::Read { node, epoch, read } if self.alive(node, epoch) => self.read(node, read),
+            Ev::Archive { node, epoch, ns, work } if self.alive(node, epoch) => self.archive(node, &ns, work),
             Ev::Written {
                 node,
                 epoch,

@@ -25,6 +25,8 @@ macro_rules! faults {
 
 faults! {
     ack_before_fsync: AckBeforeFsync ["acknowledged"],
+    chunk_not_checked: ChunkNotChecked ["that is not its record's"],
+    retention_ignored: RetentionIgnored ["the standby holds"],
     skipped_parent_check: SkippedParentCheck ["durable at no maker"],
     lower_incarnation_accepted: LowerIncarnationAccepted ["knew incarnation"],
     window_off_by_one: WindowOffByOne ["receiver Tips"],

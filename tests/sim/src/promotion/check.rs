@@ -169,6 +169,10 @@ impl World {
         height: Height,
         ledger: &dyn Ledger,
     ) -> Result<(), String> {
+        if height < ledger.history_from() {
+            // It went with the history that is not kept.
+            return Ok(());
+        }
         let bytes = ledger.record(height).map_err(|error| error.to_string())?;
         let bytes = bytes.ok_or("the take-over block is not applied")?;
         let record = parse(&bytes).map_err(|error| error.to_string())?;
@@ -210,6 +214,9 @@ impl World {
                 planned.find(|planned| planned.name == *name)
             });
             let Some(planned) = planned else { continue };
+            // Where the take-over block itself went, the plan says where it was.
+            let gone = planned.durable.height + 1 < store.ledger.history_from();
+            let first = if gone { planned.durable.height + 1 } else { first };
             if first != planned.durable.height + 1 {
                 return Err(format!(
                     "record {first} of {name} takes over, or {} does not",
@@ -277,7 +284,8 @@ impl World {
 fn first_of(store: &Store, plan: &Plan) -> Result<Height, String> {
     let (name, key) = (&store.namespace, state::takeover_key(plan.new.number));
     let mut first = None;
-    for height in 1..=store.durable().height {
+    let from = store.ledger.history_from().max(1);
+    for height in from..=store.durable().height {
         let bytes = store.ledger.record(height).map_err(|error| error.to_string())?;
         let bytes = bytes.ok_or_else(|| format!("record {height} is not applied"))?;
         let record = parse(&bytes).map_err(|error| error.to_string())?;
@@ -289,7 +297,8 @@ fn first_of(store: &Store, plan: &Plan) -> Result<Height, String> {
         }
         let takes_over = changes(&bytes).map_err(|error| error.to_string())?.contains_key(&key);
         // Over the genesis it is made by a plan only.
-        let over_genesis = height == 1 && first == Some(1);
+        // And below what is kept nobody can tell.
+        let over_genesis = height == from && first == Some(from);
         if takes_over != (first == Some(height)) && !over_genesis {
             return Err(format!(
                 "record {height} of {name} takes over, or the first of its incarnation does not"

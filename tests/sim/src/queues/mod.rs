@@ -129,6 +129,9 @@ impl World {
             .find(|store| store.namespace == *ns)
             .ok_or("no such chain")?;
         first_under(incarnation, store.ledger.tips().applied.height, |height| {
+            if height < store.ledger.history_from() {
+                return Ok(None);
+            }
             let bytes = store.ledger.record(height).map_err(|error| error.to_string())?;
             let made = bytes.map(|bytes| parse(&bytes).map(|record| record.header().incarnation));
             made.transpose().map_err(|error| error.to_string())
@@ -137,6 +140,11 @@ impl World {
 
     fn open_serving(&mut self, node: usize, ns: &Namespace, (incarnation, first): (Incarnation, Height)) -> Serving {
         let made = self.now * NANOS;
+        if !self.nodes[node].disk.queues.contains_key(ns) {
+            // Of a standby that never heard of its provider's, too: then it is part of what its promotion leaves.
+            let name = exchanger_name(ns, &self.nodes[node].hostname, made);
+            self.write_registry(node, ns, Registry::new(name));
+        }
         let machine = &mut self.nodes[node];
         let hostname = machine.hostname.clone();
         let fresh = || (Registry::new(exchanger_name(ns, &hostname, made)), Default::default());
