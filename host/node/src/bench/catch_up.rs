@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
+use cvp_core::config::Value as Setting;
 use serde_json::Value;
 
 use super::chain::{self, Made};
@@ -101,6 +102,13 @@ pub fn copy(scratch: &Path, tls: &Path, provider: &Node, made: &Made, seconds: u
     let root = scratch.join("receiver");
     let _ = std::fs::remove_dir_all(&root);
     nodes::init_receiver(&root, tls, provider)?;
+    // It is the records that are copied here.
+    nodes::configure(
+        &root,
+        "global/ns_static.toml",
+        "strategy.chain-sync.settings.bootstrap_bytes_min",
+        Setting::Number(i64::MAX),
+    )?;
     let before = Used::of(provider)?;
     let receiver = Node::start(&root, None)?;
     let (first, begun) = first_progress(&receiver)?;

@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context as _, Result, ensure};
 use cvp_core::config::Value as Setting;
+use cvp_core::record::parse;
 use cvp_core::types::Height;
 use serde::{Deserialize, Serialize};
 
-use super::load::Wallet;
+use super::load::{BLOCK_TRANSACTIONS, Wallet};
 use super::nodes::{self, Node};
 use super::report::Report;
 use crate::assembly;
@@ -21,6 +22,8 @@ use crate::replication::ControlFiles;
 const FORMAT: u32 = 2;
 /// Transactions offered at one time while a chain is made.
 const OFFERS: usize = 128;
+/// Accounts that the blocks of padded records pay in turn.
+const PADDED_ACCOUNTS: u64 = 1_000;
 /// Bytes read at once.
 const READ_BYTES: usize = 8 << 20;
 /// What says that a chain is whole.
@@ -55,9 +58,95 @@ impl Made {
     }
 }
 
+/// What a chain is made of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Draft {
+    /// So many blocks of one transaction, with records of about so many bytes.
+    Blocks { blocks: u64, record_bytes: u64 },
+    /// So many accounts, each paid once, in full blocks.
+    Accounts(u64),
+    /// As `Blocks`, shared among so many namespaces.
+    Partitions {
+        namespaces: u64,
+        blocks: u64,
+        record_bytes: u64,
+    },
+}
+
+impl Draft {
+    fn name(self) -> String {
+        match self {
+            Draft::Blocks { blocks, record_bytes } => format!("chain-v{FORMAT}-{blocks}x{record_bytes}"),
+            Draft::Accounts(accounts) => format!("accounts-v{FORMAT}-{accounts}"),
+            Draft::Partitions {
+                namespaces,
+                blocks,
+                record_bytes,
+            } => format!("partitions-v{FORMAT}-{namespaces}-{blocks}x{record_bytes}"),
+        }
+    }
+
+    /// The namespaces beside `global`.
+    fn namespaces(self) -> Vec<String> {
+        match self {
+            Draft::Partitions { namespaces, .. } => partitions(namespaces),
+            _ => Vec::new(),
+        }
+    }
+
+    /// What each namespace's chain is made of.
+    fn share(self) -> Draft {
+        match self {
+            Draft::Partitions {
+                namespaces,
+                blocks,
+                record_bytes,
+            } => Draft::Blocks {
+                blocks: blocks / namespaces.max(1),
+                record_bytes,
+            },
+            whole => whole,
+        }
+    }
+
+    fn block_transactions(self) -> u64 {
+        match self {
+            Draft::Blocks { .. } | Draft::Partitions { .. } => 1,
+            Draft::Accounts(_) => BLOCK_TRANSACTIONS as u64,
+        }
+    }
+}
+
 /// A chain of `blocks` blocks whose records have about `record_bytes` bytes: the cached one, else made now.
 pub fn chain(directory: &Path, report: &Report, blocks: u64, record_bytes: u64) -> Result<Made> {
-    let root = directory.join(format!("chain-v{FORMAT}-{blocks}x{record_bytes}"));
+    make(directory, report, Draft::Blocks { blocks, record_bytes })
+}
+
+/// A chain that has paid `accounts` accounts: the cached one, else made now.
+pub fn accounts(directory: &Path, report: &Report, accounts: u64) -> Result<Made> {
+    make(directory, report, Draft::Accounts(accounts))
+}
+
+/// `namespaces` chains that hold `blocks` blocks together: the cached ones, else made now. `tip` is that of each.
+pub fn partitioned(directory: &Path, report: &Report, namespaces: u64, blocks: u64, record_bytes: u64) -> Result<Made> {
+    make(
+        directory,
+        report,
+        Draft::Partitions {
+            namespaces,
+            blocks,
+            record_bytes,
+        },
+    )
+}
+
+/// Names of the namespaces beside `global` where there are `count` in all.
+pub fn partitions(count: u64) -> Vec<String> {
+    (1..count).map(|number| format!("ns{number}")).collect()
+}
+
+fn make(directory: &Path, report: &Report, draft: Draft) -> Result<Made> {
+    let root = directory.join(draft.name());
     if let Ok(text) = std::fs::read_to_string(root.join(DONE)) {
         let done: Done =
             serde_json::from_str(&text).with_context(|| format!("remove {} and start again", root.display()))?;
@@ -67,74 +156,112 @@ pub fn chain(directory: &Path, report: &Report, blocks: u64, record_bytes: u64) 
             bytes: done.bytes,
         });
     }
-    report.note(&format!(
-        "making a chain of {blocks} blocks of {record_bytes} bytes, once; it is kept in {}",
-        root.display()
-    ));
+    report.note(&match draft {
+        Draft::Blocks { blocks, record_bytes } => format!(
+            "making a chain of {blocks} blocks of {record_bytes} bytes, once; it is kept in {}",
+            root.display()
+        ),
+        Draft::Accounts(accounts) => format!(
+            "making a chain with {accounts} accounts, once, in some minutes; it is kept in {}",
+            root.display()
+        ),
+        Draft::Partitions { namespaces, blocks, .. } => format!(
+            "making {namespaces} chains of {blocks} blocks together, once; they are kept in {}",
+            root.display()
+        ),
+    });
     let _ = std::fs::remove_dir_all(&root);
     let tls = nodes::certificates(directory)?;
-    nodes::init_provider(&root, &tls)?;
+    nodes::init_provider_of(&root, &tls, &draft.namespaces())?;
     // The first start draws the identity under which the blocks are made.
     Node::start(&root, None)?.stop()?;
-    let bytes = fill(&root, report, blocks, record_bytes)?;
-    let done = Done { tip: blocks, bytes };
+    let (tip, bytes) = fill(&root, report, draft)?;
+    let done = Done { tip, bytes };
     std::fs::write(root.join(DONE), serde_json::to_vec(&done)?)?;
-    Ok(Made {
-        root,
-        tip: blocks,
-        bytes,
-    })
+    Ok(Made { root, tip, bytes })
 }
 
-/// Makes the blocks; answers the bytes of all records.
-fn fill(root: &Path, report: &Report, blocks: u64, record_bytes: u64) -> Result<u64> {
-    nodes::configure(
-        root,
-        "global/ns_dynamic.toml",
-        "consensus.pool.batch_size",
-        Setting::Number(1),
-    )?;
+fn batch_size(root: &Path, namespace: &str, transactions: u64) -> Result<()> {
+    let (size, file) = (
+        Setting::Number(i64::try_from(transactions)?),
+        format!("{namespace}/ns_dynamic.toml"),
+    );
+    nodes::configure(root, &file, "consensus.pool.batch_size", size)
+}
+
+/// Makes the blocks; answers the tip of each chain and the bytes of all records.
+fn fill(root: &Path, report: &Report, draft: Draft) -> Result<(Height, u64)> {
+    let namespaces: Vec<String> = std::iter::once("global".to_owned()).chain(draft.namespaces()).collect();
+    for namespace in &namespaces {
+        batch_size(root, namespace, draft.block_transactions())?;
+    }
     let place = Root::new(root);
     let loaded = place.load()?;
-    let config = loaded.config.clone();
     let identity = ControlFiles::new(place.system())
         .identity()?
         .context("the node has no identity")?;
     let incarnation = identity.lineage.current().context("the node has no incarnation")?;
     let chains = assembly::open_all(&place, &loaded, &assembly::Held::new())?.chains;
-    let chain = chains.get("global").context("there is no namespace global")?;
-    chain.begin_making(config.dynamic.hostname.clone(), incarnation, None)?;
+    let hostname = loaded.config.dynamic.hostname.clone();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let wallet = Arc::new(Wallet::funded()?);
-    let made = runtime.block_on(offer_all(&chain, &wallet, report, blocks, record_bytes));
-    chain.close();
-    made?;
-    nodes::configure(
-        root,
-        "global/ns_dynamic.toml",
-        "consensus.pool.batch_size",
-        Setting::Number(500),
-    )?;
-    let mut bytes = 0;
-    let mut next = 0;
-    while next <= blocks {
-        let run = chain.ledger().read(next, blocks, READ_BYTES)?;
+    let (mut bytes, mut tip) = (0, 0);
+    for namespace in &namespaces {
+        let chain = chains
+            .get(namespace)
+            .with_context(|| format!("there is no namespace {namespace}"))?;
+        chain.begin_making(hostname.clone(), incarnation, None)?;
+        // Each chain has its own funds.
+        let wallet = Arc::new(Wallet::funded()?);
+        let made = runtime.block_on(offer_all(&chain, &wallet, report, draft.share()));
+        chain.close();
+        made?;
+        tip = chain.ledger().tips().durable.height;
+        bytes += record_bytes_of(&chain, tip)?;
+        batch_size(root, namespace, BLOCK_TRANSACTIONS as u64)?;
+    }
+    Ok((tip, bytes))
+}
+
+fn record_bytes_of(chain: &Chain, tip: Height) -> Result<u64> {
+    let (mut bytes, mut next) = (0, 0);
+    while next <= tip {
+        let run = chain.ledger().read(next, tip, READ_BYTES)?;
         bytes += run.bytes.len() as u64;
         next = run.last.height + 1;
     }
     Ok(bytes)
 }
 
-async fn offer_all(
-    chain: &Arc<Chain>,
-    wallet: &Arc<Wallet>,
-    report: &Report,
-    blocks: u64,
-    record_bytes: u64,
-) -> Result<()> {
-    // Two blocks tell what a byte of evidence costs in a record.
-    offer(chain, wallet, "").await?;
-    offer(chain, wallet, &"x".repeat(1000)).await?;
+async fn offer_all(chain: &Arc<Chain>, wallet: &Arc<Wallet>, report: &Report, draft: Draft) -> Result<()> {
+    match draft {
+        Draft::Blocks { blocks, record_bytes } => {
+            let extra = padding(chain, wallet, record_bytes).await?;
+            offer_many(
+                chain,
+                wallet,
+                report,
+                blocks.saturating_sub(2),
+                move |wallet, number| wallet.transfer_to(number % PADDED_ACCOUNTS, &extra),
+            )
+            .await?;
+            let durable = chain.tips().durable.height;
+            ensure!(durable == blocks, "the chain ends at {durable}");
+            Ok(())
+        }
+        Draft::Partitions { .. } => Ok(()),
+        Draft::Accounts(accounts) => {
+            offer_many(chain, wallet, report, accounts, |wallet, number| {
+                wallet.transfer_to(number, "")
+            })
+            .await
+        }
+    }
+}
+
+/// Two blocks tell what a byte of evidence costs in a record; answers the evidence that a record of `record_bytes` needs.
+async fn padding(chain: &Arc<Chain>, wallet: &Wallet, record_bytes: u64) -> Result<Arc<str>> {
+    offer(chain, &wallet.transfer("")).await?;
+    offer(chain, &wallet.transfer(&"x".repeat(1000))).await?;
     applied(chain, 2).await?;
     let length = |height| -> Result<u64> {
         Ok(chain
@@ -145,47 +272,56 @@ async fn offer_all(
     };
     let (bare, with) = (length(1)?, length(2)?);
     let extra = record_bytes.saturating_sub(bare) * 1000 / with.saturating_sub(bare).max(1);
-    let extra: Arc<str> = "x".repeat(usize::try_from(extra)?).into();
-    let left = Arc::new(AtomicU64::new(blocks.saturating_sub(2)));
+    Ok("x".repeat(usize::try_from(extra)?).into())
+}
+
+/// Offers `count` transactions, and waits until a block holds each of them.
+async fn offer_many(
+    chain: &Arc<Chain>,
+    wallet: &Arc<Wallet>,
+    report: &Report,
+    count: u64,
+    draw: impl Fn(&Wallet, u64) -> serde_json::Value + Send + Sync + 'static,
+) -> Result<()> {
+    let (before, mut tips) = (held(chain)?, chain.watch_tips());
+    let (next, draw) = (Arc::new(AtomicU64::new(0)), Arc::new(draw));
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..OFFERS {
-        let (chain, wallet, extra, left) = (
-            Arc::clone(chain),
-            Arc::clone(wallet),
-            Arc::clone(&extra),
-            Arc::clone(&left),
-        );
+        let (chain, wallet) = (Arc::clone(chain), Arc::clone(wallet));
+        let (next, draw) = (Arc::clone(&next), Arc::clone(&draw));
         tasks.spawn(async move {
-            let one_less = |left: u64| left.checked_sub(1);
-            while left
-                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less)
-                .is_ok()
-            {
-                offer(&chain, &wallet, &extra).await?;
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                if number >= count {
+                    return anyhow::Ok(());
+                }
+                offer(&chain, &draw(&wallet, number)).await?;
             }
-            anyhow::Ok(())
         });
     }
-    let mut tips = chain.watch_tips();
     for tenth in 1..=10 {
-        tips.wait_for(|tips| tips.applied.height >= blocks * tenth / 10).await?;
+        while held(chain)? < before + count * tenth / 10 {
+            tips.changed().await?;
+        }
         report.note(&format!("  {} %", tenth * 10));
     }
     while let Some(ended) = tasks.join_next().await {
         ended??;
     }
-    ensure!(
-        chain.tips().durable.height == blocks,
-        "the chain ends at {}",
-        chain.tips().durable.height
-    );
     Ok(())
 }
 
-async fn offer(chain: &Chain, wallet: &Wallet, extra: &str) -> Result<()> {
-    let transaction = wallet.transfer(extra);
+/// Transactions in the chain's visible blocks.
+fn held(chain: &Chain) -> Result<u64> {
+    let height = chain.tips().applied.height;
+    let record = chain.ledger().record(height)?.context("a block without a record")?;
+    let header = parse(&record).map_err(anyhow::Error::new)?.header().clone();
+    Ok(header.valid_total + header.invalid_total)
+}
+
+async fn offer(chain: &Chain, transaction: &serde_json::Value) -> Result<()> {
     loop {
-        match chain.submit(&transaction).await {
+        match chain.submit(transaction).await {
             Ok(_) => return Ok(()),
             // The pool is full: blocks are being made of it.
             Err(error) if error == crate::namespace::SubmitError::busy() => tokio::task::yield_now().await,

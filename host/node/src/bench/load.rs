@@ -47,9 +47,15 @@ impl Wallet {
 
     /// A signed TRANSFER of now.
     pub fn transfer(&self, extra: &str) -> Value {
+        let nonce = self.nonces.load(Ordering::Relaxed);
+        self.transfer_to(nonce % RECEIVERS, extra)
+    }
+
+    /// A signed TRANSFER of now to the account of this number.
+    pub fn transfer_to(&self, account: u64, extra: &str) -> Value {
         let nonce = self.nonces.fetch_add(1, Ordering::Relaxed) & (u64::MAX >> 1);
         let mut to = [0x78; 20];
-        to[..8].copy_from_slice(&(nonce % RECEIVERS).to_le_bytes());
+        to[..8].copy_from_slice(&account.to_le_bytes());
         self.signer.transfer(&Transfer {
             to,
             value: 1,

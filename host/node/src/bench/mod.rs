@@ -11,9 +11,11 @@ mod chain;
 mod pipe;
 mod load;
 mod catch_up;
+mod bootstrap;
 mod live;
 mod overhead;
 mod strong;
+mod partitions;
 mod promote;
 mod strategy;
 
@@ -29,12 +31,16 @@ pub use report::Report;
 pub enum Scenario {
     /// A standby copies a long chain: bytes and blocks a second beside a bare TLS pipe.
     CatchUp,
+    /// A standby begins from a snapshot of the state: bytes a second beside a bare TLS pipe.
+    Bootstrap,
     /// The live tail: from a block's commit to the standby's durable acknowledgement.
     Live,
     /// The producer's block rate with a standby beside the rate without.
     Overhead,
     /// A change of the configuration, or of a message queue, that both disks hold: from the request to the answer.
     Strong,
+    /// The same bytes in one namespace, in ten, in a hundred.
+    Partitions,
     /// From `cvp upgrade` to the first new block.
     Promote,
     /// A call into a strategy, and the share of the processor that strategies take.
@@ -106,9 +112,11 @@ pub fn run(scenario: Scenario, options: &Options, report: &mut Report) -> Result
     };
     match scenario {
         Scenario::CatchUp => catch_up::run(&mut bench),
+        Scenario::Bootstrap => bootstrap::run(&mut bench),
         Scenario::Live => live::run(&mut bench),
         Scenario::Overhead => overhead::run(&mut bench),
         Scenario::Strong => strong::run(&mut bench),
+        Scenario::Partitions => partitions::run(&mut bench),
         Scenario::Promote => promote::run(&mut bench),
         Scenario::Strategy => strategy::run(&mut bench),
     }

@@ -60,8 +60,13 @@ pub fn certificates(directory: &Path) -> Result<PathBuf> {
 
 /// A provider's root.
 pub fn init_provider(root: &Path, tls: &Path) -> Result<()> {
-    let at = text(root);
-    cvp(&[
+    init_provider_of(root, tls, &[])
+}
+
+/// A provider's root with further namespaces.
+pub fn init_provider_of(root: &Path, tls: &Path, namespaces: &[String]) -> Result<()> {
+    let (at, from) = (text(root), text(tls));
+    let mut arguments = vec![
         "init",
         &at,
         "--hostname",
@@ -73,8 +78,10 @@ pub fn init_provider(root: &Path, tls: &Path) -> Result<()> {
         "--p2p-port",
         "0",
         "--tls-from",
-        &text(tls),
-    ])?;
+        &from,
+    ];
+    arguments.extend(namespaces.iter().flat_map(|name| ["--namespace", name.as_str()]));
+    cvp(&arguments)?;
     // Bodies of whole blocks, and a pool that holds a hundred of them.
     configure(
         root,
@@ -86,11 +93,16 @@ pub fn init_provider(root: &Path, tls: &Path) -> Result<()> {
 
 /// The root of `provider`'s receiver.
 pub fn init_receiver(root: &Path, tls: &Path, provider: &Node) -> Result<()> {
+    init_receiver_of(root, tls, provider, &[])
+}
+
+/// The root of `provider`'s receiver with further namespaces.
+pub fn init_receiver_of(root: &Path, tls: &Path, provider: &Node, namespaces: &[String]) -> Result<()> {
     let peer = format!("node1 {}", provider.p2p);
-    let from = text(provider.root.directory());
-    cvp(&[
+    let (at, tls, from) = (text(root), text(tls), text(provider.root.directory()));
+    let mut arguments = vec![
         "init",
-        &text(root),
+        &at,
         "--hostname",
         "cvp",
         "--role",
@@ -102,12 +114,14 @@ pub fn init_receiver(root: &Path, tls: &Path, provider: &Node) -> Result<()> {
         "--p2p-port",
         "0",
         "--tls-from",
-        &text(tls),
+        &tls,
         "--genesis-from",
         &from,
         "--keys-from",
         &from,
-    ])
+    ];
+    arguments.extend(namespaces.iter().flat_map(|name| ["--namespace", name.as_str()]));
+    cvp(&arguments)
 }
 
 /// Switches the message queues of `global` on.

@@ -42,9 +42,11 @@ pub fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Failure> {
     };
     let name: &'static str = match arguments.scenario {
         Scenario::CatchUp => "catch-up",
+        Scenario::Bootstrap => "bootstrap",
         Scenario::Live => "live",
         Scenario::Overhead => "overhead",
         Scenario::Strong => "strong",
+        Scenario::Partitions => "partitions",
         Scenario::Promote => "promote",
         Scenario::Strategy => "strategy",
     };

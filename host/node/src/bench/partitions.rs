@@ -1,0 +1,89 @@
+//! Partitions: the same bytes in one namespace, in ten, in a hundred; an empty standby copies them.
+
+use std::time::Instant;
+
+use anyhow::Result;
+use cvp_core::config::Value as Setting;
+
+use super::chain::{self, Made, partitions};
+use super::nodes::{self, LOOK, Node, pause};
+use super::report::Series;
+use super::{Bench, machine};
+
+/// Seconds of a timed run, unless asked for otherwise.
+const SECONDS: u64 = 60;
+/// Blocks of all chains together.
+const BLOCKS: u64 = 8_192;
+/// Bytes of a record.
+const RECORD_BYTES: u64 = 64 << 10;
+/// Namespaces of a case.
+const CASES: [u64; 3] = [1, 10, 100];
+
+/// Runs the scenario.
+pub fn run(bench: &mut Bench<'_>) -> Result<()> {
+    let made: Vec<Made> = CASES
+        .iter()
+        .map(|count| chain::partitioned(&bench.options.directory, bench.report, *count, BLOCKS, RECORD_BYTES))
+        .collect::<Result<_>>()?;
+    let mut rates: [Series; 3] = Default::default();
+    let mut resident: [Series; 3] = Default::default();
+    for number in 1..=bench.options.runs {
+        // The cases in turn, so that what the machine does meanwhile falls on all of them.
+        for (at, (count, made)) in CASES.iter().zip(&made).enumerate() {
+            let runs = bench.options.runs;
+            bench
+                .report
+                .note(&format!("partitions {count}: run {number} of {runs}"));
+            let (rate, memory) = copy(bench, *count, made)?;
+            rates[at].push(rate);
+            resident[at].push(memory);
+        }
+    }
+    let [one, ..] = &rates;
+    for ((count, rate), memory) in CASES.iter().zip(&rates).zip(&resident) {
+        let case = count.to_string();
+        bench
+            .report
+            .compared(&case, "bytes_per_second", "B/s", rate, ("1", one));
+        bench.report.figure(&case, "receiver_rss_bytes_max", "B", memory);
+    }
+    Ok(())
+}
+
+/// Bytes a second of a fresh standby, from the first look at which its session streams until all is durable, and its memory.
+fn copy(bench: &Bench<'_>, count: u64, made: &Made) -> Result<(f64, f64)> {
+    let (seconds, root) = (bench.seconds(SECONDS), bench.scratch.0.join("receiver"));
+    let _ = std::fs::remove_dir_all(&root);
+    let tls = nodes::certificates(&bench.options.directory)?;
+    let provider = Node::start(&made.root, None)?;
+    let namespaces = partitions(count);
+    nodes::init_receiver_of(&root, &tls, &provider, &namespaces)?;
+    for namespace in namespaces.iter().map(String::as_str).chain(["global"]) {
+        let (file, key) = (
+            format!("{namespace}/ns_static.toml"),
+            "strategy.chain-sync.settings.bootstrap_bytes_min",
+        );
+        nodes::configure(&root, &file, key, Setting::Number(i64::MAX))?;
+    }
+    let receiver = Node::start(&root, None)?;
+    receiver.wait("the copy begins", |status| {
+        status.peer.as_ref().is_some_and(|peer| peer.since.is_some())
+    })?;
+    let begun = Instant::now();
+    let durable = |node: &Node| -> Result<u64> { Ok(node.status()?.namespaces.iter().map(|n| n.durable).sum()) };
+    let first = durable(&receiver)?;
+    let all = made.tip * count;
+    let (reached, elapsed) = loop {
+        let (reached, elapsed) = (durable(&receiver)?, begun.elapsed().as_secs_f64());
+        if reached >= all || elapsed >= seconds as f64 {
+            break (reached, elapsed);
+        }
+        pause(LOOK);
+    };
+    let rate = (reached - first) as f64 / all as f64 * made.bytes as f64 / elapsed;
+    let memory = machine::resident_bytes_max(receiver.pid())?;
+    receiver.kill()?;
+    provider.stop()?;
+    std::fs::remove_dir_all(&root)?;
+    Ok((rate, memory))
+}
