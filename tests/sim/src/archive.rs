@@ -83,7 +83,6 @@ impl World {
                 self.counts.adopted += 1;
                 self.check_adopted(node, ns, tip);
             }
-            ArchiveEvent::NotAdopted(_) => self.counts.not_adopted += 1,
             ArchiveEvent::Prepended(_) => self.counts.prepended += 1,
             ArchiveEvent::Damaged => self.counts.damaged_chunks += 1,
             _ => {}

@@ -38,7 +38,6 @@ counts! {
     damaged_chunks "chunks refused",
     prunings "prunings",
     adopted "snapshots adopted",
-    not_adopted "snapshots refused",
     prepended "pieces of history filled in",
     rejected "rejected runs",
     intruders "intruders",

@@ -41,6 +41,8 @@ impl Backfill {
     /// The session is over.
     pub fn detach(&mut self) {
         (self.asked, self.wanted, self.refused) = (None, None, None);
+        // Its answer belongs to the session's link, and numbers begin anew with the next one.
+        self.reading = None;
     }
 
     /// Bytes a second; 0: no limit.
