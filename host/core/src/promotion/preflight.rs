@@ -274,38 +274,28 @@ fn keys_match(namespaces: &[NamespaceView], allow_missing_keys: bool) -> Check {
     let wanted = namespaces.iter().filter(|ns| ns.chain.is_ok());
     let mut wanted: Vec<(&Namespace, &KeyState)> = wanted.map(|ns| (&ns.name, &ns.keys)).collect();
     wanted.sort_by_key(|(name, _)| *name);
-    let mut wrong = false;
     let mut found = Vec::new();
     for (name, keys) in wanted {
         match keys {
             KeyState::Match => {}
             KeyState::Missing(path) => found.push(format!("{name}: {path} is missing")),
-            KeyState::Bad(text) => {
-                wrong = true;
-                found.push(format!("{name}: {text}"));
-            }
+            KeyState::Bad(text) => found.push(format!("{name}: {text}")),
         }
     }
     let text = found.join("; ");
     if found.is_empty() {
         Check::pass(id, "key and certificate of each namespace belong together")
-    } else if wrong {
-        Check::fail(
-            id,
-            text,
-            "copy the provider's key.priv and certificate of each namespace here; --allow-missing-keys goes on without one, not with a wrong one",
-        )
     } else if allow_missing_keys {
         Check::warn(
             id,
             text,
-            "--allow-missing-keys was given: this node cannot sign as the provider",
+            "--allow-missing-keys was given: this node cannot sign as the provider until it has the provider's key",
         )
     } else {
         Check::fail(
             id,
             text,
-            "copy the provider's key.priv and certificate here, or repeat with --allow-missing-keys",
+            "copy the provider's key.priv and certificate of each namespace here, or repeat with --allow-missing-keys",
         )
     }
 }
@@ -355,33 +345,45 @@ fn tls_name(view: &PreflightView) -> Check {
 fn config_valid(view: &PreflightView) -> Check {
     let id = "config-valid";
     match &view.config {
-        Ok(()) => Check::pass(
+        Ok(()) if view.unfit.is_empty() => Check::pass(
             id,
             "the node's files, with the upgrade's edits, are a valid configuration",
+        ),
+        // The node serves on; it is the start after this one that finds it.
+        Ok(()) => Check::warn(
+            id,
+            format!(
+                "with the provider's files the next start would fail here: {}",
+                view.unfit.join("; ")
+            ),
+            "make what is missing before this node is started again",
         ),
         Err(why) => Check::fail(id, why.clone(), "correct the file; nothing was changed"),
     }
 }
 
+/// Without its metrics a node serves all the same.
 fn ports_free(view: &PreflightView) -> Check {
     let id = "ports-free";
-    let taken: Vec<String> = view
+    let taken: Vec<(&str, String)> = view
         .ports
         .iter()
         .filter_map(|port| match &port.state {
-            PortState::Taken(why) => Some(format!("{} {}: {why}", port.key, port.address)),
-            _ => None,
+            PortState::Taken(why) => Some((port.key.as_str(), format!("{} {}: {why}", port.key, port.address))),
+            PortState::Ours | PortState::Free => None,
         })
         .collect();
     if taken.is_empty() {
         let all: Vec<String> = view.ports.iter().map(|p| format!("{} {}", p.key, p.address)).collect();
-        Check::pass(id, format!("ours or free: {}", all.join(", ")))
+        return Check::pass(id, format!("ours or free: {}", all.join(", ")));
+    }
+    let help = "stop the process that holds the port, or change the port";
+    let needed = taken.iter().any(|(key, _)| *key != "metrics.port");
+    let texts: Vec<String> = taken.into_iter().map(|(_, text)| text).collect();
+    if needed {
+        Check::fail(id, texts.join("; "), help)
     } else {
-        Check::fail(
-            id,
-            taken.join("; "),
-            "stop the process that holds the port, or change the port",
-        )
+        Check::warn(id, texts.join("; "), help)
     }
 }
 
@@ -391,10 +393,12 @@ fn plugins_present(view: &PreflightView) -> Check {
     for ns in &view.namespaces {
         for theirs in &ns.provider_strategies {
             if !ns.own_strategies.iter().any(|own| own == theirs) {
-                missing.push(format!("{}: {} {} {}", ns.name, theirs.kind, theirs.id, theirs.version));
+                let text = format!("{}: {} {} {}", ns.name, theirs.kind, theirs.id, theirs.version);
+                missing.push(text.trim_end().to_owned());
             }
         }
     }
+    missing.extend(view.uninstalled.iter().cloned());
     if missing.is_empty() {
         return Check::pass(id, "every strategy of the provider is here");
     }

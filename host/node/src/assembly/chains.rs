@@ -97,6 +97,14 @@ pub(super) fn bad_files(problems: &[Problem]) -> Refusal {
     Refusal::new("bad-configuration", lines.join("; "), hint)
 }
 
+/// The same on a standby, which aligns itself again and again.
+pub(super) fn bad_files_here(problems: &[Problem]) -> Refusal {
+    Refusal {
+        hint: "correct it; the standby tries again by itself within 30 s".into(),
+        ..bad_files(problems)
+    }
+}
+
 /// Closes them; each finishes what it writes.
 pub(super) fn close_all(chains: &ChainSet) {
     std::thread::scope(|scope| {

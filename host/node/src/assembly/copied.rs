@@ -3,13 +3,18 @@
 
 use cvp_core::config::{self, Loaded, NodeConfig, PairRole};
 use cvp_core::promotion::KeyState;
-use cvp_core::types::Refusal;
+use cvp_core::types::{Namespace, Refusal};
 
+use super::fitness;
+use super::node::Ready;
 use super::verify::CopyReport;
 use crate::config::{Places, Root, read_tree};
 use crate::ipc::{Failure, ReasonView, StatusView};
 use crate::promotion;
 use crate::replication::ControlFiles;
+
+/// Code of a configuration with which a node, or a part of it, could not go on.
+const UNUSABLE: &str = "configuration-unusable";
 
 /// What a look at both trees found.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -18,21 +23,38 @@ pub(super) struct Seen {
     overrides: Vec<(String, String)>,
     /// What an upgrade would make of the provider's tree where the node, or a namespace, could not start with it.
     unusable: Vec<String>,
+    /// What of it cannot work on this machine.
+    unfit: Vec<String>,
     /// What is wrong with the provider's keys here.
     keys: Vec<ReasonView>,
 }
 
-/// Looks at both trees. Nothing is there to see before the first copy.
-pub(super) fn look(root: &Root, files: &ControlFiles, config: &NodeConfig) -> Seen {
+/// Looks at both trees; `ready`: where this node serves. Nothing is there to see before the first copy.
+pub(super) fn look(root: &Root, files: &ControlFiles, config: &NodeConfig, ready: &Ready) -> Seen {
     let keys = keys(root, config);
-    let (Ok(own), Ok(theirs)) = (
-        read_tree(&root.configuration()),
-        read_tree(Places::copy(root).configuration()),
-    ) else {
+    let copy = Places::copy(root);
+    if !copy.configuration().is_dir() {
         return Seen {
             keys,
             ..Seen::default()
         };
+    }
+    let promoted = promotion::load_tree(root, files);
+    let planned = promoted
+        .as_ref()
+        .map(|loaded| fitness::remarks(root, &loaded.config, ready));
+    Seen {
+        keys,
+        overrides: overrides(root, files, &copy),
+        unfit: planned.unwrap_or_default(),
+        unusable: unusable(promoted),
+    }
+}
+
+/// (file, what is kept of the own one), where both trees can be read.
+fn overrides(root: &Root, files: &ControlFiles, copy: &Places) -> Vec<(String, String)> {
+    let (Ok(own), Ok(theirs)) = (read_tree(&root.configuration()), read_tree(copy.configuration())) else {
+        return Vec::new();
     };
     let mut overrides = Vec::new();
     for (file, text) in &theirs {
@@ -55,11 +77,27 @@ pub(super) fn look(root: &Root, files: &ControlFiles, config: &NodeConfig) -> Se
             }
         }
     }
-    Seen {
-        keys,
-        overrides,
-        unusable: unusable(promotion::load_tree(root, files)),
-    }
+    overrides
+}
+
+/// What of this node's own files, as they are on the disk now, the next start would fail on; `running`: the namespaces that would not run.
+pub(super) fn own(root: &Root, running: &[Namespace]) -> Vec<String> {
+    let held = match root.load() {
+        Err(failure) => {
+            let lines: Vec<&str> = failure.message.lines().map(str::trim).collect();
+            return vec![format!("the next start would fail: {}", lines.join("; "))];
+        }
+        Ok(loaded) => loaded.held,
+    };
+    let held = held.into_iter().filter(|(name, _)| running.contains(name));
+    let held = held.map(|(name, problems)| {
+        let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        format!(
+            "the next start would hold the namespace {name}: {}",
+            problems.join("; ")
+        )
+    });
+    held.collect()
 }
 
 /// In words. Only what concerns the whole node refuses an upgrade; a namespace whose files are bad is held, and the others go on.
@@ -113,7 +151,7 @@ pub(super) fn verify(root: &Root) -> Result<Option<CopyReport>, Failure> {
     let sent = files.copy().map_err(|error| Failure::from_refusal(&error.refusal()))?;
     Ok(sent.map(|sent| CopyReport {
         files: sent.files.len(),
-        edited: sent.differing(&Places::copy(root).scan()),
+        edited: sent.edits(&Places::copy(root).scan()),
     }))
 }
 
@@ -126,9 +164,17 @@ pub(super) fn add(view: &mut StatusView, seen: Seen) {
         }
     }
     view.warnings.extend(seen.keys);
-    let unusable = seen.unusable.into_iter();
-    view.warnings
-        .extend(unusable.map(|text| ReasonView::new("configuration-unusable", text)));
+    let unfit = seen.unfit.into_iter();
+    view.warnings.extend(unfit.map(|text| ReasonView::new(UNUSABLE, text)));
+    add_unusable(view, seen.unusable);
+}
+
+/// A configuration that cannot be loaded is no normal state.
+pub(super) fn add_unusable(view: &mut StatusView, unusable: Vec<String>) {
+    view.normal &= unusable.is_empty();
+    let unusable = unusable.into_iter();
+    view.reasons
+        .extend(unusable.map(|text| ReasonView::new(UNUSABLE, text)));
 }
 
 #[cfg(test)]

@@ -32,6 +32,23 @@ pub(super) const LIST: &str = "dynamic.toml";
 /// Queries under way hold a closed chain's files at most so long.
 const RELEASED_WITHIN: Duration = Duration::from_secs(5);
 
+/// A standby that was attached is waited for at most so long after a namespace started or stopped.
+const BACK_WITHIN: Duration = Duration::from_secs(5);
+
+/// How far a standby is with its provider's list of namespaces.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Standby {
+    /// No session.
+    Away,
+    /// It runs others than the provider.
+    Attached,
+    /// Both run the same.
+    Aligned,
+}
+
+/// Code of the machine's reason that the two ends run other namespaces.
+const NAMESPACES_DIFFER: &str = "namespaces-differ";
+
 /// What became of a namespace.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Switched {
@@ -129,6 +146,7 @@ impl Node {
             }
         };
         let note = format!("{LIST} namespace {name} start = true");
+        let standby = self.standby().await;
         let answer = match self.change_list(&list, note, must_replicate).await {
             Ok(answer) => answer,
             Err(failure) => {
@@ -143,6 +161,7 @@ impl Node {
         });
         self.go_on(Vec::new()).await?;
         await_making(self).await;
+        self.await_standby(standby).await;
         tracing::info!(namespace = %name, answer, "namespace started by the operator");
         encode(&switched(&name, true, answer))
     }
@@ -167,10 +186,12 @@ impl Node {
         let draft = move || edited(&root, |text| config::put_namespace(text, of.as_str(), false));
         let list = blocking(draft).await?;
         let note = format!("{LIST} namespace {name} start = false");
+        let standby = self.standby().await;
         let answer = self.change_list(&list, note, must_replicate).await?;
         self.held.lock().remove(&name);
         let gone = self.take_out(&name);
         self.go_on(gone.into_iter().collect()).await?;
+        self.await_standby(standby).await;
         tracing::info!(namespace = %name, answer, "namespace stopped by the operator");
         encode(&switched(&name, false, answer))
     }
@@ -238,6 +259,36 @@ impl Node {
             Outcome::Replicated => "replicated",
             _ => "local",
         })
+    }
+
+    /// How far the standby is with the list of namespaces.
+    async fn standby(&self) -> Standby {
+        let status = match self.replication() {
+            Some(replication) => replication.status().await,
+            None => None,
+        };
+        let Some((status, _)) = status.filter(|(status, _)| status.peer.is_some()) else {
+            return Standby::Away;
+        };
+        if status.reasons.iter().any(|reason| reason.code == NAMESPACES_DIFFER) {
+            Standby::Attached
+        } else {
+            Standby::Aligned
+        }
+    }
+
+    /// The session ended for this node's own sake, and ends once more when the standby has aligned itself: what the operator changes next is
+    /// to be on both nodes. Waits until the standby is as far as it was, as long as a strong change waits, [`BACK_WITHIN`] at most.
+    async fn await_standby(&self, before: Standby) {
+        let back = async {
+            while self.standby().await < before {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let within = Duration::from_millis(self.config().dynamic.cvp.strong_timeout_ms).min(BACK_WITHIN);
+        if tokio::time::timeout(within, back).await.is_err() {
+            tracing::warn!("the standby is not back yet: what is changed until it is may be on this node alone");
+        }
     }
 
     /// Takes a chain out of everything that begins from now on.

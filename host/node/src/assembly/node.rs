@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use cvp_core::config::{NodeConfig, PairRole, Problem};
-use cvp_core::promotion::{HeldNamespace, Plan};
+use cvp_core::promotion::{HeldNamespace, Plan, PortView};
 use cvp_core::replication::Setup;
 use cvp_core::types::strategy::Role;
 use cvp_core::types::{Namespace, NodeRole, Position, Refusal};
@@ -16,7 +16,7 @@ use tokio::runtime::Handle;
 
 use super::chains::{Held, Opener, chain_options};
 use super::fleet::Fleet;
-use super::{certificates, copied, secrets, view};
+use super::{certificates, copied, fitness, secrets, view};
 use crate::config::{Places, Root};
 use crate::ipc::{Failure, ReasonView, StatusView};
 use crate::link::SharedTls;
@@ -193,9 +193,13 @@ impl Node {
         self.add_following(&mut view, &config).await;
         certificates::add(&mut view, ends, SystemTime::now());
         view.warnings.extend(secrets::exposed(&self.root, &config));
+        let (root, running) = (self.root.clone(), self.chains.names());
+        let own = tokio::task::spawn_blocking(move || copied::own(&root, &running)).await;
+        copied::add_unusable(&mut view, own.unwrap_or_default());
         if config.role() == PairRole::Receiver {
             let (root, files, standby) = (self.root.clone(), self.files.clone(), Arc::clone(&config));
-            let seen = tokio::task::spawn_blocking(move || copied::look(&root, &files, &standby)).await;
+            let look = move || copied::look(&root, &files, &standby, &ready);
+            let seen = tokio::task::spawn_blocking(look).await;
             copied::add(&mut view, seen.unwrap_or_default());
             let unsupported = self
                 .remarks
@@ -295,13 +299,17 @@ impl Hooks for NodeHooks {
         Ok(())
     }
 
-    fn ports(&self) -> Vec<(String, Result<String, String>)> {
+    fn ports(&self, config: &NodeConfig) -> Vec<PortView> {
         let ready = self.0.ready.lock().clone();
-        let port = |key: &str, address: Option<String>| {
-            let address = address.ok_or_else(|| "it is not served".to_owned());
-            (key.to_owned(), address)
-        };
-        vec![port("port.jsonrpc", ready.jsonrpc), port("port.grpc", ready.p2p)]
+        fitness::ports(config, &ready)
+    }
+
+    fn unfit(&self, config: &NodeConfig) -> Vec<String> {
+        fitness::unfit(&self.0.root, config)
+    }
+
+    fn uninstalled(&self, config: &NodeConfig) -> Vec<String> {
+        fitness::uninstalled(&self.0.root, config)
     }
 
     fn go_on_receiving(&self) {

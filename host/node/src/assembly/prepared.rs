@@ -5,7 +5,7 @@ use cvp_core::config::{self, NsConfig, Value};
 use cvp_core::types::strategy::Role;
 use cvp_core::types::{Hostname, Namespace, NodeRole, Refusal};
 
-use super::chains::{bad_files, genesis_hash};
+use super::chains::{bad_files_here, genesis_hash};
 use super::namespaces::{FILES, LIST};
 use crate::config::{Places, Root, read_tree};
 use crate::durable;
@@ -28,12 +28,12 @@ pub(super) fn prepare(root: &Root, name: &Namespace, own: &Hostname, provider: &
     let list = files.get(LIST).cloned().unwrap_or_default();
     let list = config::put_namespace(&list, name.as_str(), true).map_err(|error| bad(format!("{LIST}: {error}")))?;
     files.insert(LIST.to_owned(), list);
-    let mut loaded = config::load(&files).map_err(|problems| bad_files(&problems))?;
+    let mut loaded = config::load(&files).map_err(|problems| bad_files_here(&problems))?;
     let ns = loaded
         .config
         .namespaces
         .remove(name)
-        .ok_or_else(|| bad_files(&loaded.held.remove(name).unwrap_or_default()))?;
+        .ok_or_else(|| bad_files_here(&loaded.held.remove(name).unwrap_or_default()))?;
     check_genesis(root, name, &ns, files)?;
     root.rewrite(LIST, |text| config::put_namespace(text, name.as_str(), true))
         .map_err(|failure| failure.to_refusal())?;
@@ -92,7 +92,7 @@ fn check_genesis(
         return Ok(());
     };
     files.insert(file, theirs);
-    let loaded = config::load(&files).map_err(|problems| bad_files(&problems))?;
+    let loaded = config::load(&files).map_err(|problems| bad_files_here(&problems))?;
     let Some(theirs) = loaded.config.namespaces.get(name) else {
         return Ok(());
     };

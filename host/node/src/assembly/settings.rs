@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use cvp_core::config::{self, NodeConfig, Problem, Value as ConfigValue, Weight};
+use cvp_core::config::{self, Loaded, NodeConfig, Problem, Value as ConfigValue, Weight};
 use cvp_core::replication::{
     CHANGED_BYTES_MAX, CONFIG_CHANGE, CONFIGURATION, FileChange, Outcome, PRIVATE_KEY, file_digest,
 };
@@ -12,6 +12,8 @@ use cvp_core::types::strategy::config_sync::Edit;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::fitness;
+use super::namespaces::LIST;
 use super::node::Node;
 use super::online::{self, Effect};
 use super::operator::{blocking, encode};
@@ -20,6 +22,9 @@ use crate::config::{Root, private_key, read_tree};
 use crate::ipc::{Exit, Failure};
 use crate::replication::Wish;
 use crate::rpc::ConfigChange;
+
+/// The texts of a configuration by their files.
+type Texts = std::collections::BTreeMap<String, String>;
 
 /// Keys that say who the node is: an upgrade changes them, no command does.
 const IDENTITY: [(&str, &str); 4] = [
@@ -137,6 +142,55 @@ pub(super) struct FileEdit<'a> {
     pub(super) after: &'a str,
 }
 
+/// A configuration that a change may make.
+struct Checked {
+    node: Loaded,
+    /// The same with the namespace started whose file changes, where it does not run.
+    stopped: Option<Loaded>,
+}
+
+impl Checked {
+    /// The strategies of the namespace of `file` that are not installed here, in words.
+    fn uninstalled(&self, root: &Root, file: &str) -> Vec<String> {
+        let name = file.split_once('/').and_then(|(name, _)| Namespace::new(name).ok());
+        let all = self.stopped.as_ref().unwrap_or(&self.node);
+        let found = name.and_then(|name| all.config.namespaces.get_key_value(&name));
+        found.map_or_else(Vec::new, |(name, ns)| fitness::uninstalled_of(root, name, ns))
+    }
+}
+
+/// Checks the whole configuration with the change of `file`: `before` and `after` by file. A namespace that is held already is no reason to
+/// refuse; a change that holds one is, or that would hold one which does not run now.
+fn check(before: &Texts, after: &Texts, file: &str) -> Result<Checked, Vec<Problem>> {
+    let held = config::load(before).map(|loaded| loaded.held).unwrap_or_default();
+    let node = config::load(after)?;
+    let node = if node.held == held { node } else { node.whole()? };
+    let name = file.split_once('/').and_then(|(name, _)| Namespace::new(name).ok());
+    let stopped = name.filter(|name| !node.config.namespaces.contains_key(name) && !node.held.contains_key(name));
+    let Some(name) = stopped else {
+        return Ok(Checked { node, stopped: None });
+    };
+    let started = |texts: &Texts| -> Option<Loaded> {
+        let mut texts = texts.clone();
+        let list = texts.get_mut(LIST)?;
+        *list = config::put_namespace(list, name.as_str(), true).ok()?;
+        config::load(&texts).ok()
+    };
+    let stopped = started(after);
+    let problems = |loaded: Option<&Loaded>| {
+        let held = loaded.and_then(|loaded| loaded.held.get(&name));
+        held.cloned().unwrap_or_default()
+    };
+    let known = problems(started(before).as_ref());
+    let mut new = problems(stopped.as_ref());
+    new.retain(|problem| !known.contains(problem));
+    if new.is_empty() {
+        Ok(Checked { node, stopped })
+    } else {
+        Err(new)
+    }
+}
+
 /// Makes the new text and checks the whole configuration with it; writes nothing.
 fn draft(root: &Root, file: &str, key: &str, value: ConfigValue) -> Result<Draft, Failure> {
     let (file, before) = text_of(root, file)?;
@@ -167,6 +221,27 @@ fn draft(root: &Root, file: &str, key: &str, value: ConfigValue) -> Result<Draft
             "a chain with another genesis is another namespace",
         ));
     }
+    if root.configuration().join(&file).is_symlink() {
+        return Err(Failure::refused(
+            "symlink",
+            format!("configuration/{file} is a symbolic link, which is not copied to the standby"),
+            "nothing was changed; put a file in its place, or edit what it points to",
+        ));
+    }
+    if file == "dynamic.toml" && key.split(['.', '[']).next() == Some("namespace") {
+        return Err(Failure::refused(
+            "use-namespace",
+            "the list of namespaces has commands of its own",
+            "use `cvp namespace start`, `stop` or `destroy`",
+        ));
+    }
+    if key.contains(['[', ']']) {
+        return Err(Failure::failed(
+            "bad-key",
+            format!("configuration/{file}: {key} names an entry of a list"),
+            "nothing was changed; set the whole list by its key, or edit the file",
+        ));
+    }
     let old = config::get(&before, key).map_err(|error| bad_key(&file, &error))?;
     let after = config::edit(&before, key, value).map_err(|error| bad_key(&file, &error))?;
     let new = config::get(&after, key).map_err(|error| bad_key(&file, &error))?;
@@ -178,38 +253,37 @@ fn draft(root: &Root, file: &str, key: &str, value: ConfigValue) -> Result<Draft
         ));
     }
     let mut files = read_tree(&root.configuration())?;
-    // A namespace that is held already is no reason to refuse; a change that holds one is.
-    let held = config::load(&files).map(|loaded| loaded.held).unwrap_or_default();
+    let unchanged = files.clone();
     files.insert(file.clone(), after.clone());
-    let loaded = config::load(&files)
-        .and_then(|loaded| {
-            if loaded.held == held {
-                Ok(loaded)
-            } else {
-                loaded.whole()
-            }
-        })
-        .map_err(|problems| {
-            let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
-            Failure::failed("bad-value", lines.join("\n       "), "nothing was changed")
-        })?;
+    let loaded = check(&unchanged, &files, &file).map_err(|problems| {
+        let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        Failure::failed("bad-value", lines.join("\n       "), "nothing was changed")
+    })?;
     if file == "system.toml" {
-        ports::check_files(root, &loaded.config, key).map_err(|failure| {
+        ports::check_files(root, &loaded.node.config, key).map_err(|failure| {
             let what = format!("with this the next start would fail: {}", failure.message);
             Failure::failed("bad-value", what, format!("nothing was changed; {}", failure.help))
         })?;
     }
     let about = |warning: &&Problem| warning.file == file && warning.key == key;
-    let warnings: Vec<String> = loaded
+    let mut warnings: Vec<String> = loaded
+        .node
         .warnings
         .iter()
+        .chain(loaded.stopped.iter().flat_map(|stopped| &stopped.warnings))
         .filter(about)
         .map(|warning| format!("{}; {}", warning.what, warning.help))
         .collect();
     let effect = online::effect(&file, key, !warnings.is_empty());
+    if key.starts_with("strategy") {
+        let missing = loaded.uninstalled(root, &file).into_iter();
+        warnings.extend(missing.map(|what| {
+            format!("{what}; the embedded strategy runs until it is installed, on both nodes (`cvp plugin list`)")
+        }));
+    }
     Ok(Draft {
         effect,
-        loaded: loaded.config,
+        loaded: loaded.node.config,
         changed: Changed {
             key: key.to_owned(),
             old: old.as_deref().map(config::masked),
@@ -348,7 +422,7 @@ impl Node {
             Some(Outcome::Undecided(refusal)) => Err(Failure::new(
                 Exit::Undecided,
                 "strong-undecided",
-                refusal.text,
+                format!("the change is undecided: {}", refusal.text),
                 refusal.hint,
             )),
             Some(outcome) => Ok(outcome),

@@ -12,7 +12,7 @@ pub struct Arguments {
     /// Only list the preflight and the steps that would follow; nothing is changed.
     #[arg(long)]
     dry_run: bool,
-    /// Go on without the provider's private keys.
+    /// Go on without the provider's private keys, or with wrong ones.
     #[arg(long)]
     allow_missing_keys: bool,
     /// A target that accepts connections and stays silent is really down.

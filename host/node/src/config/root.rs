@@ -158,7 +158,11 @@ pub fn read_tree(directory: &Path) -> Result<BTreeMap<String, String>, Failure> 
             let depth = name.components().count();
             if kind.is_dir() && depth < 3 {
                 left.push(name);
-            } else if name.extension().is_some_and(|e| e == "toml") && out.len() < FILES_MAX {
+            } else if name.extension().is_some_and(|e| e == "toml")
+                && out.len() < FILES_MAX
+                // Reading a pipe would wait for who writes into it.
+                && directory.join(&name).metadata().is_ok_and(|meta| meta.is_file())
+            {
                 out.insert(name.to_string_lossy().into_owned(), read_text(&directory.join(&name))?);
             }
         }

@@ -9,7 +9,7 @@ use cvp_core::replication::{
     CERTIFICATES, CHANGED, CONFIGURATION, FILE_BYTES_MAX, FILES_MAX, Inventory, LEFT_OUT_MAX, LeftOut, PRIVATE_KEY,
     TREE_BYTES_MAX, TreeFile, check_path, file_digest, is_temporary,
 };
-use cvp_core::types::{Digest, Refusal};
+use cvp_core::types::{Digest, Malformed, Refusal};
 
 use super::Root;
 use super::secrets::private_key;
@@ -23,6 +23,8 @@ pub struct Places {
     namespaces: PathBuf,
     /// What `certificates/<namespace>/...` is, below `namespaces/<namespace>`.
     certificates: &'static str,
+    /// It is a copy, in which each directory holds a file.
+    copy: bool,
 }
 
 impl Places {
@@ -32,6 +34,7 @@ impl Places {
             configuration: root.configuration(),
             namespaces: root.directory().join("namespaces"),
             certificates: "certs",
+            copy: false,
         }
     }
 
@@ -41,6 +44,7 @@ impl Places {
             configuration: root.system().join("configuration_vp"),
             namespaces: root.directory().join("namespaces"),
             certificates: "system/cvp",
+            copy: true,
         }
     }
 
@@ -115,7 +119,10 @@ impl Places {
 
     /// Looks at every file.
     pub fn scan(&self) -> Inventory {
-        let mut scan = Scan::default();
+        let mut scan = Scan {
+            copy: self.copy,
+            ..Scan::default()
+        };
         scan.directory(&self.configuration, CONFIGURATION);
         for namespace in self.namespaces() {
             let directory = self.certificates(&namespace);
@@ -152,8 +159,15 @@ fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
     Ok(content)
 }
 
+/// The rule that a path breaks, without the path: a long one would leave no room for it.
+fn rule_of(error: &Malformed) -> String {
+    let rule = error.what.rsplit(": ").next();
+    rule.unwrap_or_default().to_owned()
+}
+
 #[derive(Default)]
 struct Scan {
+    copy: bool,
     files: Vec<TreeFile>,
     left_out: Vec<LeftOut>,
     bytes: u64,
@@ -199,10 +213,15 @@ impl Scan {
             if kind.is_symlink() {
                 self.leave(&shown, "symlink", "it is a symbolic link; links are not copied");
             } else if kind.is_dir() {
+                let empty = || std::fs::read_dir(entry.path()).is_ok_and(|mut below| below.next().is_none());
+                if self.copy && empty() {
+                    self.leave(&shown, "empty-directory", "it is an empty directory");
+                    continue;
+                }
                 // The depth of a path is bounded, so is this walk.
                 match check_path(&format!("{shown}/x")) {
                     Ok(()) => self.directory(&entry.path(), &shown),
-                    Err(error) => self.leave(&shown, "bad-name", error.what),
+                    Err(error) => self.leave(&shown, "bad-name", rule_of(&error)),
                 }
             } else if kind.is_file() {
                 self.file(&entry.path(), &shown);
@@ -214,7 +233,7 @@ impl Scan {
 
     fn file(&mut self, file: &Path, path: &str) {
         if let Err(error) = check_path(path) {
-            return self.leave(path, "bad-name", error.what);
+            return self.leave(path, "bad-name", rule_of(&error));
         }
         let content = match read_bounded(file) {
             Ok(content) => content,
@@ -297,6 +316,8 @@ mod tests {
                 "configuration/system.toml"
             ]
         );
+        let mut reasons = inventory.left_out.iter().map(|left| left.reason.as_str());
+        assert!(reasons.any(|reason| reason == "a name is too long"));
         let mut codes: Vec<&str> = inventory.left_out.iter().map(|left| left.code.as_str()).collect();
         codes.sort_unstable();
         assert_eq!(
@@ -310,6 +331,17 @@ mod tests {
                 "too-large"
             ]
         );
+    }
+
+    #[test]
+    fn an_empty_directory_is_nothing_in_a_tree_and_an_edit_in_a_copy() {
+        let (_directory, root) = tree();
+        std::fs::create_dir_all(root.configuration().join("empty")).unwrap();
+        std::fs::create_dir_all(Places::copy(&root).configuration().join("a/empty")).unwrap();
+        let own = Places::own(&root).scan().left_out;
+        assert!(own.iter().all(|left| left.code == "private-key"), "{own:?}");
+        let copy = Places::copy(&root).scan().left_out;
+        assert_eq!((copy.len(), copy[0].path.as_str()), (1, "configuration/a/empty"));
     }
 
     #[test]

@@ -144,6 +144,11 @@ fn base64_digit(byte: u8) -> Option<u8> {
     }
 }
 
+/// What digits stand for: a key's own bytes, or its PEM form once more in digits, as secrets are stored in manifests.
+fn decoded_key(bytes: &[u8]) -> Option<&'static str> {
+    binary_key(bytes).or_else(|| holds_pem_key(bytes).then_some("it holds a PEM private key in base64"))
+}
+
 /// Looks at each word of digits, and at what it makes with the lines behind it.
 fn digits_key(
     text: &[u8],
@@ -166,7 +171,7 @@ fn digits_key(
             whole_until = at + end;
         }
         if digits.len() >= digits_min
-            && let Some(reason) = decode(&digits).and_then(|bytes| binary_key(&bytes))
+            && let Some(reason) = decode(&digits).and_then(|bytes| decoded_key(&bytes))
         {
             return Some(reason);
         }
@@ -273,6 +278,16 @@ mod tests {
                 "the other alphabet",
             ),
             (format!("key = \"0x{}\"", hex::encode(&der)).into_bytes(), "hexadecimal"),
+            (
+                format!("data:\n  tls.key: {}\n", data_encoding::BASE64.encode(pem.as_bytes())).into_bytes(),
+                "a manifest's value",
+            ),
+            (
+                data_encoding::BASE64_MIME
+                    .encode(format!("{}{pem}", certificate.pem()).as_bytes())
+                    .into_bytes(),
+                "PEM behind a certificate, in lines of base64",
+            ),
             (b"---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----\nMII".to_vec(), "ssh2"),
             (b"PuTTY-User-Key-File-3: ssh-ed25519".to_vec(), "putty"),
         ] {
@@ -298,6 +313,7 @@ mod tests {
             [&[0x30, 0x40, 0x02, 0x01, 3, 0x30, 3, 0x06, 1, 1, 0x30][..], &[1; 53]].concat(),
             "BEGIN of a text about a PUBLIC KEY ---- and a PRIVATE one".into(),
             data_encoding::BASE64.encode(certificate.der()).into_bytes(),
+            data_encoding::BASE64.encode(certificate.pem().as_bytes()).into_bytes(),
             hex::encode(certificate.der()).into_bytes(),
         ] {
             assert_eq!(private_key("configuration/a.toml", &content), None);

@@ -20,8 +20,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use cvp_core::config::NodeConfig;
 use cvp_core::promotion::{
-    Check, Entry, HeldNamespace, Journal, Plan, StepReport, allowed, next_step, preflight, promote, resume,
+    Check, Entry, HeldNamespace, Journal, Plan, PortView, StepReport, allowed, next_step, preflight, promote, resume,
 };
 use cvp_core::types::{Namespace, Position, Refusal};
 
@@ -51,8 +52,12 @@ pub trait Hooks: Send + Sync + 'static {
     fn look_into(&self, name: &Namespace, above: &Plan) -> Result<Position, Refusal>;
     /// Clients are served under the new name, and a fresh receiver may attach.
     fn serve(&self, plan: &Plan) -> Result<(), Refusal>;
-    /// Keys and addresses of the ports the node needs as a provider: `Ok` where it listens already.
-    fn ports(&self) -> Vec<(String, Result<String, String>)>;
+    /// The ports that a node of this configuration needs, and whose each is.
+    fn ports(&self, config: &NodeConfig) -> Vec<PortView>;
+    /// What the next start with this configuration would fail on here, in words.
+    fn unfit(&self, config: &NodeConfig) -> Vec<String>;
+    /// The strategies that this configuration names and that are not installed here, in words.
+    fn uninstalled(&self, config: &NodeConfig) -> Vec<String>;
     /// The receiver goes on as before: the promotion did not begin after all.
     fn go_on_receiving(&self);
 }

@@ -5,10 +5,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use cvp_core::config::{Loaded, NodeConfig};
-use cvp_core::promotion::{
-    Check, IndexView, KeyState, NamespaceView, Plan, PortState, PortView, PreflightView, StrategyView, TlsNameView,
-};
-use cvp_core::replication::PairStatus;
+use cvp_core::promotion::{Check, IndexView, KeyState, NamespaceView, Plan, PreflightView, StrategyView, TlsNameView};
+use cvp_core::replication::{CERTIFICATES as CERTIFICATE_TREE, PairStatus};
 use cvp_core::session::Binding;
 use cvp_core::types::{Namespace, NodeRole, Refusal};
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -77,6 +75,9 @@ pub(super) async fn survey(ground: &Arc<Ground>, flags: Flags) -> Surveyed {
     let promoted = tree::load(&ground.root, &ground.files, plan.as_ref().ok());
     // As the plan judges it: before names and roles are written over what may be bad.
     let copied = tree::load(&ground.root, &ground.files, None);
+    // Where that cannot be read, which fails the check of its own, this node's as it is.
+    let planned = promoted.as_ref().ok().or(loaded.as_ref().ok());
+    let planned = planned.map(|loaded| &loaded.config);
     let view = PreflightView {
         provider: binding.as_ref().map(|binding| binding.hostname.clone()),
         unreadable: (!unreadable.is_empty()).then(|| unreadable.join("; ")),
@@ -98,13 +99,10 @@ pub(super) async fn survey(ground: &Arc<Ground>, flags: Flags) -> Surveyed {
         tls_name: names,
         tls_override,
         copy: tree::copy_state(&ground.root, &ground.files),
+        ports: planned.map_or_else(Vec::new, |config| ground.hooks.ports(config)),
+        unfit: planned.map_or_else(Vec::new, |config| ground.hooks.unfit(config)),
+        uninstalled: planned.map_or_else(Vec::new, |config| ground.hooks.uninstalled(config)),
         config: promoted.map(|_| ()).map_err(|refusal| refusal.text),
-        ports: ground
-            .hooks
-            .ports()
-            .into_iter()
-            .map(|(key, address)| port_view(key, address))
-            .collect(),
         indexes,
     };
     Surveyed {
@@ -195,7 +193,7 @@ fn namespaces(
                 let mut theirs = running.clone();
                 theirs.extend(differ.map(|s| StrategyView {
                     kind: s.id.kind.clone(),
-                    id: format!("the provider's (here: {})", s.id.id),
+                    id: format!("of another id or version than {} here", s.id.id),
                     version: String::new(),
                     sha256: String::new(),
                 }));
@@ -230,22 +228,50 @@ pub fn key_state(root: &Root, config: &NodeConfig, name: &Namespace) -> KeyState
 
 fn keys_of(root: &Root, config: Option<&NodeConfig>, name: &Namespace) -> KeyState {
     let (directory, place) = (root.namespace(name), certificates_of(config, name));
-    let copied = place == CERTIFICATES && Places::copy(root).configuration().is_dir();
-    keys(&directory.join(place), &directory.join("system/cvp/certs"), copied)
+    // What the provider has elsewhere is not backed up.
+    let backup = place
+        .strip_prefix("certs/")
+        .map(|below| directory.join("system/cvp").join(below));
+    let uncopied = uncopied(root, name);
+    keys(&Chest {
+        own: &directory.join(place),
+        backup: backup.as_deref(),
+        is_copied: place == CERTIFICATES && Places::copy(root).configuration().is_dir(),
+        uncopied: uncopied.as_deref(),
+    })
 }
 
-/// Whether `key.priv` in `directory` and the node certificate belong together: the certificate of that key is among the files there, or
-/// among those backed up from the provider.
-///
-/// `copied`: the provider's certificates are known to be backed up from where they lie.
-fn keys(directory: &Path, backup: &Path, copied: bool) -> KeyState {
-    let key_path = directory.join("key.priv");
+/// A node certificate that the provider has in the namespace and that could not be copied, with the reason.
+fn uncopied(root: &Root, name: &Namespace) -> Option<String> {
+    let copy = ControlFiles::new(root.system()).copy().ok().flatten()?;
+    let below = format!("{CERTIFICATE_TREE}/{name}/certs/");
+    let mut left_out = copy.left_out.iter();
+    let left = left_out.find(|left| left.path.starts_with(&below) && left.path.ends_with(".cert"))?;
+    Some(format!("the provider's {} is not copied: {}", left.path, left.reason))
+}
+
+/// Where a node's key and the certificates that it may belong to are.
+struct Chest<'a> {
+    /// The node's own directory, with `key.priv`.
+    own: &'a Path,
+    /// What is backed up from the provider.
+    backup: Option<&'a Path>,
+    /// The provider's certificates are known to be backed up from where they lie.
+    is_copied: bool,
+    /// A certificate of the provider that is not backed up, and why.
+    uncopied: Option<&'a str>,
+}
+
+/// Whether `key.priv` and the node certificate belong together: the one backed up from the provider, where there is one.
+fn keys(chest: &Chest<'_>) -> KeyState {
+    let key_path = chest.own.join("key.priv");
+    let backed_up = chest.backup.map(certificates).unwrap_or_default();
     let key = match std::fs::read_to_string(&key_path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             // The provider has no certificate here either, as its copy says: then there is no key to have.
-            let none = copied && certificates(directory).is_empty() && certificates(backup).is_empty();
-            return if none {
+            let none = backed_up.is_empty() && chest.uncopied.is_none() && certificates(chest.own).is_empty();
+            return if chest.is_copied && none {
                 KeyState::Match
             } else {
                 KeyState::Missing(key_path.display().to_string())
@@ -257,8 +283,15 @@ fn keys(directory: &Path, backup: &Path, copied: bool) -> KeyState {
         Ok(key) => key,
         Err(error) => return KeyState::Bad(format!("{}: {error}", key_path.display())),
     };
+    let (place, candidates) = match (backed_up.is_empty(), chest.backup) {
+        (false, Some(backup)) => (backup, backed_up),
+        _ => match chest.uncopied {
+            Some(why) => return KeyState::Bad(why.to_owned()),
+            None => (chest.own, certificates(chest.own)),
+        },
+    };
     let mut seen = 0;
-    for path in certificates(directory).into_iter().chain(certificates(backup)) {
+    for path in candidates {
         let Ok(bytes) = std::fs::read(&path) else { continue };
         let Ok((_, pem)) = x509_parser::pem::parse_x509_pem(&bytes) else {
             continue;
@@ -272,8 +305,12 @@ fn keys(directory: &Path, backup: &Path, copied: bool) -> KeyState {
         }
     }
     match seen {
-        0 => KeyState::Missing(format!("{}/*.cert", directory.display())),
-        _ => KeyState::Bad(format!("no certificate in {} is of key.priv", directory.display())),
+        0 => KeyState::Missing(format!("{}/*.cert", place.display())),
+        _ => KeyState::Bad(format!(
+            "{} belongs to no certificate in {}",
+            key_path.display(),
+            place.display()
+        )),
     }
 }
 
@@ -285,20 +322,51 @@ fn certificates(directory: &Path) -> Vec<std::path::PathBuf> {
         .collect()
 }
 
-/// Ports of the assembly: with an address it listens already.
-fn port_view(key: String, address: Result<String, String>) -> PortView {
-    match address {
-        Ok(address) => PortView {
-            key,
-            address,
-            state: PortState::Ours,
-        },
-        Err(address) => {
-            let state = match std::net::TcpListener::bind(&address) {
-                Ok(_) => PortState::Free,
-                Err(error) => PortState::Taken(error.to_string()),
-            };
-            PortView { key, address, state }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Writes a key and its certificate; either may go elsewhere.
+    fn pair_of(key_at: Option<&Path>, certificate_at: Option<&Path>) {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = rcgen::CertificateParams::new(vec!["node1".into()]).unwrap();
+        let certificate = certificate.self_signed(&key).unwrap().pem();
+        for (place, name, text) in [
+            (key_at, "key.priv", key.serialize_pem()),
+            (certificate_at, "node1.cert", certificate),
+        ] {
+            if let Some(place) = place {
+                std::fs::create_dir_all(place).unwrap();
+                std::fs::write(place.join(name), text).unwrap();
+            }
         }
+    }
+
+    #[test]
+    fn the_key_is_of_the_backed_up_certificate_where_there_is_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let (own, backup) = (directory.path().join("own"), directory.path().join("backup"));
+        let state = |uncopied| {
+            keys(&Chest {
+                own: &own,
+                backup: Some(&backup),
+                is_copied: true,
+                uncopied,
+            })
+        };
+        assert_eq!(state(None), KeyState::Match, "nobody has anything");
+        let why = "node1.cert is not copied";
+        assert!(matches!(state(Some(why)), KeyState::Missing(_)));
+        // Consistent in itself, and nothing is backed up yet.
+        pair_of(Some(&own), Some(&own));
+        assert_eq!(state(None), KeyState::Match);
+        assert_eq!(state(Some(why)), KeyState::Bad(why.to_owned()));
+        // The provider's certificate is another.
+        pair_of(None, Some(&backup));
+        assert!(matches!(state(None), KeyState::Bad(text) if text.contains("backup")));
+        pair_of(Some(&own), Some(&backup));
+        assert_eq!(state(None), KeyState::Match);
+        std::fs::remove_file(own.join("key.priv")).unwrap();
+        assert!(matches!(state(None), KeyState::Missing(_)));
     }
 }

@@ -12,6 +12,22 @@ use cvp_pair::wait;
 use serde_json::Value;
 
 use crate::takeover::{goes_on, loaded};
+use crate::upgrade::verdict;
+
+const SOON: Duration = Duration::from_secs(20);
+
+fn key_pem() -> Result<String> {
+    Ok(rcgen::KeyPair::generate()?.serialize_pem())
+}
+
+/// Whether a reason or a warning of `code` holds each of `parts`.
+fn says(status: &Value, list: &str, code: &str, parts: &[&str]) -> bool {
+    let mut all = status[list].as_array().into_iter().flatten();
+    all.any(|entry| {
+        let text = entry["message"].to_string();
+        entry["code"] == code && parts.iter().all(|part| text.contains(part))
+    })
+}
 
 /// Every ordinary file below `directory`, by its path relative to it; what goes meanwhile is not there.
 pub fn files(directory: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
@@ -269,4 +285,189 @@ fn the_promoted_node_goes_on_with_the_whole_tree_and_its_own_ports() -> Result<(
     pair.receiver.stop()?;
     pair.receiver.start()?;
     goes_on(&pair.receiver, height, &block)
+}
+
+/// What somebody may put into a copy and what no copy of ours holds; their names.
+fn plant(copy: &Path) -> Result<Vec<String>> {
+    std::os::unix::fs::symlink("/etc/passwd", copy.join("link.toml"))?;
+    std::os::unix::fs::symlink("/etc", copy.join("linked"))?;
+    ensure!(
+        std::process::Command::new("mkfifo")
+            .arg(copy.join("pipe.toml"))
+            .status()?
+            .success()
+    );
+    std::fs::write(copy.join("large.bin"), vec![b'x'; (4 << 20) + 1])?;
+    std::fs::write(copy.join("node.priv"), "")?;
+    std::fs::write(copy.join("global/server.txt"), key_pem()?)?;
+    std::fs::create_dir_all(copy.join("a/b"))?;
+    let names = [
+        "link.toml",
+        "linked",
+        "pipe.toml",
+        "large.bin",
+        "node.priv",
+        "global/server.txt",
+        "a/b",
+    ];
+    Ok(names.map(|name| format!("configuration/{name}")).into())
+}
+
+fn wait_gone(receiver: &Node, paths: &[String]) -> Result<()> {
+    wait::until("what somebody put into the copy is gone", SOON, || {
+        let place = |path: &&String| {
+            receiver
+                .root()
+                .join(path.replacen("configuration", "system/cvp/configuration_vp", 1))
+        };
+        let left: Vec<&String> = paths
+            .iter()
+            .filter(|path| place(path).symlink_metadata().is_ok())
+            .collect();
+        Ok(if left.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("{left:?}"))
+        })
+    })
+}
+
+#[test]
+fn what_no_copy_holds_is_named_as_an_edit_and_goes() -> Result<()> {
+    let mut pair = Pair::start(&Setup::default())?;
+    pair.receiver.provokes(&["was changed by hand"]);
+    wait_equal(&pair.provider, &pair.receiver)?;
+    let copy = copy_of(&pair.receiver);
+    let paths = plant(&copy)?;
+    wait_gone(&pair.receiver, &paths)?;
+    for path in &paths {
+        pair.receiver.wait_log(path, SOON)?;
+    }
+    wait_equal(&pair.provider, &pair.receiver)?;
+    // And while it does not run.
+    pair.receiver.stop()?;
+    plant(&copy)?;
+    let (exit, report) = pair.receiver.json(&["verify"])?;
+    let edited = report["configuration"]["edited"].to_string();
+    ensure!(exit == 1 && report["good"] == false, "{exit} {report}");
+    ensure!(paths.iter().all(|path| edited.contains(path)), "{edited}");
+    pair.receiver.start()?;
+    wait_gone(&pair.receiver, &paths)?;
+    wait_equal(&pair.provider, &pair.receiver)?;
+    pair.receiver.verify()
+}
+
+/// Waits until both nodes are abnormal for a reason that says so.
+fn both(pair: &Pair, what: &str, code: &str, parts: &[&str]) -> Result<()> {
+    for node in [&pair.provider, &pair.receiver] {
+        node.wait_status(what, SOON, |status| {
+            status["normal"] == false && says(status, "reasons", code, parts)
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn of_a_file_that_may_not_be_copied_the_last_version_stays() -> Result<()> {
+    let mut pair = Pair::start(&Setup::default())?;
+    wait_equal(&pair.provider, &pair.receiver)?;
+    let append = |path: &Path, text: &str| -> Result<String> {
+        let before = std::fs::read_to_string(path)?;
+        std::fs::write(path, format!("{before}{text}"))?;
+        Ok(before)
+    };
+    let dynamic = pair.provider.root().join("configuration/dynamic.toml");
+    // As TOML has it, it is a comment.
+    let commented = key_pem()?.replace("\n", "\n# ");
+    let before = append(&dynamic, &format!("\n# {commented}\n"))?;
+    both(
+        &pair,
+        "the key is named",
+        "configuration-incomplete",
+        &["configuration/dynamic.toml", "private key"],
+    )?;
+    let copied = copy_of(&pair.receiver).join("dynamic.toml");
+    ensure!(std::fs::read_to_string(&copied)? == before, "the last version stays");
+    pair.receiver.verify()?;
+    // It survives a start, and an upgrade could go on with it.
+    pair.receiver.stop()?;
+    pair.receiver.start()?;
+    both(
+        &pair,
+        "the key is named again",
+        "configuration-incomplete",
+        &["configuration/dynamic.toml"],
+    )?;
+    ensure!(std::fs::read_to_string(&copied)? == before, "the last version stays");
+    let (_, report) = pair.receiver.json(&["upgrade", "--dry-run"])?;
+    ensure!(verdict(&report, "config-valid") == "pass", "{report}");
+    std::fs::write(&dynamic, &before)?;
+    wait_equal(&pair.provider, &pair.receiver)?;
+
+    // A certificate with its key behind it.
+    let certs = pair.provider.root().join("namespaces/global/certs/certs");
+    let entries = std::fs::read_dir(&certs)?.flatten().map(|entry| entry.path());
+    let certificate = entries
+        .into_iter()
+        .find(|path| path.extension().is_some_and(|extension| extension == "cert"));
+    let certificate = certificate.context("no certificate")?;
+    let name = certificate
+        .file_name()
+        .context("no name")?
+        .to_string_lossy()
+        .into_owned();
+    let before = append(&certificate, &key_pem()?)?;
+    both(
+        &pair,
+        "the certificate is named",
+        "configuration-incomplete",
+        &[&name, "private key"],
+    )?;
+    std::fs::write(&certificate, before)?;
+    wait_equal(&pair.provider, &pair.receiver)?;
+
+    // What is no TOML is copied, and no node could start with it.
+    let before = append(&dynamic, "odd = [\n")?;
+    both(
+        &pair,
+        "both say so",
+        "configuration-unusable",
+        &["dynamic.toml", "not valid TOML"],
+    )?;
+    std::fs::write(&dynamic, before)?;
+    wait_equal(&pair.provider, &pair.receiver)
+}
+
+#[test]
+fn what_cannot_work_here_is_named_on_the_day_it_arrives() -> Result<()> {
+    let pair = Pair::start(&Setup::default())?;
+    wait_equal(&pair.provider, &pair.receiver)?;
+    let held = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let port = held.local_addr()?.port();
+    let own = pair.receiver.root().join("configuration/dynamic.toml");
+    let text = std::fs::read_to_string(&own)?;
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("jsonrpc"))
+        .context("no port")?;
+    std::fs::write(&own, text.replace(line, &format!("jsonrpc = {port}")))?;
+    let key = "strategy.chain-sync.id";
+    let (exit, answer) = pair
+        .provider
+        .json(&["config", "set", "global/ns_static.toml", key, "mine"])?;
+    ensure!(
+        exit == 0 && answer["warnings"].to_string().contains("chain-sync mine"),
+        "{exit} {answer}"
+    );
+    let port = port.to_string();
+    pair.receiver.wait_status("both are named", SOON, |status| {
+        let said = |parts: &[&str]| says(status, "warnings", "configuration-unusable", parts);
+        said(&["port.jsonrpc", &port]) && said(&["chain-sync mine"])
+    })?;
+    let (_, report) = pair.receiver.json(&["upgrade", "--dry-run"])?;
+    ensure!(
+        verdict(&report, "ports-free") == "fail" && verdict(&report, "plugins-present") == "warn",
+        "{report}"
+    );
+    Ok(())
 }

@@ -323,3 +323,29 @@ fn a_stopped_namespace_is_destroyed_and_global_stops_the_node() -> Result<()> {
     flows(&pair, "global")?;
     Ok(())
 }
+
+#[test]
+fn what_is_set_right_after_a_namespace_started_or_stopped_is_replicated() -> Result<()> {
+    let pair = Pair::start(&Setup {
+        namespaces: &["ns1"],
+        ..Setup::default()
+    })?;
+    wait_equal(&pair.provider, &pair.receiver)?;
+    for round in 0..10 {
+        let command = if round % 2 == 0 { "stop" } else { "start" };
+        let switched = run(&pair.provider, &["namespace", command, "ns1"])?;
+        ensure!(switched.0 == Some(0), "{switched:?}");
+        let value = (1_000 + round).to_string();
+        let set = [
+            "config",
+            "set",
+            "dynamic.toml",
+            "cvp.max_rate",
+            &value,
+            "--must-replicate",
+        ];
+        let (exit, answer) = pair.provider.json(&set)?;
+        ensure!(exit == 0 && answer["replicated"] == true, "{round} {exit} {answer}");
+    }
+    wait_equal(&pair.provider, &pair.receiver)
+}

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::takeover::{STEPS, fenced, goes_on, loaded};
 
-fn verdict<'a>(report: &'a Value, id: &str) -> &'a str {
+pub fn verdict<'a>(report: &'a Value, id: &str) -> &'a str {
     report["checks"]
         .as_array()
         .into_iter()
@@ -216,4 +216,41 @@ fn a_receiver_without_the_providers_key_says_so() -> Result<()> {
     let (code, report) = pair.receiver.json(&["upgrade", "--allow-missing-keys"])?;
     ensure!(code == 0, "{code} {report}");
     Ok(())
+}
+
+#[test]
+fn a_key_that_is_not_of_the_backed_up_certificate_is_a_wrong_one() -> Result<()> {
+    let mut pair = Pair::init(&Setup::default())?;
+    pair.receiver.provokes(&["code=keys-wrong"]);
+    pair.provider.start()?;
+    pair.receiver.start()?;
+    pair.provider.wait_normal()?;
+    // Another node's key and certificate, which belong together.
+    let certs = pair.receiver.root().join("namespaces/global/certs/certs");
+    let key = rcgen::KeyPair::generate()?;
+    let certificate = rcgen::CertificateParams::new(vec!["node9".into()])?.self_signed(&key)?;
+    let mut replaced = 0;
+    for entry in std::fs::read_dir(&certs)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "cert") {
+            std::fs::write(path, certificate.pem())?;
+            replaced += 1;
+        }
+    }
+    ensure!(replaced > 0, "no certificate in {}", certs.display());
+    std::fs::write(certs.join("key.priv"), key.serialize_pem())?;
+    pair.receiver.stop()?;
+    pair.receiver.start()?;
+    pair.receiver
+        .wait_log("code=keys-wrong", std::time::Duration::from_secs(20))?;
+    pair.provider.wait_normal()?;
+    let status = pair.receiver.status()?;
+    ensure!(status["warnings"].to_string().contains("keys-wrong"), "{status}");
+    let (height, block) = loaded(&pair)?;
+    pair.lose_provider()?;
+    let (code, report) = pair.receiver.json(&["upgrade"])?;
+    ensure!(code == 4 && verdict(&report, "keys-match") == "fail", "{code} {report}");
+    let (code, report) = pair.receiver.json(&["upgrade", "--allow-missing-keys"])?;
+    ensure!(code == 0 && verdict(&report, "keys-match") == "warn", "{code} {report}");
+    goes_on(&pair.receiver, height, &block)
 }

@@ -44,6 +44,8 @@ impl World {
             tls_override: None,
             copy: tree::copy_state(&machine.disk),
             config,
+            unfit: Vec::new(),
+            uninstalled: Vec::new(),
             ports: vec![PortView {
                 key: "port.grpc".into(),
                 address: format!("{}:1", machine.name),

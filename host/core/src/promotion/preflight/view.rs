@@ -73,7 +73,7 @@ pub enum TlsNameView {
 /// A port that the promoted node needs.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PortView {
-    /// `port.jsonrpc`, `port.grpc`.
+    /// `port.jsonrpc`, `port.grpc`, `metrics.port`.
     pub key: String,
     /// Address.
     pub address: String,
@@ -119,6 +119,10 @@ pub struct PreflightView {
     pub tls_override: Option<String>,
     /// Whether the node's own files can be read and, with the promotion's edits, make a valid configuration.
     pub config: Result<(), String>,
+    /// What the next start with them would fail on here; in words.
+    pub unfit: Vec<String>,
+    /// Strategies that they name and that are not installed here; in words.
+    pub uninstalled: Vec<String>,
     /// Ports.
     pub ports: Vec<PortView>,
     /// The data index of each namespace; in words why the settings cannot be read.

@@ -51,7 +51,8 @@ pub struct TreeFile {
 pub struct LeftOut {
     /// Its path, as far as it can be written.
     pub path: String,
-    /// Kebab-case: [`PRIVATE_KEY`], `symlink`, `not-a-file`, `too-large`, `bad-name`, `too-many`, `unreadable`.
+    /// Kebab-case: [`PRIVATE_KEY`], `symlink`, `not-a-file`, `too-large`, `bad-name`, `too-many`, `unreadable`; in a copy `empty-directory`
+    /// as well.
     pub code: String,
     /// Why, in words.
     pub reason: String,
@@ -166,6 +167,45 @@ impl Inventory {
     pub fn file(&self, path: &str) -> Option<&TreeFile> {
         let at = self.files.binary_search_by(|file| file.path.as_str().cmp(path)).ok()?;
         self.files.get(at)
+    }
+
+    /// The files alone: a copy holds nothing that may not travel.
+    pub fn of_files(&self) -> Inventory {
+        Inventory {
+            files: self.files.clone(),
+            left_out: Vec::new(),
+        }
+    }
+
+    /// What somebody did to a copy that was written as this says and is `found` now: files that are others, came or went, and what no copy
+    /// of ours can hold (links, devices, keys, empty directories).
+    pub fn edits(&self, found: &Inventory) -> Vec<String> {
+        let mut paths = self.differing(found);
+        paths.extend(found.left_out.iter().map(|left| left.path.clone()));
+        paths.sort();
+        paths.dedup();
+        paths
+    }
+
+    /// What a copy of this tree is to hold: its files, and of those that may not travel the version that was copied last (`copied`), so that
+    /// no file which the node needs is lost for what was written into it.
+    pub fn keeping(mut self, copied: &Inventory) -> Inventory {
+        let kept: Vec<TreeFile> = self
+            .left_out
+            .iter()
+            .filter_map(|left| copied.file(&left.path).cloned())
+            .collect();
+        for file in kept {
+            let Err(at) = self.files.binary_search_by(|known| known.path.cmp(&file.path)) else {
+                continue;
+            };
+            self.files.insert(at, file);
+            // It would be one file too many, or stand where a directory is by now.
+            if self.check().is_err() {
+                self.files.remove(at);
+            }
+        }
+        self
     }
 
     /// Whether both hold the same files, byte for byte.
@@ -379,5 +419,58 @@ mod tests {
         );
         assert_eq!(ours.differing(&theirs), ["configuration/b", "configuration/c"]);
         assert!(ours.differing(&ours).is_empty() && ours.same_files(&ours) && !ours.same_files(&theirs));
+    }
+
+    #[test]
+    fn what_no_copy_can_hold_is_an_edit() {
+        let written = Inventory::new(
+            vec![file("configuration/a", b"1")],
+            vec![LeftOut::new("configuration/link", "symlink", "the provider's")],
+        );
+        assert_eq!(written.edits(&written.of_files()), Vec::<String>::new());
+        let found = Inventory::new(
+            vec![file("configuration/b", b"1")],
+            vec![
+                LeftOut::new("configuration/a", PRIVATE_KEY, "a key"),
+                LeftOut::new("configuration/pipe", "not-a-file", "a pipe"),
+            ],
+        );
+        assert_eq!(
+            written.edits(&found),
+            ["configuration/a", "configuration/b", "configuration/pipe"]
+        );
+    }
+
+    #[test]
+    fn of_a_file_that_may_not_travel_the_last_copy_is_kept() {
+        let copied = Inventory::new(
+            vec![
+                file("configuration/a", b"1"),
+                file("configuration/b", b"2"),
+                file("configuration/c", b"3"),
+                file("configuration/d", b"4"),
+            ],
+            Vec::new(),
+        );
+        let left = |path: &str| LeftOut::new(path, PRIVATE_KEY, "a key");
+        let theirs = Inventory::new(
+            vec![file("configuration/b", b"5"), file("configuration/c/e", b"6")],
+            vec![
+                left("configuration/a"),
+                left("configuration/c"),
+                left("configuration/new"),
+            ],
+        );
+        let kept = theirs.clone().keeping(&copied);
+        kept.check().unwrap();
+        assert_eq!(
+            kept.files,
+            [
+                file("configuration/a", b"1"),
+                file("configuration/b", b"5"),
+                file("configuration/c/e", b"6")
+            ]
+        );
+        assert_eq!(kept.left_out, theirs.left_out);
     }
 }

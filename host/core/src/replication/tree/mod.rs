@@ -241,7 +241,19 @@ impl Pair {
             }
         }
         for left in left_out {
-            if left.code != PRIVATE_KEY {
+            if self.is_needed(&left.path) {
+                reasons.push(Refusal::new(
+                    "configuration-incomplete",
+                    format!(
+                        "{} is not copied, and an upgrade needs it: {}; the standby keeps the version that it got last, if any",
+                        left.path, left.reason
+                    ),
+                    match left.code.as_str() {
+                        PRIVATE_KEY => "move the private key out of this file",
+                        _ => "make it an ordinary file again",
+                    },
+                ));
+            } else if left.code != PRIVATE_KEY {
                 reasons.push(Refusal::new(
                     "configuration-refused",
                     format!("{} is not copied: {}", left.path, left.reason),
@@ -251,12 +263,30 @@ impl Pair {
         }
     }
 
+    /// Whether a node cannot go on without the file: those of the whole node, of the namespaces that run, and node certificates.
+    fn is_needed(&self, path: &str) -> bool {
+        let runs = |name: &str| {
+            let mut lanes = self.lanes.iter();
+            lanes.any(|lane| lane.setup.namespace.as_str() == name)
+        };
+        match path.split('/').collect::<Vec<_>>().as_slice() {
+            [CONFIGURATION, "system.toml" | "dynamic.toml"] => true,
+            [
+                CONFIGURATION,
+                name,
+                "ns_static.toml" | "ns_dynamic.toml" | "ns_genesis.toml",
+            ] => runs(name),
+            [CERTIFICATES, name, "certs", file] => file.ends_with(".cert") && runs(name),
+            _ => false,
+        }
+    }
+
     /// What an operator should know of the copy, behind a code each.
     pub(super) fn tree_warnings(&self) -> Vec<String> {
         let status = self.tree_status();
-        // A key among the certificates is where keys belong.
+        // A key among the certificates is where keys belong, if it is a key by its name.
         let secrets = status.left_out.iter().filter(|left| left.code == PRIVATE_KEY);
-        let misplaced = secrets.filter(|left| !left.path.starts_with(CERTIFICATES));
+        let misplaced = secrets.filter(|left| !is_key_in_its_place(&left.path) && !self.is_needed(&left.path));
         let mut warnings: Vec<String> = misplaced
             .map(|left| format!("{PRIVATE_KEY}: {} is not copied: {}", left.path, left.reason))
             .collect();
@@ -281,6 +311,12 @@ impl Pair {
             edited: self.taker.edited().to_vec(),
         }
     }
+}
+
+/// Keys of the node and of TLS beside their certificates: nobody expects them to travel.
+fn is_key_in_its_place(path: &str) -> bool {
+    let name = path.to_ascii_lowercase();
+    path.starts_with(CERTIFICATES) && (name.ends_with(".priv") || name.ends_with(".key"))
 }
 
 /// Version, path, and where the content stands in the payload.

@@ -46,6 +46,11 @@ struct Target {
     told: bool,
 }
 
+/// Whether a copy holds what it is to hold, and nothing beside it.
+fn is_copy(local: &Inventory, wanted: &Inventory) -> bool {
+    local.left_out.is_empty() && local.same_files(wanted)
+}
+
 /// The receiver's half of the copy of a node's tree.
 #[derive(Debug)]
 pub(in crate::replication) struct Taker {
@@ -114,12 +119,13 @@ impl Taker {
         } else {
             inventory
         };
-        self.edited = self.written.differing(&inventory);
+        self.edited = self.written.edits(&inventory);
         self.local = Some(inventory);
         self.edited.clone()
     }
 
     pub(in crate::replication) fn on_inventory(&mut self, version: u64, inventory: Inventory) {
+        let inventory = inventory.keeping(&self.written);
         self.asked.clear();
         self.trouble = None;
         self.retry_at = 0;
@@ -182,8 +188,8 @@ impl Taker {
         match result {
             Ok(()) => {
                 self.edited.clear();
-                self.written = inventory.clone();
-                self.local = Some(inventory);
+                self.local = Some(inventory.of_files());
+                self.written = inventory;
             }
             Err(refusal) => {
                 self.stale = true;
@@ -208,8 +214,8 @@ impl Taker {
 
     /// A strong change was written into the copy, which is `inventory` now as far as it is ours; a look shows what else was done to it.
     pub(in crate::replication) fn on_written(&mut self, inventory: Inventory) {
-        self.written = inventory.clone();
-        self.local = Some(inventory);
+        self.local = Some(inventory.of_files());
+        self.written = inventory;
         self.stale = true;
     }
 
@@ -246,7 +252,7 @@ impl Taker {
         if self.scanning || self.swapping {
             return out;
         }
-        if local.same_files(&target.inventory) {
+        if is_copy(local, &target.inventory) {
             if !std::mem::replace(&mut target.told, true) {
                 out.push(TakeDo::Held(target.version, None));
             }
@@ -320,7 +326,7 @@ impl Taker {
         let equal = |target: &Target| {
             self.local
                 .as_ref()
-                .is_some_and(|local| local.same_files(&target.inventory))
+                .is_some_and(|local| is_copy(local, &target.inventory))
         };
         !self.swapping && self.target.as_ref().is_some_and(equal)
     }
@@ -334,7 +340,7 @@ impl Taker {
     /// Files that are still to come.
     pub(in crate::replication) fn to_come(&self) -> usize {
         match (&self.local, &self.target) {
-            (Some(local), Some(target)) => local.differing(&target.inventory).len(),
+            (Some(local), Some(target)) => target.inventory.edits(local).len(),
             _ => 0,
         }
     }

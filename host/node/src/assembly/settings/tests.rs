@@ -129,3 +129,85 @@ fn a_bad_value_is_refused_before_anything_is_written() {
     let unknown = draft(&root, "dynamic.toml", "cvp.later", ConfigValue::Number(5)).unwrap();
     assert_eq!((unknown.weight, unknown.changed.warnings.len()), (Weight::Weak, 1));
 }
+
+#[test]
+fn files_of_a_namespace_that_does_not_run_are_checked_as_well() {
+    let (_directory, root) = root();
+    let configuration = root.configuration();
+    std::fs::create_dir(configuration.join("ns1")).unwrap();
+    for file in ["ns_static.toml", "ns_dynamic.toml", "ns_genesis.toml"] {
+        std::fs::copy(
+            configuration.join("global").join(file),
+            configuration.join("ns1").join(file),
+        )
+        .unwrap();
+    }
+    let set = |file: &str, key: &str, value: &str| draft(&root, file, key, ConfigValue::from_input(value));
+    for stopped in [false, true] {
+        if stopped {
+            root.rewrite(LIST, |text| config::put_namespace(text, "ns1", false))
+                .unwrap();
+        }
+        for (file, key, value) in [
+            ("ns1/ns_dynamic.toml", "consensus.algo", "RBFT"),
+            ("ns1/ns_static.toml", "consensus.solo.timeout.batch", "banana"),
+            ("ns1/ns_dynamic.toml", "consensus.pool.batch_size", "\"abc\""),
+            ("ns1/ns_static.toml", "strategy.chain-sync.id", "../../x"),
+        ] {
+            let refused = set(file, key, value).err().map(|failure| failure.code);
+            assert_eq!(refused.as_deref(), Some("bad-value"), "{key}");
+        }
+        set("ns1/ns_dynamic.toml", "consensus.pool.batch_size", "7").unwrap();
+        let remark = set("ns1/ns_static.toml", "ledger.keep_blocks", "7").unwrap();
+        assert_eq!(remark.changed.warnings.len(), 1, "{:?}", remark.changed);
+    }
+    // What is bad already does not keep the rest from being set.
+    let path = configuration.join("ns1/ns_dynamic.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("batch_size = 500", "batch_size = \"abc\"")).unwrap();
+    set("ns1/ns_dynamic.toml", "consensus.pool.pool_size", "900").unwrap();
+    set("ns1/ns_dynamic.toml", "consensus.pool.batch_size", "7").unwrap();
+}
+
+#[test]
+fn a_strategy_that_is_not_installed_is_accepted_with_a_warning() {
+    let (directory, root) = root();
+    let set = |id: &str| {
+        let id = ConfigValue::Text(id.into());
+        draft(&root, "global/ns_static.toml", "strategy.chain-sync.id", id)
+    };
+    let warnings = |id: &str| set(id).unwrap().changed.warnings;
+    assert_eq!(set("../../x").err().unwrap().code, "bad-value");
+    let missing = warnings("mine");
+    assert_eq!(missing.len(), 1, "{missing:?}");
+    assert!(missing[0].starts_with("global: chain-sync mine: "), "{missing:?}");
+    assert_eq!(warnings("default"), Vec::<String>::new());
+    let plugin = directory.path().join("plugins/mine");
+    std::fs::create_dir_all(&plugin).unwrap();
+    let manifest = |kind: &str| {
+        let sha256 = "00".repeat(32);
+        format!(
+            "id = \"mine\"\nkind = \"{kind}\"\nversion = \"1\"\ncontract = \"cvp:{kind}@0.1.0\"\nsha256 = \"{sha256}\"\n"
+        )
+    };
+    std::fs::write(plugin.join("plugin.toml"), manifest("mq-sync")).unwrap();
+    assert!(warnings("mine")[0].contains("of kind mq-sync"));
+    std::fs::write(plugin.join("plugin.toml"), manifest("chain-sync")).unwrap();
+    assert_eq!(warnings("mine"), Vec::<String>::new());
+}
+
+#[test]
+fn what_is_no_key_of_a_file_is_refused() {
+    let (directory, root) = root();
+    let refused = |file: &str, key: &str| draft(&root, file, key, ConfigValue::Flag(false)).err().unwrap().code;
+    assert_eq!(refused("dynamic.toml", "namespace[0].start"), "use-namespace");
+    assert_eq!(refused("dynamic.toml", "namespace.start"), "use-namespace");
+    assert_eq!(refused("global/ns_dynamic.toml", "nodes[0].hostname"), "bad-key");
+    let path = root.configuration().join("global/ns_dynamic.toml");
+    std::fs::rename(&path, directory.path().join("elsewhere")).unwrap();
+    std::os::unix::fs::symlink(directory.path().join("elsewhere"), &path).unwrap();
+    assert_eq!(
+        refused("global/ns_dynamic.toml", "consensus.pool.batch_size"),
+        "symlink"
+    );
+}
