@@ -169,12 +169,14 @@ pub(super) fn add(view: &mut StatusView, seen: Seen) {
     add_unusable(view, seen.unusable);
 }
 
-/// A configuration that cannot be loaded is no normal state.
+/// A configuration that no start could read is no normal state; one that would hold a namespace is a warning: the others go on.
 pub(super) fn add_unusable(view: &mut StatusView, unusable: Vec<String>) {
-    view.normal &= unusable.is_empty();
-    let unusable = unusable.into_iter();
-    view.reasons
-        .extend(unusable.map(|text| ReasonView::new(UNUSABLE, text)));
+    let holds = |text: &String| text.contains(" would hold the namespace ");
+    let (held, refused): (Vec<String>, Vec<String>) = unusable.into_iter().partition(holds);
+    let reason = |text: String| ReasonView::new(UNUSABLE, text);
+    view.normal &= refused.is_empty();
+    view.reasons.extend(refused.into_iter().map(reason));
+    view.warnings.extend(held.into_iter().map(reason));
 }
 
 #[cfg(test)]
