@@ -287,7 +287,7 @@ impl Node {
         };
         let within = Duration::from_millis(self.config().dynamic.cvp.strong_timeout_ms).min(BACK_WITHIN);
         if tokio::time::timeout(within, back).await.is_err() {
-            tracing::warn!("the standby is not back yet: what is changed until it is may be on this node alone");
+            tracing::info!("the standby is not back yet: what is changed until it is may be on this node alone");
         }
     }
 

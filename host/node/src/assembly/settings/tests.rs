@@ -158,7 +158,7 @@ fn files_of_a_namespace_that_does_not_run_are_checked_as_well() {
             assert_eq!(refused.as_deref(), Some("bad-value"), "{key}");
         }
         set("ns1/ns_dynamic.toml", "consensus.pool.batch_size", "7").unwrap();
-        let remark = set("ns1/ns_static.toml", "ledger.keep_blocks", "7").unwrap();
+        let remark = set("ns1/ns_static.toml", "encryption.root.ca", "elsewhere").unwrap();
         assert_eq!(remark.changed.warnings.len(), 1, "{:?}", remark.changed);
     }
     // What is bad already does not keep the rest from being set.
