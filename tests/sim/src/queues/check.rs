@@ -8,7 +8,7 @@ use cvp_core::types::{Millis, Namespace};
 
 use super::{QUEUE_TICKETS, queue_change};
 use crate::tree::Job;
-use crate::world::{A, B, World};
+use crate::world::{A, B, C, World};
 
 /// A session is there again so long after it was ended on purpose, at most.
 const SESSION_MS: Millis = 6_000;
@@ -172,6 +172,10 @@ impl World {
 
     /// An inventory takes the place of a standby's registry: it takes no commit back.
     pub fn check_kept(&mut self, node: usize, ns: &Namespace, registry: &Registry) {
+        // It stood by the node that was replaced, and its new provider may never have heard of that commit.
+        if self.promoted && node == C {
+            return;
+        }
         let wishes = &self.queue_wishes;
         let of = wishes.wishes.iter().filter(|wish| wish.change.namespace == *ns);
         let applied = of.filter(|wish| wish.applied_at.contains(&node));
