@@ -82,11 +82,14 @@ impl Pair {
         lane.sender.stop();
         (shipping.stream, shipping.open) = (frame.stream, false);
         shipping.credit = credit.min(window).max(1);
-        shipping.making = Some((id, from));
+        // Wishes that come while one is being made are answered by it: whoever floods them costs no more than one snapshot at a time.
+        let asked = shipping.making.replace((id, from)).is_some();
         lane.moved_at = self.now;
         let ns = lane.setup.namespace.clone();
-        let work = ArchiveWork::Make { id };
-        self.out.push(Action::Archive { ns, work });
+        if !asked {
+            let work = ArchiveWork::Make { id };
+            self.out.push(Action::Archive { ns, work });
+        }
         Ok(())
     }
 

@@ -328,3 +328,19 @@ fn a_strategy_may_not_begin_from_what_nobody_offers() {
         ends.faults
     );
 }
+
+#[test]
+fn a_flood_of_wishes_costs_one_snapshot_at_a_time() {
+    let mut ends = Ends::attached(|_: &[Told]| Ok(Vec::new()));
+    for stream in 1..=20 {
+        let mut wish = crate::types::Writer::new();
+        wish.flag(false);
+        wish.u64(0);
+        wish.u64(1 << 20);
+        let tag = NamespaceTag::of(&namespace());
+        let frame = Frame::of(Kind::SnapshotFetch, tag, stream, wish.into_bytes().into());
+        ends.queue.push_back((PROVIDER, Event::Frame { conn: CONN, frame }));
+    }
+    ends.run(0);
+    assert_eq!(ends.archives.makes, 1);
+}
