@@ -18,16 +18,8 @@ pub struct Problem {
     pub what: String,
     /// What to do about it.
     pub help: String,
-}
-
-/// Why a key means nothing on a standby.
-pub(super) const UNSUPPORTED: &str = "a standby does not do this";
-
-impl Problem {
     /// The key asks for something that a standby does not do, and is passed over there.
-    pub fn is_unsupported_on_a_standby(&self) -> bool {
-        self.help == UNSUPPORTED || self.key.starts_with("executor.filemgr.")
-    }
+    pub unsupported: bool,
 }
 
 impl fmt::Display for Problem {
@@ -90,6 +82,7 @@ impl Keys {
             key: key.to_owned(),
             what: what.into(),
             help: help.into(),
+            unsupported: false,
         });
     }
 
@@ -100,6 +93,7 @@ impl Keys {
             key: key.to_owned(),
             what: "has no effect in this release".to_owned(),
             help: why.to_owned(),
+            unsupported: false,
         });
     }
 
@@ -221,10 +215,17 @@ impl Keys {
         })
     }
 
-    /// As [`Keys::remark`], for a switch that is on.
-    pub(super) fn remark_asked(&mut self, key: &str, why: &str) {
-        let asked = self.is_asked(key);
-        self.remark_when(asked, key, why);
+    /// Warns a standby of a key that asks for something it does not do; it is passed over there.
+    pub(super) fn remark_unsupported(&mut self, key: &str, what: &str, help: &str) {
+        if self.is_asked(key) {
+            self.remarks.push(Problem {
+                file: self.file.clone(),
+                key: key.to_owned(),
+                what: what.to_owned(),
+                help: help.to_owned(),
+                unsupported: true,
+            });
+        }
     }
 
     fn is_asked(&mut self, key: &str) -> bool {
@@ -256,6 +257,7 @@ impl Keys {
             key,
             what: "this key has no effect in this node".to_owned(),
             help: "it is kept as it is".to_owned(),
+            unsupported: false,
         });
         (self.problems, self.remarks.into_iter().chain(untaken).collect())
     }

@@ -77,13 +77,14 @@ pub struct NsStatic {
 }
 
 impl NsStatic {
-    pub(super) fn read(keys: &mut Keys) -> Self {
+    pub(super) fn read(keys: &mut Keys, standby: bool) -> Self {
         keys.refuse_when("encryption.check.enableT", "the check of SDK certificates");
         keys.refuse_when("encryption.TEE.DataEncrypt", "encryption by a TEE");
         keys.refuse_when("auth.enable", "interface permissions");
         keys.refuse_when("send.args.extra.check.enable", "the check of extra data");
         refuse_encryption(keys);
         remark_unused(keys);
+        remark_file_sharing(keys, standby);
         let index = read_index(keys);
         let solo_batch_ms = keys.duration_ms("consensus.solo.timeout.batch", 500, 1, 600_000);
         let pool_tolerance_ms = keys.duration_ms("consensus.pool.tolerance_time", 300_000, 1_000, 86_400_000);
@@ -126,6 +127,9 @@ pub const INDEX_SWITCH: &str = "database.indexdb.layer1.enable";
 /// Where its backend is.
 const INDEX_URI: &str = "database.indexdb.mongodb.uri";
 
+/// Trusted file sharing.
+const FILE_SHARING: &str = "executor.filemgr.enable";
+
 /// Stands beside the kinds, and is none.
 const TRACE: &str = "strategy.trace";
 
@@ -150,6 +154,20 @@ fn remark_unused(keys: &mut Keys) {
         "cvp.backup.path",
         "the copy is the namespace's own data directory",
     );
+}
+
+/// Trusted file sharing: not in this release, and no standby copies what is shared.
+fn remark_file_sharing(keys: &mut Keys, standby: bool) {
+    if standby {
+        let what = "a standby does not share files, and those that its provider shares are not copied";
+        keys.remark_unsupported(
+            FILE_SHARING,
+            what,
+            "keep a copy of them elsewhere, and switch it off here",
+        );
+    }
+    let on = keys.flag(FILE_SHARING, false);
+    keys.remark_when(on && !standby, FILE_SHARING, "files are not shared");
 }
 
 /// Where the backend is means something only with the switch on. What the address holds beside hosts is never repeated.
@@ -237,7 +255,7 @@ mod tests {
 
     fn read(text: &str) -> (NsStatic, Vec<super::super::Problem>) {
         let mut keys = Keys::parse("global/ns_static.toml", text);
-        let read = NsStatic::read(&mut keys);
+        let read = NsStatic::read(&mut keys, false);
         (read, keys.finish().0)
     }
 
@@ -248,6 +266,24 @@ mod tests {
         assert_eq!(read.strategy("chain-sync").id, "pause");
         assert_eq!(read.strategy("chain-sync").settings.trim(), "window = 4");
         assert_eq!(read.strategy("mq-sync").id, "default");
+    }
+
+    #[test]
+    fn file_sharing_that_is_on_warns_a_standby_and_nobody_is_told_of_one_that_is_off() {
+        let remarks = |text: &str, standby: bool| {
+            let mut keys = Keys::parse("global/ns_static.toml", text);
+            NsStatic::read(&mut keys, standby);
+            let (problems, remarks) = keys.finish();
+            assert!(problems.is_empty(), "{problems:?}");
+            remarks
+                .into_iter()
+                .map(|it| (it.key, it.unsupported))
+                .collect::<Vec<_>>()
+        };
+        let on = "[executor.filemgr]\nenable = true\n";
+        assert_eq!(remarks(on, true), [(FILE_SHARING.to_owned(), true)]);
+        assert_eq!(remarks(on, false), [(FILE_SHARING.to_owned(), false)]);
+        assert_eq!(remarks("[executor.filemgr]\nenable = false\n", true), []);
     }
 
     #[test]
@@ -313,7 +349,7 @@ mod tests {
             ("[strategy.block-sync]\nid = \"mine\"", "strategy.block-sync"),
         ] {
             let mut keys = Keys::parse("global/ns_static.toml", text);
-            NsStatic::read(&mut keys);
+            NsStatic::read(&mut keys, false);
             let (problems, remarks) = keys.finish();
             let named: Vec<String> = remarks.into_iter().map(|remark| remark.key).collect();
             assert!(problems.is_empty() && named == [key], "{text}: {problems:?} {named:?}");

@@ -1,6 +1,6 @@
 //! `system.toml`: what belongs to the whole node and is fixed while it runs.
 
-use super::keys::{Keys, UNSUPPORTED};
+use super::keys::Keys;
 use super::log::{LogLevel, read_level};
 
 /// The keys of `system.toml` that we honour.
@@ -104,7 +104,12 @@ impl System {
             ("audit.file.encrypt", "encrypted audit files"),
         ] {
             if standby {
-                keys.remark_asked(key, UNSUPPORTED);
+                let what = "a standby keeps no audit trail, and its provider's is not copied";
+                keys.remark_unsupported(
+                    key,
+                    what,
+                    "collect the provider's by ELK or Graylog, and switch it off here",
+                );
             } else {
                 keys.refuse_when(key, what);
             }
@@ -215,7 +220,7 @@ mod tests {
         System::read(&mut keys, true);
         let (problems, remarks) = keys.finish();
         assert_eq!((problems.len(), remarks[0].key.as_str()), (0, "audit.level"));
-        assert!(remarks[0].is_unsupported_on_a_standby());
+        assert!(remarks[0].unsupported);
     }
 
     #[test]

@@ -124,7 +124,7 @@ fn load_tree(files: &BTreeMap<String, String>, agree: bool) -> Result<Loaded, Ve
     for entry in dynamic.namespaces.iter().filter(|entry| entry.start) {
         let before = reader.problems.len();
         let file = |kind: &str| format!("{}/{kind}.toml", entry.name);
-        let fixed = reader.file(&file("ns_static"), |keys, _| NsStatic::read(keys));
+        let fixed = reader.file(&file("ns_static"), |keys, _| NsStatic::read(keys, standby));
         let changing = reader.file(&file("ns_dynamic"), |keys, _| NsDynamic::read(keys));
         let genesis = reader.file(&file("ns_genesis"), NsGenesis::read);
         if let (Some(fixed), Some(changing), Some(genesis)) = (fixed, changing, genesis) {
@@ -173,6 +173,7 @@ impl TreeReader<'_> {
                 key: String::new(),
                 what: "the file is missing".to_owned(),
                 help: "restore it, or write a root directory afresh with `cvp init`".to_owned(),
+                unsupported: false,
             });
             return None;
         };
@@ -193,6 +194,7 @@ impl TreeReader<'_> {
                 key: key.to_owned(),
                 what,
                 help: help.to_owned(),
+                unsupported: false,
             });
         };
         if ns.hostname != dynamic.hostname {

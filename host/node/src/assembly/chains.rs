@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cvp_core::chain::genesis::{Genesis, genesis};
-use cvp_core::config::{GLOBAL, Loaded, NsConfig, Problem};
+use cvp_core::config::{GLOBAL, Loaded, NsConfig, PairRole, Problem};
 use cvp_core::ledger::LedgerError;
 use cvp_core::record;
 use cvp_core::types::{Digest, Namespace, Refusal};
@@ -62,10 +62,14 @@ pub fn open_all(root: &Root, loaded: &Loaded, kept_back: &Held) -> Result<Opened
         verifier,
     };
     let chains = ChainSet::new();
+    let told = match loaded.config.role() {
+        PairRole::Provider => bad_files,
+        PairRole::Receiver => bad_files_here,
+    };
     let mut held: Held = loaded
         .held
         .iter()
-        .map(|(namespace, problems)| (namespace.clone(), bad_files(problems)))
+        .map(|(namespace, problems)| (namespace.clone(), told(problems)))
         .collect();
     held.extend(kept_back.clone());
     let mut broken = None;

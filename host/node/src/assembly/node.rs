@@ -201,10 +201,7 @@ impl Node {
             let look = move || copied::look(&root, &files, &standby, &ready);
             let seen = tokio::task::spawn_blocking(look).await;
             copied::add(&mut view, seen.unwrap_or_default());
-            let unsupported = self
-                .remarks
-                .iter()
-                .filter(|remark| remark.is_unsupported_on_a_standby());
+            let unsupported = self.remarks.iter().filter(|remark| remark.unsupported);
             view.warnings
                 .extend(unsupported.map(|remark| ReasonView::new("unsupported", remark.to_string())));
         }

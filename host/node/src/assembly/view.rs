@@ -117,6 +117,10 @@ pub(super) fn add_held(view: &mut StatusView, held: &Held) {
 /// Remarks of the configuration, for the log at the start.
 pub(super) fn log_warnings(warnings: &[Problem]) {
     for warning in warnings {
-        tracing::info!(target: "cvp::config", "{warning}");
+        if warning.unsupported {
+            tracing::warn!(target: "cvp::config", "{warning}");
+        } else {
+            tracing::info!(target: "cvp::config", "{warning}");
+        }
     }
 }

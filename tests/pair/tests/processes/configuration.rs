@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use cvp_pair::node::Node;
 use cvp_pair::pair::{Pair, Setup};
 use cvp_pair::wait;
+use rustix::fs::{CWD, FileType, Mode, makedev};
 use serde_json::Value;
 
 use crate::takeover::{goes_on, loaded};
@@ -217,15 +218,34 @@ fn what_may_not_travel_is_named_on_both_ends() -> Result<()> {
     let configuration = pair.provider.root().join("configuration");
     std::os::unix::fs::symlink("/etc/passwd", configuration.join("link.toml"))?;
     std::fs::write(configuration.join("large.bin"), vec![b'x'; (4 << 20) + 1])?;
+    let pipe = (FileType::Fifo, configuration.join("pipe.toml"));
+    let device = (FileType::CharacterDevice, configuration.join("device.toml"));
+    let long = configuration.join(format!("{}.toml", "n".repeat(230)));
+    std::fs::write(&long, "deep = true\n")?;
+    let mut planted = vec!["link.toml", "large.bin", "pipe.toml", "nnnnnnnn"];
+    rustix::fs::mknodat(CWD, &pipe.1, pipe.0, Mode::RUSR | Mode::WUSR, 0)?;
+    // The device of /dev/zero: reading it would never end. Only root can make one.
+    if rustix::fs::mknodat(CWD, &device.1, device.0, Mode::RUSR, makedev(1, 5)).is_ok() {
+        planted.push("device.toml");
+    }
     for node in [&pair.provider, &pair.receiver] {
-        node.wait_status("both files are named", Duration::from_secs(20), |status| {
-            let text = status["reasons"].to_string();
-            text.contains("configuration-refused") && text.contains("link.toml") && text.contains("large.bin")
+        node.wait_status("all of them are named", Duration::from_secs(20), |status| {
+            let named = |file: &&str| says(status, "reasons", "configuration-refused", &[file]);
+            status["normal"] == false && planted.iter().all(named)
         })?;
     }
-    ensure!(!copy_of(&pair.receiver).join("link.toml").exists() && !copy_of(&pair.receiver).join("large.bin").exists());
-    std::fs::remove_file(configuration.join("link.toml"))?;
-    std::fs::remove_file(configuration.join("large.bin"))?;
+    for entry in std::fs::read_dir(copy_of(&pair.receiver))? {
+        let name = entry?.file_name();
+        let name = name.to_string_lossy();
+        ensure!(!planted.iter().any(|file| name.contains(file)), "{name} was copied");
+    }
+    for entry in std::fs::read_dir(&configuration)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if planted.iter().any(|file| name.to_string_lossy().contains(file)) {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
     wait_equal(&pair.provider, &pair.receiver)
 }
 

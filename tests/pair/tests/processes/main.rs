@@ -21,6 +21,7 @@ mod index;
 mod isolation;
 mod malleated;
 mod mq_strategy;
+mod namespace_crashes;
 mod namespaces;
 mod online;
 mod operator;

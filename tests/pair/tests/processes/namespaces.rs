@@ -51,11 +51,11 @@ fn run(node: &Node, arguments: &[&str]) -> Result<(Option<i32>, String, String)>
     Ok((output.status.code(), first, text(&output.stderr).trim().to_owned()))
 }
 
-fn running(node: &Node) -> Result<String> {
+pub fn running(node: &Node) -> Result<String> {
     Ok(run(node, &["namespace", "list"])?.1)
 }
 
-fn wait_running(node: &Node, names: &str) -> Result<()> {
+pub fn wait_running(node: &Node, names: &str) -> Result<()> {
     wait::until(&format!("{names} run on {}", node.root().display()), WITHIN, || {
         let found = running(node)?;
         Ok(if found == names {
@@ -67,7 +67,7 @@ fn wait_running(node: &Node, names: &str) -> Result<()> {
 }
 
 /// One more block in `namespace`, which the standby holds and shows.
-fn flows(pair: &Pair, namespace: &str) -> Result<u64> {
+pub fn flows(pair: &Pair, namespace: &str) -> Result<u64> {
     let (ours, theirs) = (
         pair.provider.rpc().namespace(namespace),
         pair.receiver.rpc().namespace(namespace),
@@ -86,7 +86,7 @@ fn reason(status: &Value, code: &str) -> String {
     found.map(|reason| reason["message"].to_string()).collect()
 }
 
-fn own_entry(node: &Node, text: &str) -> Result<bool> {
+pub fn own_entry(node: &Node, text: &str) -> Result<bool> {
     let list = std::fs::read_to_string(node.root().join("configuration/dynamic.toml"))?;
     Ok(list.contains(text))
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Output;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use cvp_pair::node::{Node, cvp, cvp_ok};
 use cvp_pair::pair::{Pair, Setup, init_node};
 use cvp_pair::plugins::edit;
@@ -149,6 +149,71 @@ fn a_file_that_is_no_toml_is_one_problem_of_a_start() -> Result<()> {
             std::fs::write(&path, good)?;
         }
     }
+    Ok(())
+}
+
+#[test]
+fn a_standby_names_its_provider_and_nobody_else() -> Result<()> {
+    let mut pair = Pair::init(&Setup::default())?;
+    let path = pair.receiver.root().join("configuration/global/ns_dynamic.toml");
+    let good = std::fs::read_to_string(&path)?;
+    let entry = |host: &str| format!("[[nodes]]\nhostname = \"{host}\"\nscore = 10\n");
+    let at = good.find("[[nodes]]").context("no [[nodes]]")?;
+    for (nodes, listed) in [
+        (entry("node1") + &entry("node2"), "[node1, node2]"),
+        (entry("node2"), "[node2]"),
+        (String::new(), "[]"),
+    ] {
+        std::fs::write(&path, format!("{}{nodes}", &good[..at]))?;
+        let output = pair.receiver.command(&["start"])?;
+        let text = err(&output);
+        let said = [
+            "configuration/global/ns_dynamic.toml: nodes",
+            "node1",
+            listed,
+            "cvp.remote",
+        ];
+        ensure!(
+            code(&output) == 1 && said.iter().all(|part| text.contains(part)),
+            "{listed}: {text}"
+        );
+    }
+    std::fs::write(&path, good)?;
+    pair.receiver.start()
+}
+
+#[test]
+fn what_a_standby_does_not_do_is_said_at_its_start_and_in_its_status() -> Result<()> {
+    let mut pair = Pair::init(&Setup::default())?;
+    let configuration = pair.receiver.root().join("configuration");
+    for (file, key, asked) in [
+        ("system.toml", "audit", "level = \"metadata\""),
+        ("global/ns_static.toml", "executor.filemgr", "enable = true"),
+    ] {
+        let path = configuration.join(file);
+        let text = std::fs::read_to_string(&path)?;
+        std::fs::write(&path, format!("{text}\n[{key}]\n{asked}\n"))?;
+    }
+    let keys = ["audit.level: ", "executor.filemgr.enable: "];
+    pair.receiver.provokes(&keys);
+    pair.provider.start()?;
+    pair.receiver.start()?;
+    let status = pair.receiver.wait_normal()?;
+    let warnings = status["warnings"].as_array().into_iter().flatten();
+    let told: Vec<&str> = warnings
+        .filter(|warning| warning["code"] == "unsupported")
+        .filter_map(|warning| warning["message"].as_str())
+        .collect();
+    for (key, help) in keys.iter().zip(["ELK or Graylog", "keep a copy of them elsewhere"]) {
+        ensure!(
+            told.iter().any(|text| text.contains(key) && text.contains(help)),
+            "{key}: {status}"
+        );
+        pair.receiver.wait_log(key, SOON)?;
+    }
+    ensure!(told.len() == 2, "{status}");
+    let (_, provider) = pair.provider.json(&["status"])?;
+    ensure!(!provider.to_string().contains("unsupported"), "{provider}");
     Ok(())
 }
 
