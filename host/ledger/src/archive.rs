@@ -3,9 +3,11 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use cvp_core::ledger::{Archive, Kept, LedgerError, Manifest, Run, Snapshot, bad_state, check_below, check_manifest};
-use cvp_core::record::Span;
+use bytes::{Bytes, BytesMut};
+use cvp_core::ledger::{
+    Archive, HEADERS_MAX, Kept, LedgerError, Manifest, Run, Snapshot, bad_state, check_below, check_manifest,
+};
+use cvp_core::record::{HEADER_REGION, Span};
 use cvp_core::types::{Digest, Height, Position, UnixNanos};
 
 use crate::base::Base;
@@ -175,6 +177,26 @@ impl Archive for Store {
             .ok_or_else(|| LedgerError::corrupt(self.directory.display(), format!("record {last} does not parse")))?;
         let last = Position { height: last, hash };
         Ok(Run { bytes, first, last })
+    }
+
+    fn headers(&self, first: Height, last: Height) -> Result<Bytes, LedgerError> {
+        let places = {
+            let inner = self.inner.read();
+            Self::sound(&inner)?;
+            let to = inner.tips.durable.height;
+            let last = last.min(to).min(first.saturating_add(HEADERS_MAX - 1));
+            let places = inner.log.header_places(first, last);
+            places.ok_or(LedgerError::NotFound {
+                height: first,
+                from: inner.log.history_from(),
+                to,
+            })?
+        };
+        let mut headers = BytesMut::with_capacity(places.len() * HEADER_REGION.len());
+        for place in places {
+            headers.extend_from_slice(&self.keep(place.read())?);
+        }
+        Ok(headers.freeze())
     }
 
     fn prepend(&self, records: Bytes) -> Result<Height, LedgerError> {

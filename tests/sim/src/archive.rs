@@ -1,6 +1,5 @@
 //! Old history that goes, and snapshots that come in its place: a third of all worlds keep a few blocks alone.
 
-use cvp_core::frame::NamespaceTag;
 use cvp_core::ledger::{Archive, Ledger};
 use cvp_core::planted::{self, Fault};
 use cvp_core::replication::{ArchiveEvent, ArchiveWork, Event, archive};
@@ -66,14 +65,13 @@ impl World {
                 *digest = Digest::of(bytes);
             }
         }
-        let tag = NamespaceTag::of(ns);
         let Some(store) = self.nodes[node].store(ns) else {
             return;
         };
         if store.broken {
             return;
         }
-        let done = archive(&store.ledger, tag, work);
+        let done = archive(&store.ledger, ns, work);
         if let Some((conn, frame)) = done.frame {
             self.send(node, conn, Some(frame));
         }

@@ -104,6 +104,10 @@ pub enum Kind {
     HistoryFetch,
     /// Older records.
     History,
+    /// The receiver wants the headers between a snapshot and the provider's tip.
+    HeadersFetch,
+    /// Headers.
+    Headers,
     /// A kind of a later release.
     Unknown(u8),
 }
@@ -148,6 +152,8 @@ impl Kind {
             Kind::SnapshotManifest => 33,
             Kind::HistoryFetch => 36,
             Kind::History => 37,
+            Kind::HeadersFetch => 38,
+            Kind::Headers => 39,
             Kind::Unknown(code) => code,
         }
     }
@@ -193,6 +199,8 @@ impl Kind {
             33 => return Kind::SnapshotManifest,
             36 => return Kind::HistoryFetch,
             37 => return Kind::History,
+            38 => return Kind::HeadersFetch,
+            39 => return Kind::Headers,
             _ => {}
         }
         usize::from(code)
@@ -208,11 +216,12 @@ impl Kind {
             (Kind::SnapshotManifest, Side::Receiver) => RECORDS_PAYLOAD_BYTES_MAX + (8 << 20),
             (Kind::SnapshotChunk, Side::Receiver) => 4 << 20,
             (Kind::Inventory | Kind::File, Side::Receiver) => (4 << 20) + (64 << 10),
-            (Kind::Queues, Side::Receiver) => 1 << 20,
+            (Kind::Queues | Kind::Headers, Side::Receiver) => 1 << 20,
             (Kind::Cursors, Side::Receiver) => 64 << 10,
             (
                 Kind::Records
                 | Kind::History
+                | Kind::Headers
                 | Kind::SnapshotManifest
                 | Kind::SnapshotOffer
                 | Kind::SnapshotChunk
@@ -250,6 +259,7 @@ impl Kind {
                 | Kind::SnapshotFetch
                 | Kind::SnapshotAck
                 | Kind::HistoryFetch
+                | Kind::HeadersFetch
                 | Kind::Passed,
                 _,
             ) => 4 << 10,

@@ -14,6 +14,8 @@ use super::{LedgerError, Run};
 
 /// Files of one snapshot at most.
 pub const SNAPSHOT_FILES_MAX: usize = 65_536;
+/// Headers that are read at once at most; about 0.7 MB.
+pub const HEADERS_MAX: u64 = 2_048;
 /// Bytes of a file's name at most.
 const NAME_BYTES_MAX: usize = 64;
 
@@ -230,6 +232,13 @@ pub trait Archive: Send + Sync {
     /// # Errors
     /// `NotFound`, `Disk`.
     fn read_back(&self, last: Height, bytes_max: usize) -> Result<Run, LedgerError>;
+
+    /// Headers of durable records from `first` on, back to back, as [`crate::record::check_headers`] takes them: up to `last`,
+    /// [`HEADERS_MAX`] at most, one at least.
+    ///
+    /// # Errors
+    /// `NotFound`, `Disk`.
+    fn headers(&self, first: Height, last: Height) -> Result<Bytes, LedgerError>;
 
     /// Puts records before the first one kept, durably: they must end right below it and link to it. Answers where the history begins now.
     ///

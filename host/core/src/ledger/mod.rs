@@ -22,7 +22,8 @@ use crate::record::{Delta, Span};
 use crate::types::{Digest, Height, Position};
 
 pub use archive::{
-    Archive, Kept, Manifest, SNAPSHOT_FILES_MAX, Snapshot, SnapshotFile, bad_state, check_below, check_manifest,
+    Archive, HEADERS_MAX, Kept, Manifest, SNAPSHOT_FILES_MAX, Snapshot, SnapshotFile, bad_state, check_below,
+    check_manifest,
 };
 pub use error::{Fault, LedgerError};
 pub use follow::{check_follows, coalesce, end_of};

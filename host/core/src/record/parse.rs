@@ -7,11 +7,13 @@ use super::span::BadPart;
 use super::{DeltaRef, Items, Local};
 
 /// First bytes of every record.
-/// First bytes of a record.
 pub const RECORD_MAGIC: &[u8; 8] = b"CVPREC\r\n";
 
 /// Magic, record length, header length, part count, checksum.
 pub(super) const PREFIX_BYTES: usize = 8 + 4 + 2 + 2 + 32;
+
+/// Where in a record the region lies that its hash covers, encoded as [`check_headers`](super::check_headers) takes it.
+pub const HEADER_REGION: std::ops::Range<usize> = PREFIX_BYTES..PREFIX_BYTES + HASHED_BYTES;
 
 /// One entry of the part table: kind, flags, offset, length, digest.
 pub(super) const PART_ENTRY_BYTES: usize = 2 + 2 + 4 + 4 + 32;
@@ -215,7 +217,7 @@ impl<'a> RecordRef<'a> {
 
     /// BLAKE3 of the hashed region: computed at each call.
     pub fn hash(&self) -> Digest {
-        Digest::of(&self.bytes[PREFIX_BYTES..PREFIX_BYTES + HASHED_BYTES])
+        Digest::of(&self.bytes[HEADER_REGION])
     }
 
     /// Height and hash.

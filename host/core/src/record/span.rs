@@ -49,7 +49,7 @@ pub struct BadRecord {
 }
 
 impl BadRecord {
-    fn new(height: Height, part: BadPart, reason: impl Into<String>) -> Self {
+    pub(super) fn new(height: Height, part: BadPart, reason: impl Into<String>) -> Self {
         Self {
             height,
             part,

@@ -1,5 +1,5 @@
 //! History and state as a whole, in the machine: what goes, what is handed over, what is taken in. Here is what the host does for it and
-//! answers; the decisions are in `retention`, `shipping`, `taking` and `backfill`.
+//! answers; the decisions are in `retention`, `shipping`, `taking`, `linking` and `backfill`.
 
 use std::sync::Arc;
 
@@ -56,6 +56,24 @@ pub enum ArchiveWork {
     },
     /// Receiver: make durable what was written; answer with `Kept`.
     Sync,
+    /// Provider: read headers from `first` on and queue them as ONE frame on the link; answer with `Shipped`.
+    Headers {
+        /// The link.
+        conn: ConnId,
+        /// Number of the stream.
+        stream: u32,
+        /// The first one.
+        first: Height,
+        /// The last one at most.
+        last: Height,
+    },
+    /// Receiver: check that these headers link to a position; answer with `Linked`.
+    Link {
+        /// The position that they follow.
+        from: Position,
+        /// The headers.
+        headers: Bytes,
+    },
     /// Receiver: check the whole and put it in the place of what is there; answer with `Adopted` or `NotAdopted`.
     Adopt,
     /// Receiver: drop what is staged; there is no answer.
@@ -89,7 +107,7 @@ pub enum ArchiveEvent {
     },
     /// Provider: a snapshot is at hand, or why there is none.
     Made(Result<Arc<Manifest>, Refusal>),
-    /// Provider: bytes of a snapshot, or records, were queued; or why not.
+    /// Provider: bytes of a snapshot, records or headers were queued; or why not.
     Shipped {
         /// As in the work.
         conn: ConnId,
@@ -106,6 +124,8 @@ pub enum ArchiveEvent {
     Damaged,
     /// Receiver: so many bytes are durable.
     Kept(u64),
+    /// Receiver: headers link up to here; or where they do not.
+    Linked(Result<Position, Refusal>),
     /// Receiver: the chain goes on from here.
     Adopted {
         /// Its tip.
@@ -131,6 +151,7 @@ impl Pair {
             ArchiveEvent::Written(written) => self.on_snapshot_written(index, written),
             ArchiveEvent::Damaged => self.on_snapshot_damaged(index),
             ArchiveEvent::Kept(durable) => self.on_snapshot_kept(index, durable),
+            ArchiveEvent::Linked(result) => self.on_linked(index, result),
             ArchiveEvent::Adopted { tip } => self.on_adopted(index, tip),
             ArchiveEvent::NotAdopted(refusal) => self.give_up_snapshot(index, refusal, false),
             ArchiveEvent::Prepended(from) => self.on_prepended(index, Ok(from)),
@@ -145,6 +166,7 @@ impl Pair {
             Role::Provider => {
                 self.settle_survey(index);
                 self.settle_shipping(index);
+                self.settle_headers(index);
             }
             Role::Receiver => {
                 self.settle_wish(index);

@@ -4,10 +4,12 @@ use bytes::{Bytes, BytesMut};
 
 use crate::frame::{Frame, Kind, NamespaceTag};
 use crate::ledger::{Ledger, LedgerError};
-use crate::types::{Digest, Refusal};
+use crate::record::{check_headers, namespace_digest};
+use crate::types::{Digest, Namespace, Refusal};
 
 use super::api::ConnId;
 use super::archive::{ArchiveEvent, ArchiveWork};
+use super::linking::unlinked;
 use super::shipping::{CHUNK_HEAD_BYTES, chunk_head};
 
 /// What came of a piece of work: a frame that must be queued on its link before the answer is told, and the answer.
@@ -36,8 +38,9 @@ impl Archived {
     }
 }
 
-/// Does a piece of work on the ledger of the namespace with this tag. It blocks.
-pub fn archive(ledger: &dyn Ledger, tag: NamespaceTag, work: ArchiveWork) -> Archived {
+/// Does a piece of work on the ledger of a namespace. It blocks.
+pub fn archive(ledger: &dyn Ledger, namespace: &Namespace, work: ArchiveWork) -> Archived {
+    let tag = NamespaceTag::of(namespace);
     match work {
         ArchiveWork::Survey { held } => surveyed(ledger, held),
         ArchiveWork::Prune { below } => match ledger.prune(below) {
@@ -73,6 +76,22 @@ pub fn archive(ledger: &dyn Ledger, tag: NamespaceTag, work: ArchiveWork) -> Arc
                 .read_back(last, bytes_max)
                 .map(|run| (run.bytes.len() as u64, run.bytes));
             shipped((conn, Kind::History, tag, stream), read)
+        }
+        ArchiveWork::Headers {
+            conn,
+            stream,
+            first,
+            last,
+        } => {
+            let read = ledger
+                .headers(first, last)
+                .map(|headers| (headers.len() as u64, headers));
+            shipped((conn, Kind::Headers, tag, stream), read)
+        }
+        ArchiveWork::Link { from, headers } => {
+            let linked =
+                check_headers(&namespace_digest(namespace), from, &headers).map_err(|bad| unlinked(bad.to_string()));
+            Archived::answer(ArchiveEvent::Linked(linked))
         }
         ArchiveWork::Stage(manifest) => {
             let staged = ledger.stage(&manifest).map_err(|error| error.refusal());

@@ -35,6 +35,7 @@ mod archive;
 mod archivist;
 mod retention;
 mod shipping;
+mod linking;
 mod taking;
 mod backfill;
 mod control_file;

@@ -9,7 +9,7 @@ use crate::ledger::Manifest;
 use crate::session::hello::read_position;
 use crate::session::refuse;
 use crate::types::strategy::Level;
-use crate::types::{Digest, Height, Malformed, Millis, Reader, Refusal};
+use crate::types::{Digest, Height, Malformed, Millis, Position, Reader, Refusal};
 
 use super::advice::halt_frame;
 use super::api::{Action, ConnId};
@@ -33,6 +33,10 @@ pub(super) struct Shipping {
     acked: u64,
     credit: u64,
     reading: bool,
+    /// What is read are headers.
+    reads_headers: bool,
+    /// Headers that the receiver wants.
+    pub(super) headers: Option<(Height, Height)>,
     rate: u64,
     allowed_at: Millis,
 }
@@ -40,7 +44,8 @@ pub(super) struct Shipping {
 impl Shipping {
     /// The session is over; the snapshot stays.
     pub fn detach(&mut self) {
-        (self.open, self.making, self.reading, self.stream) = (false, None, false, 0);
+        (self.open, self.making, self.stream) = (false, None, 0);
+        (self.reading, self.reads_headers, self.headers) = (false, false, None);
     }
 
     /// Bytes a second; 0: no limit.
@@ -52,6 +57,30 @@ impl Shipping {
     pub fn needs_from(&self) -> Option<Height> {
         let manifest = self.manifest.as_ref()?;
         Some(manifest.at.height + 1)
+    }
+
+    /// Where the snapshot was taken that this stream hands over.
+    pub fn place(&self, stream: u32) -> Option<Position> {
+        let manifest = self.manifest.as_ref().filter(|_| self.open && self.stream == stream)?;
+        Some(manifest.at)
+    }
+
+    /// Number of the stream.
+    pub fn stream(&self) -> u32 {
+        self.stream
+    }
+
+    /// The headers to read now, if any are wanted and nothing else is being read.
+    pub fn begin_headers(&mut self) -> Option<(Height, Height)> {
+        let wanted = self.headers.take_if(|_| self.open && !self.reading)?;
+        (self.reading, self.reads_headers) = (true, true);
+        Some(wanted)
+    }
+
+    /// Bytes that may have left: what is being read may be on its way before the answer comes.
+    fn sent_at_most(&self) -> u64 {
+        let on_its_way = self.reading && !self.reads_headers;
+        self.next + if on_its_way { CHUNK_BYTES as u64 } else { 0 }
     }
 
     /// The receiver holds all of it, and has not said yet that it stands on it.
@@ -80,7 +109,7 @@ impl Pair {
             return Err(refuse::unexpected("number of a wish for a snapshot"));
         }
         lane.sender.stop();
-        (shipping.stream, shipping.open) = (frame.stream, false);
+        (shipping.stream, shipping.open, shipping.headers) = (frame.stream, false, None);
         shipping.credit = credit.min(window).max(1);
         // Wishes that come while one is being made are answered by it: whoever floods them costs no more than one snapshot at a time.
         let asked = shipping.making.replace((id, from)).is_some();
@@ -139,7 +168,7 @@ impl Pair {
         if frame.stream != lane.shipping.stream || !lane.shipping.open {
             return Ok(());
         }
-        if durable < lane.shipping.acked || durable > lane.shipping.next {
+        if durable < lane.shipping.acked || durable > lane.shipping.sent_at_most() {
             return Err(refuse::unexpected(
                 "bytes held of a snapshot, more than were sent or fewer than before",
             ));
@@ -176,7 +205,9 @@ impl Pair {
         let Some(total) = shipping.manifest.as_ref().filter(|_| shipping.open).map(|m| m.bytes()) else {
             return;
         };
-        let room = shipping.credit.saturating_sub(shipping.next - shipping.acked);
+        let room = shipping
+            .credit
+            .saturating_sub(shipping.next.saturating_sub(shipping.acked));
         if shipping.reading || shipping.next >= total || room == 0 || now < shipping.allowed_at {
             return;
         }
@@ -207,10 +238,12 @@ impl Pair {
         }
         let shipping = &mut lane.shipping;
         shipping.reading = false;
+        let headers = std::mem::take(&mut shipping.reads_headers);
         if stream != shipping.stream {
             return;
         }
         match result {
+            Ok(_) if headers => {}
             Ok(bytes) => {
                 shipping.next += bytes;
                 if let Some(pause) = bytes.saturating_mul(1000).checked_div(shipping.rate) {

@@ -52,6 +52,8 @@ impl Pair {
                     (Kind::SnapshotFetch, Role::Provider) if standby => self.on_snapshot_fetch(index, &frame),
                     (Kind::SnapshotAck, Role::Provider) if standby => self.on_snapshot_ack(index, &frame),
                     (Kind::HistoryFetch, Role::Provider) if standby => self.on_history_fetch(index, &frame),
+                    (Kind::HeadersFetch, Role::Provider) if standby => self.on_headers_fetch(index, &frame),
+                    (Kind::Headers, Role::Receiver) => self.on_headers(index, &frame),
                     (Kind::SnapshotOffer, Role::Receiver) => self.on_offer(index, &frame.payload),
                     (Kind::SnapshotManifest, Role::Receiver) => self.on_snapshot_manifest(index, &frame),
                     (Kind::SnapshotChunk, Role::Receiver) => self.on_snapshot_chunk(index, &frame),

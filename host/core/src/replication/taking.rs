@@ -16,6 +16,7 @@ use crate::types::{Digest, Micros, Millis, Position, Reader, Refusal, Writer};
 
 use super::api::Action;
 use super::archive::ArchiveWork;
+use super::linking::Linking;
 use super::pair::Pair;
 use super::shipping::CHUNK_HEAD_BYTES;
 use super::status::{BootstrapStatus, BootstrappedStatus};
@@ -45,9 +46,9 @@ pub struct StagedPart {
 /// A snapshot on its way in.
 #[derive(Clone, Debug)]
 pub(super) struct Taking {
-    stream: u32,
+    pub(super) stream: u32,
     asked_at: Millis,
-    manifest: Option<Arc<Manifest>>,
+    pub(super) manifest: Option<Arc<Manifest>>,
     /// The store has made room for it, or found what it has of it.
     staged: bool,
     /// The next byte that comes.
@@ -61,6 +62,8 @@ pub(super) struct Taking {
     kept_at: Millis,
     durable: u64,
     damaged: u32,
+    /// How the snapshot's record is linked to the provider's tip.
+    pub(super) linking: Option<Linking>,
     adopting: bool,
     begun: Millis,
     begun_micros: Micros,
@@ -135,6 +138,7 @@ impl Pair {
             kept_at: now,
             durable: from,
             damaged: 0,
+            linking: None,
             adopting: false,
             begun: now,
             begun_micros: self.now_micros,
@@ -176,7 +180,7 @@ impl Pair {
         lane.snapshot_streams += 1;
         if let Some(taking) = &mut lane.taking {
             taking.stream = lane.snapshot_streams;
-            (taking.manifest, taking.staged) = (None, false);
+            (taking.manifest, taking.staged, taking.linking) = (None, false, None);
             taking.queue.clear();
             taking.queued = 0;
             (taking.expected, taking.written) = (taking.durable, taking.durable);
@@ -436,10 +440,20 @@ impl Pair {
             let work = ArchiveWork::Sync;
             self.out.push(Action::Archive { ns, work });
         } else if taking.syncing.is_none() && taking.durable >= total {
-            (taking.adopting, taking.whole_micros) = (true, now_micros);
-            let work = ArchiveWork::Adopt;
-            self.out.push(Action::Archive { ns, work });
+            if taking.linking.is_none() {
+                taking.whole_micros = now_micros;
+            }
+            self.settle_linking(index);
         }
+    }
+
+    /// The whole is here, and its record is one of the provider's chain.
+    pub(super) fn adopt(&mut self, index: usize) {
+        let Some(lane) = self.lanes.get_mut(index) else { return };
+        let Some(taking) = &mut lane.taking else { return };
+        taking.adopting = true;
+        let (ns, work) = (lane.setup.namespace.clone(), ArchiveWork::Adopt);
+        self.out.push(Action::Archive { ns, work });
     }
 }
 

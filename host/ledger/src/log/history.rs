@@ -4,6 +4,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use cvp_core::ledger::LedgerError;
+use cvp_core::record::HEADER_REGION;
 use cvp_core::types::{Digest, Height};
 
 use super::{Log, Place};
@@ -71,6 +72,20 @@ impl Log {
     pub(crate) fn put_before(&mut self, segment: Segment, base: Base) {
         self.segments.insert(0, segment);
         self.base = base;
+    }
+
+    /// Where the headers of these records lie; none where one of them is not kept, or there is none.
+    pub(crate) fn header_places(&self, first: Height, last: Height) -> Option<Vec<Place>> {
+        let place = |height| {
+            let record = self.place(height, height, 1)?;
+            Some(Place {
+                offset: record.offset + HEADER_REGION.start as u64,
+                length: HEADER_REGION.len(),
+                ..record
+            })
+        };
+        let places: Option<Vec<Place>> = (first..=last).map(place).collect();
+        places.filter(|places| !places.is_empty())
     }
 
     /// Where whole records lie that end with `last`: about `bytes_max` bytes, one at least, within one segment. Answers the first, too.

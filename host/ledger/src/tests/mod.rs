@@ -94,6 +94,7 @@ delegate! {
     adopt() -> Result<cvp_core::types::Position, LedgerError>;
     drop_staged() -> Result<(), LedgerError>;
     read_back(last: u64, bytes_max: usize) -> Result<cvp_core::ledger::Run, LedgerError>;
+    headers(first: u64, last: u64) -> Result<Bytes, LedgerError>;
     prepend(records: Bytes) -> Result<u64, LedgerError>;
 }
 

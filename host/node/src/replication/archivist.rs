@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::thread;
 
-use cvp_core::frame::NamespaceTag;
 use cvp_core::replication::{ArchiveEvent, ArchiveWork, Event, archive};
 use tokio::sync::mpsc;
 
@@ -101,7 +100,7 @@ fn run(job: Job) -> Option<Event> {
         (ArchiveWork::Survey { .. }, Some(queues)) => queues.needs_from(),
         _ => None,
     };
-    let done = archive(chain.ledger().as_ref(), NamespaceTag::of(&ns), work).needing(needed);
+    let done = archive(chain.ledger().as_ref(), &ns, work).needing(needed);
     if let Some((_, frame)) = done.frame
         && !link.is_some_and(|link| link.send_blocking(frame))
     {

@@ -413,7 +413,9 @@ impl Driver {
 
     fn archive(&mut self, ns: &Namespace, work: ArchiveWork) {
         let link = match work {
-            ArchiveWork::Ship { conn, .. } | ArchiveWork::ReadBack { conn, .. } => self.links.sender(conn),
+            ArchiveWork::Ship { conn, .. } | ArchiveWork::ReadBack { conn, .. } | ArchiveWork::Headers { conn, .. } => {
+                self.links.sender(conn)
+            }
             _ => None,
         };
         let Some(chain) = self.environment.chains.get(ns.as_str()) else {

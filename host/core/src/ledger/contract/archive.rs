@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use crate::ledger::{Ledger, LedgerError, Manifest, Snapshot};
-use crate::record::{check_span, namespace_digest};
+use crate::record::{BadPart, HEADER_REGION, check_headers, check_span, namespace_digest, parse};
 use crate::types::Height;
 
 use super::{ChainMaker, Factory, key, keys_of, must};
@@ -13,6 +13,7 @@ pub(super) fn run_all(factory: Factory<'_>) {
     a_snapshot_is_taken_in_and_the_chain_goes_on(factory);
     history_is_put_before_a_snapshot(factory);
     a_damaged_snapshot_leaves_what_was_there(factory);
+    headers_lead_from_any_record_to_the_tip(factory);
     what_cannot_be_staged_is_refused(factory);
     a_snapshot_goes_on_where_it_was(factory);
 }
@@ -206,6 +207,33 @@ fn a_damaged_snapshot_leaves_what_was_there(factory: Factory<'_>) {
     must(standby.stage(manifest));
     copy_snapshot(&*snapshot, &*standby, 0, usize::MAX);
     assert_eq!(must(standby.adopt()), manifest.at);
+}
+
+fn headers_lead_from_any_record_to_the_tip(factory: Factory<'_>) {
+    let maker = ChainMaker::new("global", 16);
+    let ledger = chain(factory, &maker, 12);
+    let digest = namespace_digest(&maker.namespace);
+    let place = |height| must(parse(&must(ledger.read(height, height, 1)).bytes)).position();
+    let headers = must(ledger.headers(5, 12));
+    assert_eq!(check_headers(&digest, place(4), &headers), Ok(place(12)));
+    assert_eq!(
+        must(ledger.headers(12, 99)).len(),
+        HEADER_REGION.len(),
+        "the durable tip"
+    );
+    for (from, what) in [(3, "a gap"), (5, "what is there already")] {
+        let bad = check_headers(&digest, place(from), &headers).map_err(|bad| bad.part);
+        assert_eq!(bad, Err(BadPart::Link), "{what}");
+    }
+    let mut damaged = headers.to_vec();
+    damaged[HEADER_REGION.len() * 3 + 100] ^= 1;
+    assert!(check_headers(&digest, place(4), &damaged).is_err());
+    assert!(check_headers(&digest, place(4), &headers[1..]).is_err());
+    let other = namespace_digest(&ChainMaker::new("other", 16).namespace);
+    assert!(check_headers(&other, place(4), &headers).is_err());
+    for (first, last) in [(13, 20), (6, 5)] {
+        assert!(matches!(ledger.headers(first, last), Err(LedgerError::NotFound { .. })));
+    }
 }
 
 fn what_cannot_be_staged_is_refused(factory: Factory<'_>) {

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::record::{Accumulator, ChainTip, RecordRef, index_keys, parse};
+use crate::record::{Accumulator, ChainTip, HEADER_REGION, RecordRef, index_keys, parse};
 use crate::types::{Digest, Height, Malformed, Position, Reader, UnixNanos, Writer};
 
-use super::super::archive::{Archive, Kept, Manifest, Snapshot, SnapshotFile, bad_state, check_below, check_manifest};
+use super::super::archive::{
+    Archive, HEADERS_MAX, Kept, Manifest, Snapshot, SnapshotFile, bad_state, check_below, check_manifest,
+};
 use super::super::{LedgerError, Place, Run};
 use super::{Inner, MemoryLedger};
 
@@ -342,6 +344,24 @@ impl Archive for MemoryLedger {
             first,
             last: inner.position(last as usize),
         })
+    }
+
+    fn headers(&self, first: Height, last: Height) -> Result<Bytes, LedgerError> {
+        let inner = self.working()?;
+        let (from, to) = (inner.from(), inner.durable as u64);
+        let last = last.min(to).min(first.saturating_add(HEADERS_MAX - 1));
+        if first < from || first > last {
+            return Err(LedgerError::NotFound {
+                height: first,
+                from,
+                to,
+            });
+        }
+        let mut bytes = BytesMut::new();
+        for record in &inner.records[first as usize..=last as usize] {
+            bytes.extend_from_slice(&record[HEADER_REGION]);
+        }
+        Ok(bytes.freeze())
     }
 
     fn prepend(&self, records: Bytes) -> Result<Height, LedgerError> {

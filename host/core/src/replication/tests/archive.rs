@@ -26,6 +26,10 @@ pub(super) struct Archives {
     damaged: u32,
     /// What the receiver finds of the whole.
     adopt: Option<Refusal>,
+    /// What the receiver finds of the next headers.
+    linked: Option<Result<Position, Refusal>>,
+    /// Headers sent.
+    headers: u64,
     /// Chunks sent.
     pub chunks: usize,
     /// Works that wait, by a test.
@@ -151,6 +155,24 @@ impl Archives {
                 *durable = staged.len() as u64;
                 ArchiveEvent::Kept(*durable)
             }
+            ArchiveWork::Headers {
+                conn,
+                stream,
+                first,
+                last,
+            } => {
+                assert!(self.history_from[PROVIDER] <= first, "what links it is kept");
+                let last = last.min(first + 6);
+                self.headers += last + 1 - first;
+                let frame = Frame::of(Kind::Headers, tag, stream, last.to_le_bytes().to_vec().into());
+                let result = Ok(8);
+                let event = ArchiveEvent::Shipped { conn, stream, result };
+                return (Some((conn, frame)), Some(event));
+            }
+            ArchiveWork::Link { headers, .. } => {
+                let last = u64::from_le_bytes(headers.as_ref().try_into().unwrap());
+                ArchiveEvent::Linked(self.linked.take().unwrap_or_else(|| Ok(at(last))))
+            }
             ArchiveWork::Adopt => {
                 let (id, staged, durable) = self.staged.take().unwrap();
                 let made = self.made.clone().unwrap();
@@ -268,6 +290,86 @@ fn damaged_chunks_are_fetched_again_and_too_many_end_it() {
     ends.archives.damaged = 0;
     ends.run(20_000);
     assert_eq!(ends.appended, 500, "it tries again");
+}
+
+/// A snapshot of block 500 is on its way in while the provider goes on to 530.
+fn behind_the_tip(linked: Option<Result<Position, Refusal>>) -> Ends<impl FnMut(&[Told]) -> Answer> {
+    let mut ends = pruned(3 * CHUNK, false);
+    ends.archives.held_back = true;
+    ends.archives.linked = linked;
+    ends.run(0);
+    ends.grow(530);
+    ends.run(2_000);
+    assert!(!ends.archives.waiting.is_empty());
+    ends.archives.held_back = false;
+    for work in std::mem::take(&mut ends.archives.waiting) {
+        ends.archive(RECEIVER, work);
+    }
+    ends.run(1_000);
+    ends
+}
+
+#[test]
+fn a_snapshot_is_linked_to_the_tip_before_it_counts() {
+    let ends = behind_the_tip(None);
+    assert_eq!(
+        (ends.appended, ends.archives.makes, ends.archives.headers),
+        (530, 1, 30)
+    );
+}
+
+#[test]
+fn a_snapshot_that_does_not_lead_to_the_tip_is_dropped_and_another_one_fetched() {
+    let unlinked = Refusal::new("snapshot-unlinked", "a gap", "");
+    let elsewhere = Position {
+        height: 530,
+        hash: Digest([7; 32]),
+    };
+    let beyond = Position {
+        height: 531,
+        ..elsewhere
+    };
+    for wrong in [Err(unlinked), Ok(elsewhere), Ok(beyond)] {
+        let mut ends = behind_the_tip(Some(wrong.clone()));
+        let reasons = ends.status(RECEIVER).reasons;
+        assert!(
+            reasons.iter().any(|reason| reason.code.contains("snapshot-unlinked")),
+            "{wrong:?}: {reasons:?}"
+        );
+        assert_eq!((ends.appended, ends.archives.staged.is_none()), (0, true), "{wrong:?}");
+        ends.run(20_000);
+        assert_eq!((ends.appended, ends.archives.makes), (530, 2), "{wrong:?}");
+    }
+}
+
+#[test]
+fn headers_that_nobody_may_ask_for_end_the_session() {
+    // Before the whole snapshot is there, its own record again, and none at all.
+    for (chunks_first, first, last) in [(false, 501, 510), (true, 500, 510), (true, 510, 509)] {
+        let mut ends = pruned(CHUNK, true);
+        ends.archives.held_back = true;
+        ends.run(0);
+        assert!(!ends.archives.waiting.is_empty());
+        let tag = NamespaceTag::of(&namespace());
+        if chunks_first {
+            let mut held = crate::types::Writer::new();
+            held.u64(CHUNK as u64);
+            held.flag(false);
+            let frame = Frame::of(Kind::SnapshotAck, tag, 1, held.into_bytes().into());
+            ends.queue.push_back((PROVIDER, Event::Frame { conn: CONN, frame }));
+        }
+        let mut wish = crate::types::Writer::new();
+        wish.u64(first);
+        wish.u64(last);
+        let frame = Frame::of(Kind::HeadersFetch, tag, 1, wish.into_bytes().into());
+        ends.queue.push_back((PROVIDER, Event::Frame { conn: CONN, frame }));
+        ends.run(0);
+        let closed = ends.closed[PROVIDER].as_ref().map(ToString::to_string);
+        assert!(
+            closed.as_ref().is_some_and(|text| text.contains("wish for headers")),
+            "{first} to {last}: {closed:?}"
+        );
+    }
 }
 
 #[test]
