@@ -11,6 +11,7 @@ use super::driver::Inbound;
 use crate::link::FrameSender;
 use crate::mq::Queues;
 use crate::namespace::Chain;
+use crate::telemetry::pair as telemetry;
 
 /// A piece of work. The machine has a few under way in each namespace at most, so the queues need no bound of their own.
 struct Job {
@@ -100,6 +101,12 @@ fn run(job: Job) -> Option<Event> {
         (ArchiveWork::Survey { .. }, Some(queues)) => queues.needs_from(),
         _ => None,
     };
+    // Of chunks alone: history and headers are shipped, too.
+    let length = match &work {
+        ArchiveWork::Ship { .. } => Some(0),
+        ArchiveWork::Write { bytes, .. } => Some(bytes.len() as u64),
+        _ => None,
+    };
     let done = archive(chain.ledger().as_ref(), &ns, work).needing(needed);
     if let Some((_, frame)) = done.frame
         && !link.is_some_and(|link| link.send_blocking(frame))
@@ -108,6 +115,11 @@ fn run(job: Job) -> Option<Event> {
         return None;
     }
     let event = done.answer?;
+    match (&event, length) {
+        (ArchiveEvent::Shipped { result: Ok(bytes), .. }, Some(_)) => telemetry::snapshot_sent(&ns, *bytes),
+        (ArchiveEvent::Written(_), Some(bytes)) => telemetry::snapshot_received(&ns, bytes),
+        _ => {}
+    }
     if matches!(event, ArchiveEvent::Adopted { .. }) {
         chain.synced();
     }

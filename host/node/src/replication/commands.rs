@@ -12,6 +12,7 @@ use super::driver::Driver;
 use super::tree::TreeWorker;
 use super::worker::Worker;
 use super::{Standing, StrategyHandles, Wish};
+use crate::telemetry::pair as telemetry;
 
 /// What the handle asks.
 pub(super) enum Command {
@@ -32,7 +33,25 @@ pub(super) enum Command {
     Shutdown(oneshot::Sender<()>),
 }
 
+/// The page of metrics says how the pair is as it was at most so long ago.
+const MEASURE_MS: Millis = 1_000;
+
 impl Driver {
+    /// Renews what the page of metrics says of the pair. A follower's machine says nothing: its namespaces are the pair's as well.
+    pub(super) fn measure(&mut self) {
+        let now = self.now();
+        if !self.running || self.environment.tree.is_none() || now.saturating_sub(self.measured_at) < MEASURE_MS {
+            return;
+        }
+        self.measured_at = now;
+        telemetry::pair(&self.pair.status(now));
+        for (ns, strategies) in &self.strategies {
+            for (kind, cost) in strategies.costs() {
+                telemetry::strategy(ns, kind, (cost.calls, cost.nanos, cost.restarts));
+            }
+        }
+    }
+
     pub(super) fn on_command(&mut self, command: Command) {
         match command {
             Command::Status(answer) => {

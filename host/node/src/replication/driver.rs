@@ -76,6 +76,8 @@ pub(super) struct Driver {
     pub(super) brokers: Vec<(Namespace, BrokerState)>,
     /// Events that doing an action gave; they go in before anything else.
     pub(super) pending: VecDeque<Event>,
+    /// When the page of metrics was last renewed.
+    pub(super) measured_at: Millis,
     /// What the chains were told of a standby's copies.
     pub(super) copies: BTreeMap<Namespace, Option<Height>>,
 }
@@ -111,6 +113,7 @@ impl Driver {
             watch: None,
             brokers: Vec::new(),
             pending: VecDeque::new(),
+            measured_at: 0,
             copies: BTreeMap::new(),
         }
     }
@@ -155,7 +158,10 @@ impl Driver {
                         }
                     }
                 },
-                _ = ticks.tick() => self.feed(Event::Tick),
+                _ = ticks.tick() => {
+                    self.feed(Event::Tick);
+                    self.measure();
+                }
             }
         }
     }

@@ -97,12 +97,15 @@ pub struct Cost {
     pub calls: u64,
     /// Time spent in them, nanoseconds.
     pub nanos: u64,
+    /// Instances made after the first.
+    pub restarts: u64,
 }
 
 #[derive(Debug, Default)]
 struct Counters {
     calls: AtomicU64,
     nanos: AtomicU64,
+    opened: AtomicU64,
 }
 
 impl Strategies {
@@ -263,6 +266,7 @@ impl<K: Hosted> StrategyHandle<K> {
         Cost {
             calls: self.counters.calls.load(Ordering::Relaxed),
             nanos: self.counters.nanos.load(Ordering::Relaxed),
+            restarts: self.counters.opened.load(Ordering::Relaxed).saturating_sub(1),
         }
     }
 }
@@ -292,6 +296,16 @@ pub enum Order {
 }
 
 impl NamespaceStrategies {
+    /// What each cost so far, by kind.
+    pub fn costs(&self) -> [(&'static str, Cost); 4] {
+        [
+            (ChainSync::NAME, self.chain_sync.cost()),
+            (ConfigSync::NAME, self.config_sync.cost()),
+            (IndexCheck::NAME, self.index_check.cost()),
+            (MqSync::NAME, self.mq_sync.cost()),
+        ]
+    }
+
     /// Orders it of the strategy of this kind; nothing of a kind that there is not.
     pub fn order(&self, kind: &str, order: Order) -> Result<(), Fault> {
         match kind {

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use super::driver::Inbound;
 use crate::link::FrameSender;
 use crate::namespace::{Chain, ChainSet};
+use crate::telemetry::pair as telemetry;
 
 /// Runs of records that may wait to be ingested; their bytes are bounded by the receiver's window.
 const JOBS_MAX: usize = 4096;
@@ -161,12 +162,15 @@ fn run(chain: &Chain, digest: &Digest, job: Job) -> Option<Event> {
         Job::Ingest { parent, bytes } => {
             let length = bytes.len() as u64;
             match ingest(chain.ledger().as_ref(), digest, parent, bytes) {
-                Ok(tip) => Event::Ingested {
-                    ns,
-                    tip,
-                    bytes: length,
-                    micros: micros(begun),
-                },
+                Ok(tip) => {
+                    telemetry::received(&ns, tip.height - parent.height, length, begun.elapsed());
+                    Event::Ingested {
+                        ns,
+                        tip,
+                        bytes: length,
+                        micros: micros(begun),
+                    }
+                }
                 Err(NotIngested::Store(refusal)) => Event::StoreFailed { ns, refusal },
                 Err(NotIngested::Peer(refusal)) => Event::Rejected { ns, refusal },
             }
@@ -185,6 +189,7 @@ fn run(chain: &Chain, digest: &Digest, job: Job) -> Option<Event> {
                 if !link.send_blocking(frame) {
                     return None;
                 }
+                telemetry::sent(&ns, bytes);
                 Event::ReadDone {
                     conn,
                     ns,
@@ -204,6 +209,7 @@ fn sync(chain: &Chain) -> Event {
     let begun = Instant::now();
     match chain.ledger().sync() {
         Ok(durable) => {
+            telemetry::synced(&ns, begun.elapsed());
             chain.synced();
             Event::Synced {
                 ns,

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder};
 use tracing::warn;
 
-use super::counters;
+use super::{counters, pair};
 
 /// The page could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +32,7 @@ pub fn serve_metrics(address: SocketAddr) -> Result<(), ExporterError> {
         .map_err(failed)?;
     metrics::set_global_recorder(recorder).map_err(|error| failed(BuildError::FailedToSetGlobalRecorder(error)))?;
     counters::describe();
+    pair::describe();
     tokio::spawn(async move {
         if let Err(error) = page.await {
             warn!(%address, ?error, "metrics are not served");

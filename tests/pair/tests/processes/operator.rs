@@ -10,6 +10,7 @@ use cvp_pair::node::{Node, binary, cvp_ok};
 use cvp_pair::pair::{Pair, Setup};
 use cvp_pair::rpc::Rpc;
 use cvp_pair::signer::{ec, send_many};
+use cvp_pair::wait;
 use serde_json::Value;
 
 /// Types `lines` into `cvp shell`, through a pipe.
@@ -150,6 +151,50 @@ fn the_page_of_metrics_counts() -> Result<()> {
     ensure!(value("rpc_errors{")? >= 1.0, "{page}");
     ensure!(page.contains("# TYPE commits_waited_on_link counter"), "{page}");
     Ok(())
+}
+
+#[test]
+fn the_page_of_metrics_says_how_far_the_copy_is() -> Result<()> {
+    let mut pair = Pair::start(&Setup::default())?;
+    send_many(&pair.provider.rpc(), &ec()?, 3)?;
+    let height = pair.provider.rpc().height()?;
+    pair.wait_durable("global", height)?;
+    let metric = |node: &Node, name: &str| -> Result<f64> {
+        let status = node.status()?;
+        let address = status["metrics"].as_str().context("status names no page")?;
+        let page = Rpc::page(&format!("http://{address}/metrics"))?;
+        let line = page.lines().find(|line| line.starts_with(name));
+        let line = line.with_context(|| format!("no {name} in\n{page}"))?;
+        Ok(line.rsplit_once(' ').context("no value")?.1.parse()?)
+    };
+    let wait = |node: &Node, name: &str, holds: &dyn Fn(f64) -> bool| {
+        wait::until(name, Duration::from_secs(10), || {
+            let value = metric(node, name)?;
+            Ok(if holds(value) { Ok(()) } else { Err(value.to_string()) })
+        })
+    };
+    let of = |name: &str| format!("{name}{{namespace=\"global\"}}");
+    let of_strategy = |name: &str| format!("{name}{{namespace=\"global\",kind=\"chain-sync\"}}");
+    for node in [&pair.provider, &pair.receiver] {
+        wait(node, "pair_normal", &|value| value == 1.0)?;
+        wait(node, &of("durable_height"), &|value| value == height as f64)?;
+        wait(node, &of("lag_blocks"), &|value| value == 0.0)?;
+        wait(node, &of_strategy("strategy_calls"), &|value| value > 0.0)?;
+        ensure!(metric(node, &of_strategy("strategy_faults"))? == 0.0);
+        ensure!(metric(node, &of_strategy("strategy_restarts"))? == 0.0);
+    }
+    ensure!(metric(&pair.receiver, &of("records_received"))? == height as f64);
+    let bytes = metric(&pair.receiver, &of("records_received_bytes"))?;
+    ensure!(bytes > 0.0 && metric(&pair.provider, &of("records_sent_bytes"))? >= bytes);
+    for name in ["batch_bytes", "batch_verify_seconds", "fsync_seconds"] {
+        ensure!(metric(&pair.receiver, &of(&format!("{name}_count")))? >= 1.0, "{name}");
+    }
+    pair.receiver.kill()?;
+    send_many(&pair.provider.rpc(), &ec()?, 4)?;
+    wait(&pair.provider, "pair_normal", &|value| value == 0.0)?;
+    let lacked = (pair.provider.rpc().height()? - height) as f64;
+    wait(&pair.provider, &of("lag_blocks"), &|value| value == lacked)?;
+    wait(&pair.provider, &of("lag_bytes"), &|value| value > 0.0)
 }
 
 fn said<'a>(status: &'a Value, list: &str, begins: &str) -> Option<&'a str> {

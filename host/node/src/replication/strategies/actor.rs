@@ -301,6 +301,7 @@ impl<K: Hosted> Actor<K> {
             "{}".to_owned()
         };
         let instance = component.open(self.role, self.namespace.as_str(), &settings)?;
+        self.counters.opened.fetch_add(1, Ordering::Relaxed);
         let trace = self.open_trace(component, settings);
         Ok(Running {
             instance,
