@@ -3,6 +3,7 @@
 
 use crate::frame::{Frame, Kind};
 use crate::session::refuse;
+use crate::types::strategy::Level;
 use crate::types::{Malformed, Millis, Position, Reader, Refusal, Writer};
 
 use super::api::Action;
@@ -88,6 +89,28 @@ impl Pair {
         out.u64(target.height);
         let frame = Frame::of(Kind::HeadersFetch, lane.tag, taking.stream, out.into_bytes().into());
         self.send_session(frame);
+    }
+
+    /// The provider kept the blocks after this snapshot as long as it may, and they are gone: begins with another one. Whether it did.
+    pub(super) fn begin_with_another(&mut self, index: usize) -> bool {
+        let Some(lane) = self.lanes.get_mut(index) else {
+            return false;
+        };
+        let taking = lane.taking.as_ref().filter(|taking| !taking.is_adopting());
+        let manifest = taking.and_then(|taking| taking.manifest.as_ref());
+        if lane.offer.is_none() || manifest.is_none_or(|it| lane.history_from <= it.at.height + 1) {
+            return false;
+        }
+        (lane.taking, lane.staged, lane.wants_snapshot) = (None, None, true);
+        let (ns, work) = (lane.setup.namespace.clone(), ArchiveWork::DropStaged);
+        let named = Some(ns.clone());
+        self.out.push(Action::Archive { ns, work });
+        self.out.push(Action::Log {
+            level: Level::Info,
+            ns: named,
+            text: "the provider no longer keeps the blocks after this snapshot: beginning with another one".to_owned(),
+        });
+        true
     }
 
     pub(super) fn on_headers(&mut self, index: usize, frame: &Frame) -> Result<(), Refusal> {

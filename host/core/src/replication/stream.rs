@@ -229,13 +229,11 @@ impl Pair {
             Role::Provider => {
                 if let Some(lane) = self.lanes.get_mut(index) {
                     lane.sender.stop();
-                    lane.halt = Some(Halt {
-                        refusal,
-                        until: u64::MAX,
-                    });
+                    let until = u64::MAX;
+                    lane.halt = Some(Halt { refusal, until });
                 }
             }
-            Role::Receiver => self.halt(index, refusal, false),
+            Role::Receiver => self.halted_by_provider(index, refusal),
         }
         Ok(())
     }

@@ -392,6 +392,15 @@ impl Pair {
         self.halt(index, refusal, true);
     }
 
+    /// The provider stands still: it is asked anew when the stream goes on.
+    pub(super) fn halted_by_provider(&mut self, index: usize, refusal: Refusal) {
+        self.keep_what_came(index);
+        if let Some(lane) = self.lanes.get_mut(index) {
+            lane.taking = lane.taking.take().filter(Taking::is_adopting);
+        }
+        self.halt(index, refusal, false);
+    }
+
     /// The session is over: what was written of a snapshot is made durable, so that the next one goes on there.
     pub(super) fn keep_what_came(&mut self, index: usize) {
         let Some(lane) = self.lanes.get_mut(index) else { return };
@@ -406,6 +415,9 @@ impl Pair {
     }
 
     pub(super) fn settle_taking(&mut self, index: usize) {
+        if self.begin_with_another(index) {
+            return;
+        }
         let (now, now_micros) = (self.now, self.now_micros);
         let Some(lane) = self.lanes.get_mut(index) else { return };
         let streams = lane.peer.is_some();

@@ -2,7 +2,7 @@
 //! `global` sees those of the whole node as well. The copy is swapped in once every namespace's strategy has asked for what differs and
 //! agreed to what goes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::replication::api::Action;
 use crate::replication::control_file::ControlFile;
@@ -138,13 +138,31 @@ impl Pair {
             Role::Receiver => (self.taker.local()?, self.taker.theirs()),
         };
         let namespace = lane.setup.namespace.as_str();
-        Some(View {
+        let mut view = View {
             now: self.now,
             local: self.files_of(local, namespace),
             peer: peer.map(|peer| self.files_of(peer, namespace)),
             requested: lane.files.requested.clone(),
             ..View::new(role, namespace)
-        })
+        };
+        if role == Role::Receiver {
+            self.show_fetched(&mut view);
+        }
+        Some(view)
+    }
+
+    /// What was fetched waits for the rest, so that the copy is swapped as a whole: to a strategy it is there, and no longer under way. One
+    /// that bounds what is under way would otherwise wait for ever.
+    fn show_fetched(&self, view: &mut View) {
+        let requested = std::mem::take(&mut view.requested);
+        let (fetched, under_way): (BTreeSet<String>, BTreeSet<String>) =
+            requested.into_iter().partition(|path| self.taker.is_fetched(path));
+        let theirs = view.peer.iter().flatten();
+        let fetched: Vec<FileEntry> = theirs.filter(|file| fetched.contains(&file.path)).cloned().collect();
+        let local = std::mem::take(&mut view.local).into_iter().chain(fetched);
+        let local: BTreeMap<String, FileEntry> = local.map(|file| (file.path.clone(), file)).collect();
+        view.local = local.into_values().collect();
+        view.requested = under_way.into_iter().collect();
     }
 
     /// Calls a namespace's strategy if it is owed something and is free.

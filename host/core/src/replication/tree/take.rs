@@ -307,6 +307,12 @@ impl Taker {
         theirs.is_some() && ours != theirs
     }
 
+    /// Whether what the provider has at `path` lies here already, and waits for the swap.
+    pub(in crate::replication) fn is_fetched(&self, path: &str) -> bool {
+        let theirs = self.target.as_ref().and_then(|target| target.inventory.file(path));
+        theirs.is_some_and(|file| self.staged.contains_key(&file.digest))
+    }
+
     pub(in crate::replication) fn local(&self) -> Option<&Inventory> {
         self.local.as_ref()
     }
