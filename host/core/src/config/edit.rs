@@ -58,7 +58,10 @@ pub enum EditError {
     /// A part of the key is there and is no table.
     #[error("{0} is not a table")]
     NotATable(String),
-    /// The key names a table, or its spelling is empty.
+    /// The key names a list of tables, and the value is none.
+    #[error("{0:?} is a list of tables: write [{{ name = \"value\" }}, ...]")]
+    NotTables(String),
+    /// The key is empty, or names a table.
     #[error("{0:?} does not name a value")]
     NotAValue(String),
 }
@@ -85,7 +88,17 @@ pub fn edit(text: &str, key: &str, value: Value) -> Result<String, EditError> {
             .ok_or_else(|| EditError::NotATable(part.to_owned()))?;
     }
     put(table, name, value.into_toml(), key)?;
-    Ok(document.to_string())
+    Ok(written(&document, text))
+}
+
+/// The text of a document, with the ends of lines of the text that it was.
+pub(super) fn written(document: &DocumentMut, before: &str) -> String {
+    let text = document.to_string();
+    let lines = before.matches('\n').count();
+    if lines > 0 && before.matches("\r\n").count() == lines {
+        return text.replace("\r\n", "\n").replace('\n', "\r\n");
+    }
+    text
 }
 
 pub(super) fn put(
@@ -102,6 +115,17 @@ pub(super) fn put(
         }
         Some(Item::None) | None => {
             table.insert(name, Item::Value(value));
+        }
+        Some(item @ Item::ArrayOfTables(_)) => {
+            let tables = Item::Value(value).into_array_of_tables();
+            let mut tables = tables.map_err(|_| EditError::NotTables(key.to_owned()))?;
+            if let (Some(was), Some(first)) = (item.as_array_of_tables().and_then(|old| old.get(0)), tables.get_mut(0))
+            {
+                // The comment above a list belongs to its place.
+                *first.decor_mut() = was.decor().clone();
+                first.set_position(was.position());
+            }
+            *item = Item::ArrayOfTables(tables);
         }
         Some(_) => return Err(EditError::NotAValue(key.to_owned())),
     }
@@ -139,7 +163,7 @@ fn without(text: &str, key: &str) -> Result<String, EditError> {
             None => break,
         }
     }
-    Ok(document.to_string())
+    Ok(written(&document, text))
 }
 
 fn is_kept(file: &str, key: &str, further: &[String]) -> bool {
@@ -245,6 +269,31 @@ mod tests {
         assert_eq!(get(&edited, "cvp.max_rate").unwrap().unwrap(), "5");
         let edited = edit("", "strategy.chain-sync.id", Value::Text("pause".to_owned())).unwrap();
         assert_eq!(edited, "[strategy.chain-sync]\nid = \"pause\"\n");
+    }
+
+    #[test]
+    fn a_list_of_tables_is_set_as_a_whole_in_its_place() {
+        let text = "[self]\nn = 1\n\n# who makes blocks\n[[nodes]]\nhostname = \"a\"\n\n[[nodes]]\nhostname = \"b\"\n\n[log]\nx = 1\n";
+        let value = Value::from_input("[{ hostname = \"c\", score = 3 }, { hostname = \"d\" }]");
+        let edited = edit(text, "nodes", value).unwrap();
+        assert_eq!(
+            edited,
+            "[self]\nn = 1\n\n# who makes blocks\n[[nodes]]\nhostname = \"c\"\nscore = 3\n\n[[nodes]]\nhostname = \"d\"\n\n[log]\nx = 1\n"
+        );
+        for wrong in ["[]", "[\"c\"]", "3", "[{ a = 1 }, 2]"] {
+            let refused = edit(text, "nodes", Value::from_input(wrong));
+            assert_eq!(refused, Err(EditError::NotTables("nodes".to_owned())), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_ends_of_lines_stay() {
+        let text = TEXT.replace('\n', "\r\n");
+        let edited = edit(&text, "cvp.enable", Value::Flag(true)).unwrap();
+        assert_eq!(edited, text.replace("enable = false", "enable = true"));
+        // A file of both kinds is written with one.
+        let mixed = edit("a = 1\r\nb = 2\n", "b", Value::Number(3)).unwrap();
+        assert_eq!(mixed.matches("b = 3\n").count(), 1);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, value};
 
-use super::edit::{EditError, parse, put};
+use super::edit::{EditError, parse, put, written};
 
 /// `text` of `dynamic.toml` with `start` of the `[[namespace]]` called `name`; an entry that is not there is added.
 ///
@@ -22,7 +22,7 @@ pub fn put_namespace(text: &str, name: &str, start: bool) -> Result<String, Edit
             entries.push(entry);
         }
     }
-    Ok(document.to_string())
+    Ok(written(&document, text))
 }
 
 /// `text` of `dynamic.toml` without the `[[namespace]]` called `name`; fine if there is none.
@@ -32,7 +32,7 @@ pub fn put_namespace(text: &str, name: &str, start: bool) -> Result<String, Edit
 pub fn remove_namespace(text: &str, name: &str) -> Result<String, EditError> {
     let mut document = parse(text)?;
     namespaces(&mut document)?.retain(|entry| !is_named(entry, name));
-    Ok(document.to_string())
+    Ok(written(&document, text))
 }
 
 /// The `[[namespace]]` entries of a `dynamic.toml`: name and start.
@@ -63,7 +63,7 @@ pub fn put_only_node(text: &str, hostname: &str) -> Result<String, EditError> {
     }
     *nodes = ArrayOfTables::new();
     nodes.push(only);
-    Ok(document.to_string())
+    Ok(written(&document, text))
 }
 
 fn is_named(entry: &Table, name: &str) -> bool {

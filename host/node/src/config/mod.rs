@@ -4,12 +4,14 @@
 
 mod copy;
 mod node_key;
+mod own_key;
 mod root;
 mod scan;
 mod secrets;
 mod watch;
 
 pub use copy::{Copy, exchange, remove_tree, sync_tree, write_new};
+pub use own_key::OwnKey;
 pub use root::{Root, read_tree};
 pub use scan::Places;
 pub use secrets::private_key;

@@ -5,10 +5,8 @@ use std::path::PathBuf;
 
 use cvp_core::session::{NodeKey, TakeOver};
 use cvp_core::types::Namespace;
-use rcgen::{KeyPair, PublicKeyData, SigningKey};
-use rustls::crypto::aws_lc_rs;
 
-use super::Root;
+use super::{OwnKey, Root};
 
 /// The namespace that every node has.
 const NAMESPACE: &str = "global";
@@ -19,13 +17,7 @@ impl Root {
         let Some(key) = self.read_node_key() else {
             return NodeKey::default();
         };
-        let public = key.der_bytes().to_vec();
-        let algorithms = aws_lc_rs::default_provider().signature_verification_algorithms.all;
-        // The kind of the key says which of them can succeed.
-        NodeKey::new(move |statement, signature| {
-            let mut all = algorithms.iter();
-            all.any(|algorithm| algorithm.verify_signature(&public, statement, signature).is_ok())
-        })
+        NodeKey::new(move |statement, signature| key.confirms(statement, signature))
     }
 
     /// Signs a take-over of the name that the key belongs to; empty without a key that can be read.
@@ -41,7 +33,7 @@ impl Root {
         }
     }
 
-    fn read_node_key(&self) -> Option<KeyPair> {
+    fn read_node_key(&self) -> Option<OwnKey> {
         let path = self.node_key_file()?;
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
@@ -51,7 +43,7 @@ impl Root {
                 return None;
             }
         };
-        let key = KeyPair::from_pem(&text);
+        let key = OwnKey::from_pem(&text);
         key.inspect_err(|error| tracing::warn!(path = %path.display(), %error, "read the node key"))
             .ok()
     }
@@ -65,6 +57,7 @@ impl Root {
 #[cfg(test)]
 mod tests {
     use cvp_core::types::{Hostname, Incarnation, NodeId};
+    use rcgen::KeyPair;
 
     use super::*;
 

@@ -38,7 +38,26 @@ pub fn private_key(path: &str, content: &[u8]) -> Option<&'static str> {
     // Two-byte characters are digits as well.
     let wide = content.contains(&0).then(|| without_zeros(content));
     let text = wide.as_deref().unwrap_or(content);
-    base64_key(text).or_else(|| hexadecimal_key(text))
+    base64_key(text)
+        .or_else(|| hexadecimal_key(text))
+        .or_else(|| hexadecimal_key(&packed(text)))
+}
+
+/// Without what stands between the digits of bytes: `30:82`, `30 82`, `0x30, 0x82`, `\x30\x82`.
+fn packed(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((first, behind)) = rest.split_first() {
+        rest = match rest {
+            [b'0' | b'\\', b'x' | b'X', behind @ ..] => behind,
+            [b':' | b' ' | b',' | b'\t', ..] => behind,
+            _ => {
+                out.push(*first);
+                behind
+            }
+        };
+    }
+    out
 }
 
 fn without_zeros(content: &[u8]) -> Vec<u8> {
@@ -56,7 +75,10 @@ fn holds_pem_key(content: &[u8]) -> bool {
             return true;
         }
     }
-    find(&text, b"PUTTY-USER-KEY-FILE").is_some()
+    // PuTTY's own form, and what OpenSSL prints of a key.
+    [&b"PUTTY-USER-KEY-FILE"[..], b"PRIVATE-KEY:"]
+        .iter()
+        .any(|head| find(&text, head).is_some())
 }
 
 /// A key or a store in its binary form, anywhere: behind a certificate, too.
@@ -111,7 +133,9 @@ fn sequence(content: &[u8]) -> Option<(&[u8], Option<&[u8]>)> {
         [0x30, length @ 1..=0x7f, rest @ ..] => (usize::from(*length), rest),
         [0x30, 0x81, length, rest @ ..] => (usize::from(*length), rest),
         [0x30, 0x82, a, b, rest @ ..] => (usize::from(*a) << 8 | usize::from(*b), rest),
-        [0x30, 0x83, a, b, c, rest @ ..] => (usize::from(*a) << 16 | usize::from(*b) << 8 | usize::from(*c), rest),
+        [0x30, 0x84, 0, a, b, c, rest @ ..] | [0x30, 0x83, a, b, c, rest @ ..] => {
+            (usize::from(*a) << 16 | usize::from(*b) << 8 | usize::from(*c), rest)
+        }
         _ => return None,
     };
     Some((&rest[..length.min(rest.len())], rest.get(length..)))
@@ -238,6 +262,15 @@ mod tests {
         let certificate = rcgen::CertificateParams::new(vec!["node1".into()]).unwrap();
         let certificate = certificate.self_signed(&key).unwrap();
         let words = data_encoding::BASE64.encode(&der);
+        let spaced = |der: &[u8], between: &str, lines: &str| -> String {
+            let line = |bytes: &[u8]| -> String {
+                let bytes: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+                bytes.join(between)
+            };
+            der.chunks(15).map(line).collect::<Vec<_>>().join(lines)
+        };
+        assert_eq!(der[..2], [0x30, 0x81]);
+        let long = [&[0x30, 0x84, 0, 0, 0, der[2]], &der[3..]].concat();
         let lines: Vec<&str> = [&words[..64], &words[64..128], &words[128..]].to_vec();
         for (content, what) in [
             (pem.clone().into_bytes(), "pem"),
@@ -278,6 +311,21 @@ mod tests {
                 "the other alphabet",
             ),
             (format!("key = \"0x{}\"", hex::encode(&der)).into_bytes(), "hexadecimal"),
+            (spaced(&der, ":", ":\n    ").into_bytes(), "bytes between colons"),
+            (spaced(&der, " ", "\n").into_bytes(), "bytes between spaces"),
+            (
+                format!("key[] = {{ 0x{} }};", spaced(&der, ", 0x", ",\n 0x")).into_bytes(),
+                "an array of C",
+            ),
+            (
+                format!("\"\\x{}\"", spaced(&der, "\\x", "\\x")).into_bytes(),
+                "escaped bytes",
+            ),
+            (long, "DER of a long length"),
+            (
+                b"Private-Key: (256 bit)\npriv:\n    0c:".to_vec(),
+                "what OpenSSL prints",
+            ),
             (
                 format!("data:\n  tls.key: {}\n", data_encoding::BASE64.encode(pem.as_bytes())).into_bytes(),
                 "a manifest's value",

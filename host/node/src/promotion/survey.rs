@@ -14,7 +14,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use super::probe::probe_target;
 use super::tree;
 use super::{Flags, Ground, Probed};
-use crate::config::{Places, Root};
+use crate::config::{OwnKey, Places, Root};
 use crate::index::probe;
 use crate::replication::ControlFiles;
 
@@ -102,7 +102,9 @@ pub(super) async fn survey(ground: &Arc<Ground>, flags: Flags) -> Surveyed {
         ports: planned.map_or_else(Vec::new, |config| ground.hooks.ports(config)),
         unfit: planned.map_or_else(Vec::new, |config| ground.hooks.unfit(config)),
         uninstalled: planned.map_or_else(Vec::new, |config| ground.hooks.uninstalled(config)),
-        config: promoted.map(|_| ()).map_err(|refusal| refusal.text),
+        config: promoted
+            .and_then(|_| tree::exchangeable(&ground.root))
+            .map_err(|refusal| refusal.text),
         indexes,
     };
     Surveyed {
@@ -279,7 +281,7 @@ fn keys(chest: &Chest<'_>) -> KeyState {
         }
         Err(error) => return KeyState::Bad(format!("{}: {error}", key_path.display())),
     };
-    let key = match rcgen::KeyPair::from_pem(&key) {
+    let key = match OwnKey::from_pem(&key) {
         Ok(key) => key,
         Err(error) => return KeyState::Bad(format!("{}: {error}", key_path.display())),
     };
@@ -300,7 +302,7 @@ fn keys(chest: &Chest<'_>) -> KeyState {
             continue;
         };
         seen += 1;
-        if certificate.public_key().subject_public_key.data.as_ref() == key.public_key_raw() {
+        if certificate.public_key().subject_public_key.data.as_ref() == key.public_key() {
             return KeyState::Match;
         }
     }
