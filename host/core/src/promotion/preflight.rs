@@ -54,7 +54,8 @@ impl Check {
             hint: String::new(),
         }
     }
-    pub(super) fn warn(id: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Check {
+    /// Something that an operator should know, and what to do about it.
+    pub fn warn(id: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Check {
         Check {
             id,
             verdict: Verdict::Warn,

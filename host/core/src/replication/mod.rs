@@ -68,9 +68,9 @@ pub use status::{
 pub use strong::{Change, ChangeId, NOT_UNDONE, Outcome, Ticket};
 pub use taking::StagedPart;
 pub use tree::{
-    CERTIFICATES, CHANGED, CHANGED_BYTES_MAX, CONFIG_CHANGE, CONFIGURATION, FILE_BYTES_MAX, FILES_MAX, FileChange,
-    Inventory, KeptKey, LEFT_OUT_MAX, LeftOut, MemoryTree, PATH_BYTES_MAX, PRIVATE_KEY, TREE_BYTES_MAX, TreeFile,
-    check_copied, check_path, file_digest, is_temporary,
+    CERTIFICATES, CHANGED, CHANGED_BYTES_MAX, CONFIG_CHANGE, CONFIGURATION, ELSEWHERE, FILE_BYTES_MAX, FILES_MAX,
+    FileChange, Inventory, KeptKey, LEFT_OUT_MAX, LeftOut, MemoryTree, PATH_BYTES_MAX, PRIVATE_KEY, TREE_BYTES_MAX,
+    TreeFile, check_copied, check_path, file_digest, is_temporary,
 };
 pub use work::{ChangeEvent, ChangeWork, Proposal, TreeEvent, TreeWork};
 

@@ -30,7 +30,12 @@ pub(super) struct Seen {
 }
 
 /// Looks at both trees; `ready`: where this node serves. Nothing is there to see before the first copy.
-pub(super) fn look(root: &Root, files: &ControlFiles, config: &NodeConfig, ready: &Ready) -> Seen {
+pub(super) fn look(
+    root: &Root,
+    files: &ControlFiles,
+    config: &NodeConfig,
+    (ready, running): (&Ready, &[Namespace]),
+) -> Seen {
     let keys = keys(root, config);
     let copy = Places::copy(root);
     if !copy.configuration().is_dir() {
@@ -43,11 +48,13 @@ pub(super) fn look(root: &Root, files: &ControlFiles, config: &NodeConfig, ready
     let planned = promoted
         .as_ref()
         .map(|loaded| fitness::remarks(root, &loaded.config, ready));
+    let mut unfit = planned.unwrap_or_default();
+    unfit.extend(promotion::exchangeable(root).err().map(|refusal| refusal.text));
     Seen {
         keys,
         overrides: overrides(root, files, &copy),
-        unfit: planned.unwrap_or_default(),
-        unusable: unusable(promoted),
+        unfit,
+        unusable: unusable(promoted, running),
     }
 }
 
@@ -82,14 +89,21 @@ fn overrides(root: &Root, files: &ControlFiles, copy: &Places) -> Vec<(String, S
 
 /// What of this node's own files, as they are on the disk now, the next start would fail on; `running`: the namespaces that would not run.
 pub(super) fn own(root: &Root, running: &[Namespace]) -> Vec<String> {
-    let held = match root.load() {
+    let loaded = match root.load() {
         Err(failure) => {
             let lines: Vec<&str> = failure.message.lines().map(str::trim).collect();
             return vec![format!("the next start would fail: {}", lines.join("; "))];
         }
-        Ok(loaded) => loaded.held,
+        Ok(loaded) => loaded,
     };
-    let held = held.into_iter().filter(|(name, _)| running.contains(name));
+    let unlisted = unlisted(&loaded, running).map(|name| {
+        format!(
+            "the next start would leave out the namespace {name}, which runs: dynamic.toml does not start it; stop it by \
+             `cvp namespace stop {name}`, or set start = true"
+        )
+    });
+    let unlisted: Vec<String> = unlisted.collect();
+    let held = loaded.held.into_iter().filter(|(name, _)| running.contains(name));
     let held = held.map(|(name, problems)| {
         let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
         format!(
@@ -97,20 +111,33 @@ pub(super) fn own(root: &Root, running: &[Namespace]) -> Vec<String> {
             problems.join("; ")
         )
     });
-    held.collect()
+    held.chain(unlisted).collect()
+}
+
+/// What runs, and would not with this configuration: it is neither started by it nor held.
+fn unlisted<'a>(loaded: &'a Loaded, running: &'a [Namespace]) -> impl Iterator<Item = &'a Namespace> {
+    let known = |name: &&Namespace| loaded.config.namespaces.contains_key(*name) || loaded.held.contains_key(*name);
+    running.iter().filter(move |name| !known(name))
 }
 
 /// In words. Only what concerns the whole node refuses an upgrade; a namespace whose files are bad is held, and the others go on.
-fn unusable(promoted: Result<Loaded, Refusal>) -> Vec<String> {
-    let held = match promoted {
+fn unusable(promoted: Result<Loaded, Refusal>, running: &[Namespace]) -> Vec<String> {
+    let loaded = match promoted {
         Err(refusal) => return vec![format!("an upgrade would be refused: {}", refusal.text)],
-        Ok(loaded) => loaded.held,
+        Ok(loaded) => loaded,
     };
-    let held = held.into_iter().map(|(name, problems)| {
+    let unlisted = unlisted(&loaded, running).map(|name| {
+        format!(
+            "an upgrade would leave out the namespace {name}, which runs: the provider's dynamic.toml does not start it; \
+             run `cvp namespace stop {name}` on the provider, or set start = true there"
+        )
+    });
+    let unlisted: Vec<String> = unlisted.collect();
+    let held = loaded.held.into_iter().map(|(name, problems)| {
         let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
         format!("an upgrade would hold the namespace {name}: {}", problems.join("; "))
     });
-    held.collect()
+    held.chain(unlisted).collect()
 }
 
 /// The node's keys that an upgrade would need, and that are missing or belong to another certificate.
@@ -171,7 +198,11 @@ pub(super) fn add(view: &mut StatusView, seen: Seen) {
 
 /// A configuration that no start could read is no normal state; one that would hold a namespace is a warning: the others go on.
 pub(super) fn add_unusable(view: &mut StatusView, unusable: Vec<String>) {
-    let holds = |text: &String| text.contains(" would hold the namespace ");
+    let holds = |text: &String| {
+        [" would hold the namespace ", " would leave out the namespace "]
+            .iter()
+            .any(|part| text.contains(part))
+    };
     let (held, refused): (Vec<String>, Vec<String>) = unusable.into_iter().partition(holds);
     let reason = |text: String| ReasonView::new(UNUSABLE, text);
     view.normal &= refused.is_empty();
@@ -205,7 +236,7 @@ mod tests {
             defaults.map(|(name, text)| (name.to_owned(), text.to_owned())).into();
         let look = |files: &_| {
             let refused = |_| Refusal::new("bad-configuration", "global is bad", "");
-            unusable(config::load(files).map_err(refused))
+            unusable(config::load(files).map_err(refused), &[])
         };
         assert_eq!(look(&files), Vec::<String>::new());
         let text = config::put_namespace(&files["dynamic.toml"], "ns1", true).unwrap();

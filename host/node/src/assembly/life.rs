@@ -49,7 +49,7 @@ pub fn run(root: &Root, on_ready: impl FnOnce(&Ready)) -> Result<(), Failure> {
     durable::create_directories(&root.system())?;
     let lock = LockFile::acquire(&root.lock_file())?;
     let files = ControlFiles::new(root.system());
-    finish_commit(root, &files).map_err(|r| as_failed(&r))?;
+    let finished = finish_commit(root, &files).map_err(|r| as_failed(&r))?;
     let standing = promotion::standing(&files).map_err(|r| as_failed(&r))?;
     let unfinished = standing.unfinished;
     // In the middle of an upgrade the files may name both hosts: its resumption sets them right.
@@ -60,6 +60,9 @@ pub fn run(root: &Root, on_ready: impl FnOnce(&Ready)) -> Result<(), Failure> {
     };
     let (_guard, logs) = start_logs(root, &loaded.config)?;
     view::log_warnings(&loaded.warnings);
+    if let Some(finished) = finished {
+        finished.log();
+    }
     for warning in secrets::exposed(root, &loaded.config) {
         tracing::warn!(code = %warning.code, "{}", warning.message);
     }

@@ -189,6 +189,9 @@ impl Node {
         };
         view::add_local(&mut view, &self.chains, &ready, &config);
         view::add_held(&mut view, &self.held.lock());
+        if promotion::standing(&self.files).is_ok_and(|standing| standing.unfinished) {
+            view::add_unfinished(&mut view);
+        }
         view::add_queues(&mut view, self.view_queues());
         self.add_following(&mut view, &config).await;
         certificates::add(&mut view, ends, SystemTime::now());
@@ -198,7 +201,8 @@ impl Node {
         copied::add_unusable(&mut view, own.unwrap_or_default());
         if config.role() == PairRole::Receiver {
             let (root, files, standby) = (self.root.clone(), self.files.clone(), Arc::clone(&config));
-            let look = move || copied::look(&root, &files, &standby, &ready);
+            let running = self.chains.names();
+            let look = move || copied::look(&root, &files, &standby, (&ready, &running));
             let seen = tokio::task::spawn_blocking(look).await;
             copied::add(&mut view, seen.unwrap_or_default());
             let unsupported = self.remarks.iter().filter(|remark| remark.unsupported);

@@ -114,6 +114,15 @@ pub(super) fn add_held(view: &mut StatusView, held: &Held) {
         .collect();
 }
 
+/// An upgrade that stopped in the middle comes before everything else.
+pub(super) fn add_unfinished(view: &mut StatusView) {
+    let text = "an upgrade has begun and did not end: this node serves nothing until it has; `cvp upgrade` or a start of \
+                the node goes on, `cvp upgrade --dry-run` shows what is left; keep the old provider down";
+    view.normal = false;
+    view.reasons
+        .insert(0, ReasonView::new("upgrade-unfinished", text.to_owned()));
+}
+
 /// Remarks of the configuration, for the log at the start.
 pub(super) fn log_warnings(warnings: &[Problem]) {
     for warning in warnings {

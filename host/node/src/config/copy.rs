@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use cvp_core::replication::{CERTIFICATES, CONFIGURATION, FileChange, Inventory, PRIVATE_KEY, TreeFile};
 use cvp_core::types::{Digest, Refusal};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 
 use super::Root;
 use super::scan::Places;
@@ -175,23 +176,69 @@ impl Copy {
     }
 }
 
-/// Puts `new` in the place of `old` in one rename; the old one goes. Without a new one the old one goes all the same.
+/// Puts `new` in the place of `old` in one rename; the old one goes. Without a new one the old one goes all the same. Where `old` lies on
+/// another file system, `new` is brought there first.
 pub fn exchange(new: &Path, old: &Path) -> Result<(), Refusal> {
     let parent = old.parent().unwrap_or(Path::new("."));
     match (new.exists(), old.exists()) {
         (false, false) => return Ok(()),
         (false, true) => remove_tree(old)?,
-        (true, false) => {
+        (true, there) => {
             durably(durable::create_directories(parent))?;
-            std::fs::rename(new, old).map_err(disk("rename", old))?;
-        }
-        (true, true) => {
-            renameat_with(CWD, new, CWD, old, RenameFlags::EXCHANGE)
-                .map_err(|errno| disk("exchange", old)(errno.into()))?;
+            match put_in_place(new, old, there) {
+                Err(Errno::XDEV) => {
+                    let brought = beside(old);
+                    bring(new, &brought)?;
+                    let put = put_in_place(&brought, old, there);
+                    put.map_err(|errno| disk("exchange", old)(errno.into()))?;
+                    durably(durable::sync_directory(parent))?;
+                    remove_tree(&brought)?;
+                }
+                put => put.map_err(|errno| disk("exchange", old)(errno.into()))?,
+            }
         }
     }
     durably(durable::sync_directory(parent))?;
     remove_tree(new)
+}
+
+fn put_in_place(new: &Path, old: &Path, there: bool) -> Result<(), Errno> {
+    let flags = if there {
+        RenameFlags::EXCHANGE
+    } else {
+        RenameFlags::NOREPLACE
+    };
+    renameat_with(CWD, new, CWD, old, flags)
+}
+
+/// Where a directory is built that is to take the place of `old`.
+fn beside(old: &Path) -> PathBuf {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(old.file_name().unwrap_or_default());
+    name.push(".building");
+    old.with_file_name(name)
+}
+
+/// Copies a directory durably; what a crash left there goes.
+fn bring(from: &Path, to: &Path) -> Result<(), Refusal> {
+    remove_tree(to)?;
+    durably(durable::create_directories(to))?;
+    copy_tree(from, to)?;
+    sync_tree(to)
+}
+
+fn copy_tree(from: &Path, to: &Path) -> Result<(), Refusal> {
+    for entry in std::fs::read_dir(from).map_err(disk("list", from))? {
+        let entry = entry.map_err(disk("list", from))?;
+        let (path, target) = (entry.path(), to.join(entry.file_name()));
+        if path.is_dir() {
+            std::fs::create_dir_all(&target).map_err(disk("create", &target))?;
+            copy_tree(&path, &target)?;
+        } else {
+            write_new(&target, &std::fs::read(&path).map_err(disk("read", &path))?)?;
+        }
+    }
+    Ok(())
 }
 
 /// Removes a directory and everything below it; fine if there is none.

@@ -5,9 +5,10 @@ use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use cvp_core::config;
 use cvp_core::replication::{
-    CERTIFICATES, CHANGED, CONFIGURATION, FILE_BYTES_MAX, FILES_MAX, Inventory, LEFT_OUT_MAX, LeftOut, PRIVATE_KEY,
-    TREE_BYTES_MAX, TreeFile, check_path, file_digest, is_temporary,
+    CERTIFICATES, CHANGED, CONFIGURATION, ELSEWHERE, FILE_BYTES_MAX, FILES_MAX, Inventory, LEFT_OUT_MAX, LeftOut,
+    PRIVATE_KEY, TREE_BYTES_MAX, TreeFile, check_path, file_digest, is_temporary,
 };
 use cvp_core::types::{Digest, Malformed, Refusal};
 
@@ -61,7 +62,8 @@ impl Places {
     /// The namespaces that have a directory.
     pub fn namespaces(&self) -> Vec<String> {
         let entries = std::fs::read_dir(&self.namespaces).into_iter().flatten().flatten();
-        let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        // One may be a link to another disk: what counts is what lies in it.
+        let directories = entries.filter(|entry| entry.path().is_dir());
         let mut names: Vec<String> = directories
             .filter_map(|entry| entry.file_name().into_string().ok())
             .collect();
@@ -125,12 +127,30 @@ impl Places {
         };
         scan.directory(&self.configuration, CONFIGURATION);
         for namespace in self.namespaces() {
+            let shown = format!("{CERTIFICATES}/{namespace}");
+            if let Some(place) = self.certificates_elsewhere(&namespace) {
+                let reason =
+                    format!("they are in namespaces/{namespace}/{place}, and what is outside certs/ is not copied");
+                scan.leave(&shown, ELSEWHERE, reason);
+            }
             let directory = self.certificates(&namespace);
             if directory.is_dir() {
-                scan.directory(&directory, &format!("{CERTIFICATES}/{namespace}"));
+                scan.directory(&directory, &shown);
             }
         }
         Inventory::new(scan.files, scan.left_out)
+    }
+
+    /// Of an own tree: where a namespace has its certificates, if that is outside the directory that is copied.
+    fn certificates_elsewhere(&self, namespace: &str) -> Option<String> {
+        if self.copy {
+            return None;
+        }
+        let text = std::fs::read_to_string(self.configuration.join(namespace).join("ns_static.toml")).ok()?;
+        let place = config::get(&text, "encryption.ecert.ecert").ok().flatten()?;
+        let place = place.trim_matches(['"', '\'']).trim_start_matches("./").to_owned();
+        let inside = Path::new(&place).starts_with(self.certificates) && !place.contains("..");
+        (!inside).then_some(place)
     }
 
     /// The content of a file of the tree, if it still is what the inventory said.
@@ -206,8 +226,12 @@ impl Scan {
                 self.leave(&shown, "bad-name", "its name is not UTF-8");
                 continue;
             };
-            // A file that is being replaced: the next look finds it under its own name.
+            // A file that is being replaced: the next look finds it under its own name. In a copy, which nobody writes while it is looked at,
+            // it is somebody's, or what a crash left.
             if is_temporary(&name) {
+                if self.copy {
+                    self.leave(&shown, "temporary", "it is left from a file that was being written");
+                }
                 continue;
             }
             if kind.is_symlink() {

@@ -14,7 +14,7 @@ mod tree;
 pub mod view;
 
 pub use survey::key_state;
-pub use tree::{kept_keys, load_copy as load_tree};
+pub use tree::{exchangeable, kept_keys, load_copy as load_tree};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -176,7 +176,7 @@ impl Ground {
         let (file, journal) = JournalFile::open(&self.files.path(JOURNAL)).map_err(failure)?;
         if next_step(&journal).is_some() {
             if flags.dry_run {
-                return Ok(planned(&[], &plan::rehearse_rest(&journal)));
+                return Ok(planned(&[plan::goes_on()], &plan::rehearse_rest(&journal)));
             }
             return self.finish(Beginning::default(), file, journal, progress).await;
         }

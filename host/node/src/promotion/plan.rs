@@ -50,6 +50,15 @@ pub(super) fn rehearse(journal: &Journal, plan: &Result<Plan, Refusal>) -> Rehea
     Rehearsal { check, steps }
 }
 
+/// The one check of a promotion under way: there is nothing left to judge.
+pub(super) fn goes_on() -> Check {
+    Check::warn(
+        "plan",
+        "an upgrade has begun and did not end: these steps are left",
+        "run `cvp upgrade` to go on, or start the node again; the old provider must stay down until it has ended",
+    )
+}
+
 /// The steps that are left of a promotion under way.
 pub(super) fn rehearse_rest(journal: &Journal) -> Vec<StepReport> {
     resume(&mut journal.clone(), &mut DryRun)
@@ -136,20 +145,42 @@ impl Ground {
         binding.namespaces.iter().filter(runs).collect()
     }
 
-    /// The check that names what the provider runs and this node never copied; none where all is here.
+    /// The check that names what would not be taken over without a word: what the provider runs and this node never copied, and what runs here
+    /// and the provider's configuration does not start any more. None where there is neither.
     pub(super) fn left_behind(&self) -> Option<Check> {
         let binding = self.files.binding().ok().flatten()?;
-        let mut left = tree::started_by_provider(&self.root, &self.files).ok()?;
-        left.retain(|name| !binding.namespaces.iter().any(|bound| bound.namespace.as_str() == name));
-        let names: Vec<String> = left.into_iter().collect();
-        (!names.is_empty()).then(|| Check {
+        let started = tree::started_by_provider(&self.root, &self.files).ok()?;
+        let is_bound = |name: &str| {
+            let mut bound = binding.namespaces.iter();
+            bound.any(|bound| bound.namespace.as_str() == name)
+        };
+        let uncopied: Vec<String> = started.iter().filter(|name| !is_bound(name)).cloned().collect();
+        let running = self.chains.names().into_iter().map(|name| name.to_string());
+        let unlisted: Vec<String> = running
+            .filter(|name| is_bound(name) && !started.contains(name))
+            .collect();
+        let (message, hint) = match (uncopied.is_empty(), unlisted.is_empty()) {
+            (true, true) => return None,
+            (false, _) => (
+                format!(
+                    "the provider runs {}, of which nothing is here: not started",
+                    uncopied.join(", ")
+                ),
+                "its chain is on the provider's disk alone; see `cvp status` for why it was not copied",
+            ),
+            (true, false) => (
+                format!(
+                    "{} runs here, and the provider's configuration does not start it any more: not taken over",
+                    unlisted.join(", ")
+                ),
+                "if it is wanted, run `cvp namespace start NAME` after the upgrade: its chain is here",
+            ),
+        };
+        Some(Check {
             id: "namespaces-copied",
             verdict: Verdict::Warn,
-            message: format!(
-                "the provider runs {}, of which nothing is here: not started",
-                names.join(", ")
-            ),
-            hint: "its chain is on the provider's disk alone; see `cvp status` for why it was not copied".to_owned(),
+            message,
+            hint: hint.to_owned(),
         })
     }
 

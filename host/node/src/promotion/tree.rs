@@ -8,6 +8,7 @@ use cvp_core::config::{self, Loaded};
 use cvp_core::promotion::{ConfigEdit, CopyState, Plan, configuration_edits};
 use cvp_core::replication::{CONFIG_CHANGE, CONFIGURATION, FileChange};
 use cvp_core::types::Refusal;
+use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
 
 use super::sink::refusal_of;
 use crate::config::{Copy, Places, Root, exchange, read_tree, remove_tree, sync_tree, write_new};
@@ -78,9 +79,12 @@ pub(super) fn promoted_files(root: &Root, files: &ControlFiles, plan: Option<&Pl
         }]
     };
     for edit in edits.unwrap_or_else(role_alone) {
-        let content = theirs
-            .get_mut(&edit.file)
-            .ok_or_else(|| bad(format!("{} is missing", edit.file)))?;
+        let Some(content) = theirs.get_mut(&edit.file) else {
+            if holds_one(&edit.file) {
+                continue;
+            }
+            return Err(bad(format!("{} is missing", edit.file)));
+        };
         let edited = text_of(&edit.file, content).and_then(|text| {
             config::edit(text, edit.key, edit.value).map_err(|error| bad(format!("{}: {error}", edit.file)))
         });
@@ -111,6 +115,25 @@ pub fn kept_keys(files: &ControlFiles, name: &str) -> Result<Vec<String>, Refusa
         keys.extend(kept.into_iter().filter(|kept| kept.file == path).map(|kept| kept.key));
     }
     Ok(keys)
+}
+
+/// Whether the provider's tree can be put in the place of this node's own, which happens in one rename.
+///
+/// # Errors
+/// `configuration/` is a mount point.
+pub fn exchangeable(root: &Root) -> Result<(), Refusal> {
+    let own = root.configuration();
+    // A file system that does not say it is taken at its word when the time comes.
+    let Ok(seen) = statx(CWD, &own, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::empty()) else {
+        return Ok(());
+    };
+    if seen.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
+        return Err(bad(format!(
+            "{} is a mount point, and an upgrade exchanges it in one rename: mount the directory above it in its place",
+            own.display()
+        )));
+    }
+    Ok(())
 }
 
 /// What the provider's tree is once a change that is staged rolls forward.

@@ -12,6 +12,7 @@ use cvp_core::replication::{
 use cvp_core::types::Refusal;
 use cvp_core::types::strategy::Role;
 use tokio::sync::{mpsc, oneshot};
+use toml::Table;
 
 use super::driver::Inbound;
 use super::files::{ControlFiles, FileError};
@@ -385,20 +386,63 @@ fn own_failed(error: durable::DurableError) -> Refusal {
     Refusal::new("disk-failed", error.to_string(), "check the disk and the permissions")
 }
 
-/// At a provider's start, before its configuration is read: a change that was committed and perhaps not written is written.
+/// What a start did about a change that a crash interrupted.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Finished {
+    /// A change of message queues was written.
+    Queues,
+    /// The file at this path was written.
+    File(String),
+    /// Somebody edited the file at this path meanwhile: it stays as it is.
+    Edited(String),
+}
+
+impl Finished {
+    /// Says it in the log, which begins after it.
+    pub fn log(&self) {
+        match self {
+            Finished::Queues => tracing::info!("a change of message queues that a crash interrupted is finished"),
+            Finished::File(path) => tracing::info!("a change of {path} that a crash interrupted is finished"),
+            Finished::Edited(path) => tracing::warn!(
+                "{path} was edited by hand after the last change by command, which a crash interrupted: the edit stays; see that it holds that change"
+            ),
+        }
+    }
+}
+
+/// At a provider's start, before its configuration is read: a change that was committed and perhaps not written is written, unless somebody
+/// edited its file since.
 ///
 /// # Errors
 /// The file of the commit is damaged, or the change cannot be written.
-pub fn finish_commit(root: &Root, files: &ControlFiles) -> Result<(), Refusal> {
+pub fn finish_commit(root: &Root, files: &ControlFiles) -> Result<Option<Finished>, Refusal> {
     let Some((id, Some(change))) = files.committed().map_err(refused)? else {
-        return Ok(());
+        return Ok(None);
     };
-    if finish_queues(root, &change)? {
-        tracing::info!("a change of message queues that a crash interrupted is finished");
-        return files.write_committed(&id, None).map_err(refused);
-    }
-    let file = read_change(&change)?;
-    tracing::info!(path = %file.path, "a configuration change that a crash interrupted is finished");
-    write_own(&Places::own(root), &file)?;
-    files.write_committed(&id, None).map_err(refused)
+    let finished = if finish_queues(root, &change)? {
+        Finished::Queues
+    } else {
+        let (file, own) = (read_change(&change)?, Places::own(root));
+        if is_edited(&own, &file) {
+            Finished::Edited(file.path)
+        } else {
+            write_own(&own, &file)?;
+            Finished::File(file.path)
+        }
+    };
+    files.write_committed(&id, None).map_err(refused)?;
+    Ok(Some(finished))
+}
+
+/// Somebody wrote into the file while the node did not run: it is neither what the change found nor what it wrote, and whole.
+fn is_edited(own: &Places, change: &FileChange) -> bool {
+    let text = own
+        .file(&change.path)
+        .and_then(|path| std::fs::read_to_string(path).ok());
+    // What a power failure tore is empty, or no TOML.
+    let Some(text) = text.filter(|text| text.parse::<Table>().is_ok_and(|table| !table.is_empty())) else {
+        return false;
+    };
+    let digest = file_digest(text.as_bytes());
+    digest != change.digest() && Some(digest) != change.old
 }

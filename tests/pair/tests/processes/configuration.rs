@@ -22,7 +22,7 @@ fn key_pem() -> Result<String> {
 }
 
 /// Whether a reason or a warning of `code` holds each of `parts`.
-fn says(status: &Value, list: &str, code: &str, parts: &[&str]) -> bool {
+pub fn says(status: &Value, list: &str, code: &str, parts: &[&str]) -> bool {
     let mut all = status[list].as_array().into_iter().flatten();
     all.any(|entry| {
         let text = entry["message"].to_string();
@@ -378,7 +378,7 @@ fn what_no_copy_holds_is_named_as_an_edit_and_goes() -> Result<()> {
 }
 
 /// Waits until both nodes are abnormal for a reason that says so.
-fn both(pair: &Pair, what: &str, code: &str, parts: &[&str]) -> Result<()> {
+pub fn both(pair: &Pair, what: &str, code: &str, parts: &[&str]) -> Result<()> {
     for node in [&pair.provider, &pair.receiver] {
         node.wait_status(what, SOON, |status| {
             status["normal"] == false && says(status, "reasons", code, parts)

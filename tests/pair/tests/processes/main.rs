@@ -44,3 +44,4 @@ mod upgrade;
 mod usage;
 mod verify;
 mod way_back;
+mod whole_copy;

@@ -157,8 +157,8 @@ fn a_standby_names_its_provider_and_nobody_else() -> Result<()> {
     let mut pair = Pair::init(&Setup::default())?;
     let path = pair.receiver.root().join("configuration/global/ns_dynamic.toml");
     let good = std::fs::read_to_string(&path)?;
-    let entry = |host: &str| format!("[[nodes]]\nhostname = \"{host}\"\nscore = 10\n");
-    let at = good.find("[[nodes]]").context("no [[nodes]]")?;
+    let entry = |host: &str| format!("\n[[nodes]]\nhostname = \"{host}\"\nscore = 10\n");
+    let at = good.find("\n[[nodes]]").context("no [[nodes]]")?;
     for (nodes, listed) in [
         (entry("node1") + &entry("node2"), "[node1, node2]"),
         (entry("node2"), "[node2]"),

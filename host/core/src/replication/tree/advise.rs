@@ -17,7 +17,8 @@ use crate::types::Millis;
 use crate::types::strategy::config_sync::{Action as Advice, Edit, Event as Told, FileEntry, KIND, View};
 use crate::types::strategy::{Fault, Role};
 
-use super::inventory::{CERTIFICATES, CONFIGURATION, Inventory};
+use super::inventory::{FILES_MAX, Inventory};
+use super::paths::{CERTIFICATES, CONFIGURATION};
 
 /// Time between two ticks.
 const TICK_MS: Millis = 1_000;
@@ -159,8 +160,13 @@ impl Pair {
             requested.into_iter().partition(|path| self.taker.is_fetched(path));
         let theirs = view.peer.iter().flatten();
         let fetched: Vec<FileEntry> = theirs.filter(|file| fetched.contains(&file.path)).cloned().collect();
-        let local = std::mem::take(&mut view.local).into_iter().chain(fetched);
-        let local: BTreeMap<String, FileEntry> = local.map(|file| (file.path.clone(), file)).collect();
+        let local = std::mem::take(&mut view.local).into_iter();
+        let mut local: BTreeMap<String, FileEntry> = local.map(|file| (file.path.clone(), file)).collect();
+        for file in fetched {
+            if local.len() < FILES_MAX || local.contains_key(&file.path) {
+                local.insert(file.path.clone(), file);
+            }
+        }
         view.local = local.into_values().collect();
         view.requested = under_way.into_iter().collect();
     }

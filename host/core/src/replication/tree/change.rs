@@ -4,7 +4,8 @@ use bytes::Bytes;
 
 use crate::types::{Digest, Malformed, Reader, Writer};
 
-use super::inventory::{PATH_BYTES_MAX, check_copied, file_digest};
+use super::inventory::file_digest;
+use super::paths::{PATH_BYTES_MAX, check_copied};
 
 /// The kind of strong changes that replace a file of the tree.
 pub const CONFIG_CHANGE: &str = "config";

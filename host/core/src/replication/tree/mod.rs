@@ -9,6 +9,7 @@ mod change;
 mod give;
 mod inventory;
 mod memory;
+mod paths;
 mod take;
 
 use bytes::Bytes;
@@ -23,8 +24,11 @@ use super::pair::Pair;
 use super::status::TreeStatus;
 use super::work::{TreeEvent, TreeWork};
 use give::GiveDo;
+use paths::is_vital;
 use take::TakeDo;
 
+/// Code of certificates that lie outside the directory that is copied.
+pub const ELSEWHERE: &str = "elsewhere";
 /// Code of a file that is another, or gone, since the inventory was told.
 pub const CHANGED: &str = "changed";
 
@@ -33,10 +37,10 @@ pub use advise::KeptKey;
 pub use change::{CHANGED_BYTES_MAX, CONFIG_CHANGE, FileChange};
 pub(super) use give::Giver;
 pub use inventory::{
-    CERTIFICATES, CONFIGURATION, FILE_BYTES_MAX, FILES_MAX, Inventory, LEFT_OUT_MAX, LeftOut, PATH_BYTES_MAX,
-    PRIVATE_KEY, TREE_BYTES_MAX, TreeFile, check_copied, check_path, file_digest, is_temporary,
+    FILE_BYTES_MAX, FILES_MAX, Inventory, LEFT_OUT_MAX, LeftOut, PRIVATE_KEY, TREE_BYTES_MAX, TreeFile, file_digest,
 };
 pub use memory::MemoryTree;
+pub use paths::{CERTIFICATES, CONFIGURATION, PATH_BYTES_MAX, check_copied, check_path, is_temporary};
 pub(super) use take::Taker;
 
 impl Pair {
@@ -250,7 +254,8 @@ impl Pair {
                     ),
                     match left.code.as_str() {
                         PRIVATE_KEY => "move the private key out of this file",
-                        _ => "make it an ordinary file again",
+                        ELSEWHERE => "keep them below certs/, and set encryption.ecert.ecert",
+                        _ => "make it an ordinary file or directory again",
                     },
                 ));
             } else if left.code != PRIVATE_KEY {
@@ -263,21 +268,15 @@ impl Pair {
         }
     }
 
-    /// Whether a node cannot go on without the file: those of the whole node, of the namespaces that run, and node certificates.
+    /// Whether a node cannot go on without what lies at a path: a file, or the directory of a namespace that runs.
     fn is_needed(&self, path: &str) -> bool {
         let runs = |name: &str| {
             let mut lanes = self.lanes.iter();
             lanes.any(|lane| lane.setup.namespace.as_str() == name)
         };
         match path.split('/').collect::<Vec<_>>().as_slice() {
-            [CONFIGURATION, "system.toml" | "dynamic.toml"] => true,
-            [
-                CONFIGURATION,
-                name,
-                "ns_static.toml" | "ns_dynamic.toml" | "ns_genesis.toml",
-            ] => runs(name),
-            [CERTIFICATES, name, "certs", file] => file.ends_with(".cert") && runs(name),
-            _ => false,
+            [CONFIGURATION | CERTIFICATES, name] | [CERTIFICATES, name, "certs"] => is_vital(path) || runs(name),
+            _ => is_vital(path),
         }
     }
 
