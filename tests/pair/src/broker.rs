@@ -1,5 +1,6 @@
 //! A real RabbitMQ of its own: on private ports, in a directory of its own, as the user who runs the tests.
 
+use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -32,6 +33,11 @@ pub struct Broker {
 impl Broker {
     /// A broker that serves.
     pub fn start() -> Result<Self> {
+        Self::start_with("")
+    }
+
+    /// As [`Broker::start`], with further lines in its configuration.
+    pub fn start_with(more: &str) -> Result<Self> {
         ensure!(
             Path::new(SERVER).exists(),
             "RabbitMQ is not installed; run: apt-get install -y rabbitmq-server python3-pika"
@@ -55,7 +61,7 @@ impl Broker {
             names,
             server: None,
         };
-        broker.configure()?;
+        broker.configure(more)?;
         broker.begin()?;
         Ok(broker)
     }
@@ -74,9 +80,9 @@ impl Broker {
         self.directory.path().join(name)
     }
 
-    fn configure(&self) -> Result<()> {
+    fn configure(&self, more: &str) -> Result<()> {
         let text = format!(
-            "listeners.tcp.1 = 127.0.0.1:{}\ndefault_user = {USER}\ndefault_pass = {PASSWORD}\nloopback_users = none\n",
+            "listeners.tcp.1 = 127.0.0.1:{}\ndefault_user = {USER}\ndefault_pass = {PASSWORD}\nloopback_users = none\n{more}\n",
             self.ports[0]
         );
         std::fs::write(self.at("rabbitmq.conf"), text)?;
@@ -125,6 +131,52 @@ impl Broker {
 
     fn log(&self) -> String {
         std::fs::read_to_string(self.at("out")).unwrap_or_default()
+    }
+
+    /// The server hangs: its connections stay, and nothing is answered.
+    pub fn freeze(&self) -> Result<()> {
+        self.signal(rustix::process::Signal::STOP)
+    }
+
+    /// And goes on.
+    pub fn thaw(&self) -> Result<()> {
+        self.signal(rustix::process::Signal::CONT)
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) -> Result<()> {
+        let server = self.server.as_ref().context("the broker does not run")?;
+        let group = rustix::process::Pid::from_child(server);
+        Ok(rustix::process::kill_process_group(group, signal)?)
+    }
+
+    /// The ids of the messages that lie in each queue, taken out; a queue that is not there has none.
+    pub fn drain(&self, queues: &[String]) -> Result<BTreeMap<String, Vec<String>>> {
+        let arguments = queues.iter().map(String::as_str);
+        let text = self.tool(&["drain"].into_iter().chain(arguments).collect::<Vec<_>>())?;
+        Ok(serde_json::from_str(&text)?)
+    }
+
+    /// Somebody removes an exchange by hand.
+    pub fn remove_exchange(&self, name: &str) -> Result<()> {
+        self.tool(&["remove-exchange", name]).map(|_| ())
+    }
+
+    /// Whether there is an exchange of that name.
+    pub fn has_exchange(&self, name: &str) -> Result<bool> {
+        Ok(self.tool(&["has-exchange", name])?.trim() == "true")
+    }
+
+    /// `tests/pair/broker.py`, with pika.
+    fn tool(&self, arguments: &[&str]) -> Result<String> {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("broker.py");
+        let output = Command::new("/usr/bin/python3")
+            .arg(script)
+            .args([self.ports[0].to_string().as_str(), USER, PASSWORD])
+            .args(arguments)
+            .output()?;
+        let error = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{arguments:?}: {error}");
+        Ok(String::from_utf8(output.stdout)?)
     }
 
     /// Ends the server in order.

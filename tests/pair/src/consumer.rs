@@ -14,6 +14,11 @@ use crate::wait;
 /// Time it gets to end.
 const WITHIN: Duration = Duration::from_secs(60);
 
+/// The place in the id of an event: what stands before who took over.
+pub fn place(id: &str) -> &str {
+    id.split_once('@').map_or(id, |(place, _)| place)
+}
+
 /// `tests/pair/consumer.py` at work.
 pub struct Consumer {
     process: Child,
@@ -57,7 +62,9 @@ impl Consumer {
             let seen = self.seen()?;
             let has = |queue: &&String| {
                 let lines = seen.get(*queue);
-                lines.is_some_and(|lines| lines.iter().any(|line| line["id"] == text.as_str()))
+                // Above a take-over an id says whose the block is, too.
+                let is = |line: &Value| line["id"].as_str().is_some_and(|id| place(id) == text);
+                lines.is_some_and(|lines| lines.iter().any(is))
             };
             let left = queues.iter().filter(|queue| !has(queue)).count();
             Ok(if left == 0 {

@@ -131,14 +131,15 @@ impl Cursors {
         let Some(first) = first else { return true };
         let held = first.saturating_sub(1);
         for queue in registry.queues().values() {
-            let at = self.at.entry(queue.number).or_insert_with(|| queue.start());
-            let cut = at.cut_above(held);
+            let at = self.of(queue);
+            // Below its own beginning there is nothing to be told of.
+            let cut = at.cut_above(held).max(queue.start());
             #[cfg(feature = "planted-faults")]
             let cut = match crate::planted::active(crate::planted::Fault::CursorNotCut) {
-                true => *at,
+                true => at,
                 false => cut,
             };
-            *at = cut;
+            self.at.insert(queue.number, cut);
             #[cfg(feature = "planted-faults")]
             if crate::planted::active(crate::planted::Fault::NoticeForgotten) {
                 continue;
@@ -146,7 +147,10 @@ impl Cursors {
             let ended = queue.registration.to_block.is_some_and(|last| last <= held);
             if !ended {
                 // One that was registered above what the standby held may have been told from its beginning on.
-                self.notices.insert(queue.number, first.max(queue.first));
+                let first = first.max(queue.first);
+                // One that was not told yet of an earlier take-over is told of both by the lower height.
+                let due = self.notices.entry(queue.number).or_insert(first);
+                *due = first.min(*due);
             }
         }
         true
@@ -181,13 +185,43 @@ mod tests {
             };
             assert!(cursors.take_over(&registry(), AFTER, Some(11)));
             let places: Vec<Cursor> = cursors.at.values().copied().collect();
-            assert_eq!(places, [Cursor::before(11), Cursor::before(6), Cursor::before(11)]);
+            // The last one's own beginning is above all that the standby held.
+            assert_eq!(places, [Cursor::before(11), Cursor::before(6), Cursor::before(30)]);
             assert_eq!(cursors.notices, [(1, 11), (3, 30)].into(), "{before:?}");
             cursors.at.insert(1, Cursor::before(20));
             let held = cursors.clone();
             assert!(!cursors.take_over(&registry(), AFTER, Some(11)));
             assert_eq!(cursors, held);
         }
+    }
+
+    #[test]
+    fn an_announcement_that_was_not_told_yet_is_not_lost_over_a_second_take_over() {
+        let third = Incarnation { number: 3, id: [3; 16] };
+        for (second, due) in [(20, 11), (7, 7)] {
+            let mut cursors = Cursors::default();
+            assert!(cursors.take_over(&registry(), AFTER, Some(11)));
+            assert!(cursors.take_over(&registry(), third, Some(second)));
+            assert_eq!(cursors.notices[&1], due, "the second at {second}");
+            assert_eq!(cursors.notices[&3], 30);
+        }
+    }
+
+    #[test]
+    fn a_late_word_of_the_node_before_leaves_the_announcement_of_what_came_later() {
+        let registry = registry();
+        let queue = registry.get("old").unwrap();
+        let mut cursors = Cursors {
+            notices: [(1, 11)].into(),
+            ..Cursors::default()
+        };
+        // Told by the node that took over at 11, and that was lost at 20.
+        cursors.advance(queue, Cursor::before(16), Some(20));
+        assert_eq!((cursors.of(queue), cursors.notices[&1]), (Cursor::before(16), 20));
+        cursors.advance(queue, Cursor::before(9), Some(11));
+        assert_eq!((cursors.of(queue), cursors.notices[&1]), (Cursor::before(16), 20));
+        cursors.advance(queue, Cursor::before(21), None);
+        assert_eq!((cursors.of(queue), cursors.notices.len()), (Cursor::before(21), 0));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use super::registry::QUEUES_MAX;
+use super::registry::{QUEUES_MAX, Queue};
 use crate::types::{Height, Incarnation, Malformed, Reader, Writer};
 
 /// Format of the cursors.
@@ -42,6 +42,14 @@ impl Cursor {
     /// The same place, or that before the first event above `height`, whichever comes first.
     pub fn cut_above(self, height: Height) -> Self {
         self.min(Self::before(height.saturating_add(1)))
+    }
+
+    /// Height of the event before it.
+    pub fn height(self) -> Height {
+        match self.done {
+            0 => self.next.saturating_sub(1),
+            _ => self.next,
+        }
     }
 
     fn write(self, out: &mut Writer) {
@@ -100,6 +108,25 @@ pub struct Cursors {
 }
 
 impl Cursors {
+    /// Where a queue is; never before its own beginning.
+    pub fn of(&self, queue: &Queue) -> Cursor {
+        let at = self.at.get(&queue.number).copied();
+        at.map_or(queue.start(), |at| at.max(queue.start()))
+    }
+
+    /// A queue's consumer has everything before `to`; `anew`: first height that was made anew since it was told that. Never back.
+    pub fn advance(&mut self, queue: &Queue, to: Cursor, anew: Option<Height>) {
+        let told = self.of(queue).max(to);
+        self.at.insert(queue.number, told);
+        if self.notices.get(&queue.number).is_some_and(|from| told.next > *from) {
+            // What is behind it was not announced to who was told it by a node that was lost later.
+            match anew.filter(|anew| *anew >= told.next) {
+                Some(anew) => self.notices.insert(queue.number, anew),
+                None => self.notices.remove(&queue.number),
+            };
+        }
+    }
+
     /// The encoding.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Writer::with_capacity(64 + 36 * self.at.len());

@@ -1,23 +1,30 @@
-//! Queues that are registered no more and may still stand at a broker that was away: they are removed there when it is back.
+//! Queues that are registered no more, and exchanges that were given up, and may still stand at a broker that was away: they are removed there
+//! when it is back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::registration::NAME_BYTES_MAX;
+use super::registry::EXCHANGER_BYTES_MAX;
 use super::{Cursor, QUEUES_MAX, Queue, Registry};
 use crate::types::{Malformed, Reader, Writer};
 
 /// Most that are remembered; of more the oldest stay at the broker.
 const LEAVING_MAX: usize = 4 * QUEUES_MAX;
+/// Most exchanges that are remembered.
+const EXCHANGERS_MAX: usize = 64;
 /// Format of the note.
-const ENCODING: u8 = 1;
+const ENCODING: u8 = 2;
+/// Format of a note without exchanges.
+const ENCODING_QUEUES: u8 = 1;
 
-/// What is to be removed at the broker: names by the number of the registration.
+/// What is to be removed at the broker: names of queues by the number of the registration, and exchanges.
 ///
 /// It is noted before the registration is taken out, so that no crash between the two leaves the queue there for ever. Until then the number is
 /// registered, and nothing is due.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Leaving {
     queues: BTreeMap<u64, String>,
+    exchangers: BTreeSet<String>,
 }
 
 impl Leaving {
@@ -34,12 +41,25 @@ impl Leaving {
         self.queues.remove(&number);
     }
 
+    /// An exchange is about to be given up.
+    pub fn add_exchanger(&mut self, name: &str) {
+        if self.exchangers.len() < EXCHANGERS_MAX {
+            self.exchangers.insert(name.to_owned());
+        }
+    }
+
+    /// It is gone at the broker, or was not given up after all.
+    pub fn remove_exchanger(&mut self, name: &str) {
+        self.exchangers.remove(name);
+    }
+
     /// At the opening, when no change is under way: what is registered still was never taken out. A name that was registered anew and told
     /// something is the new registration's, and is not removed.
     pub fn settle(&mut self, registry: &Registry, told: impl Fn(&Queue) -> Cursor) {
         let numbers = |number: u64| registry.queues().values().any(|queue| queue.number == number);
         self.queues
             .retain(|number, name| !numbers(*number) && !is_told(registry, name, &told));
+        self.exchangers.remove(registry.exchanger());
     }
 
     /// What is to be removed at the broker now: number and name.
@@ -47,6 +67,17 @@ impl Leaving {
         let mut due = self.clone();
         due.settle(registry, told);
         due.queues.into_iter().collect()
+    }
+
+    /// Names of queues that are noted, whether they are to be removed now or not.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.queues.values().map(String::as_str)
+    }
+
+    /// The exchanges to be removed at the broker now.
+    pub fn due_exchangers(&self, registry: &Registry) -> Vec<String> {
+        let due = self.exchangers.iter().filter(|name| *name != registry.exchanger());
+        due.cloned().collect()
     }
 
     /// The encoding.
@@ -58,6 +89,10 @@ impl Leaving {
             out.u64(*number);
             out.text(name);
         }
+        out.u32(self.exchangers.len() as u32);
+        for name in &self.exchangers {
+            out.text(name);
+        }
         out.into_bytes()
     }
 
@@ -65,13 +100,18 @@ impl Leaving {
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut input = Reader::new(bytes);
         let encoding = input.u8()?;
-        if encoding != ENCODING {
+        if encoding != ENCODING && encoding != ENCODING_QUEUES {
             return Err(Malformed::new(format!("leaving queues of encoding {encoding}")));
         }
         let mut leaving = Self::default();
         for _ in 0..input.count(LEAVING_MAX, 12)? {
             let number = input.u64()?;
             leaving.queues.insert(number, input.text(NAME_BYTES_MAX)?.to_owned());
+        }
+        if encoding == ENCODING {
+            for _ in 0..input.count(EXCHANGERS_MAX, 4)? {
+                leaving.exchangers.insert(input.text(EXCHANGER_BYTES_MAX)?.to_owned());
+            }
         }
         input.finish()?;
         Ok(leaving)

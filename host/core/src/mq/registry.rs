@@ -12,7 +12,9 @@ pub const QUEUES_MAX: usize = 256;
 /// Bytes of a namespace's registrations, all together.
 pub const REGISTRY_BYTES_MAX: usize = 512 << 10;
 /// Longest name of an exchange, bytes.
-const EXCHANGER_BYTES_MAX: usize = 128;
+pub(super) const EXCHANGER_BYTES_MAX: usize = 128;
+/// Number and first height of a queue, encoded.
+const PLACE_BYTES: usize = 16;
 /// Format of the registry.
 const ENCODING: u8 = 1;
 
@@ -104,7 +106,7 @@ impl Registry {
         if self.queues.len() >= QUEUES_MAX {
             return Err(Refused::params(format!("a namespace has at most {QUEUES_MAX} queues")));
         }
-        let bytes = self.encode().len() + registration.encode().len();
+        let bytes = self.encode().len() + registration.encode().len() + PLACE_BYTES;
         if bytes > REGISTRY_BYTES_MAX {
             return Err(Refused::params(format!(
                 "the registrations of a namespace take at most {REGISTRY_BYTES_MAX} bytes"
@@ -123,7 +125,7 @@ impl Registry {
     pub fn keep(&mut self, queue: &Queue) {
         let name = &queue.registration.queue;
         let taken = self.queues.contains_key(name) || self.queues.values().any(|it| it.number == queue.number);
-        let bytes = self.encode().len() + queue.registration.encode().len() + 16;
+        let bytes = self.encode().len() + queue.registration.encode().len() + PLACE_BYTES;
         if taken || self.queues.len() >= QUEUES_MAX || bytes > REGISTRY_BYTES_MAX {
             return;
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cvp_core::config::{Broker, NodeConfig, PairRole};
-use cvp_core::mq::{QUEUE_CHANGE, QueueChange, QueueEdit};
+use cvp_core::mq::{QUEUE_CHANGE, QueueChange, QueueEdit, Reigns};
 use cvp_core::replication::{BrokerState, Outcome};
 use cvp_core::types::{Height, Namespace, Refusal};
 
@@ -68,12 +68,27 @@ impl Node {
             commit: self.queue_commit(),
             moved: Arc::clone(&self.queues_moved),
             reign: self.reign(&namespace)?,
+            reigns: self.reigns(&namespace)?,
+            names: self.queues.names(),
         };
         let (files, tasks) = (queue_files(&self.root, &namespace), self.tasks.clone());
         let opening = tokio::task::spawn_blocking(move || Queues::open(chain, files, around, &tasks));
         let internal =
             |error: tokio::task::JoinError| Refusal::new("internal", error.to_string(), "see the node's log");
         opening.await.map_err(internal)?
+    }
+
+    /// Where a namespace's chain was taken over.
+    fn reigns(&self, namespace: &Namespace) -> Result<Reigns, Refusal> {
+        let identity = self.files.identity().map_err(|error| error.refusal())?;
+        let mut reigns = Reigns::default();
+        for reign in identity.iter().flat_map(|identity| identity.lineage.reigns()) {
+            let start = reign.starts.iter().find(|start| start.namespace == *namespace);
+            if let Some(start) = start {
+                reigns.add(&reign.incarnation, start.first);
+            }
+        }
+        Ok(reigns)
     }
 
     /// Under which incarnation this node speaks, and where that began in a namespace.
@@ -181,7 +196,7 @@ impl Node {
         let copied = copies.iter().flat_map(|(namespace, (registry, cursors))| {
             let next = self.chains.get(namespace.as_str()).map_or(0, |chain| next_of(&chain));
             registry.queues().values().map(move |queue| {
-                let cursor = cursors.at.get(&queue.number).copied().unwrap_or_else(|| queue.start());
+                let cursor = cursors.of(queue);
                 let row = QueueRow {
                     queue: queue.clone(),
                     cursor,
@@ -248,10 +263,7 @@ fn view_together(view: QueuesView, queues: &Queues) -> QueuesView {
     let (mut state, mut problem) = ("serving", None);
     if let Some(broker) = queues.rabbit().map(Rabbit::state) {
         state = if broker.connected { "connected" } else { "unreachable" };
-        let refused = broker.refused.iter().next();
-        problem = broker
-            .problem
-            .or(refused.map(|(queue, why)| format!("queue {queue} is not delivered: {why}")));
+        problem = broker.problem.clone().or_else(|| broker.refusals());
     }
     if let Some(failure) = queues.failure() {
         (state, problem) = ("failed", Some(failure));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cvp_core::ledger::{Ledger, LedgerError, Tips};
-use cvp_core::mq::{Cursor, Delivery, Event, Notice, Queue, events_of, gate};
+use cvp_core::mq::{Cursor, Delivery, Event, EventId, Notice, Queue, events_of, gate};
 use cvp_core::record;
 use cvp_core::types::{Height, NodeRole};
 use tokio::sync::watch;
@@ -94,6 +94,11 @@ impl Feed {
                 changed = self.changes.changed() => changed.map_err(|_| FeedEnd::Closed)?,
             }
         }
+    }
+
+    /// Id of an event of this queue.
+    pub fn id(&self, event: &Event) -> EventId {
+        self.queues.id(event.after)
     }
 
     /// The consumer has the window; it acknowledges what it wants to keep by itself.

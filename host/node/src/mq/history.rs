@@ -1,11 +1,11 @@
 //! What queues have to do with a history that does not reach back to genesis.
 
 use cvp_core::ledger::LedgerError;
-use cvp_core::mq::{Queue, first_under};
+use cvp_core::mq::{Queue, Reigns, first_under};
 use cvp_core::record;
 use cvp_core::types::{Height, Incarnation, Malformed, Refusal};
 
-use super::Queues;
+use super::{Queues, Reign};
 use crate::namespace::Chain;
 
 impl Queues {
@@ -20,8 +20,10 @@ impl Queues {
             return Some(0);
         };
         let ends = |queue: &Queue| queue.registration.to_block.unwrap_or(Height::MAX);
-        let at = |queue: &Queue| cursors.at.get(&queue.number).copied().unwrap_or_else(|| queue.start());
-        let next = registry.queues().values().map(|queue| (at(queue).next, ends(queue)));
+        let next = registry
+            .queues()
+            .values()
+            .map(|queue| (cursors.of(queue).next, ends(queue)));
         next.filter(|(next, last)| next <= last).map(|(next, _)| next).min()
     }
 }
@@ -38,4 +40,22 @@ pub(super) fn first_made(chain: &Chain, incarnation: Incarnation) -> Result<Heig
         parsed.transpose().map_err(unreadable)
     };
     first_under(incarnation, chain.tips().applied.height, made_by)
+}
+
+/// Where `chain` was taken over: what the lineage says (`known`), and what it does not where a namespace did not run when its node was promoted.
+pub(super) fn reigns_of(chain: &Chain, known: Reigns, reign: Reign) -> Result<Reigns, Refusal> {
+    let Reign { incarnation, first } = reign;
+    let mut reigns = known;
+    if incarnation.number <= 1 || reigns.knows(&incarnation) {
+        return Ok(reigns);
+    }
+    let first = match first {
+        Some(first) => first,
+        None => first_made(chain, incarnation)?,
+    };
+    // A chain that it made from its beginning on was nobody else's.
+    if first > 1 {
+        reigns.add(&incarnation, first);
+    }
+    Ok(reigns)
 }

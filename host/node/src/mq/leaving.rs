@@ -1,4 +1,4 @@
-//! The note of queues that are to be removed at the broker: on disk before their registration goes, until the broker has removed them.
+//! The note of what is to be removed at the broker: on disk before a registration or an exchange goes, until the broker has removed it.
 
 use cvp_core::mq::{Cursor, Leaving, Queue, Registry};
 
@@ -9,6 +9,15 @@ pub(super) struct LeavingNote {
     files: QueueFiles,
     /// As the file has it.
     now: tokio::sync::Mutex<Leaving>,
+}
+
+/// What is to be removed at the broker now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Due {
+    /// Queues: number of the registration and name.
+    pub queues: Vec<(u64, String)>,
+    /// Exchanges.
+    pub exchangers: Vec<String>,
 }
 
 impl LeavingNote {
@@ -52,8 +61,22 @@ impl LeavingNote {
         Ok(())
     }
 
-    /// What is to be removed at the broker now: number and name.
-    pub async fn due(&self, registry: &Registry, told: impl Fn(&Queue) -> Cursor) -> Vec<(u64, String)> {
-        self.now.lock().await.due(registry, told)
+    /// What is to be removed at the broker now.
+    pub async fn due(&self, registry: &Registry, told: impl Fn(&Queue) -> Cursor) -> Due {
+        let now = self.now.lock().await;
+        Due {
+            queues: now.due(registry, told),
+            exchangers: now.due_exchangers(registry),
+        }
+    }
+
+    /// Names of queues that are noted.
+    pub async fn names(&self) -> Vec<String> {
+        self.now.lock().await.names().map(str::to_owned).collect()
+    }
+
+    /// As [`LeavingNote::names`], at the opening.
+    pub fn names_at_opening(&mut self) -> Vec<String> {
+        self.now.get_mut().names().map(str::to_owned).collect()
     }
 }

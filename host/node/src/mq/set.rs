@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use cvp_core::mq::{Cursors, Registry};
 use cvp_core::types::{Namespace, Refusal};
 
-use super::Queues;
+use super::{BrokerNames, Queues};
 
 /// What became of the queues of each namespace that has the service.
 pub type Opened = BTreeMap<Namespace, Result<Arc<Queues>, Refusal>>;
@@ -20,6 +20,7 @@ pub type Copies = BTreeMap<Namespace, (Registry, Cursors)>;
 pub struct QueueSet {
     opened: Arc<ArcSwap<Opened>>,
     copies: Arc<ArcSwap<Copies>>,
+    names: BrokerNames,
 }
 
 impl QueueSet {
@@ -36,6 +37,11 @@ impl QueueSet {
     /// Puts `opened` in the place of all that were there.
     pub fn replace(&self, opened: Opened) {
         self.opened.store(Arc::new(opened));
+    }
+
+    /// Whose each queue at a broker is.
+    pub fn names(&self) -> BrokerNames {
+        self.names.clone()
     }
 
     /// What is held of a provider's queues.

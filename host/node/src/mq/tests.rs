@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cvp_core::config::Broker;
-use cvp_core::mq::{Event, Registration};
+use cvp_core::mq::{Event, Registration, Reigns};
 use cvp_core::types::Refusal;
 use serde_json::{Value, json};
 
@@ -17,6 +17,7 @@ struct Bench {
     fixture: Fixture,
     directory: tempfile::TempDir,
     reign: Reign,
+    reigns: Reigns,
     /// A change is made, and nobody says so: the pair went on with another machine.
     unanswered: bool,
 }
@@ -30,6 +31,7 @@ impl Bench {
                 incarnation: ONE,
                 first: None,
             },
+            reigns: Reigns::default(),
             unanswered: false,
         }
     }
@@ -55,6 +57,8 @@ impl Bench {
             }),
             moved: Arc::default(),
             reign: self.reign,
+            reigns: self.reigns.clone(),
+            names: BrokerNames::default(),
         };
         Queues::open(chain, self.files(), around, &tokio::runtime::Handle::current()).unwrap()
     }
@@ -78,6 +82,12 @@ async fn window(feed: &mut Feed) -> Vec<Event> {
     let events = window.expect("events in time").unwrap();
     feed.confirmed();
     events
+}
+
+/// Acknowledges; how far the queue is then, and whether the event was lost.
+async fn acknowledge(queues: &Queues, name: &str, id: &str) -> String {
+    let done = queues.acknowledge(name, id.parse().unwrap()).await.unwrap();
+    format!("{}{}", done.cursor, if done.lost { " lost" } else { "" })
 }
 
 fn ids(events: &[Event]) -> Vec<String> {
@@ -115,15 +125,9 @@ async fn what_is_not_acknowledged_comes_again_also_after_a_restart() {
     assert_eq!(ids(&window(&mut queues.feed("q", None).unwrap()).await)[0], "1");
     let resumed = queues.feed("q", Some("1".parse().unwrap()));
     assert_eq!(ids(&window(&mut resumed.unwrap()).await)[0], "2");
-    assert_eq!(
-        queues.acknowledge("q", "2".parse().unwrap()).await.unwrap().to_string(),
-        "2"
-    );
+    assert_eq!(acknowledge(&queues, "q", "2").await, "2");
     // An older one changes nothing, one that was never told is refused.
-    assert_eq!(
-        queues.acknowledge("q", "1".parse().unwrap()).await.unwrap().to_string(),
-        "2"
-    );
+    assert_eq!(acknowledge(&queues, "q", "1").await, "2");
     assert!(queues.acknowledge("q", "999".parse().unwrap()).await.is_err());
     queues.close().await;
     drop((feed, queues));
@@ -264,11 +268,121 @@ async fn who_takes_a_nodes_place_goes_on_below_what_it_holds_and_says_so_once() 
     // Who saw more of the node before is told all the same.
     let resumed = window(&mut queues.feed("q", Some("4".parse().unwrap())).unwrap()).await;
     assert_eq!(ids(&resumed[..1]), ["3.0"]);
-    queues.acknowledge("q", "3".parse().unwrap()).await.unwrap();
+    queues.acknowledge("q", "3@2-02020202".parse().unwrap()).await.unwrap();
     queues.close().await;
     // Once, and not again after a restart.
     let queues = bench.open();
     assert_eq!(at(&queues, "q"), "3");
     let after = window(&mut queues.feed("q", Some("2".parse().unwrap())).unwrap()).await;
     assert!(after.iter().all(|event| !event.message.contains("stateUpdate")));
+}
+
+/// Ids of the events that come next, as a consumer sees them.
+async fn told(feed: &mut Feed) -> Vec<String> {
+    let events = window(feed).await;
+    events.iter().map(|event| feed.id(event).to_string()).collect()
+}
+
+impl Bench {
+    /// Under whom the queues are opened from now on: who took over at `first`, after all before.
+    fn taken_over(&mut self, number: u64, first: u64) {
+        let incarnation = cvp_core::types::Incarnation {
+            number,
+            id: [number as u8; 16],
+        };
+        self.reigns.add(&incarnation, first);
+        self.reign = Reign {
+            incarnation,
+            first: Some(first),
+        };
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_of_the_lost_node_skips_no_block_that_was_made_anew() {
+    let mut bench = Bench::new();
+    let queues = bench.open();
+    for name in ["acker", "reader"] {
+        let from = registration(name, json!({"fromBlock": 1}));
+        queues.register(from).await.unwrap();
+    }
+    while bench.block().await < 6 {}
+    queues.close().await;
+    bench.taken_over(2, 4);
+    let queues = bench.open();
+    // A late word: 6 was told by the node before, and this chain has made it anew.
+    assert_eq!(acknowledge(&queues, "acker", "6").await, "3 lost");
+    assert_eq!(acknowledge(&queues, "acker", "999").await, "3 lost");
+    let next = told(&mut queues.feed("acker", None).unwrap()).await;
+    assert_eq!(next[..2], ["4.0@2-02020202", "4@2-02020202"]);
+    // One consumer is further, and another comes back with what it saw of the node before.
+    assert_eq!(acknowledge(&queues, "acker", "6@2-02020202").await, "6@2-02020202");
+    let events = window(&mut queues.feed("acker", Some("6".parse().unwrap())).unwrap()).await;
+    assert!(events[0].message.contains("stateUpdate"), "{events:?}");
+    assert_eq!(ids(&events)[..3], ["4.0", "4", "5"]);
+    // Nobody acknowledges, and a consumer goes on where it was.
+    for (seen, next) in [
+        ("2", "3"),
+        ("3", "4.0@2-02020202"),
+        ("4.0@2-02020202", "4@2-02020202"),
+        ("4@2-02020202", "5@2-02020202"),
+        ("5@2-02020202", "6@2-02020202"),
+    ] {
+        let mut feed = queues.feed("reader", Some(seen.parse().unwrap())).unwrap();
+        assert_eq!(told(&mut feed).await[0], next, "after {seen}");
+    }
+    for unknown in ["6@7-07070707", "999@2-02020202"] {
+        let id = unknown.parse().unwrap();
+        assert!(queues.acknowledge("reader", id).await.is_err(), "{unknown}");
+        assert!(queues.feed("reader", Some(id)).is_err(), "{unknown}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_take_overs_in_a_row_are_both_announced() {
+    let mut bench = Bench::new();
+    let queues = bench.open();
+    for name in ["silent", "reader"] {
+        let from = registration(name, json!({"fromBlock": 1}));
+        queues.register(from).await.unwrap();
+    }
+    queues
+        .register(registration("later", json!({"fromBlock": 100})))
+        .await
+        .unwrap();
+    while bench.block().await < 8 {}
+    queues.close().await;
+    bench.taken_over(2, 4);
+    let queues = bench.open();
+    assert_eq!(acknowledge(&queues, "reader", "5@2-02020202").await, "5@2-02020202");
+    queues.close().await;
+    bench.taken_over(3, 7);
+    let queues = bench.open();
+    let first = |events: &[Event]| {
+        events
+            .iter()
+            .find(|event| event.message.contains("stateUpdate"))
+            .cloned()
+    };
+    let mut feed = queues.feed("silent", None).unwrap();
+    let events = window(&mut feed).await;
+    assert_eq!(first(&events).unwrap().after.to_string(), "4.0", "one word for both");
+    assert!(first(&events).unwrap().message.contains("\"height\":4"));
+    // The first one was told to this queue.
+    let events = window(&mut queues.feed("reader", None).unwrap()).await;
+    assert_eq!(ids(&events)[..3], ["6", "7.0", "7"]);
+    assert!(first(&events).unwrap().message.contains("\"height\":7"));
+    // What the second node told is of a chain that ends at 6.
+    assert_eq!(
+        acknowledge(&queues, "silent", "8@2-02020202").await,
+        "6@2-02020202 lost"
+    );
+    let events = window(&mut queues.feed("silent", None).unwrap()).await;
+    assert_eq!(ids(&events)[..2], ["7.0", "7"]);
+    // What begins above all of it stays where it begins, and holds no block back.
+    let rows = queues.rows();
+    let later = rows.iter().find(|row| row.queue.registration.queue == "later");
+    assert_eq!(later.unwrap().cursor.to_string(), "99");
+    queues.close().await;
+    assert_eq!(queues.needs_from(), Some(6), "reader has 5");
 }

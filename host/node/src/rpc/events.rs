@@ -12,7 +12,7 @@ use std::time::Duration;
 use axum::body::{Body, HttpBody};
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use bytes::Bytes;
-use cvp_core::mq::{Cursor, Event};
+use cvp_core::mq::{Event, EventId};
 use hyper::body::Frame;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
@@ -70,7 +70,7 @@ fn open(
     let after = match headers.get("last-event-id").map(HeaderValue::to_str) {
         None => None,
         Some(Ok("")) => None,
-        Some(Ok(id)) => Some(id.parse::<Cursor>().map_err(|bad| RpcError::params(bad.what))?),
+        Some(Ok(id)) => Some(id.parse::<EventId>().map_err(|bad| RpcError::params(bad.what))?),
         Some(Err(_)) => return Err(RpcError::params("Last-Event-ID is no id of an event")),
     };
     let feed = queues
@@ -101,7 +101,7 @@ async fn send(
             }
             feed.confirmed();
             next = match tokio::time::timeout(QUIET, feed.window()).await {
-                Ok(Ok(events)) => chunk(&events),
+                Ok(Ok(events)) => chunk(&feed, &events),
                 Ok(Err(end)) => {
                     tracing::debug!(%end, "a stream of events ended");
                     return;
@@ -118,14 +118,14 @@ async fn send(
 }
 
 /// The events as the client reads them. An envelope is JSON on one line.
-fn chunk(events: &[Event]) -> Bytes {
+fn chunk(feed: &Feed, events: &[Event]) -> Bytes {
     let mut out = String::with_capacity(events.iter().map(|event| event.message.len() + 64).sum());
     for event in events {
         // Writing to a String does not fail.
         let _ = write!(
             out,
             "id: {}\nevent: {}\ndata: {}\n\n",
-            event.after,
+            feed.id(event),
             event.key.as_str(),
             event.message
         );

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use cvp_core::mq::{Cursor, Refused, Registration};
+use cvp_core::mq::{EventId, Refused, Registration};
 
 use super::Context;
 use super::envelope::{Outcome, json as result};
@@ -149,9 +149,15 @@ async fn acknowledge(params: &Params, queues: &Arc<Queues>) -> Outcome {
         Value::Number(height) => height.to_string(),
         _ => return Err(RpcError::params("the id of an event is a text or a height")),
     };
-    let to: Cursor = id.parse().map_err(|malformed| refused(Refused::from(malformed)))?;
-    let cursor = queues.acknowledge(queue, to).await.map_err(failed)?;
-    result(&json!({"queueName": queue, "cursor": cursor.to_string()}))
+    let event: EventId = id.parse().map_err(|malformed| refused(Refused::from(malformed)))?;
+    let done = queues.acknowledge(queue, event).await.map_err(failed)?;
+    let mut answer = json!({"queueName": queue, "cursor": done.cursor.to_string()});
+    if done.lost {
+        let note =
+            format!("a standby took over below event {event}: what came before that counts, and the rest is told anew");
+        answer["note"] = Value::String(note);
+    }
+    result(&answer)
 }
 
 fn refused(refused: Refused) -> RpcError {

@@ -34,9 +34,12 @@ const NAMESPACE: [(&str, &[&str]); 7] = [
     ("namespace", &["cvp::namespace"]),
     ("syncmgr", &["cvp::replication"]),
     ("db", &["cvp_ledger"]),
-    ("mq", &["cvp::mq", "lapin"]),
+    ("mq", &["cvp::mq"]),
     ("api", &["cvp::rpc"]),
 ];
+
+/// The broker's client: what it says holds credentials, and bypasses who takes them out. What is wrong the queues' own lines say.
+const MUTE: [&str; 2] = ["lapin", "amq_protocol"];
 
 /// NOTICE, the platform's default, is our `info!`: what an operator wants to see. INFO is our `debug!`, DEBUG our `trace!`; tracing has
 /// nothing above an error.
@@ -95,11 +98,20 @@ impl LogLevels {
 
     /// The quietest and the most talkative level that a line of this target can have.
     fn range(&self, target: &str) -> (LevelFilter, LevelFilter) {
+        if is_mute(target) {
+            return (LevelFilter::OFF, LevelFilter::OFF);
+        }
         let names = self.namespaces.keys().map(|name| self.level(target, Some(name)));
         let levels = || names.clone().chain([self.level(target, None)]).map(filter_of);
         let quiet = levels().min().unwrap_or(LevelFilter::OFF);
         (quiet, levels().max().unwrap_or(LevelFilter::OFF))
     }
+}
+
+/// Whether no line of this target is ever written.
+fn is_mute(target: &str) -> bool {
+    let name = target.split("::").next().unwrap_or_default();
+    MUTE.iter().any(|mute| name.starts_with(mute))
 }
 
 /// Whether a line is of this node's own crates. `log`, for one, stands for every library that does not write by tracing.
@@ -180,6 +192,9 @@ impl<S: Subscriber> Layer<S> for Filter {
         if *metadata.level() <= levels.range(metadata.target()).0 {
             return true;
         }
+        if is_mute(metadata.target()) {
+            return false;
+        }
         let mut field = NamespaceField::default();
         event.record(&mut field);
         let namespace = Some(field.0.as_str()).filter(|name| !name.is_empty());
@@ -258,14 +273,7 @@ mod tests {
     fn libraries_stay_quiet_until_their_module_is_named() {
         let talkative = |default| LogLevels { default, ..node() };
         let debug = talkative(LogLevel::Debug);
-        for target in [
-            "log",
-            "wasmtime",
-            "cranelift_codegen::timing",
-            "hyper::proto",
-            "cvpx",
-            "lapin",
-        ] {
+        for target in ["log", "wasmtime", "cranelift_codegen::timing", "hyper::proto", "cvpx"] {
             assert_eq!(debug.level(target, None), LogLevel::Warning, "{target}");
             assert_eq!(debug.range(target).1, LevelFilter::WARN, "{target}");
             assert_eq!(talkative(LogLevel::Error).level(target, None), LogLevel::Error);
@@ -273,12 +281,29 @@ mod tests {
         for target in ["cvp", "cvp::assembly", "cvp_core::replication", "cvp_ledger"] {
             assert_eq!(debug.level(target, Some("ns1")), LogLevel::Debug, "{target}");
         }
-        let mut named = debug;
-        named
+    }
+
+    #[test]
+    fn what_may_hold_a_brokers_credentials_is_never_written() {
+        let sink = Sink::default();
+        let writer = sink.clone();
+        let lines = tracing_subscriber::fmt::layer()
+            .with_ansi(false)
+            .with_writer(move || writer.clone());
+        let mut talkative = node();
+        talkative.default = LogLevel::Debug;
+        talkative
             .namespaces
-            .insert("ns2".to_owned(), levels(&[("mq", LogLevel::Info)]));
-        assert_eq!(named.level("lapin::channel", None), LogLevel::Info);
-        assert_eq!(named.level("log", None), LogLevel::Warning);
+            .insert("ns2".to_owned(), levels(&[("mq", LogLevel::Debug)]));
+        let subscriber = tracing_subscriber::registry().with(Filter::new(talkative)).with(lines);
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::error!(target: "lapin::channel", "refused for user 'worker'");
+            tracing::error!(target: "lapin", namespace = "ns2", "refused for user 'worker'");
+            tracing::warn!(target: "amq_protocol_tcp", "worker");
+            tracing::warn!(target: "cvp::mq::rabbit", namespace = "ns2", "our own words");
+        });
+        let text = sink.text();
+        assert!(text.contains("our own words") && !text.contains("worker"), "{text}");
     }
 
     #[test]

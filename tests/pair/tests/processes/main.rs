@@ -31,6 +31,7 @@ mod queries;
 mod queues;
 mod queues_pair;
 mod rabbit;
+mod rabbit_changes;
 mod rabbit_pair;
 mod refusals;
 mod restarts;

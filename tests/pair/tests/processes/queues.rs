@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use cvp_pair::consumer::place;
 use cvp_pair::events::Events;
 use cvp_pair::node::Node;
 use cvp_pair::pair::{Pair, Setup};
@@ -29,11 +30,11 @@ pub fn block_hash(rpc: &Rpc, height: u64) -> Result<Value> {
 }
 
 /// The next `count` events are the blocks from `from` on, each with the hash that the chain has there.
-fn blocks(rpc: &Rpc, events: &Events, from: u64, count: u64) -> Result<()> {
+pub fn blocks(rpc: &Rpc, events: &Events, from: u64, count: u64) -> Result<()> {
     for height in from..from + count {
         let event = events.next(WITHIN)?;
         ensure!(
-            (event.height()?, event.id.as_str()) == (height, height.to_string().as_str()),
+            (event.height()?, place(&event.id)) == (height, height.to_string().as_str()),
             "{event:?}"
         );
         ensure!(event.key == "MQBlock" && event.data["type"] == "MQBlock", "{event:?}");

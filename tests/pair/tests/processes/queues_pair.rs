@@ -12,7 +12,7 @@ use cvp_pair::wait;
 use serde_json::{Value, json};
 
 use crate::configuration::wait_equal;
-use crate::queues::{block_hash, cursor, grow};
+use crate::queues::{block_hash, blocks, cursor, grow};
 
 const WITHIN: Duration = Duration::from_secs(20);
 
@@ -62,7 +62,7 @@ fn a_consumer_goes_on_with_the_standby_without_registering_again() -> Result<()>
     ensure!(names(node)? == json!(["early", "orders"]));
     ensure!(rpc.call("mq_getExchangerName", json!([]))? == json!(exchanger));
     let events = Events::open(node.jsonrpc(), "global", "orders", None)?;
-    let mut told = 0;
+    let (mut told, mut last) = (0, String::new());
     for height in 4..=held + 1 {
         let mut event = events.next(WITHIN)?;
         if event.key == "MQException" {
@@ -75,12 +75,90 @@ fn a_consumer_goes_on_with_the_standby_without_registering_again() -> Result<()>
         }
         ensure!(event.height()? == height, "{event:?} where {height} was due");
         ensure!(event.data["body"]["hash"] == block_hash(&rpc, height)?, "{event:?}");
+        last = event.id;
     }
+    let done = rpc.call("mq_ack", json!(["orders", last]))?;
+    ensure!(done == json!({"queueName": "orders", "cursor": last}), "{done}");
+    ensure!(cursor(node, "orders")? == (held + 1).to_string());
     ensure!(told == 1, "told {told} times that heights may come again");
-    rpc.call("mq_ack", json!(["orders", (held + 1).to_string()]))?;
     let gone = inner(&rpc.call("mq_unRegister", json!(["early", exchanger, "", ""]))?)?;
     ensure!(gone["success"] == true, "{gone}");
     ensure!(names(node)? == json!(["orders"]));
+    Ok(())
+}
+
+/// The next event is the word that blocks from `height` on may come again with another hash.
+fn announced(events: &Events, height: u64) -> Result<()> {
+    let event = events.next(WITHIN)?;
+    let body = &event.data["body"];
+    ensure!(
+        event.key == "MQException" && body["subType"] == "stateUpdate" && body["height"] == height,
+        "{event:?} where {height} was to be announced"
+    );
+    Ok(())
+}
+
+#[test]
+fn what_was_seen_of_a_lost_node_skips_no_block_that_its_standby_made_anew() -> Result<()> {
+    let mut pair = Pair::init(&Setup::default())?;
+    enable(&pair.provider, "global", "")?;
+    pair.provider.start()?;
+    for queue in ["acker", "further", "silent"] {
+        register(&pair.provider.rpc(), queue, 1)?;
+    }
+    pair.receiver.start()?;
+    wait_equal(&pair.provider, &pair.receiver)?;
+    wait_names(&pair.receiver, &json!(["acker", "further", "silent"]))?;
+    grow(&pair.provider.rpc(), 6)?;
+    let held = pair.provider.rpc().height()?;
+    wait_durable(&pair.receiver, "global", held)?;
+    // More than the standby will ever have.
+    pair.receiver.freeze()?;
+    grow(&pair.provider.rpc(), held + 6)?;
+    let seen = (held + 6).to_string();
+    let events = Events::open(pair.provider.jsonrpc(), "global", "acker", None)?;
+    blocks(&pair.provider.rpc(), &events, 1, held + 6)?;
+    pair.provider.kill()?;
+    pair.receiver.thaw()?;
+    pair.lose_provider()?;
+    let (code, report) = pair.receiver.json(&["upgrade", "--allow-missing-keys"])?;
+    ensure!(code == 0, "{report}");
+    let (node, rpc) = (&pair.receiver, pair.receiver.rpc());
+    grow(&rpc, held + 10)?;
+    let stream = |queue: &str, last: Option<&str>| Events::open(node.jsonrpc(), "global", queue, last);
+
+    // A late word of what the lost node told counts up to what both chains have.
+    let done = rpc.call("mq_ack", json!(["acker", seen]))?;
+    ensure!(
+        done["cursor"] == held.to_string().as_str() && done["note"].is_string(),
+        "{done}"
+    );
+    let events = stream("acker", None)?;
+    announced(&events, held + 1)?;
+    blocks(&rpc, &events, held + 1, 9)?;
+
+    // One consumer is further on the new chain; another one comes back with what it saw of the lost node.
+    let events = stream("further", None)?;
+    blocks(&rpc, &events, 1, held)?;
+    announced(&events, held + 1)?;
+    let mut last = String::new();
+    for _ in 0..8 {
+        last = events.next(WITHIN)?.id;
+    }
+    let done = rpc.call("mq_ack", json!(["further", last]))?;
+    ensure!(done == json!({"queueName": "further", "cursor": last}), "{done}");
+    let events = stream("further", Some(&seen))?;
+    announced(&events, held + 1)?;
+    blocks(&rpc, &events, held + 1, 9)?;
+
+    // Nobody acknowledges: who comes back goes on where it was, each time.
+    let events = stream("silent", None)?;
+    blocks(&rpc, &events, 1, held)?;
+    announced(&events, held + 1)?;
+    let first = events.next(WITHIN)?;
+    for _ in 0..2 {
+        blocks(&rpc, &stream("silent", Some(&first.id))?, held + 2, 3)?;
+    }
     Ok(())
 }
 

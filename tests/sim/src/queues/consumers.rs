@@ -73,12 +73,7 @@ impl World {
         let pair = self.nodes[node].pair.as_ref();
         let copy = pair.and_then(|pair| pair.copies().find(|(name, _)| *name == ns)?.1);
         for queue in serving.registry.queues().values() {
-            let start = serving
-                .cursors
-                .at
-                .get(&queue.number)
-                .copied()
-                .unwrap_or_else(|| queue.start());
+            let start = serving.cursors.of(queue);
             let last = queue.registration.to_block;
             let mut feed = serving
                 .feeds
@@ -105,10 +100,7 @@ impl World {
             let at = feed.cursor();
             if at > start {
                 serving.moved = true;
-                serving.cursors.at.insert(queue.number, at);
-                if notice.is_some_and(|from| at.next > from) {
-                    serving.cursors.notices.remove(&queue.number);
-                }
+                serving.cursors.advance(queue, at, None);
             }
             serving.feeds.insert(queue.number, feed);
         }

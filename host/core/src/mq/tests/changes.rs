@@ -35,7 +35,55 @@ fn what_a_broker_is_to_remove_is_neither_forgotten_nor_somebody_elses() {
     }
     let due = leaving.due(&registry, fresh);
     assert!(due.len() == 1_024 && due[1_023].0 == 4_999, "{} due", due.len());
-    assert!(Leaving::decode(&[1, 0, 0, 1, 0]).is_err() && Leaving::decode(&[2]).is_err());
+    assert!(
+        Leaving::decode(&[1, 0, 0, 1, 0]).is_err() && Leaving::decode(&[2]).is_err() && Leaving::decode(&[3]).is_err()
+    );
+}
+
+#[test]
+fn an_exchange_that_was_given_up_is_removed_and_the_one_in_its_place_is_not() {
+    let mut registry = registry();
+    let old = registry.exchanger().to_owned();
+    let mut leaving = Leaving::default();
+    leaving.add_exchanger(&old);
+    assert!(leaving.due_exchangers(&registry).is_empty(), "it may stay after all");
+    registry.delete_exchanger(&old, "global_fa34664e_2".into()).unwrap();
+    assert_eq!(leaving.due_exchangers(&registry), std::slice::from_ref(&old));
+    assert_eq!(Leaving::decode(&leaving.encode()).unwrap(), leaving);
+    // A note of an earlier release knows of queues alone.
+    let queue = super::queue(json!({}));
+    let (mut queues, mut earlier) = (Leaving::default(), vec![1]);
+    queues.add(&queue);
+    let encoded = queues.encode();
+    earlier.extend_from_slice(&encoded[1..encoded.len() - 4]);
+    assert_eq!(Leaving::decode(&earlier).unwrap(), queues);
+    leaving.remove_exchanger(&old);
+    assert_eq!(leaving, Leaving::default());
+}
+
+#[test]
+fn the_last_bytes_of_a_registry_are_counted() {
+    // Each registration a little longer than the one before, so that every rest is met.
+    for first in 0..40_usize {
+        let mut registry = registry();
+        let topics: Vec<Vec<String>> = (0..4u8)
+            .map(|at| (0..64).map(|n| hex_of(at * 64 + n, 32)).collect())
+            .collect();
+        let mut name = first;
+        let refused = loop {
+            let more = json!({"queueName": format!("q{}", "x".repeat(name)), "topics": topics});
+            match registry.register(registration(more).unwrap(), 0) {
+                Ok(_) => name += 1,
+                Err(refused) => break refused,
+            }
+        };
+        assert_eq!(refused.code, code::INVALID_PARAMS);
+        assert!(
+            registry.encode().len() <= REGISTRY_BYTES_MAX,
+            "{}",
+            registry.encode().len()
+        );
+    }
 }
 
 #[test]

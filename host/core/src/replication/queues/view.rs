@@ -38,7 +38,7 @@ impl BrokerState {
 /// One queue; `cursors`: how far each was told, as far as it is known.
 pub(super) fn queue(queue: &Queue, cursors: &Cursors) -> mq_sync::Queue {
     let wanted = &queue.registration;
-    let cursor = cursors.at.get(&queue.number).copied().unwrap_or_else(|| queue.start());
+    let cursor = cursors.of(queue);
     mq_sync::Queue {
         name: wanted.queue.clone(),
         number: queue.number,

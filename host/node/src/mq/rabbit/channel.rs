@@ -1,6 +1,7 @@
 //! What is made and removed at the broker, on a channel that is opened anew where the broker closed it over a refusal.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use cvp_core::config::BrokerUrl;
 use lapin::options::{
@@ -10,12 +11,15 @@ use lapin::types::FieldTable;
 use lapin::uri::AMQPUri;
 use lapin::{Channel, Connection, ExchangeKind};
 
+/// The broker answers within it, or the connection is given up.
+pub(super) const WORD_TIME: Duration = Duration::from_secs(30);
+
 /// Queues and exchanges of one connection.
 pub(super) struct Admin {
     connection: Arc<Connection>,
     channel: Channel,
-    /// The exchange that was declared last.
-    exchanger: String,
+    /// It did not answer in time.
+    silent: bool,
 }
 
 impl Admin {
@@ -24,8 +28,13 @@ impl Admin {
         Ok(Self {
             connection,
             channel,
-            exchanger: String::new(),
+            silent: false,
         })
+    }
+
+    /// Whether the broker left something without an answer: nobody knows what it does of it, and when.
+    pub fn is_silent(&self) -> bool {
+        self.silent
     }
 
     async fn channel(&mut self) -> Result<&Channel, String> {
@@ -35,36 +44,38 @@ impl Admin {
         Ok(&self.channel)
     }
 
+    async fn word<T>(&mut self, word: impl Future<Output = lapin::Result<T>>) -> Result<T, String> {
+        match tokio::time::timeout(WORD_TIME, word).await {
+            Ok(answer) => answer.map_err(said),
+            Err(_) => {
+                self.silent = true;
+                Err("it does not answer".to_owned())
+            }
+        }
+    }
+
     /// Makes the exchange where it is not there.
     pub async fn declare_exchange(&mut self, name: &str) -> Result<(), String> {
-        if self.exchanger == name {
-            return Ok(());
-        }
         let options = ExchangeDeclareOptions {
             durable: true,
             ..ExchangeDeclareOptions::default()
         };
-        let channel = self.channel().await?;
+        let channel = self.channel().await?.clone();
         let declared = channel.exchange_declare(name.into(), ExchangeKind::Direct, options, FieldTable::default());
-        declared.await.map_err(said)?;
-        name.clone_into(&mut self.exchanger);
-        Ok(())
+        self.word(declared).await
     }
 
     /// Removes a queue; answers how many messages were in it.
     pub async fn remove_queue(&mut self, name: &str) -> Result<u64, String> {
-        let channel = self.channel().await?;
-        let removed = channel.queue_delete(name.into(), QueueDeleteOptions::default()).await;
-        removed.map(u64::from).map_err(said)
+        let channel = self.channel().await?.clone();
+        let removed = channel.queue_delete(name.into(), QueueDeleteOptions::default());
+        self.word(removed).await.map(u64::from)
     }
 
     pub async fn remove_exchange(&mut self, name: &str) -> Result<(), String> {
-        if self.exchanger == name {
-            self.exchanger.clear();
-        }
-        let channel = self.channel().await?;
+        let channel = self.channel().await?.clone();
         let removed = channel.exchange_delete(name.into(), ExchangeDeleteOptions::default());
-        removed.await.map_err(said)
+        self.word(removed).await
     }
 }
 

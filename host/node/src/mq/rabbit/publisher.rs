@@ -1,7 +1,7 @@
 //! One queue's way to the broker: a window is published, every message of it confirmed, the cursor written, then comes the next. So
 //! what a crash makes come again is one window at most.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use cvp_core::mq::{Event, Queue};
@@ -26,16 +26,32 @@ pub(super) struct Publisher {
     pub queue: Queue,
     pub exchanger: String,
     pub state: watch::Sender<BrokerState>,
+    /// Its channel, once it is open, for who ends it.
+    pub channel: Arc<OnceLock<Channel>>,
+}
+
+/// How a publisher ended.
+pub(super) struct Ended {
+    pub queue: Queue,
+    /// The broker took something.
+    pub delivered: bool,
+    /// Why the broker did not take more.
+    pub outcome: Result<(), String>,
 }
 
 impl Publisher {
-    /// Publishes until the queue or the channel ends; an error is why the broker did not take it.
-    pub async fn drive(self) -> (Queue, Result<(), String>) {
-        let outcome = self.publish().await;
-        (self.queue, outcome)
+    /// Publishes until the queue or the channel ends.
+    pub async fn drive(self) -> Ended {
+        let mut delivered = false;
+        let outcome = self.publish(&mut delivered).await;
+        Ended {
+            queue: self.queue,
+            delivered,
+            outcome,
+        }
     }
 
-    async fn publish(&self) -> Result<(), String> {
+    async fn publish(&self, delivered: &mut bool) -> Result<(), String> {
         let name = &self.queue.registration.queue;
         let Some(mut feed) = self.queues.feed_of(&self.queue) else {
             return Ok(());
@@ -45,11 +61,12 @@ impl Publisher {
             return Err(format!("its cursor cannot be kept: {failure}"));
         }
         let channel = self.connection.create_channel().await.map_err(said)?;
+        let channel = self.channel.get_or_init(|| channel);
         channel
             .confirm_select(ConfirmSelectOptions::default())
             .await
             .map_err(said)?;
-        declare_queue(&channel, name, &self.exchanger).await?;
+        declare_queue(channel, name, &self.exchanger).await?;
         self.state.send_modify(|state| {
             state.declared.insert(self.queue.number);
             state.refused.remove(name);
@@ -60,10 +77,11 @@ impl Publisher {
                 Err(end @ FeedEnd::Unreadable { .. }) => return Err(end.to_string()),
                 Err(FeedEnd::Unregistered | FeedEnd::Closed) => return Ok(()),
             };
-            let confirmed = self.confirmed(&channel, &window);
+            let confirmed = self.confirmed(channel, &window);
             tokio::time::timeout(CONFIRM_TIME, confirmed)
                 .await
                 .unwrap_or_else(|_| Err("it confirms nothing".to_owned()))?;
+            *delivered = true;
             feed.confirmed_for_good().await?;
         }
     }
@@ -78,7 +96,7 @@ impl Publisher {
                 ..BasicPublishOptions::default()
             };
             let (exchanger, key) = (self.exchanger.as_str().into(), event.key.as_str().into());
-            let properties = properties(&self.queue.registration.queue, event);
+            let properties = self.properties(event);
             let published = channel.basic_publish(exchanger, key, options, event.message.as_bytes(), properties);
             confirmations.push(published.await.map_err(said)?);
         }
@@ -91,15 +109,16 @@ impl Publisher {
         }
         Ok(())
     }
-}
 
-fn properties(queue: &str, event: &Event) -> BasicProperties {
-    let mut headers = FieldTable::default();
-    let only = FieldArray::from(vec![AMQPValue::LongString(LongString::from(queue))]);
-    headers.insert("BCC".into(), AMQPValue::FieldArray(only));
-    BasicProperties::default()
-        .with_delivery_mode(PERSISTENT)
-        .with_content_type("application/json".into())
-        .with_message_id(event.after.to_string().into())
-        .with_headers(headers)
+    fn properties(&self, event: &Event) -> BasicProperties {
+        let mut headers = FieldTable::default();
+        let queue = self.queue.registration.queue.as_str();
+        let only = FieldArray::from(vec![AMQPValue::LongString(LongString::from(queue))]);
+        headers.insert("BCC".into(), AMQPValue::FieldArray(only));
+        BasicProperties::default()
+            .with_delivery_mode(PERSISTENT)
+            .with_content_type("application/json".into())
+            .with_message_id(self.queues.id(event.after).to_string().into())
+            .with_headers(headers)
+    }
 }

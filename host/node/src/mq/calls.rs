@@ -1,0 +1,285 @@
+//! What clients ask of the queues of a namespace: registering, unregistering, acknowledging, and the events from a place on.
+
+use std::sync::Arc;
+
+use cvp_core::mq::{EventId, Notice, Queue, QueueEdit, Refused, Registration, Seen, code, exchanger_name};
+use cvp_core::types::Refusal;
+
+use super::Queues;
+use super::feed::{Feed, FeedEnd, events_at};
+use crate::namespace::wall_clock;
+
+/// Blocks looked through, at most, to count what a queue was not told yet.
+const COUNTED_MAX: u64 = 1_000;
+
+/// Why a call did not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum QueuesError {
+    /// The caller's fault: code and text.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// The disk's.
+    #[error("{0}")]
+    Disk(String),
+    /// The change was not made on either node.
+    #[error("{0}")]
+    NotMade(Refusal),
+    /// Whether the standby holds the change is not known; this node has not made it.
+    #[error("{0}")]
+    Undecided(Refusal),
+}
+
+/// What became of an acknowledgement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Acknowledged {
+    /// How far the queue is told: the last event before its cursor.
+    pub cursor: EventId,
+    /// The event is of a block that a take-over made anew: what came before counts, and it comes again as this node's chain has it.
+    pub lost: bool,
+}
+
+impl Queues {
+    /// Registers a queue; answers its name and that of its exchange, once it is on disk.
+    ///
+    /// # Errors
+    /// See [`QueuesError`]; nothing changed.
+    pub async fn register(&self, registration: Registration) -> Result<(String, String), QueuesError> {
+        let name = registration.queue.clone();
+        let tip = self.chain.tips().applied.height;
+        let note = format!("queue {name} of {} registered", self.namespace());
+        let changed = {
+            let _one_at_a_time = self.changing.lock().await;
+            if let Some(held) = &self.held {
+                held.comes(&name).map_err(|owner| Refused {
+                    code: code::DUPLICATE,
+                    message: format!(
+                        "queue {name:?} is namespace {owner}'s at this broker: take another name, or another virtual host in mq.rabbit.url"
+                    ),
+                })?;
+            }
+            let changed = self.change(note, |registry| {
+                let queue = registry.register(registration, tip)?;
+                Ok(Some(QueueEdit::Registered(queue.clone())))
+            });
+            let changed = changed.await;
+            if let Some(held) = &self.held {
+                held.came(&name);
+            }
+            if changed.is_err() {
+                self.let_name_go(&name).await;
+            }
+            changed?
+        };
+        tracing::info!(namespace = %self.namespace(), queue = name, "queue registered");
+        if let (Some(rabbit), Some(queue)) = (self.rabbit(), changed.queues().get(&name)) {
+            // So that a consumer finds it.
+            rabbit.declared(queue).await;
+        }
+        Ok((name, changed.exchanger().to_owned()))
+    }
+
+    /// Takes a queue out; answers how many events it was not told (counted over so many blocks at most).
+    ///
+    /// # Errors
+    /// See [`QueuesError`]; nothing changed.
+    pub async fn unregister(self: &Arc<Self>, name: &str, exchanger: &str) -> Result<u64, QueuesError> {
+        let note = format!("queue {name} of {} unregistered", self.namespace());
+        let (left, removal) = {
+            // From the note to the change: the note is of the very registration that goes.
+            let _one_at_a_time = self.changing.lock().await;
+            let leaving = self.registry().get(name).ok().cloned();
+            let left = match &leaving {
+                Some(queue) => self.count_untold(queue.clone()).await?,
+                None => 0,
+            };
+            let at_broker = leaving.filter(|_| self.held.as_ref().is_some_and(|held| held.is_own(name)));
+            let mut removal = None;
+            if let (Some(rabbit), Some(queue)) = (self.rabbit(), &at_broker) {
+                // Before it goes: whatever is lost between the two, the broker's queue is not forgotten.
+                let noted = self.leaving.change(|leaving| leaving.add(queue)).await;
+                noted.map_err(QueuesError::Disk)?;
+                removal = Some(rabbit.expect_removed(queue.number));
+            }
+            let changed = self.change(note, |registry| {
+                let queue = registry.unregister(name, exchanger)?;
+                Ok(Some(QueueEdit::Unregistered(queue)))
+            });
+            if let Err(error) = changed.await {
+                if let (Some(queue), false) = (&at_broker, matches!(error, QueuesError::Undecided(_))) {
+                    self.stays_at_broker(queue.number).await;
+                }
+                return Err(error);
+            }
+            (left, removal)
+        };
+        tracing::info!(namespace = %self.namespace(), queue = name, "queue unregistered");
+        let at_broker = match (self.rabbit(), removal) {
+            (Some(rabbit), Some(removal)) => rabbit.removed(removal).await,
+            _ => None,
+        };
+        Ok(left + at_broker.unwrap_or_default())
+    }
+
+    async fn stays_at_broker(&self, number: u64) {
+        if let Err(error) = self.leaving.change(|leaving| leaving.remove(number)).await {
+            tracing::warn!(namespace = %self.namespace(), "note that a queue stays at the broker: {error}");
+        }
+    }
+
+    /// The broker has removed these queues.
+    ///
+    /// # Errors
+    /// The disk failed, in words: they are to be removed still.
+    pub(super) async fn left_broker(&self, queues: &[(u64, String)]) -> Result<(), String> {
+        let numbers = queues.iter().map(|(number, _)| *number);
+        let noted = self
+            .leaving
+            .change(|leaving| numbers.for_each(|number| leaving.remove(number)));
+        noted.await?;
+        for (_, name) in queues {
+            self.let_name_go(name).await;
+        }
+        Ok(())
+    }
+
+    /// Another namespace may take this name at the broker, where nothing of this one is there or comes there.
+    async fn let_name_go(&self, name: &str) {
+        let registered = || self.registry().get(name).is_ok();
+        if registered() || self.leaving.names().await.iter().any(|it| it == name) {
+            return;
+        }
+        if let Some(held) = &self.held {
+            held.leave(name, registered);
+        }
+    }
+
+    /// What is registered no more and is still to be removed at the broker.
+    pub(super) async fn leaving(&self) -> super::leaving::Due {
+        self.leaving.due(&self.registry(), |queue| self.cursor(queue)).await
+    }
+
+    /// Forgets the exchange; the next one has another name.
+    ///
+    /// # Errors
+    /// See [`QueuesError`]; nothing changed.
+    pub async fn delete_exchanger(&self, exchanger: &str) -> Result<(), QueuesError> {
+        let fresh = exchanger_name(self.namespace(), &self.hostname, wall_clock());
+        let removal = {
+            let _one_at_a_time = self.changing.lock().await;
+            let own = self.registry().exchanger() == exchanger;
+            let mut removal = None;
+            if let Some(rabbit) = self.rabbit().filter(|_| own) {
+                // As for a queue: a broker that is away removes it when it is back.
+                let noted = self.leaving.change(|leaving| leaving.add_exchanger(exchanger)).await;
+                noted.map_err(QueuesError::Disk)?;
+                removal = Some(rabbit.expect_exchange_removed(exchanger));
+            }
+            let changed = self.change(format!("exchanger {exchanger} deleted"), |registry| {
+                registry.delete_exchanger(exchanger, fresh).map(|()| None)
+            });
+            if let Err(error) = changed.await {
+                if own && !matches!(error, QueuesError::Undecided(_)) {
+                    let noted = self.left_broker_exchange(exchanger).await;
+                    noted.unwrap_or_else(|error| tracing::warn!("note that an exchange stays at the broker: {error}"));
+                }
+                return Err(error);
+            }
+            removal
+        };
+        if let (Some(rabbit), Some(removal)) = (self.rabbit(), removal) {
+            rabbit.removed(removal).await;
+        }
+        Ok(())
+    }
+
+    /// The broker has removed this exchange.
+    ///
+    /// # Errors
+    /// The disk failed, in words: it is to be removed still.
+    pub(super) async fn left_broker_exchange(&self, name: &str) -> Result<(), String> {
+        self.leaving.change(|leaving| leaving.remove_exchanger(name)).await
+    }
+
+    /// What who names this event has of the chain.
+    fn seen(&self, id: EventId) -> Result<Seen, Refused> {
+        let params = |message: String| Refused {
+            code: code::INVALID_PARAMS,
+            message: format!("invalid params: {message}"),
+        };
+        let seen = self.reigns.seen(id);
+        let seen = seen.ok_or_else(|| params(format!("event {id} is of a chain that this node knows nothing of")))?;
+        let latest = self.chain.tips().applied.height;
+        if !seen.lost && seen.cursor != seen.cursor.cut_above(latest) {
+            let message = format!("event {id} was not told yet, the latest block is {latest}");
+            return Err(params(message));
+        }
+        Ok(seen)
+    }
+
+    /// A consumer has everything up to the event with this id; answers how far the queue is told, once that is on disk. What was
+    /// acknowledged before stays. Of an event of a node that was lost counts what this node's chain has in common with that one's.
+    ///
+    /// # Errors
+    /// No such queue, or no such event yet.
+    pub async fn acknowledge(&self, name: &str, id: EventId) -> Result<Acknowledged, QueuesError> {
+        let registry = self.registry();
+        let queue = registry.get(name)?;
+        let seen = self.seen(id)?;
+        let version = self.advance(queue, seen.cursor, seen.anew);
+        self.board.on_disk(version).await.map_err(QueuesError::Disk)?;
+        Ok(Acknowledged {
+            cursor: self.id(self.cursor(queue)),
+            lost: seen.lost,
+        })
+    }
+
+    /// The events of a queue from its cursor on, or after the event that a consumer says it saw last.
+    ///
+    /// # Errors
+    /// No such queue, or no such event yet.
+    pub fn feed(self: &Arc<Self>, name: &str, after: Option<EventId>) -> Result<Feed, Refused> {
+        let registry = self.registry();
+        let queue = registry.get(name)?.clone();
+        let pending = self.board.look(|cursors| cursors.notices.get(&queue.number).copied());
+        let (at, notice) = match after {
+            None => (self.cursor(&queue), pending),
+            Some(id) => {
+                let Seen { cursor, anew, lost } = self.seen(id)?;
+                let at = cursor.max(queue.start());
+                // Inside a block that begins with the announcement: it is counted.
+                let inside = (at.done > 0 && self.reigns.begins(at.next)).then_some(at.next);
+                let due = match pending {
+                    _ if lost => anew.map(|anew| anew.max(queue.first)),
+                    Some(from) if at.next <= from => Some(from),
+                    Some(_) => anew,
+                    None => None,
+                };
+                (at, inside.or(due))
+            }
+        };
+        let notice = notice.map(|from| Notice { from });
+        Ok(Feed::new(Arc::clone(self), queue, at, notice))
+    }
+
+    /// The events of this very registration from its cursor on; none where it is gone.
+    pub(super) fn feed_of(self: &Arc<Self>, queue: &Queue) -> Option<Feed> {
+        let feed = self.feed(&queue.registration.queue, None).ok()?;
+        self.holds(queue).then_some(feed)
+    }
+
+    async fn count_untold(&self, queue: Queue) -> Result<u64, QueuesError> {
+        let (ledger, from) = (Arc::clone(self.chain.ledger()), self.cursor(&queue));
+        let counted = tokio::task::spawn_blocking(move || {
+            let latest = ledger.tips().applied.height;
+            let last = latest.min(from.next.saturating_add(COUNTED_MAX));
+            let mut count = 0;
+            for height in from.next..=last {
+                let events = events_at(ledger.as_ref(), height, &queue, None)?;
+                count += events.iter().filter(|event| event.after > from).count() as u64;
+            }
+            Ok::<u64, FeedEnd>(count)
+        });
+        let counted = counted.await.map_err(|join| QueuesError::Disk(join.to_string()))?;
+        counted.map_err(|end| QueuesError::Disk(end.to_string()))
+    }
+}
