@@ -16,6 +16,8 @@ use crate::world::{A, B, Ev, F, G, Read, World};
 
 /// How often a maker looks whether the promotion of its node is done.
 const PROMOTION_POLL_MS: Millis = 20;
+/// The word of an append is on its way to the machine for so long at most.
+const WORD_MS_MAX: Millis = 40;
 
 impl World {
     pub fn act(&mut self, node: usize, action: Action) {
@@ -252,7 +254,9 @@ impl World {
                 }
             }
         };
-        self.step(node, event);
+        // Threads of their own append and sync: what a sync covers may be told before the append that it covers.
+        let (epoch, delay) = (self.nodes[node].epoch, self.random.range(0, WORD_MS_MAX));
+        self.later(delay, Ev::Host { node, epoch, event });
     }
 
     pub fn sync(&mut self, node: usize, ns: &Namespace, micros: u64) {

@@ -162,10 +162,13 @@ impl Intake {
         let Some((_, bytes)) = self.ingesting.take() else {
             return;
         };
-        self.unsynced.records += tip.height.saturating_sub(self.appended.height);
-        self.unsynced.bytes += bytes;
-        self.unsynced.ingest_micros += micros;
-        self.appended = tip;
+        // Where a sync that ended in between has covered it, nothing of it waits for the disk.
+        if tip.height > self.durable.height {
+            self.unsynced.records += tip.height.saturating_sub(self.appended.height);
+            self.unsynced.bytes += bytes;
+            self.unsynced.ingest_micros += micros;
+            self.appended = tip;
+        }
         if self.fetch.is_some_and(|fetch| tip.height >= fetch.last) {
             self.fetch = None;
         }
@@ -208,11 +211,15 @@ impl Intake {
         true
     }
 
-    /// The fsync is done. Answers what became durable in it.
+    /// The fsync is done. Answers what became durable in it: a run too that was appended while its word is still on the way here.
     pub fn on_synced(&mut self, durable: Position, micros: u64) -> Option<Batch> {
         let (_, mut batch) = self.syncing.take()?;
         if durable.height <= self.durable.height {
             return None;
+        }
+        if durable.height > self.appended.height {
+            batch.records += durable.height - self.appended.height;
+            self.appended = durable;
         }
         self.durable = durable;
         batch.sync_micros = micros;
@@ -237,5 +244,51 @@ impl Intake {
             return Err(format!("{} bytes queued, {queued} counted", self.queued_bytes));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::Digest;
+
+    fn at(height: Height) -> Position {
+        Position {
+            height,
+            hash: Digest::of(&height.to_le_bytes()),
+        }
+    }
+
+    fn receive(intake: &mut Intake) -> (Position, Bytes) {
+        let bytes = Bytes::from_static(&[7; 100]);
+        assert_eq!(intake.on_records(intake.stream, bytes), Ok(true));
+        intake.next_run(0).unwrap()
+    }
+
+    #[test]
+    fn a_sync_may_cover_a_run_before_its_own_word_comes() {
+        let mut intake = Intake::new(at(10));
+        intake.want(Fetch {
+            first: 11,
+            last: Height::MAX,
+            bytes_in_flight: 1000,
+        });
+        intake.open_stream().unwrap();
+        receive(&mut intake);
+        intake.on_ingested(at(12), 5);
+        assert!(intake.begin_sync(0));
+        // The run up to 15 is in the log when the fsync begins.
+        receive(&mut intake);
+        let batch = intake.on_synced(at(15), 9).unwrap();
+        assert_eq!((batch.records, batch.bytes), (5, 100));
+        intake.invariants().unwrap();
+        assert_eq!(intake.next_run(0), None, "the run is still under way");
+        assert!(!intake.is_quiet());
+        intake.on_ingested(at(15), 5);
+        assert!(intake.is_quiet());
+        assert_eq!((intake.backlog_bytes(), intake.next()), (0, 16));
+        assert!(!intake.begin_sync(0), "nothing waits for the disk");
+        let (parent, _) = receive(&mut intake);
+        assert_eq!(parent, at(15));
     }
 }
