@@ -128,11 +128,6 @@ impl Links {
         remotes.next().map(|remote| remote.address.clone())
     }
 
-    /// Every number that is open.
-    pub(super) fn numbers(&self) -> Vec<ConnId> {
-        self.open.keys().copied().collect()
-    }
-
     /// Ends all links after their last words.
     pub(super) fn close_all(&mut self) {
         self.open.drain().for_each(|(_, link)| link.connection.close());
