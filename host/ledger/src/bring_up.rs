@@ -79,7 +79,7 @@ fn checked_run(log: &Log, namespace: &Digest, first: Height, last: Height) -> Re
 }
 
 fn write_state(databases: &Databases, span: &Span, pending: &mut PendingSpan) -> Result<(), LedgerError> {
-    let old = databases.states(pending.state.iter().map(|(key, _)| key.as_slice()))?;
+    let old = databases.states(pending.state.iter().map(|(key, _)| key.as_ref()))?;
     for ((key, new), old) in pending.state.iter().zip(&old) {
         pending.accumulator.replace(key, old.as_deref(), new.as_deref());
     }

@@ -12,12 +12,16 @@ use rocksdb::{DB, FlushOptions, Options, WriteBatch, WriteOptions};
 
 use crate::base::Base;
 use crate::options::Shared;
+use crate::pending::StateChange;
 
 /// Marker keys sort before all others, which begin with a byte above 0.
 const MARKER: &[u8] = &[0];
 const STATE: u8 = 1;
 const HASH: u8 = 1;
 const TEXT: u8 = 2;
+
+/// Room for a usual key and the byte before it.
+const NAME_BYTES: usize = 64;
 
 /// Keys summed up between two words to whoever waits: some milliseconds.
 const KEYS_A_WORD: usize = 4096;
@@ -56,7 +60,7 @@ impl Drop for Replaced {
 
 /// What one span changes in the databases.
 pub(crate) struct Change<'a> {
-    pub(crate) state: &'a [(Vec<u8>, Option<Vec<u8>>)],
+    pub(crate) state: &'a [StateChange],
     pub(crate) index: &'a [([u8; 32], Digest, Place)],
 }
 
@@ -64,11 +68,21 @@ fn state_key(key: &[u8]) -> Vec<u8> {
     [&[STATE], key].concat()
 }
 
+/// A database's name of a key, in a buffer that serves many.
+fn named<'a>(buffer: &'a mut Vec<u8>, kind: u8, key: &[u8]) -> &'a [u8] {
+    buffer.clear();
+    buffer.push(kind);
+    buffer.extend_from_slice(key);
+    buffer
+}
+
 fn options(shared: &Shared) -> Options {
     let mut options = Options::default();
     options.create_if_missing(true);
     options.set_write_buffer_manager(&shared.write_buffers);
-    options.set_write_buffer_size(64 << 20);
+    options.set_write_buffer_size(32 << 20);
+    // Its default takes 1 MiB of memory for the first key of a memtable, and a node may have hundreds of them.
+    options.set_arena_block_size(64 << 10);
     options.set_max_background_jobs(2);
     options.set_max_open_files(256);
     options.set_keep_log_file_num(2);
@@ -182,10 +196,12 @@ impl Databases {
     /// Writes the state changes of spans and moves the marker, atomically.
     pub(crate) fn write_state(&self, changes: &[Change<'_>], marker: &Marker) -> Result<(), LedgerError> {
         let mut batch = WriteBatch::default();
+        let mut name = Vec::with_capacity(NAME_BYTES);
         for (key, value) in changes.iter().flat_map(|c| c.state) {
+            let name = named(&mut name, STATE, key);
             match value {
-                Some(value) => batch.put(state_key(key), value),
-                None => batch.delete(state_key(key)),
+                Some(value) => batch.put(name, value),
+                None => batch.delete(name),
             }
         }
         batch.put(MARKER, write_marker(marker));
@@ -197,12 +213,13 @@ impl Databases {
     /// Writes the index entries of spans up to height `to` and moves the marker, atomically.
     pub(crate) fn write_index(&self, changes: &[Change<'_>], to: Height) -> Result<(), LedgerError> {
         let mut batch = WriteBatch::default();
+        let mut name = Vec::with_capacity(NAME_BYTES);
         for (hash, text, place) in changes.iter().flat_map(|c| c.index) {
-            let mut value = Writer::with_capacity(12);
-            value.u64(place.height);
-            value.u32(place.index);
-            batch.put([&[HASH], hash.as_slice()].concat(), value.as_slice());
-            batch.put([&[TEXT], text.0.as_slice()].concat(), place.height.to_le_bytes());
+            let mut value = [0; 12];
+            value[..8].copy_from_slice(&place.height.to_le_bytes());
+            value[8..].copy_from_slice(&place.index.to_le_bytes());
+            batch.put(named(&mut name, HASH, hash), value);
+            batch.put(named(&mut name, TEXT, &text.0), place.height.to_le_bytes());
         }
         batch.put(MARKER, to.to_le_bytes());
         self.index

@@ -12,6 +12,7 @@ mod inspect;
 mod bring_up;
 mod verify;
 mod pending;
+mod recent;
 mod databases;
 mod base;
 mod log;

@@ -63,7 +63,7 @@ impl Opened {
         let inner = Inner {
             log,
             ring: Ring::new(options.ring_bytes),
-            pending: Pending::default(),
+            pending: Pending::new(options.recent_bytes),
             tips: Tips {
                 appended: tip,
                 durable: tip,

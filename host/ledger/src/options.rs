@@ -25,7 +25,7 @@ impl Shared {
 
 impl Default for Shared {
     fn default() -> Self {
-        Self::new(256 << 20, 256 << 20)
+        Self::new(128 << 20, 96 << 20)
     }
 }
 
@@ -36,6 +36,8 @@ pub struct StoreOptions {
     pub segment_bytes: u64,
     /// Recent records kept in memory for the live tail, bytes.
     pub ring_bytes: usize,
+    /// State values kept in memory after they were applied, bytes.
+    pub recent_bytes: usize,
     /// Log bytes after which the databases are flushed, so that bringing them up after a crash stays short.
     pub flush_every_bytes: u64,
     /// Room that a new segment leaves on the file system, for control records and the databases, bytes.
@@ -51,9 +53,10 @@ impl Default for StoreOptions {
         Self {
             segment_bytes: 256 << 20,
             ring_bytes: 32 << 20,
+            recent_bytes: 8 << 20,
             flush_every_bytes: 512 << 20,
             reserve_bytes: 64 << 20,
-            pending_bytes_max: 256 << 20,
+            pending_bytes_max: 64 << 20,
             shared: Shared::default(),
         }
     }

@@ -1,6 +1,7 @@
 //! The newest records in memory, as encoded: what the live tail of a stream is served from.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use cvp_core::types::Height;
@@ -11,7 +12,7 @@ const JOIN_BYTES_MAX: usize = 1 << 20;
 struct Piece {
     first: Height,
     /// End offset of each record in `bytes`.
-    ends: Vec<u32>,
+    ends: Arc<[u32]>,
     bytes: Bytes,
 }
 
@@ -49,7 +50,7 @@ impl Ring {
     }
 
     /// Adds the records that follow the newest.
-    pub(crate) fn push(&mut self, first: Height, ends: Vec<u32>, bytes: Bytes) {
+    pub(crate) fn push(&mut self, first: Height, ends: Arc<[u32]>, bytes: Bytes) {
         self.bytes += bytes.len();
         self.pieces.push_back(Piece { first, ends, bytes });
         while self.bytes > self.bytes_max {
@@ -106,9 +107,9 @@ mod tests {
 
     fn ring() -> Ring {
         let mut ring = Ring::new(100);
-        ring.push(1, vec![10, 20, 30], Bytes::from(vec![1; 30]));
-        ring.push(4, vec![10], Bytes::from(vec![2; 10]));
-        ring.push(5, vec![10, 20], Bytes::from(vec![3; 20]));
+        ring.push(1, Arc::new([10, 20, 30]), Bytes::from(vec![1; 30]));
+        ring.push(4, Arc::new([10]), Bytes::from(vec![2; 10]));
+        ring.push(5, Arc::new([10, 20]), Bytes::from(vec![3; 20]));
         ring
     }
 
@@ -129,7 +130,7 @@ mod tests {
     #[test]
     fn the_oldest_leave_first() {
         let mut ring = ring();
-        ring.push(7, vec![90], Bytes::from(vec![4; 90]));
+        ring.push(7, Arc::new([90]), Bytes::from(vec![4; 90]));
         assert!(ring.read(4, 9, 1000).is_none());
         assert_eq!(ring.read(7, 9, 1000).map(|(b, _)| b.len()), Some(90));
     }

@@ -102,6 +102,7 @@ impl Segment {
             .set_len(u64::from(self.end))
             .map_err(|e| disk("truncate", &self.path, e))?;
         self.size = u64::from(self.end);
+        self.offsets.shrink_to_fit();
         self.file.sync_all().map_err(|e| disk("fsync", &self.path, e))?;
         self.write_sidecar();
         Ok(())

@@ -61,6 +61,12 @@ impl Staging {
         for file in &manifest.files {
             make_file(&state, file)?;
         }
+        // After all of them are made: what the first brings to the disk is there for the others.
+        for file in &manifest.files {
+            let path = state.join(&file.name);
+            let synced = File::open(&path).and_then(|file| file.sync_all());
+            synced.map_err(|e| LedgerError::disk("fsync", path.display(), e))?;
+        }
         sync_directory(&state)?;
         let path = data.join(PROGRESS);
         let disk = |operation, e: std::io::Error| LedgerError::disk(operation, path.display(), e);
@@ -225,7 +231,7 @@ fn make_file(state: &Path, file: &SnapshotFile) -> Result<(), LedgerError> {
     if file.bytes > 0 && rustix::fs::fallocate(&made, rustix::fs::FallocateFlags::empty(), 0, file.bytes).is_err() {
         made.set_len(file.bytes).map_err(|e| disk("size", e))?;
     }
-    made.sync_all().map_err(|e| disk("fsync", e))
+    Ok(())
 }
 
 fn place_of(bytes: u64) -> [u8; PLACE_BYTES] {

@@ -23,8 +23,8 @@ use crate::snapshot::Shipped;
 use crate::staging::Staging;
 use crate::verify::Stored;
 
-/// Spans that one apply writes in one batch.
-const APPLY_SPANS_MAX: usize = 64;
+/// Log bytes of the spans that one apply writes in one batch: one span at least.
+const APPLY_BYTES_MAX: u64 = 8 << 20;
 
 pub(crate) struct Inner {
     pub(crate) log: Log,
@@ -101,17 +101,20 @@ impl Store {
         result
     }
 
-    fn old_values(&self, inner: &Inner, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>, LedgerError> {
-        let mut values: Vec<Option<Option<Vec<u8>>>> = keys.iter().map(|key| inner.pending.state(key)).collect();
+    fn old_values(&self, inner: &Inner, keys: &[&[u8]]) -> Result<Vec<Option<Arc<[u8]>>>, LedgerError> {
+        let mut values: Vec<Option<Option<Arc<[u8]>>>> = keys.iter().map(|key| inner.pending.state(key)).collect();
         let unknown: Vec<&[u8]> = keys
             .iter()
             .zip(&values)
             .filter(|(_, v)| v.is_none())
             .map(|(k, _)| *k)
             .collect();
+        if unknown.is_empty() {
+            return Ok(values.into_iter().map(Option::flatten).collect());
+        }
         let mut found = self.databases().states(unknown.into_iter())?.into_iter();
         for value in values.iter_mut().filter(|v| v.is_none()) {
-            *value = Some(found.next().flatten());
+            *value = Some(found.next().flatten().map(Arc::from));
         }
         Ok(values.into_iter().map(Option::flatten).collect())
     }
@@ -140,7 +143,7 @@ impl Store {
         let delta = own.map(|record| record.header().delta);
         pending.accumulator = match &inner.prepared {
             Some(prepared) if prepared.below == below && delta == Some(prepared.delta) => prepared.accumulator.clone(),
-            _ => self.accumulate(inner, pending.state.iter().map(|(k, v)| (k.as_slice(), v.as_deref())))?,
+            _ => self.accumulate(inner, pending.state.iter().map(|(k, v)| (k.as_ref(), v.as_deref())))?,
         };
         let found = pending.accumulator.digest();
         if found != expected {
@@ -167,19 +170,18 @@ impl Store {
     }
 
     fn write(inner: &mut Inner, span: &Span, pending: PendingSpan) -> Result<Position, LedgerError> {
-        let lengths: Vec<usize> = span.records().map(|record| record.len()).collect();
+        let starts = std::iter::once(&0).chain(span.ends().iter());
+        let lengths: Vec<usize> = starts
+            .zip(span.ends().iter())
+            .map(|(start, end)| (end - start) as usize)
+            .collect();
         inner.log.append(&lengths, span.first(), span.bytes())?;
-        if let Some(last) = span.records().last() {
+        if let Some(last) = span.last_record() {
             inner.tip = ChainTip::of(&last);
         }
-        let ends = lengths
-            .iter()
-            .scan(0u32, |end, length| {
-                *end += *length as u32;
-                Some(*end)
-            })
-            .collect();
-        inner.ring.push(span.first(), ends, span.bytes().clone());
+        inner
+            .ring
+            .push(span.first(), Arc::clone(span.ends()), span.bytes().clone());
         inner.accumulator = pending.accumulator.clone();
         inner.prepared = None;
         inner.tips.appended = span.last();
@@ -192,7 +194,7 @@ impl Store {
         let spans = {
             let inner = self.inner.read();
             Self::sound(&inner)?;
-            inner.pending.up_to(inner.tips.durable.height, APPLY_SPANS_MAX)
+            inner.pending.up_to(inner.tips.durable.height, APPLY_BYTES_MAX)
         };
         let Some(last) = spans.last() else { return Ok(false) };
         let changes: Vec<Change<'_>> = spans.iter().map(|span| span.change()).collect();
@@ -276,7 +278,9 @@ impl Ledger for Store {
         let (position, pending_bytes) = self.keep(result)?;
         if pending_bytes > self.options.pending_bytes_max {
             self.sync()?;
-            self.apply()?;
+            // As much as came in, not all of it: whoever else applies goes on meanwhile.
+            let mut since_flush = self.apply_lock.lock();
+            self.keep(self.apply_group(&mut since_flush))?;
         }
         Ok(position)
     }
@@ -309,8 +313,7 @@ impl Ledger for Store {
     }
 
     fn apply(&self) -> Result<Position, LedgerError> {
-        let mut since_flush = self.apply_lock.lock();
-        while self.keep(self.apply_group(&mut since_flush))? {}
+        while self.keep(self.apply_group(&mut self.apply_lock.lock()))? {}
         Ok(self.inner.read().tips.applied)
     }
 
@@ -325,6 +328,20 @@ impl Ledger for Store {
             first,
             last: Position { height: reached, hash },
         })
+    }
+
+    fn read_at_once(&self, first: Height, last: Height, bytes_max: usize) -> Option<Run> {
+        let (bytes, reached) = {
+            let inner = self.inner.try_read()?;
+            let last = last.min(inner.tips.durable.height);
+            if inner.failed.is_some() || first > last || first < inner.log.history_from() {
+                return None;
+            }
+            inner.ring.read(first, last, bytes_max)?
+        };
+        let hash = last_hash(&bytes, first, reached)?;
+        let last = Position { height: reached, hash };
+        Some(Run { bytes, first, last })
     }
 
     fn hash_at(&self, height: Height) -> Result<Option<Digest>, LedgerError> {
@@ -366,7 +383,7 @@ impl Ledger for Store {
             inner.pending.state(key)
         };
         match pending {
-            Some(value) => Ok(value),
+            Some(value) => Ok(value.map(|value| value.to_vec())),
             None => self.keep(self.databases().state(key)),
         }
     }

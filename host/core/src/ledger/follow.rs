@@ -45,7 +45,7 @@ pub fn coalesce(span: &Span) -> Result<BTreeMap<&[u8], Option<&[u8]>>, LedgerErr
 
 /// The tip that `span` leaves, and the state commitment in its last header.
 pub fn end_of(span: &Span) -> Result<(ChainTip, crate::types::Digest), LedgerError> {
-    let last = span.records().last().ok_or_else(|| defect(span, "no record".into()))?;
+    let last = span.last_record().ok_or_else(|| defect(span, "no record".into()))?;
     if last.header().height != span.last().height {
         return Err(defect(span, "records are missing".into()));
     }

@@ -126,6 +126,11 @@ pub trait Ledger: Archive + Send + Sync + 'static {
     /// `NotFound` when `first` is above the durable tip or below the kept history.
     fn read(&self, first: Height, last: Height, bytes_max: usize) -> Result<Run, LedgerError>;
 
+    /// As [`Ledger::read`] where it costs neither the disk nor a wait; `None` where it might, or would fail.
+    fn read_at_once(&self, _first: Height, _last: Height, _bytes_max: usize) -> Option<Run> {
+        None
+    }
+
     /// Hash of the record at `height`, up to the appended tip; `None` above it or below the kept history.
     fn hash_at(&self, height: Height) -> Result<Option<Digest>, LedgerError>;
 

@@ -2,6 +2,7 @@
 //! not compile.
 
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -109,7 +110,8 @@ pub struct Span {
     first: Height,
     last: Position,
     parent: Digest,
-    count: usize,
+    /// End offset of each record in `bytes`, so that nobody walks them again to find one.
+    ends: Arc<[u32]>,
 }
 
 impl Span {
@@ -143,7 +145,22 @@ impl Span {
 
     /// How many records there are; at least one.
     pub fn count(&self) -> usize {
-        self.count
+        self.ends.len()
+    }
+
+    /// End offset of each record in [`Span::bytes`].
+    pub fn ends(&self) -> &Arc<[u32]> {
+        &self.ends
+    }
+
+    /// The last record; `None` only where its bytes are not what was checked.
+    pub fn last_record(&self) -> Option<RecordRef<'_>> {
+        let start = self
+            .ends
+            .len()
+            .checked_sub(2)
+            .map_or(0, |before| self.ends[before] as usize);
+        parse(self.bytes.get(start..)?).ok()
     }
 
     /// The records in order. Their bounds were checked when the span was made; iteration ends at the first that does not parse.
@@ -164,11 +181,11 @@ impl Span {
         }
         let (first, last, parent) = (record.header().height, record.position(), record.header().parent);
         Ok(Span {
-            bytes,
             first,
             last,
             parent,
-            count: 1,
+            ends: Arc::new([bytes.len() as u32]),
+            bytes,
         })
     }
 }
@@ -181,7 +198,7 @@ pub fn check_span(namespace: &Digest, parent: Position, bytes: Bytes) -> Result<
     let mut rest: &[u8] = &bytes;
     let mut last = parent;
     let mut tip: Option<ChainTip> = None;
-    let mut count = 0;
+    let mut ends = Vec::new();
     while !rest.is_empty() {
         let height = last.height.saturating_add(1);
         let record = parse(rest).map_err(|e| BadRecord::new(height, BadPart::Header, e.what))?;
@@ -201,16 +218,17 @@ pub fn check_span(namespace: &Digest, parent: Position, bytes: Bytes) -> Result<
         tip = Some(ChainTip::of(&record));
         last = Position { height, hash };
         rest = &rest[record.len()..];
-        count += 1;
+        // A run is bounded by its frame, far below 4 GiB.
+        ends.push((bytes.len() - rest.len()) as u32);
     }
-    if count == 0 {
+    if ends.is_empty() {
         return Err(BadRecord::new(first, BadPart::Header, "no record"));
     }
     Ok(Span {
         first,
         last,
         parent: parent.hash,
-        count,
+        ends: ends.into(),
         bytes,
     })
 }
@@ -238,7 +256,7 @@ pub fn check_genesis(namespace: &Digest, bytes: Bytes) -> Result<Span, BadRecord
         first: 0,
         last: Position { height: 0, hash },
         parent: Digest::ZERO,
-        count: 1,
+        ends: Arc::new([bytes.len() as u32]),
         bytes,
     })
 }

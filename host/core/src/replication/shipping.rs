@@ -18,7 +18,7 @@ use super::pair::Pair;
 use super::sender::PACES_PER_SECOND;
 
 /// Bytes of one chunk: what an interruption may cost.
-const CHUNK_BYTES: usize = 512 << 10;
+const CHUNK_BYTES: usize = 1 << 20;
 
 /// A namespace's snapshot on its way out.
 #[derive(Clone, Debug, Default)]

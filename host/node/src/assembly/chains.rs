@@ -19,10 +19,12 @@ use crate::ipc::Failure;
 use crate::namespace::{Chain, ChainOptions, ChainSet, Verifier};
 
 /// Recent records kept in memory for the live tails, all namespaces of a node together, bytes.
-const RINGS_BYTES: usize = 256 << 20;
+const RINGS_BYTES: usize = 64 << 20;
 
 /// The same of one namespace: at least, and at most.
-const RING_BYTES: (usize, usize) = (1 << 20, 32 << 20);
+const RING_BYTES: (usize, usize) = (512 << 10, 32 << 20);
+/// Values of the state that stay in memory of one namespace, least and most.
+const RECENT_BYTES: (usize, usize) = (256 << 10, 8 << 20);
 
 /// Chains opened at a time: most of it is waiting for the disk.
 const OPENING: usize = 8;
@@ -150,6 +152,7 @@ impl Opener {
         let options = StoreOptions {
             shared: self.shared.clone(),
             ring_bytes: share.clamp(RING_BYTES.0, RING_BYTES.1),
+            recent_bytes: (share / 4).clamp(RECENT_BYTES.0, RECENT_BYTES.1),
             ..StoreOptions::default()
         };
         let store = open_store(&self.root, namespace, ns, options)?;
