@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context as _, Result, ensure};
 use cvp_core::config::Value as Setting;
-use cvp_core::record::parse;
+use cvp_core::record::{parse, record_length};
 use cvp_core::types::Height;
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +26,8 @@ const OFFERS: usize = 128;
 const PADDED_ACCOUNTS: u64 = 1_000;
 /// Bytes read at once.
 const READ_BYTES: usize = 8 << 20;
+/// What a segment begins with, before its records.
+const SEGMENT_HEADER_BYTES: usize = 64;
 /// What says that a chain is whole.
 const DONE: &str = "chain.json";
 
@@ -49,13 +51,31 @@ struct Done {
 impl Made {
     /// The segment files, in order.
     pub fn segments(&self) -> Result<Vec<PathBuf>> {
-        let log = self.root.join("namespaces/global/data/log");
-        let entries = std::fs::read_dir(&log).with_context(|| format!("list {}", log.display()))?;
-        let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
-        paths.retain(|path| path.extension().is_some_and(|extension| extension == "seg"));
-        paths.sort();
-        Ok(paths)
+        segments_of(&self.root)
     }
+}
+
+/// Mean bytes of the records above genesis in the newest segment of `global`, of a running node too.
+pub fn record_bytes_mean(root: &Path) -> Result<usize> {
+    let newest = segments_of(root)?.pop().context("a chain without segments")?;
+    let segment = std::fs::read(&newest)?;
+    let (mut at, mut bytes, mut records) = (SEGMENT_HEADER_BYTES, 0, 0_usize);
+    while let Some(length) = segment.get(at..).and_then(|rest| record_length(rest).ok()).flatten() {
+        if at > SEGMENT_HEADER_BYTES {
+            (bytes, records) = (bytes + length, records + 1);
+        }
+        at += length;
+    }
+    bytes.checked_div(records).context("no block was made")
+}
+
+fn segments_of(root: &Path) -> Result<Vec<PathBuf>> {
+    let log = root.join("namespaces/global/data/log");
+    let entries = std::fs::read_dir(&log).with_context(|| format!("list {}", log.display()))?;
+    let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "seg"));
+    paths.sort();
+    Ok(paths)
 }
 
 /// What a chain is made of.

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use super::Bench;
 use super::load::{Load, Wallet};
 use super::nodes::{self, Node, pause};
 use super::overhead::{OTHER_CORE, PairOfNodes, Standby, rate};
 use super::pipe::{self, PipeTls};
 use super::report::{Series, quantile};
+use super::{Bench, chain};
 
 /// Seconds of a timed run, unless asked for otherwise.
 const SECONDS: u64 = 10;
@@ -25,30 +25,40 @@ pub fn run(bench: &mut Bench<'_>) -> Result<()> {
         "the producer makes {most:.1} full blocks a second at most: half of that is offered"
     ));
     let pipes = PipeTls::load(&nodes::certificates(&bench.options.directory)?)?;
-    let mut series: [Series; 4] = Default::default();
+    let mut series: [Series; 6] = Default::default();
     for number in 1..=bench.options.runs {
         bench
             .report
             .note(&format!("live: run {number} of {}", bench.options.runs));
-        let mut floor = pipe::fsync_and_round_trip(&pipes, &bench.scratch.0.join("fsync"), SAMPLES)?;
-        series[2].push(quantile(&mut floor, 0.5));
-        series[3].push(quantile(&mut floor, 0.99));
-        let (middle, late) = latencies(bench, half, seconds)?;
-        series[0].push(middle);
-        series[1].push(late);
+        let target = bench.scratch.0.join("fsync");
+        let mut floor = pipe::fsync_and_round_trip(&pipes, &target, SAMPLES)?;
+        let (took, block_bytes) = latencies(bench, half, seconds)?;
+        let mut same_bytes = pipe::durable_blocks(&pipes, &target, block_bytes, SAMPLES)?;
+        let middle_and_late = [took, both(&mut floor), both(&mut same_bytes)].concat();
+        series
+            .iter_mut()
+            .zip(middle_and_late)
+            .for_each(|(it, value)| it.push(value));
     }
-    let [middle, late, floor_middle, floor_late] = &series;
-    bench
-        .report
-        .compared("half-rate", "latency_p50", "s", middle, ("fsync-rtt", floor_middle));
-    bench
-        .report
-        .compared("half-rate", "latency_p99", "s", late, ("fsync-rtt", floor_late));
+    let [middle, late, floor_middle, floor_late, bytes_middle, bytes_late] = &series;
+    for (metric, ours, floor, same_bytes) in [
+        ("latency_p50", middle, floor_middle, bytes_middle),
+        ("latency_p99", late, floor_late, bytes_late),
+    ] {
+        let report = &mut bench.report;
+        report.compared("half-rate", metric, "s", ours, ("fsync-rtt", floor));
+        report.compared("half-rate", metric, "s", ours, ("block-fsync-rtt", same_bytes));
+    }
     Ok(())
 }
 
-/// p50 and p99, seconds, as the provider's own metrics have them.
-fn latencies(bench: &Bench<'_>, blocks_per_second: f64, seconds: u64) -> Result<(f64, f64)> {
+/// p50 and p99.
+fn both(samples: &mut [f64]) -> [f64; 2] {
+    [quantile(samples, 0.5), quantile(samples, 0.99)]
+}
+
+/// p50 and p99, seconds, as the provider's own metrics have them; and the bytes of a block's record.
+fn latencies(bench: &Bench<'_>, blocks_per_second: f64, seconds: u64) -> Result<([f64; 2], usize)> {
     let count = (blocks_per_second * seconds as f64).ceil() as usize;
     let requests = Wallet::funded()?.requests(count);
     let pair = PairOfNodes::start(bench, Standby::CaughtUp, None)?;
@@ -56,8 +66,9 @@ fn latencies(bench: &Bench<'_>, blocks_per_second: f64, seconds: u64) -> Result<
     pause(Duration::from_secs(seconds));
     load.stop()?;
     let page = metrics(&pair.provider)?;
+    let block_bytes = chain::record_bytes_mean(pair.provider.directory())?;
     pair.end()?;
-    Ok((summary(&page, "0.5")?, summary(&page, "0.99")?))
+    Ok(([summary(&page, "0.5")?, summary(&page, "0.99")?], block_bytes))
 }
 
 fn metrics(provider: &Node) -> Result<String> {

@@ -54,6 +54,8 @@ pub struct Options {
     pub seconds: Option<u64>,
     /// A block's record, bytes: one case of that size in place of the usual ones (`catch-up`).
     pub size: Option<u64>,
+    /// Bytes of the chain that is copied, in place of the usual ones (`catch-up`).
+    pub bytes: Option<u64>,
     /// Runs a figure; at least three.
     pub runs: usize,
     /// Where chains are cached and nodes write: the disk that is measured.

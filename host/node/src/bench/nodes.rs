@@ -194,6 +194,11 @@ impl Node {
         self.process.id()
     }
 
+    /// Its root.
+    pub fn directory(&self) -> &Path {
+        self.root.directory()
+    }
+
     fn log(&self) -> String {
         let text = std::fs::read_to_string(self.root.directory().join("bench.stderr")).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();

@@ -1,12 +1,12 @@
 //! Partitions: the same bytes in one namespace, in ten, in a hundred; an empty standby copies them.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use cvp_core::config::Value as Setting;
 
 use super::chain::{self, Made, partitions};
-use super::nodes::{self, LOOK, Node, pause};
+use super::nodes::{self, Node, pause};
 use super::report::Series;
 use super::{Bench, machine};
 
@@ -16,6 +16,8 @@ const SECONDS: u64 = 60;
 const BLOCKS: u64 = 8_192;
 /// Bytes of a record.
 const RECORD_BYTES: u64 = 64 << 10;
+/// Between two looks: a status of a hundred namespaces costs what the copy needs.
+const LOOKS: Duration = Duration::from_millis(20);
 /// Namespaces of a case.
 const CASES: [u64; 3] = [1, 10, 100];
 
@@ -78,7 +80,7 @@ fn copy(bench: &Bench<'_>, count: u64, made: &Made) -> Result<(f64, f64)> {
         if reached >= all || elapsed >= seconds as f64 {
             break (reached, elapsed);
         }
-        pause(LOOK);
+        pause(LOOKS);
     };
     let rate = (reached - first) as f64 / all as f64 * made.bytes as f64 / elapsed;
     let memory = machine::resident_bytes_max(receiver.pid())?;

@@ -291,6 +291,49 @@ pub fn fsync_and_round_trip(tls: &PipeTls, target: &Path, count: usize) -> Resul
     Ok(samples)
 }
 
+/// `count` appends of 4 KiB with an fdatasync each: seconds of all of them.
+pub fn fsyncs(target: &Path, count: usize) -> Result<f64> {
+    let mut file = File::create(target).context("make the file")?;
+    let begun = Instant::now();
+    for _ in 0..count {
+        file.write_all(&[7; 4096])?;
+        file.sync_data()?;
+    }
+    let took = begun.elapsed().as_secs_f64();
+    let _ = std::fs::remove_file(target);
+    Ok(took)
+}
+
+/// `bytes` bytes over loopback TLS, appended and made durable at the far end, and its answer of 16 bytes, `count` times: seconds each.
+pub fn durable_blocks(tls: &PipeTls, target: &Path, bytes: usize, count: usize) -> Result<Vec<f64>> {
+    let (mut far, mut near) = tls.connect()?;
+    let mut file = File::create(target).context("make the file")?;
+    let writing = std::thread::spawn(move || -> Result<()> {
+        let mut block = vec![0; bytes];
+        while fill(&mut far, &mut block)? == block.len() {
+            file.write_all(&block)?;
+            file.sync_data()?;
+            far.write_all(&[1; 16])?;
+            far.flush()?;
+        }
+        Ok(())
+    });
+    let (block, mut answer) = (vec![7; bytes], [0; 16]);
+    let mut samples = Vec::with_capacity(count);
+    for _ in 0..count {
+        let begun = Instant::now();
+        near.write_all(&block)?;
+        near.flush()?;
+        near.read_exact(&mut answer)?;
+        samples.push(begun.elapsed().as_secs_f64());
+    }
+    near.conn.send_close_notify();
+    near.flush()?;
+    writing.join().map_err(|_| anyhow!("the writing thread panicked"))??;
+    let _ = std::fs::remove_file(target);
+    Ok(samples)
+}
+
 /// What a durable answer from the other end cannot be faster than.
 pub struct Floor {
     client: StreamOwned<ClientConnection, Socket>,

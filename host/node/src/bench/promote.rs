@@ -1,4 +1,5 @@
-//! Promotion: from the end of the preflight's network probes to the first new block, with chains of different lengths.
+//! Promotion: from the end of the preflight's network probes to the first new block, with chains of different lengths, and with many of
+//! them. Beside it what so many fsyncs take.
 
 use std::path::Path;
 
@@ -8,43 +9,58 @@ use serde_json::Value;
 use super::chain::{self, Made};
 use super::nodes::{self, Node};
 use super::report::Series;
-use super::{Bench, catch_up};
+use super::{Bench, pipe};
 use crate::ipc::Request;
 
-/// Blocks of the cases' chains.
-const CASES: [u64; 2] = [1_000, 1_000_000];
+/// A case: its name, namespaces, blocks of all of them together.
+const CASES: [(&str, u64, u64); 3] = [
+    ("1000", 1, 1_000),
+    ("1000000", 1, 1_000_000),
+    ("100-namespaces", 100, 1_000),
+];
 /// Record of these chains, bytes: one transfer.
 const RECORD_BYTES: u64 = 1 << 10;
+/// What a promotion may take, where that is more than the milliseconds allowed: so many fsyncs of 4 KiB.
+const FSYNCS: usize = 20;
 
 /// Runs the scenario.
 pub fn run(bench: &mut Bench<'_>) -> Result<()> {
-    for blocks in CASES {
-        let made = chain::chain(&bench.options.directory, bench.report, blocks, RECORD_BYTES)?;
-        let (mut promotion, mut probes) = (Series::default(), Series::default());
+    let mut first: Option<Series> = None;
+    for (case, namespaces, blocks) in CASES {
+        let (directory, report) = (&bench.options.directory, &mut *bench.report);
+        let made = match namespaces {
+            1 => chain::chain(directory, report, blocks, RECORD_BYTES)?,
+            many => chain::partitioned(directory, report, many, blocks, RECORD_BYTES)?,
+        };
+        let [mut promotion, mut probes, mut fsyncs]: [Series; 3] = Default::default();
         for number in 1..=bench.options.runs {
-            bench
-                .report
-                .note(&format!("promote {blocks}: run {number} of {}", bench.options.runs));
-            let (milliseconds, probe) = promote(bench, &made)?;
+            let runs = bench.options.runs;
+            bench.report.note(&format!("promote {case}: run {number} of {runs}"));
+            fsyncs.push(pipe::fsyncs(&bench.scratch.0.join("fsync"), FSYNCS)? * 1e3);
+            let (milliseconds, probe) = promote(bench, namespaces, &made)?;
             promotion.push(milliseconds);
             probes.push(probe);
         }
-        let case = blocks.to_string();
-        bench.report.figure(&case, "milliseconds", "ms", &promotion);
-        bench.report.figure(&case, "probe_milliseconds", "ms", &probes);
+        let report = &mut bench.report;
+        report.compared(case, "milliseconds", "ms", &promotion, ("20-fsyncs", &fsyncs));
+        if let Some(first) = &first {
+            report.compared(case, "milliseconds", "ms", &promotion, ("1000", first));
+        }
+        report.figure(case, "probe_milliseconds", "ms", &probes);
+        first.get_or_insert(promotion);
     }
     Ok(())
 }
 
-fn promote(bench: &Bench<'_>, made: &Made) -> Result<(f64, f64)> {
+fn promote(bench: &Bench<'_>, namespaces: u64, made: &Made) -> Result<(f64, f64)> {
     let tls = nodes::certificates(&bench.options.directory)?;
     let root = bench.scratch.0.join("receiver");
     let _ = std::fs::remove_dir_all(&root);
     let provider = Node::start(&made.root, None)?;
-    nodes::init_receiver(&root, &tls, &provider)?;
+    nodes::init_receiver_of(&root, &tls, &provider, &chain::partitions(namespaces))?;
     let receiver = Node::start(&root, None)?;
     receiver.wait("the copy is whole", |status| {
-        status.normal && status.namespaces.first().is_some_and(|ns| ns.durable >= made.tip)
+        status.normal && status.namespaces.iter().all(|ns| ns.durable >= made.tip)
     })?;
     provider.kill()?;
     let answer = upgrade(&receiver)?;
@@ -54,8 +70,12 @@ fn promote(bench: &Bench<'_>, made: &Made) -> Result<(f64, f64)> {
             .with_context(|| format!("the upgrade tells no {name}: {answer}"))
     };
     let timed = (number("milliseconds")?, number("probe_milliseconds")?);
-    let height = catch_up::durable(&receiver).and_then(|_| super::overhead::tip(&receiver))?;
-    ensure!(height == made.tip + 1, "the promoted node stands at {height}");
+    let tips: Vec<u64> = receiver.status()?.namespaces.iter().map(|ns| ns.tip).collect();
+    ensure!(
+        tips.len() as u64 == namespaces && tips.iter().all(|tip| *tip == made.tip + 1),
+        "the promoted node stands at {tips:?}, not one block above {}",
+        made.tip
+    );
     receiver.kill()?;
     remove(&root)?;
     Ok(timed)

@@ -21,6 +21,9 @@ pub struct Arguments {
     /// Bytes of a block's record: one case of that size (catch-up).
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1024..=4 << 20))]
     size: Option<u64>,
+    /// Bytes of the chain that is copied, 1 GiB unless told otherwise (catch-up).
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1 << 26..=1 << 38))]
+    bytes: Option<u64>,
     /// Also draws the figures.
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
@@ -37,6 +40,7 @@ pub fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Failure> {
     let options = Options {
         seconds: arguments.seconds,
         size: arguments.size,
+        bytes: arguments.bytes,
         runs: usize::try_from(arguments.runs).unwrap_or(3),
         directory: arguments.dir.clone().unwrap_or_else(cache),
     };
