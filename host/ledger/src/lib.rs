@@ -11,6 +11,7 @@ mod staging;
 mod inspect;
 mod bring_up;
 mod verify;
+mod elements;
 mod pending;
 mod recent;
 mod databases;

@@ -13,6 +13,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::base::Base;
 use crate::bring_up::bring_up;
 use crate::databases::Databases;
+use crate::elements::Elements;
 use crate::log::Log;
 use crate::options::StoreOptions;
 use crate::pending::Pending;
@@ -113,6 +114,7 @@ impl Store {
         Ok(Self {
             inner: RwLock::new(inner),
             append_lock: Mutex::new(()),
+            elements: Mutex::new(Elements::new(options.recent_bytes / 2)),
             sync_lock: Mutex::new(()),
             fsyncs: AtomicU64::new(0),
             apply_lock: Mutex::new(0),

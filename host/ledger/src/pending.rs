@@ -18,6 +18,9 @@ const KEPT_ENTRIES: usize = 8_192;
 /// A key and its new value, none where it is removed: one copy, shared by the span, the newest values, and the recent ones.
 pub(crate) type StateChange = (Arc<[u8]>, Option<Arc<[u8]>>);
 
+/// The newest value of a key, and the height of the span that made it.
+type Newest = (Option<Arc<[u8]>>, Height);
+
 /// One span's changes.
 pub(crate) struct PendingSpan {
     pub(crate) last: Position,
@@ -94,6 +97,7 @@ fn index_of(record: &RecordRef<'_>, index: &mut Vec<([u8; 32], Digest, Place)>) 
     let kind = PartKind::Transactions;
     let transactions = record.transactions().map_err(|e| bad(record, kind, e))?;
     let height = record.header().height;
+    index.reserve(transactions.len());
     for (at, transaction) in transactions.iter().enumerate() {
         let (hash, text) = index_keys(transaction).map_err(|e| bad(record, kind, e))?;
         let at = at as u32;
@@ -105,7 +109,7 @@ fn index_of(record: &RecordRef<'_>, index: &mut Vec<([u8; 32], Digest, Place)>) 
 /// All spans between applied and appended, oldest first, and their newest values by key; and the values that were applied lately.
 pub(crate) struct Pending {
     spans: VecDeque<Arc<PendingSpan>>,
-    state: HashMap<Arc<[u8]>, (Option<Arc<[u8]>>, Height), RandomState>,
+    state: HashMap<Arc<[u8]>, Newest, RandomState>,
     hashes: HashMap<[u8; 32], Place, RandomState>,
     texts: HashMap<Digest, Height, RandomState>,
     log_bytes: u64,

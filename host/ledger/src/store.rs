@@ -10,11 +10,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use cvp_core::ledger::{Ledger, LedgerError, Place, Progress, Run, Tips, VerifyReport, check_follows, end_of};
-use cvp_core::record::{Accumulator, BadPart, BadRecord, ChainTip, Delta, PartKind, RECORD_BYTES_MAX, Span, parse};
+use cvp_core::record::{
+    Accumulator, BadPart, BadRecord, ChainTip, Delta, Element, PartKind, RECORD_BYTES_MAX, Span, parse,
+};
 use cvp_core::types::{Digest, Height, Position};
 use parking_lot::{Mutex, RwLock};
 
 use crate::databases::{Change, Databases, Marker};
+use crate::elements::Elements;
 use crate::log::{Log, last_hash};
 use crate::options::StoreOptions;
 use crate::pending::{Pending, PendingSpan};
@@ -50,6 +53,8 @@ pub(crate) struct Prepared {
 pub struct Store {
     pub(crate) inner: RwLock<Inner>,
     pub(crate) append_lock: Mutex<()>,
+    /// Of the values that blocks made or received one at a time put into the sum.
+    pub(crate) elements: Mutex<Elements>,
     pub(crate) sync_lock: Mutex<()>,
     pub(crate) apply_lock: Mutex<u64>,
     /// Serialises what changes where the history begins.
@@ -119,16 +124,35 @@ impl Store {
         Ok(values.into_iter().map(Option::flatten).collect())
     }
 
+    /// The sum after `changes`; `alone`: they are one block's, and the next ones may change the same keys.
     fn accumulate<'a>(
         &self,
         inner: &Inner,
+        alone: bool,
         changes: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> + Clone,
     ) -> Result<Accumulator, LedgerError> {
         let keys: Vec<&[u8]> = changes.clone().map(|(key, _)| key).collect();
         let old = self.old_values(inner, &keys)?;
         let mut accumulator = inner.accumulator.clone();
-        for ((key, new), old) in changes.zip(&old) {
-            accumulator.replace(key, old.as_deref(), new);
+        if !alone {
+            for ((key, new), old) in changes.zip(&old) {
+                accumulator.replace(key, old.as_deref(), new);
+            }
+            return Ok(accumulator);
+        }
+        let mut elements = self.elements.lock();
+        for ((key, new), old) in changes.zip(&old).filter(|((_, new), old)| *new != old.as_deref()) {
+            if let Some(old) = old {
+                match elements.take(key, old) {
+                    Some(known) => accumulator.remove_element(&known),
+                    None => accumulator.remove(key, old),
+                }
+            }
+            if let Some(new) = new {
+                let element = Box::new(Element::of(key, new));
+                accumulator.add_element(&element);
+                elements.put(key, new, element);
+            }
         }
         Ok(accumulator)
     }
@@ -143,7 +167,11 @@ impl Store {
         let delta = own.map(|record| record.header().delta);
         pending.accumulator = match &inner.prepared {
             Some(prepared) if prepared.below == below && delta == Some(prepared.delta) => prepared.accumulator.clone(),
-            _ => self.accumulate(inner, pending.state.iter().map(|(k, v)| (k.as_ref(), v.as_deref())))?,
+            _ => self.accumulate(
+                inner,
+                span.count() == 1,
+                pending.state.iter().map(|(k, v)| (k.as_ref(), v.as_deref())),
+            )?,
         };
         let found = pending.accumulator.digest();
         if found != expected {
@@ -407,7 +435,8 @@ impl Ledger for Store {
             let inner = self.inner.read();
             Self::sound(&inner)?;
             let changes = delta.0.iter().map(|(k, v)| (k.as_slice(), v.as_deref()));
-            self.accumulate(&inner, changes).map(|sum| (inner.tips.appended, sum))
+            self.accumulate(&inner, true, changes)
+                .map(|sum| (inner.tips.appended, sum))
         };
         let (below, accumulator) = self.keep(result)?;
         let digest = accumulator.digest();

@@ -35,16 +35,24 @@ impl Accumulator {
 
     /// Adds (key, value). The caller holds the rule that each key is in the sum once.
     pub fn add(&mut self, key: &[u8], value: &[u8]) {
-        let element = element(key, value);
-        for (lane, bytes) in self.lanes.iter_mut().zip(element.as_chunks::<2>().0) {
-            *lane = lane.wrapping_add(u16::from_le_bytes(*bytes));
-        }
+        self.add_element(&Element::of(key, value));
     }
 
     /// Takes (key, value) out again.
     pub fn remove(&mut self, key: &[u8], value: &[u8]) {
-        let element = element(key, value);
-        for (lane, bytes) in self.lanes.iter_mut().zip(element.as_chunks::<2>().0) {
+        self.remove_element(&Element::of(key, value));
+    }
+
+    /// As [`Accumulator::add`] of an element that is known.
+    pub fn add_element(&mut self, element: &Element) {
+        for (lane, bytes) in self.lanes.iter_mut().zip(element.0.as_chunks::<2>().0) {
+            *lane = lane.wrapping_add(u16::from_le_bytes(*bytes));
+        }
+    }
+
+    /// As [`Accumulator::remove`] of an element that is known.
+    pub fn remove_element(&mut self, element: &Element) {
+        for (lane, bytes) in self.lanes.iter_mut().zip(element.0.as_chunks::<2>().0) {
             *lane = lane.wrapping_sub(u16::from_le_bytes(*bytes));
         }
     }
@@ -92,13 +100,26 @@ impl fmt::Debug for Accumulator {
     }
 }
 
-fn element(key: &[u8], value: &[u8]) -> [u8; ACCUMULATOR_BYTES] {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(DOMAIN);
-    hasher.update(&(key.len() as u32).to_le_bytes());
-    hasher.update(key);
-    hasher.update(value);
-    let mut out = [0; ACCUMULATOR_BYTES];
-    hasher.finalize_xof().fill(&mut out);
-    out
+/// What one (key, value) adds to a sum: most of the work of adding it.
+#[derive(Clone)]
+pub struct Element([u8; ACCUMULATOR_BYTES]);
+
+impl Element {
+    /// Of this key and value.
+    pub fn of(key: &[u8], value: &[u8]) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(DOMAIN);
+        hasher.update(&(key.len() as u32).to_le_bytes());
+        hasher.update(key);
+        hasher.update(value);
+        let mut out = [0; ACCUMULATOR_BYTES];
+        hasher.finalize_xof().fill(&mut out);
+        Self(out)
+    }
+}
+
+impl fmt::Debug for Element {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Element({})", Digest::of(&self.0).short())
+    }
 }

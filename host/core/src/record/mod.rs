@@ -13,7 +13,7 @@ mod links;
 mod parse;
 mod span;
 
-pub use accumulator::{ACCUMULATOR_BYTES, Accumulator};
+pub use accumulator::{ACCUMULATOR_BYTES, Accumulator, Element};
 pub use delta::{Delta, DeltaRef, STATE_KEY_BYTES_MAX, STATE_VALUE_BYTES_MAX};
 pub use encode::{Draft, encode};
 pub use header::{FORMAT, Header, namespace_digest, public_hash, public_height};

@@ -178,7 +178,7 @@ fn a_state_that_was_tampered_with_is_found() {
     )
     .unwrap();
     let marker = databases.state_marker().unwrap().unwrap();
-    let state = [(key(9), Some(b"more".to_vec()))];
+    let state = [(key(9).into(), Some(b"more".as_slice().into()))];
     databases
         .write_state(
             &[Change {

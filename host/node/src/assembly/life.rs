@@ -9,7 +9,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use cvp_core::config::{Loaded, NodeConfig, PairRole};
 use cvp_core::types::Refusal;
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::alignment::follow_difference;
@@ -66,20 +66,29 @@ pub fn run(root: &Root, on_ready: impl FnOnce(&Ready)) -> Result<(), Failure> {
     for warning in secrets::exposed(root, &loaded.config) {
         tracing::warn!(code = %warning.code, "{}", warning.message);
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::failed("no-thread", error.to_string(), "raise the limit of threads"))?;
+    let runtime = threads("cvp-node")?;
+    let clients = threads("cvp-client")?;
     let mut kept_back = Held::new();
     if unfinished || loaded.config.role() == PairRole::Provider {
         kept_back = held::kept_back(&standing, &mut loaded.config);
     }
     let opened = open_all(root, &loaded, &kept_back)?;
-    let outcome = runtime.block_on(live(root, loaded, files, &opened, logs, unfinished, on_ready));
+    let serving = (&opened, clients.handle().clone());
+    let outcome = runtime.block_on(live(root, loaded, files, serving, logs, unfinished, on_ready));
+    clients.shutdown_timeout(TASKS_END_MAX);
     runtime.shutdown_timeout(TASKS_END_MAX);
     close_all(&opened.chains);
     drop(lock);
     outcome
+}
+
+/// Threads for tasks, as many as there are processors.
+fn threads(name: &str) -> Result<Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .thread_name(name)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::failed("no-thread", error.to_string(), "raise the limit of threads"))
 }
 
 fn start_logs(root: &Root, config: &NodeConfig) -> Result<(telemetry::LogGuard, LogControl), Failure> {
@@ -98,13 +107,13 @@ async fn live(
     root: &Root,
     loaded: Loaded,
     files: ControlFiles,
-    opened: &Opened,
+    (opened, clients): (&Opened, Handle),
     logs: LogControl,
     unfinished: bool,
     on_ready: impl FnOnce(&Ready),
 ) -> Result<(), Failure> {
     let stop = stop_signal()?;
-    let node = build(root, loaded, files, opened, logs)?;
+    let node = build(root, loaded, files, (opened, clients), logs)?;
     if unfinished {
         tracing::warn!("an upgrade was interrupted: it goes on");
         node.ground().resume().await?;
@@ -165,7 +174,7 @@ fn build(
     root: &Root,
     loaded: Loaded,
     files: ControlFiles,
-    opened: &Opened,
+    (opened, clients): (&Opened, Handle),
     logs: LogControl,
 ) -> Result<Arc<Node>, Failure> {
     let (config, remarks) = (loaded.config, loaded.warnings);
@@ -204,6 +213,7 @@ fn build(
         changing: tokio::sync::Mutex::new(()),
         stopping: tokio::sync::Notify::new(),
         tasks: Handle::current(),
+        clients,
     });
     let configuration = Arc::downgrade(&node);
     node.rpc.set_configuration(configuration);
@@ -261,7 +271,7 @@ async fn serve_clients(node: &Arc<Node>) -> Result<(), Failure> {
     }
     node.follow_config(&config);
     node.refresh_queues().await;
-    let server = ports::serve_http(&config, node.https.clone(), Arc::clone(&node.rpc)).await?;
+    let server = ports::serve_http(&config, node.https.clone(), Arc::clone(&node.rpc), &node.clients).await?;
     {
         let mut ready = node.ready.lock();
         ready.jsonrpc = Some(ports::reachable(server.address()));

@@ -71,6 +71,8 @@ pub(super) struct Node {
     /// Told when the node is to stop by itself.
     pub(super) stopping: tokio::sync::Notify,
     pub(super) tasks: Handle,
+    /// Threads for clients alone: however many requests are read, nothing between the nodes waits for it.
+    pub(super) clients: Handle,
 }
 
 impl Node {

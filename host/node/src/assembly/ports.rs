@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use cvp_core::config::{FlowControl, NodeConfig, NsConfig, PairRole};
 use cvp_core::types::{Hostname, Namespace};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use crate::config::Root;
@@ -113,12 +114,17 @@ pub(super) fn load_https(root: &Root, config: &NodeConfig) -> Result<Option<Http
     Https::load(&files, SystemTime::now()).map(Some)
 }
 
-/// Serves JSON-RPC.
-pub(super) async fn serve_http(config: &NodeConfig, https: Option<Https>, rpc: Arc<Rpc>) -> Result<RpcServer, Failure> {
+/// Serves JSON-RPC from the threads of `tasks`.
+pub(super) async fn serve_http(
+    config: &NodeConfig,
+    https: Option<Https>,
+    rpc: Arc<Rpc>,
+    tasks: &Handle,
+) -> Result<RpcServer, Failure> {
     let http = &config.system.http;
     let ip: IpAddr = http.address.parse().unwrap_or(IpAddr::from([127, 0, 0, 1]));
     let address = SocketAddr::new(ip, config.dynamic.jsonrpc_port);
-    RpcServer::start(address, http_options(config), https, rpc)
+    RpcServer::start(address, http_options(config), https, rpc, tasks)
         .await
         .map_err(|error| {
             let what = format!("cannot serve JSON-RPC at {address}: {error}");

@@ -57,6 +57,11 @@ impl FrameSender {
     pub fn send_blocking(&self, frame: Frame) -> bool {
         self.0.upgrade().is_some_and(|queue| queue.blocking_send(frame).is_ok())
     }
+
+    /// Queues one frame if there is room now; `false`: it was not queued.
+    pub fn send_now(&self, frame: Frame) -> bool {
+        self.0.upgrade().is_some_and(|queue| queue.try_send(frame).is_ok())
+    }
 }
 
 impl Connection {

@@ -116,6 +116,8 @@ fn commit(shared: &Shared) -> Result<(), cvp_core::ledger::LedgerError> {
         shared.commits.committed(tips.durable.height);
     }
     publish(shared, tips);
+    // On a busy processor those go first who wait for the durable tip: a standby's copy of it does not wait for the databases.
+    std::thread::yield_now();
     let applied = shared.ledger.apply()?;
     publish(shared, shared.ledger.tips());
     shared.signal.advanced();

@@ -1,12 +1,19 @@
 //! What the driver asks of others and is answered later: strategies, and hashes in the ledgers.
 
+use bytes::Bytes;
 use cvp_core::replication::{ConnId, Event};
 use cvp_core::types::strategy::{Fault, chain_sync, config_sync, index_check, mq_sync};
-use cvp_core::types::{Digest, Namespace};
+use cvp_core::types::{Digest, Namespace, Position};
 
 use super::driver::{Driver, Inbound};
 use super::strategies::{Hosted, Order, StrategyHandle};
+use super::worker::{Job, Wanted};
 use crate::namespace::ChainSet;
+use crate::telemetry::pair as telemetry;
+
+/// A run up to this size is appended and made durable by one thread in one go, where no other is on its way to the disk: a block of the live
+/// tail. Longer ones are checked while those before them are written.
+const AT_ONCE_BYTES_MAX: usize = 512 << 10;
 
 impl Driver {
     pub(super) fn order_strategy(&self, ns: &Namespace, kind: &str, order: Order) {
@@ -49,6 +56,8 @@ impl Driver {
     ) {
         let (answers, epoch) = (self.inbound.clone(), self.epoch);
         tokio::spawn(async move {
+            // The frames of the same step are written first: an acknowledgement among them.
+            tokio::task::yield_now().await;
             let result = match handle {
                 Some(handle) => handle.handle(events).await,
                 None => Err(Fault::new("not-running", "the namespace has no strategy")),
@@ -64,6 +73,35 @@ impl Driver {
             let found = hashes(&chains, wanted);
             let _ = answers.blocking_send(Inbound::Core(epoch, Event::Found { conn, found }));
         });
+    }
+
+    /// Has a run checked and appended.
+    pub(super) fn ingest(&mut self, ns: &Namespace, parent: Position, bytes: Bytes) {
+        let durably = bytes.len() <= AT_ONCE_BYTES_MAX && !self.syncing.contains(ns);
+        self.queue(ns, Job::Ingest { parent, bytes, durably });
+    }
+
+    /// Has a run read and queued for the link.
+    pub(super) fn read(&mut self, ns: &Namespace, wanted: Wanted) {
+        match self.read_at_once(ns, &wanted) {
+            Some(done) => self.pending.push_back(done),
+            None => self.queue(ns, Job::Read(wanted)),
+        }
+    }
+
+    /// Reads what is in memory and queues its frame: a block of the live tail waits for no other thread. `None`: a thread that may wait does.
+    fn read_at_once(&self, ns: &Namespace, wanted: &Wanted) -> Option<Event> {
+        let chain = self.environment.chains.get(ns.as_str())?;
+        let run = chain
+            .ledger()
+            .read_at_once(wanted.first, wanted.last, wanted.bytes_max)?;
+        let bytes = run.bytes.len() as u64;
+        let (frame, done) = wanted.found(ns, run);
+        if !wanted.link.send_now(frame) {
+            return None;
+        }
+        telemetry::sent(ns, bytes);
+        Some(done)
     }
 
     /// Tells the chains what a standby holds of them, when that changed.

@@ -3,7 +3,7 @@
 //! Nothing here waits on the disk, a ledger, a strategy or a socket: each has its own thread or task, and answers come back through one
 //! bounded queue.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,7 @@ use super::links::Links;
 use super::serving::Served;
 use super::strategies::Order;
 use super::tree::{TreeWorker, Work};
-use super::worker::{Job, Worker};
+use super::worker::{Job, Wanted, Worker};
 use super::writer::Write;
 use super::{Difference, Environment, Standing, StrategyHandles};
 use crate::config::Watch;
@@ -39,6 +39,8 @@ pub(super) const INBOUND_MAX: usize = 256;
 pub(super) enum Inbound {
     /// For the machine; of another epoch than the machine's it is dropped.
     Core(u64, Event),
+    /// A run was appended, and what a sync of it is answered with: it was made durable at once.
+    Durable(u64, Namespace, Event, Box<Event>),
     /// A dial has ended.
     Linked(u64, DialPurpose, Dialled),
     /// The handle asks.
@@ -78,6 +80,10 @@ pub(super) struct Driver {
     pub(super) pending: VecDeque<Event>,
     /// When the page of metrics was last renewed.
     pub(super) measured_at: Millis,
+    /// What the next sync is answered with: it was done with the append.
+    synced: Option<(Namespace, Event)>,
+    /// Namespaces whose log is on its way to the disk.
+    pub(super) syncing: BTreeSet<Namespace>,
     /// What the chains were told of a standby's copies.
     pub(super) copies: BTreeMap<Namespace, Option<Height>>,
 }
@@ -114,6 +120,8 @@ impl Driver {
             brokers: Vec::new(),
             pending: VecDeque::new(),
             measured_at: 0,
+            synced: None,
+            syncing: BTreeSet::new(),
             copies: BTreeMap::new(),
         }
     }
@@ -143,6 +151,11 @@ impl Driver {
                     }
                     Some(Inbound::Command(command)) => self.on_command(command),
                     Some(Inbound::Core(epoch, event)) if epoch == self.epoch => self.feed(event),
+                    Some(Inbound::Durable(epoch, ns, appended, synced)) if epoch == self.epoch => {
+                        self.synced = Some((ns, *synced));
+                        self.feed(appended);
+                        self.synced = None;
+                    }
                     Some(Inbound::Linked(epoch, purpose, linked)) if epoch == self.epoch => self.on_dialled(purpose, linked),
                     Some(_) => {}
                 },
@@ -182,8 +195,8 @@ impl Driver {
 
     /// Workers and followers of the tips, for the role the machine has.
     pub(super) fn begin(&mut self) {
-        let chains = self.environment.chains.all();
-        for chain in chains {
+        self.syncing.clear();
+        for chain in self.environment.chains.all() {
             let ns = chain.namespace().clone();
             match Worker::start(Arc::clone(&chain), self.epoch, self.inbound.clone()) {
                 Ok(worker) => {
@@ -258,17 +271,12 @@ impl Driver {
             match &event {
                 Event::Closed { conn, reason } => self.links.ended(*conn, reason.as_ref(), self.now()),
                 Event::FollowerGone(conn) => self.served.gone(*conn),
+                Event::Synced { ns, .. } | Event::StoreFailed { ns, .. } => {
+                    self.syncing.remove(ns);
+                }
                 _ => {}
             }
             let ready = self.pair.step(self.micros(), event);
-            if let Err(broken) = self.pair.invariants() {
-                tracing::error!(invariant = %broken, "an invariant of the pair does not hold: its links are ended");
-                for conn in self.links.numbers() {
-                    let reason = Some(Refusal::new("invariant", broken.clone(), "please report this"));
-                    self.pending.push_back(Event::Closed { conn, reason });
-                }
-                continue;
-            }
             for action in ready.now {
                 self.act(action);
             }
@@ -299,20 +307,22 @@ impl Driver {
                 bytes_max,
             } => {
                 let Some(link) = self.links.sender(conn) else { return };
-                self.queue(
-                    &ns,
-                    Job::Read {
-                        conn,
-                        link,
-                        stream,
-                        first,
-                        last,
-                        bytes_max,
-                    },
-                );
+                let wanted = Wanted {
+                    conn,
+                    link,
+                    stream,
+                    first,
+                    last,
+                    bytes_max,
+                };
+                self.read(&ns, wanted);
             }
-            Action::Ingest { ns, parent, bytes } => self.queue(&ns, Job::Ingest { parent, bytes }),
+            Action::Ingest { ns, parent, bytes } => self.ingest(&ns, parent, bytes),
             Action::Sync { ns } => {
+                if let Some((_, done)) = self.synced.take_if(|(of, _)| *of == ns) {
+                    return self.pending.push_back(done);
+                }
+                self.syncing.insert(ns.clone());
                 let queued = self.workers.get(&ns).map_or_else(|| Err(no_worker(&ns)), Worker::sync);
                 self.store_failed(ns, queued);
             }
@@ -409,7 +419,7 @@ impl Driver {
         }
     }
 
-    fn queue(&mut self, ns: &Namespace, job: Job) {
+    pub(super) fn queue(&mut self, ns: &Namespace, job: Job) {
         let queued = self
             .workers
             .get(ns)

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 
 use super::asks::hashes;
 use super::driver::{Inbound, log};
-use super::worker::{Job, Reader};
+use super::worker::{Job, Reader, Wanted};
 use crate::link::Connection;
 use crate::namespace::ChainSet;
 
@@ -214,7 +214,7 @@ impl Serving {
                 let Some(link) = self.connection.as_ref().map(Connection::sender) else {
                     return;
                 };
-                let job = Job::Read {
+                let wanted = Wanted {
                     conn,
                     link,
                     stream,
@@ -222,7 +222,7 @@ impl Serving {
                     last,
                     bytes_max,
                 };
-                self.reader.queue(ns, job);
+                self.reader.queue(ns, Job::Read(wanted));
             }
             Action::Probe { ns } => self.reader.queue(ns, Job::Probe),
             Action::LookUp { conn, wanted } => {

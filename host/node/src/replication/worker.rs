@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use cvp_core::frame::{Frame, Kind, NamespaceTag};
-use cvp_core::ledger::LedgerError;
+use cvp_core::ledger::{LedgerError, Run};
 use cvp_core::record::namespace_digest;
 use cvp_core::replication::{ConnId, Event, NotIngested, ingest};
 use cvp_core::types::{Digest, Height, Namespace, Position, Refusal};
@@ -28,15 +28,38 @@ pub(super) enum Job {
     Ingest {
         parent: Position,
         bytes: Bytes,
+        /// Make it durable at once, on the same thread: nothing else is on its way to the disk.
+        durably: bool,
     },
-    Read {
-        conn: ConnId,
-        link: FrameSender,
-        stream: u32,
-        first: Height,
-        last: Height,
-        bytes_max: usize,
-    },
+    Read(Wanted),
+}
+
+/// A run that is to be read and sent.
+pub(super) struct Wanted {
+    pub(super) conn: ConnId,
+    pub(super) link: FrameSender,
+    pub(super) stream: u32,
+    pub(super) first: Height,
+    pub(super) last: Height,
+    pub(super) bytes_max: usize,
+}
+
+impl Wanted {
+    /// The frame of a run that was read, and the word of it.
+    pub(super) fn found(&self, ns: &Namespace, run: Run) -> (Frame, Event) {
+        let done = Event::ReadDone {
+            conn: self.conn,
+            ns: ns.clone(),
+            stream: self.stream,
+            first: run.first,
+            last: run.last,
+            bytes: run.bytes.len() as u64,
+        };
+        (
+            Frame::of(Kind::Records, NamespaceTag::of(ns), self.stream, run.bytes),
+            done,
+        )
+    }
 }
 
 /// The two threads of a namespace; they end when this is dropped and their queues are empty.
@@ -56,8 +79,13 @@ impl Worker {
         let copying = thread::Builder::new().name(format!("copy-{name}")).spawn(move || {
             let digest = namespace_digest(copy.namespace());
             while let Some(job) = job_queue.blocking_recv() {
-                let event = run(&copy, &digest, job);
-                if event.is_some_and(|event| reply.blocking_send(Inbound::Core(epoch, event)).is_err()) {
+                let durably = matches!(job, Job::Ingest { durably: true, .. });
+                let Some(event) = run(&copy, &digest, job) else {
+                    continue;
+                };
+                let appended = matches!(event, Event::Ingested { .. });
+                let synced = (durably && appended).then(|| sync(&copy));
+                if !answer(&copy, &reply, epoch, event, synced) {
                     return;
                 }
             }
@@ -66,7 +94,7 @@ impl Worker {
         let syncing = thread::Builder::new().name(format!("sync-{name}")).spawn(move || {
             while sync_queue.blocking_recv().is_some() {
                 let event = sync(&disk);
-                if answers.blocking_send(Inbound::Core(epoch, event)).is_err() {
+                if !answer(&disk, &answers, epoch, event, None) {
                     return;
                 }
             }
@@ -159,7 +187,7 @@ fn run(chain: &Chain, digest: &Digest, job: Job) -> Option<Event> {
             let appended = chain.ledger().tips().appended;
             Event::StoreRecovered { ns, appended }
         }
-        Job::Ingest { parent, bytes } => {
+        Job::Ingest { parent, bytes, .. } => {
             let length = bytes.len() as u64;
             match ingest(chain.ledger().as_ref(), digest, parent, bytes) {
                 Ok(tip) => {
@@ -175,33 +203,37 @@ fn run(chain: &Chain, digest: &Digest, job: Job) -> Option<Event> {
                 Err(NotIngested::Peer(refusal)) => Event::Rejected { ns, refusal },
             }
         }
-        Job::Read {
-            conn,
-            link,
-            stream,
-            first,
-            last,
-            bytes_max,
-        } => match chain.ledger().read(first, last, bytes_max) {
+        Job::Read(wanted) => match chain.ledger().read(wanted.first, wanted.last, wanted.bytes_max) {
             Ok(run) => {
                 let bytes = run.bytes.len() as u64;
-                let frame = Frame::of(Kind::Records, NamespaceTag::of(&ns), stream, run.bytes);
-                if !link.send_blocking(frame) {
+                let (frame, done) = wanted.found(&ns, run);
+                if !wanted.link.send_blocking(frame) {
                     return None;
                 }
                 telemetry::sent(&ns, bytes);
-                Event::ReadDone {
-                    conn,
-                    ns,
-                    stream,
-                    first: run.first,
-                    last: run.last,
-                    bytes,
-                }
+                done
             }
             Err(error) => failed(ns, &error),
         },
     })
+}
+
+/// Tells the task, and only then the chain, so that what is durable is acknowledged before it is applied; false: nobody hears it.
+fn answer(chain: &Chain, answers: &mpsc::Sender<Inbound>, epoch: u64, event: Event, synced: Option<Event>) -> bool {
+    let is_durable = matches!(synced.as_ref().unwrap_or(&event), Event::Synced { .. });
+    let told = match synced {
+        Some(synced) => Inbound::Durable(epoch, chain.namespace().clone(), event, Box::new(synced)),
+        None => Inbound::Core(epoch, event),
+    };
+    if answers.blocking_send(told).is_err() {
+        return false;
+    }
+    if is_durable {
+        // On a busy processor the task goes first.
+        thread::yield_now();
+        chain.synced();
+    }
+    true
 }
 
 fn sync(chain: &Chain) -> Event {
@@ -210,7 +242,6 @@ fn sync(chain: &Chain) -> Event {
     match chain.ledger().sync() {
         Ok(durable) => {
             telemetry::synced(&ns, begun.elapsed());
-            chain.synced();
             Event::Synced {
                 ns,
                 durable,

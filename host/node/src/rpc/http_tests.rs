@@ -23,9 +23,15 @@ async fn limited_server(options: HttpOptions, limit: Option<FlowControl>) -> (Rp
     chains.insert(std::sync::Arc::clone(&fixture.chain));
     let rpc = Rpc::new(chains, QueueSet::default(), facts());
     rpc.set_flow_control(&limit.map(|limit| (namespace(), limit)).into_iter().collect());
-    let server = RpcServer::start("127.0.0.1:0".parse().unwrap(), options, None, rpc)
-        .await
-        .unwrap();
+    let server = RpcServer::start(
+        "127.0.0.1:0".parse().unwrap(),
+        options,
+        None,
+        rpc,
+        &tokio::runtime::Handle::current(),
+    )
+    .await
+    .unwrap();
     (server, fixture)
 }
 
@@ -273,9 +279,15 @@ async fn https_server(https: super::Https, options: HttpOptions) -> (RpcServer, 
     let chains = ChainSet::new();
     chains.insert(std::sync::Arc::clone(&fixture.chain));
     let rpc = Rpc::new(chains, QueueSet::default(), facts());
-    let server = RpcServer::start("127.0.0.1:0".parse().unwrap(), options, Some(https), rpc)
-        .await
-        .unwrap();
+    let server = RpcServer::start(
+        "127.0.0.1:0".parse().unwrap(),
+        options,
+        Some(https),
+        rpc,
+        &tokio::runtime::Handle::current(),
+    )
+    .await
+    .unwrap();
     (server, fixture)
 }
 

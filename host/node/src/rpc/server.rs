@@ -19,6 +19,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tracing::{debug, info, warn};
@@ -101,7 +102,7 @@ struct Connection {
 }
 
 impl RpcServer {
-    /// Listens on `address` (port 0 picks a free one) and serves: over TLS alone with `https`, else plainly.
+    /// Listens on `address` (port 0 picks a free one) and serves from the threads of `tasks`: over TLS alone with `https`, else plainly.
     ///
     /// # Errors
     /// The address is taken or not ours.
@@ -110,8 +111,10 @@ impl RpcServer {
         options: HttpOptions,
         https: Option<Https>,
         rpc: Arc<Rpc>,
+        tasks: &Handle,
     ) -> std::io::Result<Self> {
-        let listener = TcpListener::bind(address).await?;
+        let bound = tasks.spawn(TcpListener::bind(address));
+        let listener = bound.await.map_err(std::io::Error::other)??;
         let address = listener.local_addr()?;
         let (closing, closed) = watch::channel(false);
         let tls = https.is_some();
@@ -121,7 +124,7 @@ impl RpcServer {
             https,
             closed: closed.clone(),
         });
-        let serving = tokio::spawn(accept(listener, Arc::clone(&served), closed));
+        let serving = tasks.spawn(accept(listener, Arc::clone(&served), closed));
         info!(%address, tls, "serving JSON-RPC");
         Ok(Self {
             address,
