@@ -92,6 +92,8 @@ pub enum Fault {
     CursorNotCut,
     /// At an upgrade no queue is told that heights may come again.
     NoticeForgotten,
+    /// The receiver says that it holds cursors of queues before they are durable.
+    CursorsKeptBeforeDurable,
     /// A cursor moves when a window is published, not when it is confirmed.
     CursorAheadOfConfirmed,
     /// The window has no bound.

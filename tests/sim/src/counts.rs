@@ -75,6 +75,7 @@ counts! {
     queues_cut "cursors cut at a take-over",
     events "events told",
     told_again "events told again",
+    told_bounded "events told within a window of the standby",
     notices "notices of heights that come again",
     normal_ms "milliseconds normal",
 }

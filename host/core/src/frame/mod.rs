@@ -92,6 +92,8 @@ pub enum Kind {
     Cursors,
     /// A namespace's message queues, as the receiver holds them.
     QueuesKept,
+    /// How far each of a namespace's message queues was told, as the receiver's disk has it.
+    CursorsKept,
     /// What the provider keeps of a namespace, and could hand over.
     SnapshotOffer,
     /// The receiver wants a snapshot, or goes on with one.
@@ -146,6 +148,7 @@ impl Kind {
             Kind::Queues => 28,
             Kind::Cursors => 29,
             Kind::QueuesKept => 34,
+            Kind::CursorsKept => 40,
             Kind::SnapshotOffer => 30,
             Kind::SnapshotFetch => 31,
             Kind::SnapshotAck => 32,
@@ -193,6 +196,7 @@ impl Kind {
             28 => return Kind::Queues,
             29 => return Kind::Cursors,
             34 => return Kind::QueuesKept,
+            40 => return Kind::CursorsKept,
             30 => return Kind::SnapshotOffer,
             31 => return Kind::SnapshotFetch,
             32 => return Kind::SnapshotAck,
@@ -217,7 +221,7 @@ impl Kind {
             (Kind::SnapshotChunk, Side::Receiver) => 4 << 20,
             (Kind::Inventory | Kind::File, Side::Receiver) => (4 << 20) + (64 << 10),
             (Kind::Queues | Kind::Headers, Side::Receiver) => 1 << 20,
-            (Kind::Cursors, Side::Receiver) => 64 << 10,
+            (Kind::Cursors, Side::Receiver) | (Kind::CursorsKept, Side::Provider) => 64 << 10,
             (
                 Kind::Records
                 | Kind::History
@@ -233,7 +237,7 @@ impl Kind {
                 Side::Provider,
             ) => 0,
             (Kind::QueuesKept, Side::Provider) => 1 << 20,
-            (Kind::PassOn | Kind::QueuesKept, Side::Receiver) => 0,
+            (Kind::PassOn | Kind::QueuesKept | Kind::CursorsKept, Side::Receiver) => 0,
             (Kind::Hello, _) => 4 << 20,
             (Kind::StrategyMessage | Kind::Prepare | Kind::PassOn, _) => (1 << 20) + 1024,
             (Kind::Heartbeat, _) => 1 << 20,

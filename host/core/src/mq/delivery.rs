@@ -2,6 +2,8 @@
 //! from whole blocks, published, and confirmed as one; the cursor moves only then. So memory is bounded by the window and one block,
 //! and what a crash or a lost broker makes come again is one window at most.
 
+use std::collections::VecDeque;
+
 use super::{Cursor, Event};
 use crate::types::Height;
 
@@ -12,12 +14,62 @@ pub const WINDOW_BYTES_MAX: usize = 1 << 20;
 /// A window is published after so many blocks, also where few of them gave an event.
 pub const WINDOW_BLOCKS_MAX: u64 = 4096;
 
+/// Windows that are remembered apart while the standby does not hold them.
+const AHEAD_MAX: usize = 64;
+
 /// Up to which height a queue may be told: what queries see, and, for a delayed queue while a standby is attached, what that holds
 /// durably (`copy`).
 pub fn gate(delay: bool, applied: Height, copy: Option<Height>) -> Height {
     match copy {
         Some(copy) if delay => applied.min(copy),
         _ => applied,
+    }
+}
+
+/// What a queue was told ahead of what the standby knows of it: a take-over makes as much come again. With a standby attached it is one window
+/// at most.
+#[derive(Clone, Debug, Default)]
+pub struct Ahead {
+    /// Windows that the standby does not hold the cursor of: place behind each, and its events.
+    windows: VecDeque<(Cursor, usize)>,
+    events: usize,
+}
+
+impl Ahead {
+    /// Goes on at a place that the standby may not hold: nothing more is told before it does; `most` as for [`Ahead::has_room`].
+    pub fn at(cursor: Cursor, most: usize) -> Self {
+        Self {
+            windows: [(cursor, most)].into(),
+            events: most,
+        }
+    }
+
+    /// A window was told.
+    pub fn told(&mut self, after: Cursor, events: usize) {
+        self.events += events;
+        let many = self.windows.len() >= AHEAD_MAX;
+        if let Some(last) = self.windows.back_mut().filter(|_| many) {
+            // Without a standby, or behind one that lags: few are remembered, and what is between counts as not held.
+            *last = (after, last.1 + events);
+            return;
+        }
+        self.windows.push_back((after, events));
+    }
+
+    /// The standby holds this cursor durably.
+    pub fn held(&mut self, cursor: Cursor) {
+        while let Some((after, events)) = self.windows.pop_front() {
+            if after > cursor {
+                self.windows.push_front((after, events));
+                return;
+            }
+            self.events -= events;
+        }
+    }
+
+    /// Whether a window of so many events may be told before the standby holds more.
+    pub fn has_room(&self, events: usize, most: usize) -> bool {
+        self.windows.is_empty() || self.events + events <= most
     }
 }
 
@@ -90,6 +142,11 @@ impl Delivery {
             self.cursor = Cursor::before(self.next);
         }
         &self.window
+    }
+
+    /// Events of the window that is filled or out.
+    pub fn events(&self) -> usize {
+        self.window.len()
     }
 
     /// The whole window was confirmed: the cursor is behind it.

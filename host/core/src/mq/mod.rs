@@ -19,7 +19,7 @@ mod tests;
 
 pub use change::{QUEUE_CHANGE, QueueChange, QueueEdit, first_under};
 pub use cursor::{Cursor, Cursors};
-pub use delivery::{Delivery, WINDOW_BLOCKS_MAX, WINDOW_BYTES_MAX, WINDOW_EVENTS_MAX, gate};
+pub use delivery::{Ahead, Delivery, WINDOW_BLOCKS_MAX, WINDOW_BYTES_MAX, WINDOW_EVENTS_MAX, gate};
 pub use event::{Event, Notice, events_of};
 pub use filter::Filter;
 pub use ids::{EventId, Mark, Reigns, Seen};

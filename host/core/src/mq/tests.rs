@@ -434,6 +434,37 @@ proptest! {
 }
 
 #[test]
+fn no_more_than_a_window_is_told_ahead_of_the_standby() {
+    let mut ahead = Ahead::default();
+    assert!(ahead.has_room(300, 256), "the first one, whatever its size");
+    ahead.told(Cursor::before(2), 1);
+    ahead.told(Cursor::before(101), 99);
+    assert!(ahead.has_room(156, 256) && !ahead.has_room(157, 256));
+    ahead.held(Cursor::before(50));
+    assert!(
+        ahead.has_room(157, 256) && !ahead.has_room(158, 256),
+        "the window of 99 counts as a whole"
+    );
+    ahead.held(Cursor::before(101));
+    assert!(ahead.has_room(300, 256));
+    let mut again = Ahead::at(Cursor::before(9), 256);
+    assert!(
+        !again.has_room(1, 256),
+        "a restart does not know what the standby holds"
+    );
+    again.held(Cursor::before(9));
+    assert!(again.has_room(256, 256));
+    // Nobody is there for long, and then somebody is.
+    for next in 102..10_000 {
+        ahead.told(Cursor::before(next), 1);
+    }
+    ahead.held(Cursor::before(5_000));
+    assert!(!ahead.has_room(1, 256));
+    ahead.held(Cursor::before(9_999));
+    assert!(ahead.has_room(300, 256));
+}
+
+#[test]
 fn a_window_is_bounded_and_nothing_is_read_while_it_is_out() {
     let mut delivery = Delivery::new(Cursor::before(1), None);
     let event = |height: Height| Event {

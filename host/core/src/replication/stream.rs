@@ -46,7 +46,8 @@ impl Pair {
                     (Kind::Records, Role::Receiver) => self.on_records(index, frame),
                     (Kind::Fetch | Kind::Ack, Role::Provider) => self.on_request(index, frame),
                     (Kind::PassOn, Role::Provider) if !standby => self.on_pass_on(index, &frame.payload),
-                    (Kind::Queues | Kind::Cursors, Role::Receiver) | (Kind::QueuesKept, Role::Provider) if standby => {
+                    (Kind::Queues | Kind::Cursors, Role::Receiver) if standby => self.on_queues_frame(index, &frame),
+                    (Kind::QueuesKept | Kind::CursorsKept, Role::Provider) if standby => {
                         self.on_queues_frame(index, &frame)
                     }
                     (Kind::SnapshotFetch, Role::Provider) if standby => self.on_snapshot_fetch(index, &frame),

@@ -195,6 +195,7 @@ fn build(
         rpc: Rpc::new(opened.chains.clone(), queues.clone(), ports::facts(&config)),
         queues,
         queues_moved: Arc::default(),
+        queues_awaited: Arc::default(),
         remotes: remotes(root),
         config: ArcSwap::from_pointee(config),
         remarks,

@@ -61,6 +61,8 @@ pub(super) struct Node {
     pub(super) following: Following,
     /// Told whenever cursors of queues were written.
     pub(super) queues_moved: Arc<tokio::sync::Notify>,
+    /// Told when a queue waits until the standby has its cursor.
+    pub(super) queues_awaited: Arc<tokio::sync::Notify>,
     pub(super) rpc: Arc<Rpc>,
     /// Set once, when replication runs.
     pub(super) replication: Mutex<Option<Replication>>,

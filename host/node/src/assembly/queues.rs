@@ -17,6 +17,9 @@ use crate::replication::{Wish, queue_files};
 /// Cursors that move are told to the standby together.
 const CURSORS_GATHER: Duration = Duration::from_millis(500);
 
+/// Queues that wait for the standby gather for so long.
+const AWAITED_GATHER: Duration = Duration::from_millis(5);
+
 impl Node {
     /// Brings the queues in line with the chains that run and with the node's role. One namespace whose queues cannot be opened costs it
     /// its queues alone.
@@ -70,6 +73,8 @@ impl Node {
             reign: self.reign(&namespace)?,
             reigns: self.reigns(&namespace)?,
             names: self.queues.names(),
+            standby: self.queues.watch_standby(),
+            awaited: Arc::clone(&self.queues_awaited),
         };
         let (files, tasks) = (queue_files(&self.root, &namespace), self.tasks.clone());
         let opening = tokio::task::spawn_blocking(move || Queues::open(chain, files, around, &tasks));
@@ -161,6 +166,21 @@ impl Node {
 
     /// Tells the pair of cursors that moved and of brokers that come and go, a while after the first of them.
     pub(super) async fn follow_cursors(self: Arc<Self>) {
+        tokio::join!(self.tell_moved(), self.tell_awaited());
+    }
+
+    /// At once, where a queue waits for the standby.
+    async fn tell_awaited(&self) {
+        loop {
+            self.queues_awaited.notified().await;
+            if let Some(replication) = self.replication() {
+                replication.queues_awaited().await;
+            }
+            tokio::time::sleep(AWAITED_GATHER).await;
+        }
+    }
+
+    async fn tell_moved(&self) {
         loop {
             self.queues_moved.notified().await;
             if let Some(replication) = self.replication() {

@@ -96,6 +96,14 @@ impl Feed {
         }
     }
 
+    /// Whether what [`Feed::window`] gave may still be told: for who waited between.
+    ///
+    /// # Errors
+    /// There will be no more.
+    pub(super) fn still(&mut self) -> Result<(), FeedEnd> {
+        self.must_go_on()
+    }
+
     /// Id of an event of this queue.
     pub fn id(&self, event: &Event) -> EventId {
         self.queues.id(event.after)
@@ -106,13 +114,13 @@ impl Feed {
         self.delivery.confirmed();
     }
 
-    /// As [`Feed::confirmed`], by a broker that keeps it: answers when the queue's cursor is on disk behind it.
-    pub(super) async fn confirmed_for_good(&mut self) -> Result<(), String> {
+    /// As [`Feed::confirmed`], by a broker that keeps it: answers the queue's cursor, when it is on disk.
+    pub(super) async fn confirmed_for_good(&mut self) -> Result<Cursor, String> {
         self.delivery.confirmed();
         let cursor = self.delivery.cursor();
         self.queues.advance_for_good(&self.queue, cursor).await?;
         self.settled = Some(cursor);
-        Ok(())
+        Ok(cursor)
     }
 
     /// Blocks without events move the cursor on the board by themselves, now and then.

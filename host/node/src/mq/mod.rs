@@ -12,6 +12,7 @@ mod names;
 mod queues;
 mod rabbit;
 mod set;
+mod standby;
 mod writer;
 
 #[cfg(test)]
@@ -23,4 +24,4 @@ pub use files::{QueueFileError, QueueFiles};
 pub use names::BrokerNames;
 pub use queues::{Commit, Committing, QueueRow, Queues, Reign, Surroundings};
 pub use rabbit::Rabbit;
-pub use set::{Copies, Opened, QueueSet};
+pub use set::{Copies, HeldThere, Opened, QueueSet};

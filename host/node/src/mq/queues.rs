@@ -18,6 +18,8 @@ use super::history::{first_made, reigns_of};
 use super::leaving::LeavingNote;
 use super::names::{BrokerNames, HeldNames};
 use super::rabbit::Rabbit;
+use super::set::HeldThere;
+use super::standby::StandbyBound;
 use super::writer::CursorBoard;
 use crate::namespace::{Chain, wall_clock};
 
@@ -54,6 +56,10 @@ pub struct Surroundings {
     pub reigns: Reigns,
     /// Whose each queue at a broker is, of all namespaces of the node.
     pub names: BrokerNames,
+    /// How far the standby has the queues.
+    pub standby: watch::Receiver<HeldThere>,
+    /// Told when a queue waits for the standby.
+    pub awaited: Arc<Notify>,
 }
 
 /// What a queue's row in a table says.
@@ -82,6 +88,8 @@ pub struct Queues {
     /// The names that this namespace has at the broker, where one carries the messages.
     pub(super) held: Option<HeldNames>,
     moved: Arc<Notify>,
+    standby: watch::Receiver<HeldThere>,
+    awaited: Arc<Notify>,
     /// Grows with each change of the registry, and when this closes.
     changes: watch::Sender<u64>,
     closed: watch::Sender<bool>,
@@ -159,6 +167,8 @@ impl Queues {
             leaving,
             held,
             moved: around.moved,
+            standby: around.standby,
+            awaited: around.awaited,
             changes: watch::Sender::new(0),
             closed: watch::Sender::new(false),
             writing: Mutex::new(Some(writing)),
@@ -220,6 +230,11 @@ impl Queues {
         let registry = self.registry.load();
         let found = registry.queues().get(&queue.registration.queue);
         found.is_some_and(|found| found.number == queue.number)
+    }
+
+    /// What bounds how far a queue is told ahead of the standby.
+    pub(super) fn standby_bound(&self, queue: &Queue) -> StandbyBound {
+        StandbyBound::new(self.cursor(queue), self.standby.clone(), Arc::clone(&self.awaited))
     }
 
     /// Takes a name at the broker for this namespace.

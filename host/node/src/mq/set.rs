@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use cvp_core::mq::{Cursors, Registry};
 use cvp_core::types::{Namespace, Refusal};
+use tokio::sync::watch;
 
 use super::{BrokerNames, Queues};
 
@@ -15,12 +16,16 @@ pub type Opened = BTreeMap<Namespace, Result<Arc<Queues>, Refusal>>;
 /// What a receiver holds of its provider's queues.
 pub type Copies = BTreeMap<Namespace, (Registry, Cursors)>;
 
+/// How far a standby has the queues of each namespace that it says so of.
+pub type HeldThere = BTreeMap<Namespace, Arc<Cursors>>;
+
 /// The namespaces that have queues. Cheap to clone; clones share the set.
 #[derive(Clone, Default)]
 pub struct QueueSet {
     opened: Arc<ArcSwap<Opened>>,
     copies: Arc<ArcSwap<Copies>>,
     names: BrokerNames,
+    standby: Arc<watch::Sender<HeldThere>>,
 }
 
 impl QueueSet {
@@ -42,6 +47,27 @@ impl QueueSet {
     /// Whose each queue at a broker is.
     pub fn names(&self) -> BrokerNames {
         self.names.clone()
+    }
+
+    /// How far the standby has each namespace's queues, and whenever that changes.
+    pub fn watch_standby(&self) -> watch::Receiver<HeldThere> {
+        self.standby.subscribe()
+    }
+
+    /// The standby's disk has these cursors; none where no standby says so.
+    pub fn standby_holds(&self, namespace: &Namespace, kept: Option<&Arc<Cursors>>) {
+        let known = match (self.standby.borrow().get(namespace), kept) {
+            (None, None) => true,
+            (Some(known), Some(kept)) => Arc::ptr_eq(known, kept),
+            _ => false,
+        };
+        if known {
+            return;
+        }
+        self.standby.send_modify(|held| match kept {
+            None => drop(held.remove(namespace)),
+            Some(kept) => drop(held.insert(namespace.clone(), Arc::clone(kept))),
+        });
     }
 
     /// What is held of a provider's queues.

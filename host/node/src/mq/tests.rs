@@ -59,6 +59,8 @@ impl Bench {
             reign: self.reign,
             reigns: self.reigns.clone(),
             names: BrokerNames::default(),
+            standby: QueueSet::default().watch_standby(),
+            awaited: Arc::default(),
         };
         Queues::open(chain, self.files(), around, &tokio::runtime::Handle::current()).unwrap()
     }

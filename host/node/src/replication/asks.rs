@@ -119,6 +119,10 @@ impl Driver {
             }
             self.copies.insert(namespace.clone(), copy);
         }
+        let queues = &self.environment.queues;
+        self.pair
+            .cursors_kept()
+            .for_each(|(ns, kept)| queues.standby_holds(ns, kept));
     }
 }
 

@@ -24,6 +24,8 @@ pub(super) enum Command {
     Weigh(Edit, oneshot::Sender<bool>),
     Limits(Limits, oneshot::Sender<()>),
     QueuesMoved(oneshot::Sender<()>),
+    /// A queue waits until the standby has its cursor.
+    QueuesAwaited(oneshot::Sender<()>),
     Brokers(Vec<(Namespace, BrokerState)>, oneshot::Sender<()>),
     Held(Vec<(Namespace, Refusal)>, oneshot::Sender<()>),
     /// Ends every link and every answer of the machine; from here on nobody but the caller writes the ledgers.
@@ -99,6 +101,10 @@ impl Driver {
             }
             Command::QueuesMoved(done) => {
                 self.feed(Event::Queues(QueueEvent::Touched));
+                let _ = done.send(());
+            }
+            Command::QueuesAwaited(done) => {
+                self.feed(Event::Queues(QueueEvent::Awaited));
                 let _ = done.send(());
             }
             Command::Brokers(brokers, done) => {

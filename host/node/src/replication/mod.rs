@@ -223,6 +223,11 @@ impl Replication {
         let _ = self.ask(Command::QueuesMoved).await;
     }
 
+    /// A queue waits until the standby has its cursor: the standby hears of it now.
+    pub async fn queues_awaited(&self) {
+        let _ = self.ask(Command::QueuesAwaited).await;
+    }
+
     /// How each namespace's broker is reached now; a list of those that have queues.
     pub async fn set_brokers(&self, brokers: Vec<(Namespace, BrokerState)>) {
         let _ = self.ask(|done| Command::Brokers(brokers, done)).await;

@@ -51,7 +51,10 @@ impl QueueDisk {
         let kept = match work {
             QueueWork::Look => return Some(QueueEvent::Looked(self.look())),
             QueueWork::KeepRegistry(namespace, registry) => self.keep_registry(&namespace, registry),
-            QueueWork::KeepCursors(namespace, cursors) => self.keep_cursors(&namespace, cursors),
+            QueueWork::KeepCursors(namespace, cursors) => match self.keep_cursors(&namespace, cursors.clone()) {
+                Ok(true) => return Some(QueueEvent::CursorsKept(namespace, cursors)),
+                kept => kept.map(|_| ()),
+            },
         };
         kept.err().map(QueueEvent::Failed)
     }
@@ -83,15 +86,16 @@ impl QueueDisk {
         Ok(())
     }
 
-    fn keep_cursors(&self, namespace: &Namespace, cursors: Cursors) -> Result<(), Refusal> {
+    /// Says whether they are durable now.
+    fn keep_cursors(&self, namespace: &Namespace, cursors: Cursors) -> Result<bool, Refusal> {
         let files = self.at(namespace);
         // Where the registry before them could not be written they are of nothing.
         if files.read().map_err(failed)?.0.is_none() {
-            return Ok(());
+            return Ok(false);
         }
         files.write_cursors(&cursors).map_err(failed)?;
         self.set.copied(namespace, |copy| copy.1 = cursors);
-        Ok(())
+        Ok(true)
     }
 
     /// Whether this node could hold the queues that a change asks for.

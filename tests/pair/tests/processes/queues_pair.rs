@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::configuration::wait_equal;
 use crate::queues::{block_hash, blocks, cursor, grow};
+use crate::takeover::fenced;
 
 const WITHIN: Duration = Duration::from_secs(20);
 
@@ -160,6 +161,53 @@ fn what_was_seen_of_a_lost_node_skips_no_block_that_its_standby_made_anew() -> R
         blocks(&rpc, &stream("silent", Some(&first.id))?, held + 2, 3)?;
     }
     Ok(())
+}
+
+#[test]
+fn an_announcement_that_nobody_took_outlives_a_second_take_over() -> Result<()> {
+    let mut pair = Pair::init(&Setup::default())?;
+    enable(&pair.provider, "global", "")?;
+    pair.provider.provokes(&["this node is fenced"]);
+    pair.provider.start()?;
+    register(&pair.provider.rpc(), "silent", 1)?;
+    pair.receiver.start()?;
+    wait_equal(&pair.provider, &pair.receiver)?;
+    wait_names(&pair.receiver, &json!(["silent"]))?;
+    grow(&pair.provider.rpc(), 5)?;
+    let held = pair.provider.rpc().height()?;
+    wait_durable(&pair.receiver, "global", held)?;
+    pair.lose_provider()?;
+    let (code, report) = pair.receiver.json(&["upgrade", "--allow-missing-keys"])?;
+    ensure!(code == 0, "{report}");
+    grow(&pair.receiver.rpc(), held + 4)?;
+
+    // The node that was lost comes back as the standby, and takes its place back.
+    pair.provider.start()?;
+    fenced(&pair.provider)?;
+    pair.provider.stop()?;
+    let peer = format!("node1 {}", pair.receiver.p2p());
+    let (code, answer) = pair.provider.json(&["clear", "--yes", "--as-standby-of", &peer])?;
+    ensure!(code == 0, "{answer}");
+    pair.provider.start()?;
+    pair.receiver.wait_normal()?;
+    wait_names(&pair.provider, &json!(["silent"]))?;
+    pair.receiver.rpc().call("mq_ack", json!(["silent", "1"]))?;
+    wait::until("the standby has the cursor", WITHIN, || {
+        let found = cursor(&pair.provider, "silent")?;
+        Ok(if found == "1" { Ok(()) } else { Err(found) })
+    })?;
+    let second = pair.receiver.rpc().height()?;
+    wait_durable(&pair.provider, "global", second)?;
+    pair.receiver.kill()?;
+    wait::until("the first node takes its place back", WITHIN, || {
+        let (code, report) = pair.provider.json(&["upgrade", "--allow-missing-keys"])?;
+        Ok(if code == 0 { Ok(()) } else { Err(report.to_string()) })
+    })?;
+    let (node, rpc) = (&pair.provider, pair.provider.rpc());
+    let events = Events::open(node.jsonrpc(), "global", "silent", None)?;
+    blocks(&rpc, &events, 2, held - 1)?;
+    announced(&events, held + 1)?;
+    blocks(&rpc, &events, held + 1, second - held + 1)
 }
 
 /// Registers `orders`, or takes it out; the code of the answer, 0 for a good one, none where the node died.

@@ -175,6 +175,95 @@ fn a_consumer_of_a_rabbitmq_misses_nothing_over_a_take_over_and_two_restarts_of_
     consumer.stop()
 }
 
+#[test]
+fn a_take_over_in_the_middle_of_a_catch_up_repeats_one_window_at_most() -> Result<()> {
+    let mut broker = Broker::start()?;
+    let mut pair = Pair::init(&Setup::default())?;
+    pair.provokes(&["cvp::mq::rabbit"]);
+    enable(&pair.provider, "global", &at_broker(&broker))?;
+    quick_blocks(&pair.provider)?;
+    pair.provider.start()?;
+    pair.receiver.start()?;
+    wait_equal(&pair.provider, &pair.receiver)?;
+    broker_state(&pair.provider, "connected")?;
+    let queues: Vec<String> = (0..QUEUES).map(|n| format!("queue{n}")).collect();
+    let mut exchanger = String::new();
+    for queue in &queues {
+        exchanger = register(&pair.provider.rpc(), queue, 1)?;
+    }
+    broker.end()?;
+    broker_state(&pair.provider, "unreachable")?;
+    let common = grow(&pair.provider.rpc(), BLOCKS)?;
+    pair.wait_durable("global", common)?;
+    broker.begin()?;
+    let consumer = Consumer::start(&broker, pair.directory.path().join("consumed"), &queues)?;
+    // Every queue has most of it still before it, and some of it is on its way.
+    wait::until("a queue is told the third window", WITHIN, || {
+        let seen = consumer.seen()?;
+        let longest = seen.values().map(Vec::len).max().unwrap_or_default();
+        Ok(if longest > 2 * WINDOW {
+            Ok(())
+        } else {
+            Err(longest.to_string())
+        })
+    })?;
+    pair.provider.kill()?;
+    let told = consumer.seen()?.values().map(Vec::len).min().unwrap_or_default();
+    ensure!(told < common as usize, "all of it was told when it died");
+    pair.lose_provider()?;
+    let held = durable(&pair.receiver.status()?, "global").context("no height")?;
+    let (code, report) = pair.receiver.json(&["upgrade"])?;
+    ensure!(code == 0, "{report}");
+    let (node, rpc) = (&pair.receiver, pair.receiver.rpc());
+    ensure!(rpc.call("mq_getExchangerName", json!([]))? == json!(exchanger));
+    let last = grow(&rpc, common + 5)?;
+    consumer.wait(&queues, last, WITHIN)?;
+    let (seen, hashes) = (consumer.seen()?, hashes(&rpc, last)?);
+    let mut all = Vec::new();
+    for queue in &queues {
+        let told = check(&seen[queue], last, &hashes, held).with_context(|| queue.clone())?;
+        ensure!(told.twice <= WINDOW, "{queue}: {told:?}");
+        all.push(told.twice);
+    }
+    ensure!(
+        all.iter().any(|twice| *twice > 0),
+        "nothing was on its way when it died"
+    );
+    credentials_show_nowhere(node)?;
+    consumer.stop()
+}
+
+#[test]
+fn a_standby_that_hangs_or_goes_holds_no_catch_up_up() -> Result<()> {
+    let mut broker = Broker::start()?;
+    let mut pair = Pair::init(&Setup::default())?;
+    pair.provokes(&["cvp::mq::rabbit"]);
+    enable(&pair.provider, "global", &at_broker(&broker))?;
+    quick_blocks(&pair.provider)?;
+    pair.provider.start()?;
+    pair.receiver.start()?;
+    wait_equal(&pair.provider, &pair.receiver)?;
+    let queues = ["orders".to_owned()];
+    register(&pair.provider.rpc(), "orders", 1)?;
+    let consumer = Consumer::start(&broker, pair.directory.path().join("consumed"), &queues)?;
+    broker.end()?;
+    broker_state(&pair.provider, "unreachable")?;
+    let height = grow(&pair.provider.rpc(), 1_000)?;
+    pair.receiver.freeze()?;
+    broker.begin()?;
+    // Longer than the four windows at two seconds each, or for ever, it does not take.
+    broker_state(&pair.provider, "connected")?;
+    consumer.wait(&queues, height, Duration::from_secs(20))?;
+    pair.receiver.kill()?;
+    let height = grow(&pair.provider.rpc(), height + 300)?;
+    consumer.wait(&queues, height, Duration::from_secs(20))?;
+    pair.receiver.start()?;
+    wait_equal(&pair.provider, &pair.receiver)?;
+    let height = grow(&pair.provider.rpc(), height + 300)?;
+    consumer.wait(&queues, height, Duration::from_secs(20))?;
+    consumer.stop()
+}
+
 /// By the name of the exchange that the lost node had answered.
 fn unregister_all(node: &Node, queues: &[String], exchanger: &str) -> Result<()> {
     let rpc = node.rpc();

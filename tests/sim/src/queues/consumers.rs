@@ -3,17 +3,19 @@
 use std::collections::BTreeMap;
 
 use cvp_core::ledger::Ledger;
-use cvp_core::mq::{Cursor, Delivery, Event as Message, Notice, Queue, events_of, gate};
+use cvp_core::mq::{Ahead, Cursor, Delivery, Event as Message, Notice, Queue, events_of, gate};
 use cvp_core::record::parse;
 use cvp_core::replication::{Event, QueueEvent};
-use cvp_core::types::{Height, Namespace};
+use cvp_core::types::{Height, Millis, Namespace};
 use serde_json::Value;
 
 use super::Serving;
 use crate::world::{A, Ev, World};
 
-/// Blocks read in one go.
+/// Blocks read in one go: a window.
 const BLOCKS_AT_ONCE: usize = 64;
+/// A standby that says nothing new for so long is not waited for.
+const SILENT: Millis = 2_000;
 
 /// What a consumer has seen of one registration.
 #[derive(Default)]
@@ -48,14 +50,17 @@ impl World {
                 continue;
             };
             let told = self.tell_namespace(node, &ns, &mut serving);
-            let written = serving.moved && self.random.chance(60);
+            let waits = matches!(told, Ok(true));
+            let written = serving.moved && (waits || self.random.chance(60));
             if written {
                 serving.moved = false;
                 self.write_own_cursors(node, &ns, &serving);
             }
             self.nodes[node].serving.insert(ns, serving);
             told?;
-            if written {
+            if waits {
+                self.step(node, Event::Queues(QueueEvent::Awaited));
+            } else if written {
                 self.step(node, Event::Queues(QueueEvent::Touched));
             }
         }
@@ -69,7 +74,9 @@ impl World {
         }
     }
 
-    fn tell_namespace(&mut self, node: usize, ns: &Namespace, serving: &mut Serving) -> Result<(), String> {
+    /// Says whether a queue waits for the standby.
+    fn tell_namespace(&mut self, node: usize, ns: &Namespace, serving: &mut Serving) -> Result<bool, String> {
+        let mut waits = false;
         let pair = self.nodes[node].pair.as_ref();
         let copy = pair.and_then(|pair| pair.copies().find(|(name, _)| *name == ns)?.1);
         for queue in serving.registry.queues().values() {
@@ -80,11 +87,26 @@ impl World {
                 .remove(&queue.number)
                 .unwrap_or_else(|| Delivery::new(start, last));
             let notice = serving.cursors.notices.get(&queue.number).copied();
+            let ahead = serving.ahead.entry(queue.number);
+            let ahead = ahead.or_insert_with(|| (Ahead::at(start, BLOCKS_AT_ONCE), None));
+            // A window that is out is out.
+            let bounded = match self.is_out(&feed) {
+                true => None,
+                false => self.may_tell(node, ns, queue, ahead),
+            };
+            if bounded == Some(false) {
+                serving.feeds.insert(queue.number, feed);
+                waits = true;
+                continue;
+            }
             if feed.publish().is_empty() && !self.is_out(&feed) {
                 self.fill(node, ns, queue, notice, copy, &mut feed)?;
                 let window = feed.publish().to_vec();
                 for message in window {
                     self.hear(node, ns, queue, &message, copy)?;
+                    if bounded == Some(true) {
+                        self.check_ahead(node, ns, queue, &message);
+                    }
                 }
             } else {
                 match self.random.range(0, 9) {
@@ -93,7 +115,9 @@ impl World {
                     1..=2 => {}
                     _ => {
                         self.confirm(queue, &feed);
+                        let events = feed.events();
                         feed.confirmed();
+                        ahead.0.told(feed.cursor(), events);
                     }
                 }
             }
@@ -104,7 +128,49 @@ impl World {
             }
             serving.feeds.insert(queue.number, feed);
         }
-        Ok(())
+        Ok(waits)
+    }
+
+    /// Whether the next window may be told: none where no standby says what it holds, or has been silent for long.
+    fn may_tell(
+        &self,
+        node: usize,
+        ns: &Namespace,
+        queue: &Queue,
+        (ahead, since): &mut (Ahead, Option<Millis>),
+    ) -> Option<bool> {
+        let pair = self.nodes[node].pair.as_ref()?;
+        let Some(kept) = pair.cursors_kept().find(|(name, _)| *name == ns)?.1 else {
+            *since = None;
+            return None;
+        };
+        ahead.held(kept.of(queue));
+        if ahead.has_room(BLOCKS_AT_ONCE, BLOCKS_AT_ONCE) {
+            *since = None;
+            return Some(true);
+        }
+        let waits = *since.get_or_insert(self.now);
+        (self.now < waits + SILENT).then_some(false)
+    }
+
+    /// What is told is within a window of what the standby's disk says, where it said so.
+    fn check_ahead(&mut self, node: usize, ns: &Namespace, queue: &Queue, message: &Message) {
+        let others = self.nodes.iter().enumerate().filter(|(other, _)| *other != node);
+        let held = others.filter_map(|(_, machine)| {
+            let (registry, cursors) = machine.disk.queues.get(ns)?;
+            let same = registry.queues().values().any(|it| it == queue);
+            same.then(|| cursors.of(queue))
+        });
+        let held = held.max().unwrap_or_else(|| queue.start());
+        self.counts.told_bounded += 1;
+        if message.after.next.saturating_sub(held.next) > BLOCKS_AT_ONCE as u64 {
+            let name = &queue.registration.queue;
+            let text = format!(
+                "queue {name} of {ns} is told up to {}, more than a window ahead of its standby, whose cursor is {held}",
+                message.after
+            );
+            self.fail(text);
+        }
     }
 
     /// A window that was published waits for its confirmation.

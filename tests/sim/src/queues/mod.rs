@@ -8,12 +8,12 @@ mod consumers;
 use std::collections::BTreeMap;
 
 use cvp_core::ledger::Ledger;
-use cvp_core::mq::{Delivery, QUEUE_CHANGE, QueueChange, Registry, exchanger_name, first_under};
+use cvp_core::mq::{Ahead, Delivery, QUEUE_CHANGE, QueueChange, Registry, exchanger_name, first_under};
 use cvp_core::record::parse;
 use cvp_core::replication::{BrokerState, Change, ChangeEvent, Event, QueueEvent, QueueWork, QueuesHeld, Ticket};
 use cvp_core::strategy::{MqSync, MqSyncStrategy, Native};
 use cvp_core::types::strategy::{Fault, Role, mq_sync};
-use cvp_core::types::{Digest, Height, Incarnation, Namespace, Refusal};
+use cvp_core::types::{Digest, Height, Incarnation, Millis, Namespace, Refusal};
 use cvp_mq_sync::Default as MqSyncDefault;
 
 use crate::world::{Ev, F, World};
@@ -35,6 +35,8 @@ pub struct Serving {
     pub changing: Option<Ticket>,
     /// What is under way to the consumer of each queue, by the number of its registration.
     feeds: BTreeMap<u64, Delivery>,
+    /// What each was told ahead of the standby, and since when it waits for that.
+    ahead: BTreeMap<u64, (Ahead, Option<Millis>)>,
     /// Cursors moved since they were written.
     moved: bool,
 }
@@ -157,6 +159,7 @@ impl World {
             cursors: cursors.clone(),
             changing: None,
             feeds: BTreeMap::new(),
+            ahead: BTreeMap::new(),
             moved: false,
         }
     }
@@ -204,9 +207,9 @@ impl World {
             }
             QueueWork::KeepCursors(ns, cursors) => {
                 // Where the registry before them failed they are of nothing.
-                if let Some((_, kept)) = self.nodes[node].disk.queues.get_mut(&ns) {
-                    *kept = cursors;
-                }
+                let (_, kept) = self.nodes[node].disk.queues.get_mut(&ns)?;
+                kept.clone_from(&cursors);
+                return Some(QueueEvent::CursorsKept(ns, cursors));
             }
         }
         None
@@ -279,6 +282,8 @@ impl Serving {
         self.registry = registry;
         let queues = self.registry.queues();
         self.feeds
+            .retain(|number, _| queues.values().any(|queue| queue.number == *number));
+        self.ahead
             .retain(|number, _| queues.values().any(|queue| queue.number == *number));
     }
 }

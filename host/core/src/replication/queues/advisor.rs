@@ -1,6 +1,8 @@
 //! A namespace's mq-sync strategy as the machine deals with it: what is known of both ends' queues, what the strategy is owed, who waits for its
 //! word.
 
+use std::sync::Arc;
+
 use crate::mq::{Cursors, QueueEdit, Registry};
 use crate::replication::desk::Desk;
 use crate::replication::setup::StrategySetup;
@@ -61,6 +63,8 @@ pub(in crate::replication) struct QueueAdvisor {
     owes_cursors: bool,
     /// Receiver: the own registry is what the other end told last.
     pub(super) aligned: bool,
+    /// Provider: how far each queue was told, as the receiver's disk has it.
+    pub(super) cursors_kept: Option<Arc<Cursors>>,
     /// Receiver: the provider was told what the own disk holds.
     pub(super) kept_told: bool,
     /// Grows with each inventory of the other end's, and whenever one that was told is out of date.
@@ -91,6 +95,7 @@ impl QueueAdvisor {
             their_cursors: Cursors::default(),
             owes_cursors: false,
             aligned: false,
+            cursors_kept: None,
             kept_told: false,
             heard: 0,
             broker: BrokerState::default(),
@@ -138,6 +143,7 @@ impl QueueAdvisor {
 
     fn forget_cursors(&mut self) {
         self.their_cursors = Cursors::default();
+        self.cursors_kept = None;
         self.owes_cursors = false;
     }
 

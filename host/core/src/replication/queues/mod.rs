@@ -9,6 +9,8 @@ mod advise;
 mod advisor;
 mod view;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::frame::{FLAG_OPTIONAL, Frame, Kind, NamespaceTag};
@@ -48,7 +50,7 @@ pub enum QueueWork {
     Look,
     /// Receiver: these are the provider's queues of a namespace.
     KeepRegistry(Namespace, Registry),
-    /// Receiver: so far was each of them told.
+    /// Receiver: so far was each of them told; answer with `CursorsKept` when that is durable.
     KeepCursors(Namespace, Cursors),
 }
 
@@ -57,8 +59,12 @@ pub enum QueueWork {
 pub enum QueueEvent {
     /// Provider: a registry or a cursor changed, or may have.
     Touched,
+    /// Provider: a queue waits until the receiver has its cursor; told at once.
+    Awaited,
     /// A look is done.
     Looked(Vec<QueuesHeld>),
+    /// Receiver: its disk has these.
+    CursorsKept(Namespace, Cursors),
     /// Provider: the broker of a namespace became reachable, or ceased to be.
     Broker(Namespace, BrokerState),
     /// Receiver: a file cannot be written. Sticky.
@@ -72,6 +78,8 @@ pub(super) struct QueueTeller {
     touched: bool,
     /// A registry may have: a provider looks without a session, too.
     changed: bool,
+    /// A queue waits for the receiver.
+    awaited: bool,
     looking: bool,
     looked_at: Millis,
     /// Of each namespace: digest of the registry and of the cursors.
@@ -86,6 +94,7 @@ impl Default for QueueTeller {
         Self {
             touched: true,
             changed: true,
+            awaited: false,
             looking: false,
             looked_at: 0,
             told: Vec::new(),
@@ -117,6 +126,8 @@ impl Pair {
     pub(super) fn on_queues(&mut self, event: QueueEvent) {
         match event {
             QueueEvent::Touched => self.queues.touched = true,
+            QueueEvent::Awaited => (self.queues.touched, self.queues.awaited) = (true, true),
+            QueueEvent::CursorsKept(namespace, cursors) => self.tell_kept_cursors(&namespace, &cursors),
             QueueEvent::Looked(held) => self.on_looked(held),
             QueueEvent::Broker(namespace, broker) => self.on_broker(&namespace, broker),
             QueueEvent::Failed(refusal) => self.fail_control(refusal),
@@ -181,7 +192,7 @@ impl Pair {
     pub(super) fn settle_queues(&mut self) {
         self.settle_advisors();
         let it = &self.queues;
-        let rested = it.looked_at == 0 || self.now.saturating_sub(it.looked_at) >= TELL_MS;
+        let rested = it.awaited || it.looked_at == 0 || self.now.saturating_sub(it.looked_at) >= TELL_MS;
         let due = match (self.setup.role, self.session.is_some()) {
             (Role::Provider, true) => rested && self.may_tell_queues(),
             (Role::Provider, false) => rested && it.changed,
@@ -189,6 +200,7 @@ impl Pair {
         };
         if it.touched && !it.looking && due {
             (self.queues.touched, self.queues.changed, self.queues.looking) = (false, false, true);
+            self.queues.awaited = false;
             self.queues.looked_at = self.now.max(1);
             self.out.push(Action::Queues(QueueWork::Look));
         }
@@ -212,15 +224,46 @@ impl Pair {
                     None => lane.queues.forget_theirs(),
                 }
             }
+            Kind::CursorsKept => {
+                let cursors = Cursors::decode(&frame.payload);
+                let cursors = cursors.map_err(|error| refuse::malformed("kept cursors", &error))?;
+                lane.queues.cursors_kept = Some(Arc::new(cursors));
+            }
             _ => {
                 let cursors = Cursors::decode(&frame.payload);
                 let cursors = cursors.map_err(|error| refuse::malformed("cursors", &error))?;
+                #[cfg(feature = "planted-faults")]
+                if crate::planted::active(crate::planted::Fault::CursorsKeptBeforeDurable) {
+                    self.tell_kept_cursors(&ns, &cursors);
+                }
+                let Some(lane) = self.lanes.get_mut(index) else {
+                    return Ok(());
+                };
                 if let Some(cursors) = lane.queues.hear_cursors(cursors) {
                     self.out.push(Action::Queues(QueueWork::KeepCursors(ns, cursors)));
                 }
             }
         }
         Ok(())
+    }
+
+    /// Receiver: what the provider waits for is durable here.
+    fn tell_kept_cursors(&mut self, namespace: &Namespace, cursors: &Cursors) {
+        let lane = self.lanes.iter().find(|lane| lane.setup.namespace == *namespace);
+        let tag = lane.filter(|lane| lane.peer.is_some()).map(|lane| lane.tag);
+        if let Some(tag) = tag.filter(|_| self.session.is_some()) {
+            self.send_session(Frame {
+                // One of an earlier release has no use for it.
+                flags: FLAG_OPTIONAL,
+                ..Frame::of(Kind::CursorsKept, tag, 0, cursors.encode().into())
+            });
+        }
+    }
+
+    /// Provider: how far each queue was told, as the receiver's disk has it; none where no receiver is attached that says so.
+    pub fn cursors_kept(&self) -> impl Iterator<Item = (&Namespace, Option<&Arc<Cursors>>)> {
+        let lanes = self.lanes.iter();
+        lanes.map(|lane| (&lane.setup.namespace, lane.queues.cursors_kept.as_ref()))
     }
 
     /// Receiver: a change is to be staged.

@@ -135,6 +135,10 @@ impl<S: FnMut(&[Told]) -> Answer> Ends<S> {
             }
             Action::Queues(work) => {
                 keep(&mut self.queues[end], &work);
+                if let QueueWork::KeepCursors(namespace, cursors) = &work {
+                    let kept = QueueEvent::CursorsKept(namespace.clone(), cursors.clone());
+                    self.queue.push_back((end, Event::Queues(kept)));
+                }
                 self.kept.push(work);
             }
             Action::QueueStrategy { ns, events } => {
@@ -257,6 +261,27 @@ fn many_moves_are_told_together() {
 }
 
 #[test]
+fn a_queue_that_waits_for_the_standby_is_told_of_it_at_once() {
+    let mut ends = Ends::apart([setup(Role::Provider), setup(Role::Receiver)], fetch_all);
+    ends.queues[PROVIDER] = Some((registry(&["q"]), cursors(4)));
+    let kept = |ends: &Ends<_>| {
+        let (_, kept) = ends.pairs[PROVIDER].cursors_kept().next().unwrap();
+        kept.map(|kept| Cursors::clone(kept))
+    };
+    assert_eq!(kept(&ends), None);
+    ends.run(1_000);
+    assert_eq!(kept(&ends), Some(cursors(4)));
+    assert_eq!(ends.pairs[RECEIVER].cursors_kept().next().unwrap().1, None);
+    touch(&mut ends);
+    for next in 5..15 {
+        ends.queues[PROVIDER] = Some((registry(&["q"]), cursors(next)));
+        ends.queue.push_back((PROVIDER, Event::Queues(QueueEvent::Awaited)));
+        ends.run(20);
+        assert_eq!(kept(&ends), Some(cursors(next)), "ten times in a fifth of a second");
+    }
+}
+
+#[test]
 fn what_is_no_registry_ends_the_session() {
     let change = QueueChange {
         namespace: namespace(),
@@ -274,6 +299,7 @@ fn what_is_no_registry_ends_the_session() {
         (RECEIVER, Kind::Queues),
         (RECEIVER, Kind::Cursors),
         (PROVIDER, Kind::QueuesKept),
+        (PROVIDER, Kind::CursorsKept),
     ] {
         let mut ends = Ends::attached(fetch_all);
         ends.run(200);

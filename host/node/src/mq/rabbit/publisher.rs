@@ -71,18 +71,24 @@ impl Publisher {
             state.declared.insert(self.queue.number);
             state.refused.remove(name);
         });
+        let mut bound = self.queues.standby_bound(&self.queue);
         loop {
             let window = match feed.window().await {
                 Ok(window) => window,
                 Err(end @ FeedEnd::Unreadable { .. }) => return Err(end.to_string()),
                 Err(FeedEnd::Unregistered | FeedEnd::Closed) => return Ok(()),
             };
+            bound.room(&self.queues, &self.queue, window.len()).await;
+            if feed.still().is_err() {
+                return Ok(());
+            }
             let confirmed = self.confirmed(channel, &window);
             tokio::time::timeout(CONFIRM_TIME, confirmed)
                 .await
                 .unwrap_or_else(|_| Err("it confirms nothing".to_owned()))?;
             *delivered = true;
-            feed.confirmed_for_good().await?;
+            let told = feed.confirmed_for_good().await?;
+            bound.told(told, window.len());
         }
     }
 
