@@ -76,9 +76,11 @@ fn holds_pem_key(content: &[u8]) -> bool {
         }
     }
     // PuTTY's own form, and what OpenSSL prints of a key.
-    [&b"PUTTY-USER-KEY-FILE"[..], b"PRIVATE-KEY:"]
-        .iter()
-        .any(|head| find(&text, head).is_some())
+    let printed = find(&text, b"PRIVATE-KEY: (").is_some()
+        && [&b"PRIV:"[..], b"PRIVATEEXPONENT:"]
+            .iter()
+            .any(|field| find(&text, field).is_some());
+    printed || find(&text, b"PUTTY-USER-KEY-FILE").is_some()
 }
 
 /// A key or a store in its binary form, anywhere: behind a certificate, too.
@@ -360,6 +362,7 @@ mod tests {
             [&[0x30, 0x40, 0x02, 0x01, 1, 0x30, 3, 0x06, 1, 1, 0x30][..], &[1; 53]].concat(),
             [&[0x30, 0x40, 0x02, 0x01, 3, 0x30, 3, 0x06, 1, 1, 0x30][..], &[1; 53]].concat(),
             "BEGIN of a text about a PUBLIC KEY ---- and a PRIVATE one".into(),
+            "# Private-Key: see the wiki\nprivate-key: /etc/ssl/app.key\npriv: 3\n".into(),
             data_encoding::BASE64.encode(certificate.der()).into_bytes(),
             data_encoding::BASE64.encode(certificate.pem().as_bytes()).into_bytes(),
             hex::encode(certificate.der()).into_bytes(),

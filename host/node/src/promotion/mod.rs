@@ -184,6 +184,7 @@ impl Ground {
         let rehearsal = plan::rehearse(&journal, &surveyed.plan);
         let mut checks = preflight(&surveyed.view);
         checks.extend(surveyed.left_behind);
+        checks.extend(self.edited());
         checks.push(rehearsal.check);
         if flags.dry_run {
             return Ok(planned(&checks, &rehearsal.steps));

@@ -12,6 +12,7 @@ use cvp_core::session::{Binding, BoundNamespace};
 use cvp_core::types::{Namespace, Position, Refusal};
 
 use super::{Ground, sink, survey, tree};
+use crate::config::Places;
 use crate::namespace::ChainState;
 
 /// Id of the check that a rehearsal adds to core's.
@@ -112,6 +113,7 @@ impl Ground {
         if let ChainState::Failed(refusal) | ChainState::Fenced(refusal) = chain.state() {
             return Err(refusal);
         }
+        tree::certificates_fit(&self.root, name)?;
         match promoted.and_then(|promoted| promoted.held.get(name)) {
             None => Ok(chain.ledger().tips().durable),
             Some(problems) => {
@@ -181,6 +183,24 @@ impl Ground {
             verdict: Verdict::Warn,
             message,
             hint: hint.to_owned(),
+        })
+    }
+
+    /// The check that names what somebody changed in the copy, which the provider cannot put right any more; none where nobody did.
+    pub(super) fn edited(&self) -> Option<Check> {
+        let sent = self.files.copy().ok().flatten()?;
+        let edited = sent.edits(&Places::copy(&self.root).scan());
+        let shown: Vec<&str> = edited.iter().take(10).map(String::as_str).collect();
+        (!edited.is_empty()).then(|| Check {
+            id: "copy-as-sent",
+            verdict: Verdict::Warn,
+            message: format!(
+                "{} file(s) of the copy are not as the provider sent them: {}",
+                edited.len(),
+                shown.join(", ")
+            ),
+            hint: "this node goes on with them as they are: look at them first, below system/cvp/configuration_vp"
+                .to_owned(),
         })
     }
 

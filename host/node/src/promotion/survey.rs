@@ -1,6 +1,6 @@
 //! The preflight's view: what the machine, the chains, the files and the sockets say, gathered at once.
 
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -218,9 +218,30 @@ fn namespaces(
 }
 
 /// `encryption.ecert.ecert`; the default where the configuration cannot be read.
-fn certificates_of<'a>(config: Option<&'a NodeConfig>, name: &Namespace) -> &'a str {
+fn certificates_of(config: Option<&NodeConfig>, name: &Namespace) -> PathBuf {
     let ns = config.and_then(|config| config.namespaces.get(name));
-    ns.map_or(CERTIFICATES, |ns| &ns.fixed.ecert_dir)
+    plain(ns.map_or(CERTIFICATES, |ns| &ns.fixed.ecert_dir))
+}
+
+/// The same in the provider's files, as the copy has them.
+fn certificates_of_provider(root: &Root, name: &Namespace) -> PathBuf {
+    let file = Places::copy(root)
+        .configuration()
+        .join(name.as_str())
+        .join("ns_static.toml");
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let place = cvp_core::config::get(&text, "encryption.ecert.ecert").ok().flatten();
+    plain(
+        place
+            .as_deref()
+            .map_or(CERTIFICATES, |place| place.trim_matches(['"', '\''])),
+    )
+}
+
+/// A path without the parts that lead nowhere.
+fn plain(path: &str) -> PathBuf {
+    let parts = Path::new(path).components();
+    parts.filter(|part| *part != Component::CurDir).collect()
 }
 
 /// Whether the node key of a namespace and its certificate belong together.
@@ -231,14 +252,15 @@ pub fn key_state(root: &Root, config: &NodeConfig, name: &Namespace) -> KeyState
 fn keys_of(root: &Root, config: Option<&NodeConfig>, name: &Namespace) -> KeyState {
     let (directory, place) = (root.namespace(name), certificates_of(config, name));
     // What the provider has elsewhere is not backed up.
-    let backup = place
-        .strip_prefix("certs/")
-        .map(|below| directory.join("system/cvp").join(below));
+    let backup = certificates_of_provider(root, name)
+        .strip_prefix("certs")
+        .map(|below| directory.join("system/cvp").join(below))
+        .ok();
     let uncopied = uncopied(root, name);
     keys(&Chest {
-        own: &directory.join(place),
+        own: &directory.join(&place),
         backup: backup.as_deref(),
-        is_copied: place == CERTIFICATES && Places::copy(root).configuration().is_dir(),
+        is_copied: place == Path::new(CERTIFICATES) && Places::copy(root).configuration().is_dir(),
         uncopied: uncopied.as_deref(),
     })
 }
@@ -316,7 +338,7 @@ fn keys(chest: &Chest<'_>) -> KeyState {
     }
 }
 
-fn certificates(directory: &Path) -> Vec<std::path::PathBuf> {
+fn certificates(directory: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     entries
         .map(|entry| entry.path())

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use cvp_core::config::{self, Loaded};
 use cvp_core::promotion::{ConfigEdit, CopyState, Plan, configuration_edits};
 use cvp_core::replication::{CONFIG_CHANGE, CONFIGURATION, FileChange};
-use cvp_core::types::Refusal;
-use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
+use cvp_core::types::{Namespace, Refusal};
+use rustix::fs::{Access, AtFlags, CWD, StatxAttributes, StatxFlags, access, statx};
 
 use super::sink::refusal_of;
 use crate::config::{Copy, Places, Root, exchange, read_tree, remove_tree, sync_tree, write_new};
@@ -94,7 +94,44 @@ pub(super) fn promoted_files(root: &Root, files: &ControlFiles, plan: Option<&Pl
             Err(refusal) => return Err(refusal),
         }
     }
+    keep_tls_files(root, &mut theirs)?;
     Ok(theirs)
+}
+
+/// Keys of `system.toml` that name a file of TLS, which each node has for itself.
+const TLS_FILES: [&str; 6] = [
+    "p2p.tlsCA",
+    "p2p.tlsCert",
+    "p2p.tlsCertPriv",
+    "http.tlsCA",
+    "http.tlsCert",
+    "http.tlsCertPriv",
+];
+
+/// This node's own TLS files go with it where they lie in `configuration/`, which is exchanged.
+fn keep_tls_files(root: &Root, theirs: &mut Files) -> Result<(), Refusal> {
+    let own = read_tree(&root.configuration()).map_err(|failure| refusal_of(&failure))?;
+    let own = if is_standby(&own) {
+        root.configuration()
+    } else {
+        aside(root)
+    };
+    let text = theirs
+        .get("system.toml")
+        .map(|text| String::from_utf8_lossy(text).into_owned());
+    for key in TLS_FILES {
+        let named = text.as_ref().and_then(|text| config::get(text, key).ok().flatten());
+        let Some(named) = named else { continue };
+        let named = named.trim_matches(['"', '\'']).trim_start_matches("./").to_owned();
+        let Some(below) = named.strip_prefix(&format!("{CONFIGURATION}/")) else {
+            continue;
+        };
+        let inside = !below.split('/').any(|part| matches!(part, "" | "." | ".."));
+        if let Some(content) = inside.then(|| std::fs::read(own.join(below)).ok()).flatten() {
+            theirs.insert(below.to_owned(), content);
+        }
+    }
+    Ok(())
 }
 
 /// Whether a file that cannot be read holds its namespace back, and nothing else.
@@ -117,23 +154,40 @@ pub fn kept_keys(files: &ControlFiles, name: &str) -> Result<Vec<String>, Refusa
     Ok(keys)
 }
 
-/// Whether the provider's tree can be put in the place of this node's own, which happens in one rename.
+/// Whether the provider's tree can be put in the place of this node's own, which happens in one rename: what is mounted there would go with it.
 ///
 /// # Errors
-/// `configuration/` is a mount point.
+/// `configuration/`, or something in it, is a mount point.
 pub fn exchangeable(root: &Root) -> Result<(), Refusal> {
     let own = root.configuration();
-    // A file system that does not say it is taken at its word when the time comes.
-    let Ok(seen) = statx(CWD, &own, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::empty()) else {
-        return Ok(());
-    };
-    if seen.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
-        return Err(bad(format!(
-            "{} is a mount point, and an upgrade exchanges it in one rename: mount the directory above it in its place",
-            own.display()
-        )));
+    match mounted(&own) {
+        None => Ok(()),
+        Some(path) => Err(bad(format!(
+            "{} is a mount point, and an upgrade exchanges {} in one rename: mount it outside, or the directory above {} in its place",
+            path.display(),
+            own.display(),
+            config_name(&own)
+        ))),
     }
-    Ok(())
+}
+
+fn config_name(own: &Path) -> String {
+    own.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// The first mount point at or below a path; links are not followed. A file system that does not say is taken at its word when the time comes.
+fn mounted(path: &Path) -> Option<PathBuf> {
+    let seen = statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::TYPE).ok()?;
+    if seen.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
+        return Some(path.to_owned());
+    }
+    if !path.symlink_metadata().is_ok_and(|seen| seen.is_dir()) {
+        return None;
+    }
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+    let mut entries: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    entries.sort();
+    entries.iter().find_map(|entry| mounted(entry))
 }
 
 /// What the provider's tree is once a change that is staged rolls forward.
@@ -296,7 +350,7 @@ pub(super) fn take_over(root: &Root, files: &ControlFiles, plan: &Plan) -> Resul
     }
     sync_tree(&building)?;
     exchange(&building, &root.configuration())?;
-    take_certificates(root)?;
+    take_certificates(root, plan)?;
     // Rolled forward: it is in the configuration now.
     if let Some(change) = staged(files)? {
         Copy::new(root).put(&change)?;
@@ -316,20 +370,57 @@ fn copy_directory(from: &Path, to: &Path) -> Result<(), Refusal> {
     for entry in std::fs::read_dir(from).map_err(unreadable)? {
         let entry = entry.map_err(unreadable)?;
         let (path, target) = (entry.path(), to.join(entry.file_name()));
-        if path.is_dir() {
+        let kind = entry.file_type().map_err(unreadable)?;
+        if kind.is_symlink() {
+            // As it is: what it leads to stays where it is.
+            let leads = std::fs::read_link(&path).map_err(unreadable)?;
+            std::fs::create_dir_all(to).map_err(unreadable)?;
+            std::os::unix::fs::symlink(leads, &target).map_err(unreadable)?;
+        } else if kind.is_dir() {
             copy_directory(&path, &target)?;
-        } else if path.is_file() {
+        } else if kind.is_file() {
             write_new(&target, &std::fs::read(&path).map_err(unreadable)?)?;
         }
     }
     Ok(())
 }
 
-/// The backed-up certificates become the node's own; keys that the operator brought stay where they are.
-fn take_certificates(root: &Root) -> Result<(), Refusal> {
+/// Whether a namespace's backed-up certificates can be put in their places.
+///
+/// # Errors
+/// A directory that cannot be written.
+pub(super) fn certificates_fit(root: &Root, name: &Namespace) -> Result<(), Refusal> {
+    let (copied, own) = (Places::copy(root), Places::own(root));
+    let mut left = vec![(copied.certificates(name.as_str()), own.certificates(name.as_str()))];
+    while let Some((from, to)) = left.pop() {
+        for entry in std::fs::read_dir(&from).into_iter().flatten().flatten() {
+            let (path, target) = (entry.path(), to.join(entry.file_name()));
+            if path.is_dir() {
+                left.push((path, target));
+                continue;
+            }
+            if std::fs::read(&path).ok() == std::fs::read(&target).ok() {
+                continue;
+            }
+            let place = target.ancestors().skip(1).find(|place| place.is_dir());
+            let writable = place.is_some_and(|place| access(place, Access::WRITE_OK | Access::EXEC_OK).is_ok());
+            if !writable {
+                let text = format!("the provider's certificate cannot be put at {}", target.display());
+                return Err(Refusal::new("disk-failed", text, "make its directory writable"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The backed-up certificates of what is taken over become the node's own; keys that the operator brought stay where they are.
+fn take_certificates(root: &Root, plan: &Plan) -> Result<(), Refusal> {
     let (copied, own) = (Places::copy(root), Places::own(root));
     for file in copied.scan().files {
-        if file.path.starts_with(CONFIGURATION) {
+        let mut names = file.path.split('/');
+        let (tree, namespace) = (names.next(), names.next());
+        let held = plan.held.iter().any(|held| Some(held.name.as_str()) == namespace);
+        if tree == Some(CONFIGURATION) || held {
             continue;
         }
         let content = copied.read(&file.path, &file.digest)?;

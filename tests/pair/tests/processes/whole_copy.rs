@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::configuration::{both, copy_of, says, wait_equal};
 use crate::namespaces::{flows, prepare, running, wait_running};
-use crate::takeover::loaded;
+use crate::takeover::{goes_on, loaded};
 use crate::upgrade::verdict;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -259,4 +259,86 @@ fn an_edit_by_hand_after_a_crash_is_the_last_word() -> Result<()> {
     pair.provider
         .wait_log("dynamic.toml was edited by hand", SOON)
         .context("it is said")
+}
+
+#[test]
+fn a_tree_that_is_reached_over_two_links_is_followed() -> Result<()> {
+    let mut pair = Pair::init(&Setup::default())?;
+    let (root, at) = (pair.provider.root().to_owned(), pair.directory.path().to_owned());
+    let (own, first, second) = (root.join("configuration"), at.join("first"), at.join("second"));
+    std::fs::create_dir(&first)?;
+    std::fs::rename(&own, first.join("configuration"))?;
+    let copied = std::process::Command::new("cp")
+        .arg("-a")
+        .arg(&first)
+        .arg(&second)
+        .status()?;
+    ensure!(copied.success());
+    std::fs::write(second.join("configuration/note.txt"), "of the second")?;
+    symlink(&first, at.join("current"))?;
+    symlink(at.join("current/configuration"), &own)?;
+    pair.provider.start()?;
+    pair.receiver.start()?;
+    wait_equal(&pair.provider, &pair.receiver)?;
+    symlink(&second, at.join("next"))?;
+    std::fs::rename(at.join("next"), at.join("current"))?;
+    wait::until("the second tree is copied", SOON, || {
+        let there = copy_of(&pair.receiver).join("note.txt").is_file();
+        Ok(if there { Ok(()) } else { Err("not yet".to_owned()) })
+    })?;
+    wait_equal(&pair.provider, &pair.receiver)
+}
+
+#[test]
+fn what_only_the_standby_has_in_its_configuration_outlives_an_upgrade() -> Result<()> {
+    let mut pair = Pair::init(&Setup::default())?;
+    let root = pair.receiver.root().to_owned();
+    std::fs::rename(root.join("tls"), root.join("configuration/tls"))?;
+    let system = root.join("configuration/system.toml");
+    rewrite(&system, |text| text.replace("\"./tls/", "\"./configuration/tls/"))?;
+    // What it leads to is not copied into itself.
+    symlink("../system", root.join("configuration/link"))?;
+    pair.receiver.provokes(&["was changed by hand"]);
+    pair.provider.start()?;
+    pair.receiver.start()?;
+    wait_equal(&pair.provider, &pair.receiver)?;
+    let (height, block) = loaded(&pair)?;
+    pair.lose_provider()?;
+    std::fs::write(copy_of(&pair.receiver).join("junk.txt"), "by hand")?;
+    let (exit, report) = pair.receiver.json(&["upgrade", "--dry-run"])?;
+    let checks = report["checks"].as_array().into_iter().flatten();
+    let edited = checks.filter(|check| check["id"] == "copy-as-sent" && check["verdict"] == "warn");
+    let told: String = edited.map(|check| check["message"].to_string()).collect();
+    ensure!(exit == 0 && told.contains("junk.txt"), "{exit} {report}");
+    let (exit, report) = pair.receiver.json(&["upgrade"])?;
+    ensure!(exit == 0, "{exit} {report}");
+    let link = root.join("system/cvp/configuration_cvp/link");
+    ensure!(
+        std::fs::read_link(&link)? == Path::new("../system"),
+        "the link is kept as it is"
+    );
+    pair.receiver.stop()?;
+    pair.receiver.start()?;
+    goes_on(&pair.receiver, height, &block)
+}
+
+#[test]
+fn a_wrong_key_is_found_however_its_place_is_written() -> Result<()> {
+    let mut pair = Pair::init(&Setup::default())?;
+    pair.receiver.provokes(&["keys-wrong"]);
+    for node in [&pair.provider, &pair.receiver] {
+        let file = node.root().join("configuration/global/ns_static.toml");
+        rewrite(&file, |text| text.replace("\"certs/certs\"", "\"./certs/./certs\""))?;
+    }
+    let foreign = rcgen::generate_simple_self_signed(vec!["stranger".into()])?;
+    let certificates = pair.receiver.root().join("namespaces/global/certs/certs");
+    std::fs::write(certificates.join("key.priv"), foreign.signing_key.serialize_pem())?;
+    std::fs::write(certificates.join("node1.cert"), foreign.cert.pem())?;
+    pair.provider.start()?;
+    pair.receiver.start()?;
+    warns(&pair.receiver, "keys-wrong", &["global: "])?;
+    pair.lose_provider()?;
+    let (exit, report) = pair.receiver.json(&["upgrade", "--dry-run"])?;
+    ensure!(exit == 6 && verdict(&report, "keys-match") == "fail", "{exit} {report}");
+    Ok(())
 }

@@ -1,9 +1,10 @@
 //! The provider's half: what its tree holds, which receiver was told which version of it, which files were asked for.
 
 use crate::session::refuse;
-use crate::types::{Digest, Refusal};
+use crate::types::{Digest, Millis, Refusal};
 
 use super::inventory::Inventory;
+use super::take::LOOK_MS;
 
 /// Files that are being read for one session at most: what a receiver has asked for of two inventories in a row, and some.
 const READING_MAX: usize = 128;
@@ -31,7 +32,11 @@ pub(in crate::replication) struct Giver {
     /// Scans that were begun before the last commit of ours are older than it: they do not count.
     generation: u64,
     scanning: bool,
+    /// The look under way is one by the clock: nothing says that the tree has changed.
+    by_the_clock: bool,
     touched: bool,
+    /// The tree is looked at so often while a session lives: not every edit is seen by a watch.
+    look_at: Millis,
     /// None until the tree was looked at, after a start and after each change of ours.
     inventory: Option<Inventory>,
     /// Grows with each change of the inventory; only the latest is served.
@@ -65,7 +70,7 @@ impl Giver {
     }
 
     pub(in crate::replication) fn on_scanned(&mut self, generation: u64, inventory: Inventory) {
-        self.scanning = false;
+        (self.scanning, self.by_the_clock) = (false, false);
         if generation != self.generation {
             self.touched = true;
             return;
@@ -78,11 +83,14 @@ impl Giver {
     }
 
     /// What is to be done now; `attached`: a receiver may be told.
-    pub(in crate::replication) fn settle(&mut self, attached: bool) -> Vec<GiveDo> {
+    pub(in crate::replication) fn settle(&mut self, attached: bool, now: Millis) -> Vec<GiveDo> {
         let mut out = Vec::new();
-        if self.touched && !self.scanning {
+        let due = self.told.is_some() && now >= self.look_at;
+        if (self.touched || due) && !self.scanning {
+            self.by_the_clock = !self.touched;
             self.touched = false;
             self.scanning = true;
+            self.look_at = now + LOOK_MS;
             out.push(GiveDo::Scan(self.generation));
         }
         if attached
@@ -152,7 +160,10 @@ impl Giver {
 
     /// The receiver holds this very tree.
     pub(in crate::replication) fn is_held(&self) -> bool {
-        self.inventory.is_some() && self.held == Some(self.version) && !self.touched && !self.scanning
+        self.inventory.is_some()
+            && self.held == Some(self.version)
+            && !self.touched
+            && (!self.scanning || self.by_the_clock)
     }
 
     pub(in crate::replication) fn inventory(&self) -> Option<&Inventory> {

@@ -160,7 +160,7 @@ impl Pair {
                     self.pump_files(index);
                 }
                 // What the receiver holds staged is settled before it hears of any tree.
-                for told in self.giver.settle(self.changes.is_settled()) {
+                for told in self.giver.settle(self.changes.is_settled(), self.now) {
                     match told {
                         GiveDo::Scan(generation) => self.out.push(Action::Tree(TreeWork::Scan { generation })),
                         GiveDo::Tell(version, inventory) => {

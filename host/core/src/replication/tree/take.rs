@@ -19,7 +19,7 @@ const ASKED_BYTES_MAX: u64 = 8 << 20;
 const ASKED_MAX: usize = 32;
 
 /// The copy is looked at so often while a session lives.
-const LOOK_MS: Millis = 5_000;
+pub(super) const LOOK_MS: Millis = 5_000;
 
 /// After a failure of the own disk the copy is tried again so much later.
 const RETRY_MS: Millis = 5_000;

@@ -203,3 +203,12 @@ fn without_a_whole_copy_nothing_is_taken_over() {
     assert!(take_over(&root, &files, &plan()).is_err());
     assert_eq!(Places::own(&root).scan(), before);
 }
+
+#[test]
+fn what_is_mounted_in_the_own_tree_is_found_and_links_are_not_followed() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::create_dir(directory.path().join("below")).unwrap();
+    std::os::unix::fs::symlink("/proc", directory.path().join("below/link")).unwrap();
+    assert_eq!(mounted(directory.path()), None);
+    assert_eq!(mounted(Path::new("/proc")), Some("/proc".into()));
+}
