@@ -111,6 +111,7 @@ impl Registration {
             filter: Filter::from_json(get("addresses"), get("topics"))?,
             delay: flag(get("delay"), "delay")?,
         };
+        check_no_key(&registration.queue)?;
         if let (Some(from), Some(to)) = (registration.from_block, registration.to_block)
             && from > to
         {
@@ -163,6 +164,18 @@ fn queue_name(value: Option<&Value>) -> Result<String, Refused> {
     let name = name.ok_or_else(|| Refused::params("queueName must be a text"))?;
     check_name(name)?;
     Ok(name.to_owned())
+}
+
+/// A new queue is bound by its name: one that is a routing key would get the messages of all others.
+fn check_no_key(name: &str) -> Result<(), Refused> {
+    let plain = name.strip_prefix("Signed").unwrap_or(name);
+    if ["MQBlock", "MQLog", "MQException", "MQFileInfo", "MQCheckpoint"].contains(&plain) {
+        return Err(Refused::params(format!(
+            "queueName {:?} is a routing key: give the queue a name of its own",
+            shown(name)
+        )));
+    }
+    Ok(())
 }
 
 /// A name must stand in a path, in a broker and in a line of a table.

@@ -150,6 +150,8 @@ fn a_bad_registration_is_refused_with_its_code_and_named() {
         (json!({"queueName": 7}), "queueName"),
         (json!({"queueName": "a/b"}), "queueName"),
         (json!({"queueName": "amq.x"}), "reserve"),
+        (json!({"queueName": "MQBlock"}), "is a routing key"),
+        (json!({"queueName": "SignedMQLog"}), "is a routing key"),
         (json!({"queueName": ".."}), "begin"),
         (json!({"from": "f".repeat(1 << 20)}), "from"),
         (json!({"fromBlock": "-1"}), "fromBlock"),

@@ -227,14 +227,22 @@ fn bring(from: &Path, to: &Path) -> Result<(), Refusal> {
     sync_tree(to)
 }
 
-fn copy_tree(from: &Path, to: &Path) -> Result<(), Refusal> {
+/// Copies a directory, durable but for the names of its directories. Links are copied as they are: what they lead to stays where it is.
+///
+/// # Errors
+/// The disk.
+pub fn copy_tree(from: &Path, to: &Path) -> Result<(), Refusal> {
+    std::fs::create_dir_all(to).map_err(disk("create", to))?;
     for entry in std::fs::read_dir(from).map_err(disk("list", from))? {
         let entry = entry.map_err(disk("list", from))?;
         let (path, target) = (entry.path(), to.join(entry.file_name()));
-        if path.is_dir() {
-            std::fs::create_dir_all(&target).map_err(disk("create", &target))?;
+        let kind = entry.file_type().map_err(disk("read", &path))?;
+        if kind.is_symlink() {
+            let leads = std::fs::read_link(&path).map_err(disk("read", &path))?;
+            std::os::unix::fs::symlink(leads, &target).map_err(disk("create", &target))?;
+        } else if kind.is_dir() {
             copy_tree(&path, &target)?;
-        } else {
+        } else if kind.is_file() {
             write_new(&target, &std::fs::read(&path).map_err(disk("read", &path))?)?;
         }
     }

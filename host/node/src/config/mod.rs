@@ -10,7 +10,7 @@ mod scan;
 mod secrets;
 mod watch;
 
-pub use copy::{Copy, exchange, remove_tree, sync_tree, write_new};
+pub use copy::{Copy, copy_tree, exchange, remove_tree, sync_tree, write_new};
 pub use own_key::OwnKey;
 pub use root::{Root, read_tree};
 pub use scan::Places;

@@ -11,7 +11,7 @@ use cvp_core::types::{Namespace, Refusal};
 use rustix::fs::{Access, AtFlags, CWD, StatxAttributes, StatxFlags, access, statx};
 
 use super::sink::refusal_of;
-use crate::config::{Copy, Places, Root, exchange, read_tree, remove_tree, sync_tree, write_new};
+use crate::config::{Copy, Places, Root, copy_tree, exchange, read_tree, remove_tree, sync_tree, write_new};
 use crate::durable;
 use crate::replication::{ControlFiles, describe_queues, finish_queues};
 
@@ -338,7 +338,7 @@ pub(super) fn take_over(root: &Root, files: &ControlFiles, plan: &Plan) -> Resul
     if is_standby(&own) {
         let building = staging.join("own");
         remove_tree(&building)?;
-        copy_directory(&root.configuration(), &building)?;
+        copy_tree(&root.configuration(), &building)?;
         sync_tree(&building)?;
         exchange(&building, &aside(root))?;
     }
@@ -362,27 +362,6 @@ pub(super) fn take_over(root: &Root, files: &ControlFiles, plan: &Plan) -> Resul
         files.remove_staged().map_err(|error| error.refusal())?;
     }
     remove_tree(&staging)
-}
-
-fn copy_directory(from: &Path, to: &Path) -> Result<(), Refusal> {
-    let unreadable =
-        |error: std::io::Error| Refusal::new("disk-failed", format!("{}: {error}", from.display()), "check it");
-    for entry in std::fs::read_dir(from).map_err(unreadable)? {
-        let entry = entry.map_err(unreadable)?;
-        let (path, target) = (entry.path(), to.join(entry.file_name()));
-        let kind = entry.file_type().map_err(unreadable)?;
-        if kind.is_symlink() {
-            // As it is: what it leads to stays where it is.
-            let leads = std::fs::read_link(&path).map_err(unreadable)?;
-            std::fs::create_dir_all(to).map_err(unreadable)?;
-            std::os::unix::fs::symlink(leads, &target).map_err(unreadable)?;
-        } else if kind.is_dir() {
-            copy_directory(&path, &target)?;
-        } else if kind.is_file() {
-            write_new(&target, &std::fs::read(&path).map_err(unreadable)?)?;
-        }
-    }
-    Ok(())
 }
 
 /// Whether a namespace's backed-up certificates can be put in their places.
