@@ -19,7 +19,7 @@ pub(super) struct Ground {
     pub next: Height,
     /// The widest window a strategy may ask for.
     pub window_bytes_max: u64,
-    /// Height of the snapshot that the provider offers.
+    /// Height of the snapshot that the provider offers now. What was asked about may have had an earlier one: the tip moves on.
     pub offered: Option<Height>,
 }
 
@@ -52,7 +52,7 @@ impl Ground {
             }
             Advice::Bootstrap(height) => {
                 self.only(Role::Receiver, "bootstrap")?;
-                if self.offered == Some(*height) && *height >= self.next {
+                if self.offered.is_some_and(|offered| *height <= offered) && *height >= self.next {
                     return Ok(());
                 }
                 Err(Fault::new("no-snapshot", format!("no snapshot at {height} is offered")))
