@@ -106,9 +106,10 @@ impl Pair {
         let named = Some(ns.clone());
         self.out.push(Action::Archive { ns, work });
         self.out.push(Action::Log {
-            level: Level::Info,
+            level: Level::Warn,
             ns: named,
-            text: "the provider no longer keeps the blocks after this snapshot: beginning with another one".to_owned(),
+            text: "the provider let the blocks after this snapshot go (cvp.retain_bytes): beginning with another one"
+                .to_owned(),
         });
         true
     }

@@ -169,22 +169,16 @@ fn a_namespace_on_another_disk_is_backed_up_as_any_other() -> Result<()> {
 }
 
 #[test]
-fn a_standby_whose_namespaces_are_on_another_file_system_gets_its_copy() -> Result<()> {
+fn a_standby_whose_backups_are_on_another_file_system_gets_its_copy() -> Result<()> {
     let mut pair = Pair::init(&Setup::default())?;
     let elsewhere = tempfile::tempdir_in("/dev/shm")?;
     ensure!(
         std::fs::metadata(elsewhere.path())?.dev() != std::fs::metadata(pair.receiver.root())?.dev(),
         "this machine has one file system: there is nothing to see"
     );
+    // The chain itself would ask for more room than such a file system may have.
     let own = pair.receiver.root().join("namespaces");
-    let status = std::process::Command::new("cp")
-        .arg("-a")
-        .arg(&own)
-        .arg(elsewhere.path())
-        .status()?;
-    ensure!(status.success());
-    std::fs::remove_dir_all(&own)?;
-    symlink(elsewhere.path().join("namespaces"), &own)?;
+    symlink(elsewhere.path(), own.join("global/system"))?;
     pair.provider.start()?;
     pair.receiver.start()?;
     wait_equal(&pair.provider, &pair.receiver)?;
