@@ -10,6 +10,32 @@ use crate::chain::Tamper;
 use crate::world::{A, B, C, D, Ev, F, G, World};
 
 impl World {
+    /// The process dies; the other ends of its links hear of it, or not.
+    pub fn crash(&mut self, node: usize) {
+        if !self.nodes[node].is_up() {
+            return;
+        }
+        self.counts.crashes += 1;
+        self.counts.promotion_crashes += u64::from(self.nodes[node].promotion.is_some());
+        self.crash_jobs(node);
+        self.counts.torn_tails += self.nodes[node].crash(&mut self.random);
+        self.note_survivors(node);
+        self.wire.forget_node(node);
+        let conns: Vec<ConnId> = self
+            .conns
+            .iter()
+            .filter(|(_, conn)| conn.ends.iter().any(|end| end.0 == node))
+            .map(|(id, _)| *id)
+            .collect();
+        for conn in conns {
+            if self.random.chance(30) {
+                self.darken(conn);
+            } else {
+                self.cut(conn);
+            }
+        }
+    }
+
     /// A stopped process does nothing: its events wait.
     pub fn frozen(&self, event: &Ev) -> Option<Millis> {
         let node = match event {

@@ -385,9 +385,24 @@ impl World {
         }
     }
 
+    /// The pair that must be whole at the end: provider and receiver.
+    fn last_pair(&self) -> (usize, usize) {
+        if self.promoted { (B, D) } else { (A, B) }
+    }
+
+    /// How many blocks the receiver lacks of what both run.
+    pub fn blocks_behind(&self) -> u64 {
+        let (provider, receiver) = self.last_pair();
+        let (one, two) = (&self.nodes[provider], &self.nodes[receiver]);
+        let both = one.stores.iter().zip(&two.stores);
+        both.filter(|(store, _)| one.runs(&store.namespace) && two.runs(&store.namespace))
+            .map(|(store, copy)| store.durable().height.saturating_sub(copy.durable().height))
+            .sum()
+    }
+
     /// After quiet: both stores equal, both ends normal, the old provider fenced.
     pub fn check_end(&mut self) -> Result<(), String> {
-        let (provider, receiver) = if self.promoted { (B, D) } else { (A, B) };
+        let (provider, receiver) = self.last_pair();
         let running = self.nodes[provider].running.clone();
         if running != self.nodes[receiver].running {
             let other = &self.nodes[receiver].running;
