@@ -6,6 +6,22 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
+/// Runs seeds one after the other: what they reached together, and those that fail.
+fn judge(seeds: impl Iterator<Item = u64>) -> (Counts, Vec<u64>) {
+    let mut sum = Counts::default();
+    let mut failed = Vec::new();
+    for seed in seeds {
+        match cvp_sim::run(seed) {
+            Ok(counts) => sum.add(&counts),
+            Err(failure) => {
+                println!("CVP_SIM_SEED={seed} fails {failure}");
+                failed.push(seed);
+            }
+        }
+    }
+    (sum, failed)
+}
+
 #[test]
 fn seeds() {
     if let Some(seed) = number("CVP_SIM_SEED") {
@@ -21,16 +37,16 @@ fn seeds() {
         number("CVP_SIM_FIRST").unwrap_or(fresh),
         number("CVP_SIM_SEEDS").unwrap_or(500),
     );
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
+    let lanes: Vec<_> = (0..cores)
+        .map(|lane| std::thread::spawn(move || judge((first + lane..first + count).step_by(cores as usize))))
+        .collect();
     let mut sum = Counts::default();
     let mut failed = Vec::new();
-    for seed in first..first + count {
-        match cvp_sim::run(seed) {
-            Ok(counts) => sum.add(&counts),
-            Err(failure) => {
-                println!("CVP_SIM_SEED={seed} fails {failure}");
-                failed.push(seed);
-            }
-        }
+    for lane in lanes {
+        let (counts, seeds) = lane.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        sum.add(&counts);
+        failed.extend(seeds);
     }
     let reached: Vec<String> = sum
         .fields()
