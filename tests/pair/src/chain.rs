@@ -7,6 +7,7 @@ use tempfile::TempDir;
 
 use crate::node::{Node, cvp_ok};
 use crate::pair::configured_p2p;
+use crate::plugins::share_compiled;
 
 /// The nodes' directory and TLS sets.
 pub struct Nodes {
@@ -79,6 +80,7 @@ impl Nodes {
             arguments.extend(["--genesis-from".to_owned(), text(from.root())]);
         }
         cvp_ok(&arguments)?;
+        share_compiled(&root)?;
         let node = Node::new(root);
         // Whoever looks for a VP at its standby, or after an upgrade at the old one, is refused; and the old one learns that it was replaced.
         node.provokes(&[

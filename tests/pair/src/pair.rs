@@ -8,6 +8,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::node::{Node, cvp_ok};
+use crate::plugins::share_compiled;
 use crate::wait;
 
 /// Both nodes of a pair and the directory they live in.
@@ -159,6 +160,7 @@ pub fn init_node(
         arguments.extend(["--namespace".to_owned(), (*namespace).to_owned()]);
     }
     cvp_ok(&arguments)?;
+    share_compiled(&root)?;
     Ok(root)
 }
 
