@@ -92,6 +92,8 @@ pub enum Fault {
     CursorNotCut,
     /// At an upgrade no queue is told that heights may come again.
     NoticeForgotten,
+    /// Blocks that a node does not have are passed over without a word to the queue that lacks them.
+    MissingNotTold,
     /// The receiver says that it holds cursors of queues before they are durable.
     CursorsKeptBeforeDurable,
     /// A cursor moves when a window is published, not when it is confirmed.

@@ -18,6 +18,8 @@ pub struct Retention {
     pub keep_blocks: u64,
     /// `cvp.retain_bytes`.
     pub retain_bytes: u64,
+    /// Clients register queues. Here no queue keeps a block: where history goes, one that is slow finds that it went.
+    pub queues: bool,
 }
 
 impl Retention {
@@ -28,6 +30,7 @@ impl Retention {
         Retention {
             keep_blocks: if keep { random.range(2, 40) } else { 0 },
             retain_bytes: random.range(2_000, 60_000),
+            queues: !keep || random.chance(50),
         }
     }
 }

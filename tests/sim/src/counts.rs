@@ -77,6 +77,7 @@ counts! {
     told_again "events told again",
     told_bounded "events told within a window of the standby",
     notices "notices of heights that come again",
+    missing "notices of heights that are not there",
     normal_ms "milliseconds normal",
 }
 

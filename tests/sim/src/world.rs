@@ -285,8 +285,7 @@ impl World {
         }
         world.later(500, Ev::Chaos);
         world.later(200, Ev::Operator);
-        // A queue keeps what it was not told: worlds that let history go have none.
-        if world.retention.keep_blocks == 0 {
+        if world.retention.queues {
             world.later(300, Ev::Client);
         }
         Ok(world)

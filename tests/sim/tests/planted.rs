@@ -66,6 +66,7 @@ faults! {
     queue_commit_before_prepared: QueueCommitBeforePrepared ["of a queue as Replicated and is not durable at the receiver"],
     cursor_not_cut: CursorNotCut ["first, not", "is told block", "its consumer was told"],
     notice_forgotten: NoticeForgotten ["without a word before it"],
+    missing_not_told: MissingNotTold ["first, not", "is told block", "nobody said a word"],
     cursors_kept_before_durable: CursorsKeptBeforeDurable ["more than a window ahead of its standby"],
     cursor_ahead_of_confirmed: CursorAheadOfConfirmed ["ahead of what was confirmed"],
     takeover_forgotten: TakeoverForgotten ["takes over, or"],

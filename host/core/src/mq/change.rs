@@ -159,7 +159,7 @@ impl Cursors {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Cursor, Registration};
+    use super::super::{Announced, Cursor, Registration};
     use super::*;
 
     const BEFORE: Incarnation = Incarnation { number: 1, id: [1; 16] };
@@ -170,7 +170,9 @@ mod tests {
         for (name, from, to) in [("old", "1", ""), ("ended", "1", "5"), ("later", "30", "")] {
             let wanted =
                 serde_json::json!({"queueName": name, "routingKeys": ["MQBlock"], "fromBlock": from, "toBlock": to});
-            registry.register(Registration::from_json(&wanted).unwrap(), 3).unwrap();
+            registry
+                .register(Registration::from_json(&wanted).unwrap(), (0, 3))
+                .unwrap();
         }
         registry
     }
@@ -205,6 +207,74 @@ mod tests {
             assert_eq!(cursors.notices[&1], due, "the second at {second}");
             assert_eq!(cursors.notices[&3], 30);
         }
+    }
+
+    #[test]
+    fn a_take_over_behind_an_announcement_that_was_confirmed_alone_is_announced_itself() {
+        let registry = registry();
+        let queue = registry.get("old").unwrap();
+        let mut cursors = Cursors::default();
+        assert!(cursors.take_over(&registry, AFTER, Some(11)));
+        cursors.advance(queue, Cursor::behind(Announced::Anew, 11), None);
+        assert_eq!(cursors.notices.get(&1), None, "it was heard");
+        let third = Incarnation { number: 3, id: [3; 16] };
+        let mut again = cursors.clone();
+        assert!(cursors.take_over(&registry, third, Some(17)));
+        assert_eq!(
+            (cursors.of(queue).to_string(), cursors.notices[&1]),
+            ("11.stateUpdate".into(), 17)
+        );
+        // Of one at the same block, and below it, nothing was heard.
+        for first in [11, 7] {
+            let mut lower = again.clone();
+            assert!(lower.take_over(&registry, third, Some(first)));
+            assert_eq!((lower.of(queue), lower.notices[&1]), (Cursor::before(first), first));
+        }
+        // A late word of the node that announced it, after the second take-over.
+        again.at.insert(1, Cursor::before(9));
+        again.notices.insert(1, 11);
+        again.advance(queue, Cursor::behind(Announced::Anew, 11), Some(17));
+        assert_eq!(again.notices[&1], 17);
+    }
+
+    #[test]
+    fn an_earlier_releases_cursors_inside_a_block_behind_its_announcement_skip_nothing_of_it() {
+        // Encoding 1: queue 1 confirmed the announcement at 11, queue 2 the first event behind it too, queue 3 is inside another block.
+        let mut out = Writer::with_capacity(64);
+        out.u8(1);
+        out.option(None::<&Incarnation>, |out, it| out.incarnation(it));
+        out.u32(3);
+        for (number, next, done) in [(1_u64, 11_u64, 1_u32), (2, 11, 2), (3, 9, 1)] {
+            out.u64(number);
+            out.u64(next);
+            out.u32(done);
+        }
+        out.u32(3);
+        for number in 1_u64..=3 {
+            out.u64(number);
+            out.u64(11);
+        }
+        let read = Cursors::decode(&out.into_bytes()).unwrap();
+        let places: Vec<String> = read.at.values().map(ToString::to_string).collect();
+        assert_eq!(places, ["11.stateUpdate", "11.0", "9.0"]);
+        assert_eq!(read.notices, [(3, 11)].into());
+        assert_eq!(Cursors::decode(&read.encode()).unwrap(), read);
+    }
+
+    #[test]
+    fn an_announcement_below_the_first_block_that_is_here_comes_with_that_block() {
+        let registry = registry();
+        let queue = registry.get("old").unwrap();
+        let mut cursors = Cursors::default();
+        assert!(cursors.take_over(&registry, AFTER, Some(11)));
+        assert!(cursors.begin_at(61) && !cursors.begin_at(61));
+        cursors.advance(queue, Cursor::behind(Announced::Missing, 61), None);
+        assert_eq!(
+            cursors.notices[&1], 61,
+            "what is missing was heard, and what may come again was not"
+        );
+        cursors.advance(queue, Cursor::behind(Announced::Anew, 61), None);
+        assert_eq!(cursors.notices.get(&1), None);
     }
 
     #[test]

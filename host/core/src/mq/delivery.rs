@@ -104,6 +104,11 @@ impl Delivery {
         self.cursor
     }
 
+    /// The height that comes next, whether it may be told yet or not.
+    pub fn next(&self) -> Height {
+        self.next
+    }
+
     /// The height to read next; none while a window is out, when it is full, or when nothing above `gate` may be told.
     pub fn wants(&self, gate: Height) -> Option<Height> {
         let room = self.window.len() < WINDOW_EVENTS_MAX
@@ -113,9 +118,22 @@ impl Delivery {
         (room && allowed && !self.published).then_some(self.next)
     }
 
+    /// Blocks from the wanted height `first` up to `last` are not there: this is told in their place.
+    pub fn missing(&mut self, first: Height, last: Height, word: Event) {
+        #[cfg(feature = "planted-faults")]
+        if crate::planted::active(crate::planted::Fault::MissingNotTold) {
+            return self.take(first, last, Vec::new());
+        }
+        self.take(first, last, vec![word]);
+    }
+
     /// What the block at the wanted height gives the queue.
     pub fn loaded(&mut self, height: Height, events: Vec<Event>) {
-        if height != self.next || self.published {
+        self.take(height, height, events);
+    }
+
+    fn take(&mut self, first: Height, last: Height, events: Vec<Event>) {
+        if first != self.next || last < first || self.published {
             return;
         }
         // The first events of the block at the cursor may be confirmed already.
@@ -124,7 +142,7 @@ impl Delivery {
             self.bytes += event.message.len();
             self.window.push(event);
         }
-        self.next = height.saturating_add(1);
+        self.next = last.saturating_add(1);
         if self.window.is_empty() {
             // Nothing to confirm below it.
             self.cursor = self.cursor.max(Cursor::before(self.next));

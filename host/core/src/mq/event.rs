@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::registration::RoutingKey;
-use super::{Cursor, Queue};
+use super::{Announced, Cursor, Queue};
 use crate::chain::shape::{InBlock, LogShape, PLATFORM_VERSION, TransactionShape, bytes};
 use crate::chain::{Receipt, Transaction};
 use crate::record::{RecordRef, public_hash};
@@ -77,6 +77,8 @@ struct ExceptionBody {
     message: String,
     date: String,
     height: Height,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    to_height: Option<Height>,
 }
 
 /// What the block in `record` gives `queue`, in order: a notice that is due, the block, its logs.
@@ -96,9 +98,6 @@ pub fn events_of(record: &RecordRef<'_>, queue: &Queue, notice: Option<Notice>) 
         hash: &hash,
     };
     let mut messages = Vec::new();
-    if let Some(notice) = notice.filter(|notice| notice.from == header.height) {
-        messages.push((RoutingKey::Exception, exception(&block, notice)?));
-    }
     if wanted.keys.contains(&RoutingKey::Block) {
         messages.push((RoutingKey::Block, block_message(record, &block, wanted.verbose)?));
     }
@@ -114,7 +113,36 @@ pub fn events_of(record: &RecordRef<'_>, queue: &Queue, notice: Option<Notice>) 
         after: Cursor::after(header.height, index, count),
         message,
     });
-    Ok(numbered.collect())
+    let due = notice.filter(|notice| notice.from == header.height);
+    let announced = due.map(|notice| anew(&block, notice)).transpose()?;
+    Ok(announced.into_iter().chain(numbered).collect())
+}
+
+/// What a queue is told in place of the blocks `first` to `last`, which are not on this node; `record` is the first block that is, and lends
+/// its time.
+///
+/// # Errors
+/// As for [`events_of`].
+pub fn word_of_missing(record: &RecordRef<'_>, first: Height, last: Height) -> Result<Event, Malformed> {
+    let (header, local) = (record.header(), record.local()?);
+    let hash = public_hash(&record.position());
+    let block = InBlock {
+        header,
+        local,
+        hash: &hash,
+    };
+    let message = format!(
+        "blocks {first} to {last} are not on this node, which holds blocks from {} on: this queue is told of none of them here, and what it was \
+         told of them before may be of a node that was lost",
+        header.height
+    );
+    exception(
+        &block,
+        Announced::Missing,
+        message,
+        (first, Some(last)),
+        last.saturating_add(1),
+    )
 }
 
 fn envelope<B: Serialize>(block: &InBlock<'_>, key: RoutingKey, body: B) -> Result<String, Malformed> {
@@ -193,24 +221,41 @@ fn log_message(block: &InBlock<'_>, logs: Vec<LogShape>) -> Result<String, Malfo
     envelope(block, RoutingKey::Log, body)
 }
 
-fn exception(block: &InBlock<'_>, notice: Notice) -> Result<String, Malformed> {
+fn anew(block: &InBlock<'_>, notice: Notice) -> Result<Event, Malformed> {
     let from = notice.from;
+    let message = format!(
+        "a standby took this node's place: blocks from height {from} on that were told before may come again with another hash, which counts"
+    );
+    exception(block, Announced::Anew, message, (from, None), from)
+}
+
+/// What is announced before the block at `next`.
+fn exception(
+    block: &InBlock<'_>,
+    announced: Announced,
+    message: String,
+    (height, to_height): (Height, Option<Height>),
+    next: Height,
+) -> Result<Event, Malformed> {
     let when = OffsetDateTime::from_unix_timestamp_nanos(i128::from(block.local.write_time));
     let body = ExceptionBody {
         kind: RoutingKey::Exception.as_str(),
         name: "Exception",
         module: "cvp",
         status: false,
-        sub_type: "stateUpdate",
+        sub_type: announced.as_str(),
         error_code: 0,
-        message: format!(
-            "a standby took this node's place: blocks from height {from} on that were told before may come again with another hash, which counts"
-        ),
+        message,
         date: when
             .ok()
             .and_then(|when| when.format(&Rfc3339).ok())
             .unwrap_or_default(),
-        height: from,
+        height,
+        to_height,
     };
-    envelope(block, RoutingKey::Exception, body)
+    Ok(Event {
+        key: RoutingKey::Exception,
+        after: Cursor::behind(announced, next),
+        message: envelope(block, RoutingKey::Exception, body)?,
+    })
 }

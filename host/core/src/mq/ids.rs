@@ -118,15 +118,11 @@ impl Reigns {
             lost: cursor != id.after,
         })
     }
-
-    /// Whether somebody took over at exactly this height.
-    pub fn begins(&self, height: Height) -> bool {
-        self.0.iter().any(|(first, _)| *first == height)
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::Announced;
     use super::*;
 
     fn incarnation(number: u64) -> Incarnation {
@@ -165,9 +161,14 @@ mod tests {
             ]
         );
         assert_eq!(
-            reigns.id(Cursor { next: 11, done: 1 }).to_string(),
+            reigns.id(Cursor::inside(11, 1)).to_string(),
             "11.0@2-02020202",
             "inside the first block that was made anew"
+        );
+        assert_eq!(
+            reigns.id(Cursor::behind(Announced::Anew, 11)).to_string(),
+            "11.stateUpdate@2-02020202",
+            "before it"
         );
         for id in ids {
             assert_eq!(id.parse::<EventId>().unwrap().to_string(), id);

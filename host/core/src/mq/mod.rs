@@ -18,9 +18,9 @@ mod registry;
 mod tests;
 
 pub use change::{QUEUE_CHANGE, QueueChange, QueueEdit, first_under};
-pub use cursor::{Cursor, Cursors};
+pub use cursor::{Announced, Cursor, Cursors, Missing};
 pub use delivery::{Ahead, Delivery, WINDOW_BLOCKS_MAX, WINDOW_BYTES_MAX, WINDOW_EVENTS_MAX, gate};
-pub use event::{Event, Notice, events_of};
+pub use event::{Event, Notice, events_of, word_of_missing};
 pub use filter::Filter;
 pub use ids::{EventId, Mark, Reigns, Seen};
 pub use leaving::Leaving;

@@ -45,6 +45,13 @@ impl Queue {
     pub fn is_finished(&self, at: Cursor) -> bool {
         self.registration.to_block.is_some_and(|last| at.next > last)
     }
+
+    /// First and last height that a node whose blocks begin at `from` cannot tell it behind `at`; none where it can tell all.
+    pub fn missing(&self, at: Cursor, from: Height) -> Option<(Height, Height)> {
+        let below = from.checked_sub(1).filter(|below| at.next <= *below)?;
+        let last = self.registration.to_block.map_or(below, |last| last.min(below));
+        (at.next <= last).then_some((at.next, last))
+    }
 }
 
 /// The queues of a namespace.
@@ -85,11 +92,13 @@ impl Registry {
             .ok_or_else(|| Refused::not_found(format!("there is no queue {:?}", shown(name))))
     }
 
-    /// Adds a queue; `tip` is the height of the latest block.
+    /// Adds a queue; `kept` is the height of the first block that this node has, and that of the latest.
     ///
     /// # Errors
-    /// The name is taken ([`code::DUPLICATE`]), the range is over already, or there is no room. Nothing changed.
-    pub fn register(&mut self, registration: Registration, tip: Height) -> Result<&Queue, Refused> {
+    /// The name is taken ([`code::DUPLICATE`]), the range is over already or begins with blocks that are not here, or there is no room.
+    /// Nothing changed.
+    pub fn register(&mut self, registration: Registration, kept: (Height, Height)) -> Result<&Queue, Refused> {
+        let (from, tip) = kept;
         let name = registration.queue.clone();
         if self.queues.contains_key(&name) {
             return Err(Refused {
@@ -101,6 +110,11 @@ impl Registry {
         if let Some(last) = registration.to_block.filter(|last| *last < first) {
             return Err(Refused::params(format!(
                 "toBlock {last} is below the first height it could be told of, {first}: give fromBlock too"
+            )));
+        }
+        if first < from {
+            return Err(Refused::params(format!(
+                "fromBlock {first} is below {from}, the first block that this node has: register from {from} on, or leave fromBlock empty for the next block"
             )));
         }
         if self.queues.len() >= QUEUES_MAX {

@@ -1,6 +1,7 @@
 //! What queues rest on: a refused call changes nothing, every format bears any bytes, events are the same everywhere, no height is skipped.
 
 mod changes;
+mod places;
 
 use std::collections::BTreeSet;
 
@@ -27,7 +28,10 @@ fn registry() -> Registry {
 }
 
 fn queue(more: Value) -> Queue {
-    registry().register(registration(more).unwrap(), 0).unwrap().clone()
+    registry()
+        .register(registration(more).unwrap(), (0, 0))
+        .unwrap()
+        .clone()
 }
 
 fn transaction(n: u8) -> Transaction {
@@ -181,17 +185,23 @@ fn a_refused_change_leaves_the_registry_as_it_was() {
     let mut registry = registry();
     let exchanger = registry.exchanger().to_owned();
     assert_eq!(
-        registry.register(registration(json!({})).unwrap(), 41).unwrap().first,
+        registry
+            .register(registration(json!({})).unwrap(), (0, 41))
+            .unwrap()
+            .first,
         42
     );
     let before = registry.clone();
     let codes = [
         registry
-            .register(registration(json!({})).unwrap(), 41)
+            .register(registration(json!({})).unwrap(), (0, 41))
             .unwrap_err()
             .code,
         registry
-            .register(registration(json!({"queueName": "q2", "toBlock": 41})).unwrap(), 41)
+            .register(
+                registration(json!({"queueName": "q2", "toBlock": 41})).unwrap(),
+                (0, 41),
+            )
             .unwrap_err()
             .code,
         registry.unregister("q1", "global_fa34664e_1").unwrap_err().code,
@@ -203,7 +213,7 @@ fn a_refused_change_leaves_the_registry_as_it_was() {
     assert_eq!(registry, before);
     let first = registry.unregister("q1", &exchanger).unwrap();
     let again = registry
-        .register(registration(json!({"fromBlock": 3})).unwrap(), 41)
+        .register(registration(json!({"fromBlock": 3})).unwrap(), (0, 41))
         .unwrap();
     assert!(again.number > first.number && again.first == 3);
 }
@@ -215,7 +225,7 @@ fn a_namespace_takes_so_many_queues_and_so_many_bytes() {
         let refused = (0..).find_map(|n| {
             let mut more = more.clone();
             more["queueName"] = json!(format!("q{n}"));
-            registry.register(registration(more).unwrap(), 0).err()
+            registry.register(registration(more).unwrap(), (0, 0)).err()
         });
         assert_eq!(refused.unwrap().code, code::INVALID_PARAMS);
         let bytes = registry.encode();
@@ -291,68 +301,21 @@ fn logs_are_told_by_contract_and_topics() {
 }
 
 #[test]
-fn several_events_of_a_block_have_ids_in_order_and_the_last_is_the_height() {
-    let record = block(9, vec![log(1, &[])]);
-    let both = queue(json!({"routingKeys": ["MQLog", "MQBlock"]}));
-    let ids = |notice| {
-        told(&record, &both, notice)
-            .into_iter()
-            .map(|(key, id, _)| (key.as_str(), id))
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(ids(None), [("MQBlock", "9.0".to_owned()), ("MQLog", "9".to_owned())]);
-    assert_eq!(ids(Some(Notice { from: 8 })), ids(None));
-    assert_eq!(ids(Some(Notice { from: 9 }))[0], ("MQException", "9.0".to_owned()));
-    let events = told(&record, &both, Some(Notice { from: 9 }));
-    let body = &events[0].2["body"];
-    assert_eq!((&body["subType"], &body["height"]), (&json!("stateUpdate"), &json!(9)));
-    assert_eq!(body["date"], "2020-09-13T12:26:40.000000077Z");
-}
-
-#[test]
-fn blocks_out_of_the_range_give_nothing() {
-    let ranged = queue(json!({"fromBlock": 5, "toBlock": 6}));
-    let given = (3..9).filter(|height| !told(&block(*height, vec![]), &ranged, None).is_empty());
-    assert_eq!(given.collect::<Vec<_>>(), [5, 6]);
-    assert!(!ranged.is_finished(Cursor::before(6)) && ranged.is_finished(Cursor::before(7)));
-}
-
-#[test]
-fn ids_are_read_back_and_nothing_else_is_one() {
-    for text in ["0", "12", "12.0", "12.7"] {
-        assert_eq!(text.parse::<Cursor>().unwrap().to_string(), text);
-    }
-    assert_eq!(Cursor::default().to_string(), "-");
-    for bad in [
-        "",
-        "-",
-        "-1",
-        "+1",
-        "1.",
-        ".1",
-        "1.2.3",
-        "x",
-        "18446744073709551615",
-        "1.4294967295",
-        "1 ",
-    ] {
-        assert!(bad.parse::<Cursor>().is_err(), "{bad}");
-    }
-    let (inside, above) = (Cursor { next: 9, done: 2 }, Cursor::before(12));
-    assert_eq!((inside.cut_above(8), inside.cut_above(9)), (Cursor::before(9), inside));
-    assert_eq!(above.cut_above(9), Cursor::before(10));
-}
-
-#[test]
-fn a_delayed_queue_waits_for_the_copy_while_there_is_one() {
+fn a_registration_from_below_the_first_block_is_refused_with_the_first_there_is() {
+    let mut registry = registry();
+    let refused = registry
+        .register(registration(json!({"fromBlock": 60})).unwrap(), (61, 70))
+        .unwrap_err();
+    assert!(
+        refused.code == code::INVALID_PARAMS && refused.message.contains("61, the first block"),
+        "{refused}"
+    );
     assert_eq!(
-        [
-            gate(true, 9, Some(4)),
-            gate(true, 9, Some(12)),
-            gate(true, 9, None),
-            gate(false, 9, Some(4))
-        ],
-        [4, 9, 9, 9]
+        registry
+            .register(registration(json!({"fromBlock": 61})).unwrap(), (61, 70))
+            .unwrap()
+            .first,
+        61
     );
 }
 
@@ -373,7 +336,7 @@ proptest! {
     fn no_bytes_make_a_format_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), flips in any::<u64>()) {
         let _ = (Registry::decode(&bytes), Cursors::decode(&bytes));
         let mut registry = registry();
-        registry.register(registration(json!({"topics": [hex_of(1, 32)]})).unwrap(), 3).unwrap();
+        registry.register(registration(json!({"topics": [hex_of(1, 32)]})).unwrap(), (0, 3)).unwrap();
         let mut encoded = registry.encode();
         let at = (flips as usize / 8) % encoded.len();
         encoded[at] ^= 1 << (flips % 8);
@@ -383,11 +346,16 @@ proptest! {
     }
 
     #[test]
-    fn cursors_are_read_back(at in proptest::collection::btree_map(any::<u64>(), (any::<u64>(), any::<u32>()), 0..20), known: bool) {
+    fn cursors_are_read_back(at in proptest::collection::btree_map(any::<u64>(), (any::<u64>(), 0..4_u32, 0..3_u8), 0..20), known: bool) {
+        let place = |(next, done, announced): (u64, u32, u8)| match (done, announced) {
+            (0, 1) => Cursor::behind(Announced::Missing, next),
+            (0, 2) => Cursor::behind(Announced::Anew, next),
+            _ => Cursor::inside(next, done),
+        };
         let cursors = Cursors {
             incarnation: known.then_some(Incarnation { number: 2, id: [7; 16] }),
-            notices: at.iter().map(|(number, (next, _))| (*number, *next)).collect(),
-            at: at.into_iter().map(|(number, (next, done))| (number, Cursor { next, done })).collect(),
+            notices: at.iter().map(|(number, (next, ..))| (*number, next.wrapping_add(1))).collect(),
+            at: at.into_iter().map(|(number, at)| (number, place(at))).collect(),
         };
         prop_assert_eq!(Cursors::decode(&cursors.encode()).unwrap(), cursors);
     }
@@ -397,7 +365,7 @@ proptest! {
     fn every_event_is_told_in_order_at_least_once(
         steps in proptest::collection::vec((0..4_u8, 0..8_u64), 1..400), first in 0..5_u64, inside: bool,
     ) {
-        let mut delivery = Delivery::new(Cursor { next: first, done: u32::from(inside && first % 3 == 2) }, Some(900));
+        let mut delivery = Delivery::new(Cursor::inside(first, u32::from(inside && first % 3 == 2)), Some(900));
         let (mut gate, mut told) = (0, Vec::<Event>::new());
         let begin = delivery.cursor();
         for (step, by) in steps {
@@ -433,61 +401,4 @@ proptest! {
             prop_assert!(confirmed >= begin);
         }
     }
-}
-
-#[test]
-fn no_more_than_a_window_is_told_ahead_of_the_standby() {
-    let mut ahead = Ahead::default();
-    assert!(ahead.has_room(300, 256), "the first one, whatever its size");
-    ahead.told(Cursor::before(2), 1);
-    ahead.told(Cursor::before(101), 99);
-    assert!(ahead.has_room(156, 256) && !ahead.has_room(157, 256));
-    ahead.held(Cursor::before(50));
-    assert!(
-        ahead.has_room(157, 256) && !ahead.has_room(158, 256),
-        "the window of 99 counts as a whole"
-    );
-    ahead.held(Cursor::before(101));
-    assert!(ahead.has_room(300, 256));
-    let mut again = Ahead::at(Cursor::before(9), 256);
-    assert!(
-        !again.has_room(1, 256),
-        "a restart does not know what the standby holds"
-    );
-    again.held(Cursor::before(9));
-    assert!(again.has_room(256, 256));
-    // Nobody is there for long, and then somebody is.
-    for next in 102..10_000 {
-        ahead.told(Cursor::before(next), 1);
-    }
-    ahead.held(Cursor::before(5_000));
-    assert!(!ahead.has_room(1, 256));
-    ahead.held(Cursor::before(9_999));
-    assert!(ahead.has_room(300, 256));
-}
-
-#[test]
-fn a_window_is_bounded_and_nothing_is_read_while_it_is_out() {
-    let mut delivery = Delivery::new(Cursor::before(1), None);
-    let event = |height: Height| Event {
-        key: RoutingKey::Block,
-        after: Cursor::before(height + 1),
-        message: "x".repeat(100_000),
-    };
-    while let Some(height) = delivery.wants(1_000) {
-        delivery.loaded(height, vec![event(height)]);
-    }
-    assert_eq!(delivery.publish().len(), WINDOW_BYTES_MAX.div_ceil(100_000));
-    assert_eq!((delivery.wants(1_000), delivery.publish().len()), (None, 0));
-    delivery.failed();
-    assert_eq!(delivery.wants(1_000), Some(1));
-    let mut quiet = Delivery::new(Cursor::before(1), None);
-    while let Some(height) = quiet.wants(10_000) {
-        quiet.loaded(height, vec![]);
-    }
-    assert_eq!(
-        quiet.cursor(),
-        Cursor::before(10_001),
-        "blocks without events move the cursor by themselves"
-    );
 }

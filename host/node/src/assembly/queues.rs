@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cvp_core::config::{Broker, NodeConfig, PairRole};
-use cvp_core::mq::{QUEUE_CHANGE, QueueChange, QueueEdit, Reigns};
+use cvp_core::mq::{Missing, QUEUE_CHANGE, QueueChange, QueueEdit, Reigns};
 use cvp_core::replication::{BrokerState, Outcome};
 use cvp_core::types::{Height, Namespace, Refusal};
 
 use super::node::Node;
-use crate::ipc::{QueueList, QueueView, QueuesView};
+use crate::ipc::{MissingView, QueueList, QueueView, QueuesView};
 use crate::mq::{Commit, Committing, Copies, Opened, QueueRow, Queues, QueuesError, Rabbit, Reign, Surroundings};
 use crate::namespace::Chain;
 use crate::replication::{Wish, queue_files};
@@ -249,15 +249,20 @@ impl Node {
             }
         };
         let copies = self.queues.copies();
-        let copied = copies.iter().map(|(namespace, (registry, _))| QueuesView {
-            namespace: namespace.to_string(),
-            broker: broker_of(&config, namespace)
-                .map_or("embedded", Broker::as_str)
-                .to_owned(),
-            state: "standby".to_owned(),
-            exchanger: Some(registry.exchanger().to_owned()),
-            queues: registry.queues().len(),
-            ..QueuesView::default()
+        let copied = copies.iter().map(|(namespace, (registry, cursors))| {
+            let chain = self.chains.get(namespace.as_str());
+            let from = chain.map_or(0, |chain| chain.ledger().history_from());
+            QueuesView {
+                namespace: namespace.to_string(),
+                broker: broker_of(&config, namespace)
+                    .map_or("embedded", Broker::as_str)
+                    .to_owned(),
+                state: "standby".to_owned(),
+                exchanger: Some(registry.exchanger().to_owned()),
+                queues: registry.queues().len(),
+                missing: cursors.missing(registry, from).into_iter().map(missing_view).collect(),
+                ..QueuesView::default()
+            }
         });
         all.iter().map(view).chain(copied).collect()
     }
@@ -294,7 +299,16 @@ fn view_together(view: QueuesView, queues: &Queues) -> QueuesView {
         queues: rows.len(),
         behind: rows.iter().map(|row| behind(row, next)).max().unwrap_or_default(),
         problem,
+        missing: queues.missing().into_iter().map(missing_view).collect(),
         ..view
+    }
+}
+
+fn missing_view(missing: Missing) -> MissingView {
+    MissingView {
+        queue: missing.queue,
+        from: missing.first,
+        to: missing.last,
     }
 }
 

@@ -95,6 +95,9 @@ pub(super) fn add_queues(view: &mut StatusView, queues: Vec<QueuesView>) {
             };
             entry.warnings.push(ReasonView::new(code, problem.clone()));
         }
+        if let Some(missing) = of.missing_in_words() {
+            entry.warnings.push(ReasonView::new("queues-miss-blocks", missing));
+        }
         entry.mq = Some(of);
     }
 }

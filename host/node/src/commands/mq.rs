@@ -69,9 +69,12 @@ fn status(answer: &QueuesStatus) -> String {
             view.exchanger.clone().unwrap_or_else(|| "-".to_owned()),
         ]
     }));
-    let problems = answer.mq.iter().filter_map(|view| {
-        let problem = view.problem.as_ref()?;
-        Some(format!("\n{}: {problem}", view.namespace))
+    let problems = answer.mq.iter().map(|view| {
+        let wrong = [view.problem.clone(), view.missing_in_words()];
+        let lines = wrong.into_iter().flatten();
+        lines
+            .map(|line| format!("\n{}: {line}", view.namespace))
+            .collect::<String>()
     });
     lines(&rows) + &problems.collect::<String>()
 }
@@ -95,6 +98,7 @@ fn lines<const N: usize>(rows: &[[String; N]]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ipc::MissingView;
 
     #[test]
     fn a_queue_is_one_line() {
@@ -123,10 +127,16 @@ mod tests {
             broker: "embedded".into(),
             state: "failed".into(),
             problem: Some("the disk is full".into()),
+            missing: vec![MissingView {
+                queue: "orders".into(),
+                from: 4,
+                to: 60,
+            }],
             ..QueuesView::default()
         };
         let text = status(&QueuesStatus { mq: vec![view] });
-        assert!(text.ends_with("\nglobal: the disk is full"), "{text}");
+        let below = "\nglobal: the disk is full\nglobal: not told, as they are not on this node: queue orders of blocks 4 to 60";
+        assert!(text.ends_with(below), "{text}");
         assert!(status(&QueuesStatus::default()).contains("service_name"));
     }
 }

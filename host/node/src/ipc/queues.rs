@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+/// Queues that one line of a status names.
+const QUEUES_SHOWN: usize = 8;
+
 /// The queues of one namespace.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct QueuesView {
@@ -19,6 +22,36 @@ pub struct QueuesView {
     pub behind: u64,
     /// What is wrong, when something is.
     pub problem: Option<String>,
+    /// What is registered and is not on this node.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<MissingView>,
+}
+
+/// Blocks that a queue was registered for and that its node does not have: it is told once that it is told of none of them.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct MissingView {
+    /// Name of the queue.
+    pub queue: String,
+    /// First of them.
+    pub from: u64,
+    /// Last of them.
+    pub to: u64,
+}
+
+impl QueuesView {
+    /// Which blocks the node does not have for which queues, on one line; none where it has all.
+    pub fn missing_in_words(&self) -> Option<String> {
+        let words = |it: &MissingView| format!("queue {} of blocks {} to {}", it.queue, it.from, it.to);
+        let mut shown: Vec<String> = self.missing.iter().take(QUEUES_SHOWN).map(words).collect();
+        if let Some(more) = self.missing.len().checked_sub(QUEUES_SHOWN + 1) {
+            shown.push(format!("{} more queues", more + 1));
+        }
+        let why = match self.state.as_str() {
+            "standby" => "an upgrade now would not tell, as they are not filled in yet:",
+            _ => "not told, as they are not on this node:",
+        };
+        (!shown.is_empty()).then(|| format!("{why} {}", shown.join(", ")))
+    }
 }
 
 /// One queue.

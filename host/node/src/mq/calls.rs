@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use cvp_core::mq::{EventId, Notice, Queue, QueueEdit, Refused, Registration, Seen, code, exchanger_name};
+use cvp_core::mq::{
+    Announced, Cursor, EventId, Notice, Queue, QueueEdit, Refused, Registration, Seen, code, exchanger_name,
+};
 use cvp_core::types::Refusal;
 
 use super::Queues;
-use super::feed::{Feed, FeedEnd, events_at};
+use super::feed::{Feed, FeedEnd, count_events};
 use crate::namespace::wall_clock;
 
 /// Blocks looked through, at most, to count what a queue was not told yet.
@@ -45,7 +47,7 @@ impl Queues {
     /// See [`QueuesError`]; nothing changed.
     pub async fn register(&self, registration: Registration) -> Result<(String, String), QueuesError> {
         let name = registration.queue.clone();
-        let tip = self.chain.tips().applied.height;
+        let kept = (self.chain.ledger().history_from(), self.chain.tips().applied.height);
         let note = format!("queue {name} of {} registered", self.namespace());
         let changed = {
             let _one_at_a_time = self.changing.lock().await;
@@ -58,7 +60,7 @@ impl Queues {
                 })?;
             }
             let changed = self.change(note, |registry| {
-                let queue = registry.register(registration, tip)?;
+                let queue = registry.register(registration, kept)?;
                 Ok(Some(QueueEdit::Registered(queue.clone())))
             });
             let changed = changed.await;
@@ -246,18 +248,18 @@ impl Queues {
             Some(id) => {
                 let Seen { cursor, anew, lost } = self.seen(id)?;
                 let at = cursor.max(queue.start());
-                // Inside a block that begins with the announcement: it is counted.
-                let inside = (at.done > 0 && self.reigns.begins(at.next)).then_some(at.next);
                 let due = match pending {
                     _ if lost => anew.map(|anew| anew.max(queue.first)),
-                    Some(from) if at.next <= from => Some(from),
+                    Some(from) if at < Cursor::behind(Announced::Anew, from) => Some(from),
                     Some(_) => anew,
                     None => None,
                 };
-                (at, inside.or(due))
+                (at, due)
             }
         };
-        let notice = notice.map(|from| Notice { from });
+        // With the first block that is here.
+        let first = self.chain.ledger().history_from();
+        let notice = notice.map(|from| Notice { from: from.max(first) });
         Ok(Feed::new(Arc::clone(self), queue, at, notice))
     }
 
@@ -274,8 +276,7 @@ impl Queues {
             let last = latest.min(from.next.saturating_add(COUNTED_MAX));
             let mut count = 0;
             for height in from.next..=last {
-                let events = events_at(ledger.as_ref(), height, &queue, None)?;
-                count += events.iter().filter(|event| event.after > from).count() as u64;
+                count += count_events(ledger.as_ref(), height, &queue, from)?;
             }
             Ok::<u64, FeedEnd>(count)
         });

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use cvp_core::ledger::{Ledger, LedgerError, Tips};
-use cvp_core::mq::{Cursor, Delivery, Event, EventId, Notice, Queue, events_of, gate};
+use cvp_core::mq::{Cursor, Delivery, Event, EventId, Notice, Queue, events_of, gate, word_of_missing};
 use cvp_core::record;
 use cvp_core::types::{Height, NodeRole};
 use tokio::sync::watch;
@@ -177,31 +178,63 @@ fn fill(
         let Some(height) = delivery.wants(gate) else {
             break;
         };
-        delivery.loaded(height, events_at(ledger, height, queue, notice)?);
+        match read(ledger, height)? {
+            Found::Block(bytes) => delivery.loaded(height, events_in(&bytes, height, queue, notice)?),
+            Found::BelowFirst(from) => tell_missing(&mut delivery, ledger, queue, from)?,
+        }
     }
     Ok(delivery)
 }
 
-/// The events of one block for `queue`.
-pub(super) fn events_at(
-    ledger: &dyn Ledger,
-    height: Height,
-    queue: &Queue,
-    notice: Option<Notice>,
-) -> Result<Vec<Event>, FeedEnd> {
-    let unreadable = |what: String| FeedEnd::Unreadable { height, what };
-    let bytes = match ledger.record(height) {
-        // This node began from a snapshot above it: nobody can tell it here.
-        Err(LedgerError::NotFound { from, .. }) if height < from => {
-            if height + 1 == from {
-                let name = &queue.registration.queue;
-                tracing::warn!(queue = %name, "blocks below {from} are not on this node: the queue is told of none of them");
-            }
-            return Ok(Vec::new());
-        }
-        found => found.map_err(|error| unreadable(error.to_string()))?,
+/// Blocks that this node does not have come as one word.
+fn tell_missing(delivery: &mut Delivery, ledger: &dyn Ledger, queue: &Queue, from: Height) -> Result<(), FeedEnd> {
+    let at = Cursor::before(delivery.next());
+    let Some((first, last)) = queue.missing(at, from) else {
+        return Ok(());
     };
-    let bytes = bytes.ok_or_else(|| unreadable("it is not there".to_owned()))?;
-    let events = record::parse(&bytes).and_then(|record| events_of(&record, queue, notice));
-    events.map_err(|error| unreadable(error.to_string()))
+    let unreadable = |what: String| FeedEnd::Unreadable { height: from, what };
+    let Found::Block(bytes) = read(ledger, from)? else {
+        // They go faster than this task reads.
+        return Err(unreadable("it went meanwhile".to_owned()));
+    };
+    let word = record::parse(&bytes).and_then(|record| word_of_missing(&record, first, last));
+    let word = word.map_err(|error| unreadable(error.to_string()))?;
+    let name = &queue.registration.queue;
+    tracing::warn!(queue = %name, "blocks {first} to {last} are not on this node: the queue is told that it is told of none of them");
+    delivery.missing(first, last, word);
+    Ok(())
+}
+
+/// What a ledger has at a height up to its tip.
+enum Found {
+    Block(Bytes),
+    /// Nothing: its first block is this one.
+    BelowFirst(Height),
+}
+
+fn read(ledger: &dyn Ledger, height: Height) -> Result<Found, FeedEnd> {
+    let unreadable = |what: String| FeedEnd::Unreadable { height, what };
+    match ledger.record(height) {
+        Err(LedgerError::NotFound { from, .. }) if height < from => Ok(Found::BelowFirst(from)),
+        Err(error) => Err(unreadable(error.to_string())),
+        Ok(None) => Err(unreadable("it is not there".to_owned())),
+        Ok(Some(bytes)) => Ok(Found::Block(bytes)),
+    }
+}
+
+fn events_in(bytes: &Bytes, height: Height, queue: &Queue, notice: Option<Notice>) -> Result<Vec<Event>, FeedEnd> {
+    let events = record::parse(bytes).and_then(|record| events_of(&record, queue, notice));
+    events.map_err(|error| FeedEnd::Unreadable {
+        height,
+        what: error.to_string(),
+    })
+}
+
+/// How many events the block at `height` gives `queue` behind `at`; none where this node does not have it.
+pub(super) fn count_events(ledger: &dyn Ledger, height: Height, queue: &Queue, at: Cursor) -> Result<u64, FeedEnd> {
+    let Found::Block(bytes) = read(ledger, height)? else {
+        return Ok(0);
+    };
+    let events = events_in(&bytes, height, queue, None)?;
+    Ok(events.iter().filter(|event| event.after > at).count() as u64)
 }

@@ -6,7 +6,9 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use cvp_core::config::Broker;
-use cvp_core::mq::{Cursor, EventId, Queue, QueueChange, QueueEdit, Refused, Registry, Reigns, exchanger_name};
+use cvp_core::mq::{
+    Cursor, EventId, Missing, Queue, QueueChange, QueueEdit, Refused, Registry, Reigns, exchanger_name,
+};
 use cvp_core::types::{Digest, Height, Hostname, Incarnation, Namespace, Refusal};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
@@ -136,7 +138,8 @@ impl Queues {
             // One that did not run when its node was promoted is in no list: its chain says where it goes on.
             None => Some(first_made(&chain, incarnation)?),
         };
-        if cursors.take_over(&registry, incarnation, first) {
+        let cut = cursors.take_over(&registry, incarnation, first);
+        if cursors.begin_at(chain.ledger().history_from()) || cut {
             files.write_cursors(&cursors).map_err(failed)?;
         }
         let leaving = LeavingNote::open(files.clone(), &registry, |queue| cursors.of(queue));
@@ -209,6 +212,13 @@ impl Queues {
             cursor: self.cursor(queue),
         };
         registry.queues().values().map(row).collect()
+    }
+
+    /// What is registered and cannot be told here, because the blocks are not on this node.
+    pub fn missing(&self) -> Vec<Missing> {
+        let from = self.chain.ledger().history_from();
+        let registry = self.registry();
+        self.board.look(|cursors| cursors.missing(&registry, from))
     }
 
     /// Why cursors are not kept any more, if so.

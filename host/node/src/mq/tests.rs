@@ -265,11 +265,11 @@ async fn who_takes_a_nodes_place_goes_on_below_what_it_holds_and_says_so_once() 
     assert_eq!(["q", "over", "behind"].map(|name| at(&queues, name)), ["2", "2", "1"]);
     let mut feed = queues.feed("q", None).unwrap();
     let events = window(&mut feed).await;
-    assert_eq!(ids(&events[..2]), ["3.0", "3"]);
+    assert_eq!(ids(&events[..2]), ["3.stateUpdate", "3"]);
     assert!(events[0].message.contains("stateUpdate") && events[1].message.contains("MQBlock"));
     // Who saw more of the node before is told all the same.
     let resumed = window(&mut queues.feed("q", Some("4".parse().unwrap())).unwrap()).await;
-    assert_eq!(ids(&resumed[..1]), ["3.0"]);
+    assert_eq!(ids(&resumed[..1]), ["3.stateUpdate"]);
     queues.acknowledge("q", "3@2-02020202".parse().unwrap()).await.unwrap();
     queues.close().await;
     // Once, and not again after a restart.
@@ -316,17 +316,17 @@ async fn an_event_of_the_lost_node_skips_no_block_that_was_made_anew() {
     assert_eq!(acknowledge(&queues, "acker", "6").await, "3 lost");
     assert_eq!(acknowledge(&queues, "acker", "999").await, "3 lost");
     let next = told(&mut queues.feed("acker", None).unwrap()).await;
-    assert_eq!(next[..2], ["4.0@2-02020202", "4@2-02020202"]);
+    assert_eq!(next[..2], ["4.stateUpdate@2-02020202", "4@2-02020202"]);
     // One consumer is further, and another comes back with what it saw of the node before.
     assert_eq!(acknowledge(&queues, "acker", "6@2-02020202").await, "6@2-02020202");
     let events = window(&mut queues.feed("acker", Some("6".parse().unwrap())).unwrap()).await;
     assert!(events[0].message.contains("stateUpdate"), "{events:?}");
-    assert_eq!(ids(&events)[..3], ["4.0", "4", "5"]);
+    assert_eq!(ids(&events)[..3], ["4.stateUpdate", "4", "5"]);
     // Nobody acknowledges, and a consumer goes on where it was.
     for (seen, next) in [
         ("2", "3"),
-        ("3", "4.0@2-02020202"),
-        ("4.0@2-02020202", "4@2-02020202"),
+        ("3", "4.stateUpdate@2-02020202"),
+        ("4.stateUpdate@2-02020202", "4@2-02020202"),
         ("4@2-02020202", "5@2-02020202"),
         ("5@2-02020202", "6@2-02020202"),
     ] {
@@ -344,7 +344,7 @@ async fn an_event_of_the_lost_node_skips_no_block_that_was_made_anew() {
 async fn two_take_overs_in_a_row_are_both_announced() {
     let mut bench = Bench::new();
     let queues = bench.open();
-    for name in ["silent", "reader"] {
+    for name in ["silent", "reader", "half"] {
         let from = registration(name, json!({"fromBlock": 1}));
         queues.register(from).await.unwrap();
     }
@@ -357,6 +357,8 @@ async fn two_take_overs_in_a_row_are_both_announced() {
     bench.taken_over(2, 4);
     let queues = bench.open();
     assert_eq!(acknowledge(&queues, "reader", "5@2-02020202").await, "5@2-02020202");
+    let heard = "4.stateUpdate@2-02020202";
+    assert_eq!(acknowledge(&queues, "half", heard).await, heard);
     queues.close().await;
     bench.taken_over(3, 7);
     let queues = bench.open();
@@ -368,11 +370,15 @@ async fn two_take_overs_in_a_row_are_both_announced() {
     };
     let mut feed = queues.feed("silent", None).unwrap();
     let events = window(&mut feed).await;
-    assert_eq!(first(&events).unwrap().after.to_string(), "4.0", "one word for both");
+    assert_eq!(
+        first(&events).unwrap().after.to_string(),
+        "4.stateUpdate",
+        "one word for both"
+    );
     assert!(first(&events).unwrap().message.contains("\"height\":4"));
     // The first one was told to this queue.
     let events = window(&mut queues.feed("reader", None).unwrap()).await;
-    assert_eq!(ids(&events)[..3], ["6", "7.0", "7"]);
+    assert_eq!(ids(&events)[..3], ["6", "7.stateUpdate", "7"]);
     assert!(first(&events).unwrap().message.contains("\"height\":7"));
     // What the second node told is of a chain that ends at 6.
     assert_eq!(
@@ -380,11 +386,21 @@ async fn two_take_overs_in_a_row_are_both_announced() {
         "6@2-02020202 lost"
     );
     let events = window(&mut queues.feed("silent", None).unwrap()).await;
-    assert_eq!(ids(&events)[..2], ["7.0", "7"]);
+    assert_eq!(ids(&events)[..2], ["7.stateUpdate", "7"]);
+    // A take-over was confirmed, and nothing behind it, when the next one came.
+    let events = window(&mut queues.feed("half", None).unwrap()).await;
+    assert_eq!(ids(&events)[..5], ["4", "5", "6", "7.stateUpdate", "7"]);
+    let after = window(
+        &mut queues
+            .feed("half", Some("4.stateUpdate@2-02020202".parse().unwrap()))
+            .unwrap(),
+    )
+    .await;
+    assert_eq!(ids(&after), ids(&events));
     // What begins above all of it stays where it begins, and holds no block back.
     let rows = queues.rows();
     let later = rows.iter().find(|row| row.queue.registration.queue == "later");
     assert_eq!(later.unwrap().cursor.to_string(), "99");
     queues.close().await;
-    assert_eq!(queues.needs_from(), Some(6), "reader has 5");
+    assert_eq!(queues.needs_from(), Some(4), "half has 3");
 }

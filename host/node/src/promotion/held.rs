@@ -84,6 +84,7 @@ impl Ground {
                 chain: durable.map_err(|refusal| refusal.text),
                 provider_tip: None,
                 history_from: 0,
+                untold: Vec::new(),
                 provider_strategies: Vec::new(),
                 own_strategies: Vec::new(),
             });

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use cvp_core::config::{Loaded, NodeConfig};
+use cvp_core::mq::Missing;
 use cvp_core::promotion::{Check, IndexView, KeyState, NamespaceView, Plan, PreflightView, StrategyView, TlsNameView};
 use cvp_core::replication::{CERTIFICATES as CERTIFICATE_TREE, PairStatus};
 use cvp_core::session::Binding;
-use cvp_core::types::{Namespace, NodeRole, Refusal};
+use cvp_core::types::{Height, Namespace, NodeRole, Refusal};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::probe::probe_target;
@@ -16,7 +17,7 @@ use super::tree;
 use super::{Flags, Ground, Probed};
 use crate::config::{OwnKey, Places, Root};
 use crate::index::probe;
-use crate::replication::ControlFiles;
+use crate::replication::{ControlFiles, queue_files};
 
 /// Where a namespace's key and certificates are, unless configured otherwise.
 const CERTIFICATES: &str = "certs/certs";
@@ -208,6 +209,7 @@ fn namespaces(
                     .map(|ns| ns.tip)
                     .filter(|_| status.is_some_and(|s| s.last_heard.is_some())),
                 history_from,
+                untold: untold(&ground.root, &name, history_from),
                 keys: keys_of(&ground.root, config, &name),
                 provider_strategies: theirs,
                 own_strategies: running,
@@ -215,6 +217,14 @@ fn namespaces(
             }
         })
         .collect()
+}
+
+/// Blocks that are not here and that queues wait for; what cannot be read is for the opening of the queues to say.
+fn untold(root: &Root, name: &Namespace, history_from: Height) -> Vec<Missing> {
+    match queue_files(root, name).read() {
+        Ok((Some(registry), cursors)) => cursors.missing(&registry, history_from),
+        _ => Vec::new(),
+    }
 }
 
 /// `encryption.ecert.ecert`; the default where the configuration cannot be read.

@@ -28,7 +28,7 @@ fn full() -> bool {
 }
 
 /// Puts a text in the place of another in a file below `configuration/`.
-fn replace(node: &Node, file: &str, from: &str, to: &str) -> Result<()> {
+pub fn replace(node: &Node, file: &str, from: &str, to: &str) -> Result<()> {
     let path = node.root().join("configuration").join(file);
     let text = std::fs::read_to_string(&path)?;
     ensure!(text.contains(from), "{from:?} is not in {}", path.display());
@@ -37,7 +37,7 @@ fn replace(node: &Node, file: &str, from: &str, to: &str) -> Result<()> {
 }
 
 /// A pair that is not started, with small batches and `accounts` more accounts in its state.
-fn pair_of(accounts: usize) -> Result<Pair> {
+pub fn pair_of(accounts: usize) -> Result<Pair> {
     let pair = Pair::init(&Setup::default())?;
     let lines: String = (1..=accounts).map(|n| format!("\"0x{n:040x}\" = \"{n}\"\n")).collect();
     for node in [&pair.provider, &pair.receiver] {
@@ -60,7 +60,7 @@ fn keep_blocks(node: &Node, blocks: u64) -> Result<()> {
 }
 
 /// Makes `blocks` blocks of about 200 KiB; answers the height.
-fn fill(node: &Node, blocks: usize) -> Result<u64> {
+pub fn fill(node: &Node, blocks: usize) -> Result<u64> {
     let (rpc, signer) = (node.rpc(), ec()?);
     let evidence = "x".repeat(BLOCK_BYTES);
     for _ in 0..blocks {
@@ -75,7 +75,7 @@ fn namespace(status: &Value) -> Result<Value> {
     Ok(found.context("no namespace")?.clone())
 }
 
-fn history_from(node: &Node) -> Result<u64> {
+pub fn history_from(node: &Node) -> Result<u64> {
     namespace(&node.status()?)?["history_from"]
         .as_u64()
         .context("no history_from")

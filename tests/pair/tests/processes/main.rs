@@ -28,6 +28,7 @@ mod operator;
 mod plugins;
 mod private_keys;
 mod queries;
+mod queue_history;
 mod queues;
 mod queues_pair;
 mod rabbit;

@@ -88,15 +88,15 @@ fn a_consumer_goes_on_with_the_standby_without_registering_again() -> Result<()>
     Ok(())
 }
 
-/// The next event is the word that blocks from `height` on may come again with another hash.
-fn announced(events: &Events, height: u64) -> Result<()> {
+/// The next event is the word that blocks from `height` on may come again with another hash; its id.
+fn announced(events: &Events, height: u64) -> Result<String> {
     let event = events.next(WITHIN)?;
     let body = &event.data["body"];
     ensure!(
         event.key == "MQException" && body["subType"] == "stateUpdate" && body["height"] == height,
         "{event:?} where {height} was to be announced"
     );
-    Ok(())
+    Ok(event.id)
 }
 
 #[test]
@@ -169,10 +169,12 @@ fn an_announcement_that_nobody_took_outlives_a_second_take_over() -> Result<()> 
     enable(&pair.provider, "global", "")?;
     pair.provider.provokes(&["this node is fenced"]);
     pair.provider.start()?;
-    register(&pair.provider.rpc(), "silent", 1)?;
+    for queue in ["half", "silent"] {
+        register(&pair.provider.rpc(), queue, 1)?;
+    }
     pair.receiver.start()?;
     wait_equal(&pair.provider, &pair.receiver)?;
-    wait_names(&pair.receiver, &json!(["silent"]))?;
+    wait_names(&pair.receiver, &json!(["half", "silent"]))?;
     grow(&pair.provider.rpc(), 5)?;
     let held = pair.provider.rpc().height()?;
     wait_durable(&pair.receiver, "global", held)?;
@@ -180,6 +182,12 @@ fn an_announcement_that_nobody_took_outlives_a_second_take_over() -> Result<()> 
     let (code, report) = pair.receiver.json(&["upgrade", "--allow-missing-keys"])?;
     ensure!(code == 0, "{report}");
     grow(&pair.receiver.rpc(), held + 4)?;
+    // One consumer confirms the announcement, and nothing of what is behind it.
+    let events = Events::open(pair.receiver.jsonrpc(), "global", "half", None)?;
+    blocks(&pair.receiver.rpc(), &events, 1, held)?;
+    let heard = announced(&events, held + 1)?;
+    let done = pair.receiver.rpc().call("mq_ack", json!(["half", heard]))?;
+    ensure!(done == json!({"queueName": "half", "cursor": heard}), "{done}");
 
     // The node that was lost comes back as the standby, and takes its place back.
     pair.provider.start()?;
@@ -190,7 +198,7 @@ fn an_announcement_that_nobody_took_outlives_a_second_take_over() -> Result<()> 
     ensure!(code == 0, "{answer}");
     pair.provider.start()?;
     pair.receiver.wait_normal()?;
-    wait_names(&pair.provider, &json!(["silent"]))?;
+    wait_names(&pair.provider, &json!(["half", "silent"]))?;
     pair.receiver.rpc().call("mq_ack", json!(["silent", "1"]))?;
     wait::until("the standby has the cursor", WITHIN, || {
         let found = cursor(&pair.provider, "silent")?;
@@ -207,7 +215,12 @@ fn an_announcement_that_nobody_took_outlives_a_second_take_over() -> Result<()> 
     let events = Events::open(node.jsonrpc(), "global", "silent", None)?;
     blocks(&rpc, &events, 2, held - 1)?;
     announced(&events, held + 1)?;
-    blocks(&rpc, &events, held + 1, second - held + 1)
+    blocks(&rpc, &events, held + 1, second - held + 1)?;
+    // Who heard of the first take-over hears of the second.
+    let events = Events::open(node.jsonrpc(), "global", "half", None)?;
+    blocks(&rpc, &events, held + 1, second - held)?;
+    announced(&events, second + 1)?;
+    blocks(&rpc, &events, second + 1, 1)
 }
 
 /// Registers `orders`, or takes it out; the code of the answer, 0 for a good one, none where the node died.

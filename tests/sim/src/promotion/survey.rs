@@ -75,6 +75,7 @@ impl World {
                 role: NodeRole::Vp,
                 chain,
                 history_from: 0,
+                untold: Vec::new(),
                 keys: KeyState::Match,
                 provider_strategies: vec![strategy.clone()],
                 own_strategies: vec![strategy.clone()],

@@ -1,5 +1,6 @@
 //! Clients that register and unregister queues, on whichever node they take for the provider.
 
+use cvp_core::ledger::Ledger;
 use cvp_core::mq::{QUEUE_CHANGE, QueueChange, QueueEdit, Registration};
 use cvp_core::replication::{ChangeEvent, Event, Proposal};
 use cvp_core::types::{Digest, Namespace};
@@ -36,7 +37,8 @@ impl World {
     }
 
     fn ask_for_queue(&mut self, node: usize, ns: &Namespace, name: &str) -> Result<(), String> {
-        let tip = self.nodes[node].store(ns).map_or(0, |store| store.durable().height);
+        let kept = self.nodes[node].store(ns);
+        let (first, tip) = kept.map_or((0, 0), |store| (store.ledger.history_from(), store.durable().height));
         let ticket = QUEUE_TICKETS + self.queue_wishes.len();
         let (from, to, delay) = (self.random.range(0, 3), self.random.range(0, 5), self.random.chance(30));
         let stale = self.now < self.chaos_until && self.random.chance(4);
@@ -57,8 +59,8 @@ impl World {
             )
         } else {
             let from = match from {
-                0 => "1".to_owned(),
-                1 => (tip + 1).saturating_sub(20).to_string(),
+                0 => first.max(1).to_string(),
+                1 => (tip + 1).saturating_sub(20).max(first).to_string(),
                 _ => String::new(),
             };
             let to = if to == 0 { (tip + 60).to_string() } else { String::new() };
@@ -66,7 +68,9 @@ impl World {
             let wanted = json!({"queueName": name, "routingKeys": ["MQBlock"], "fromBlock": from, "toBlock": to,
                 "from": ticket.to_string(), "delay": delay});
             let wanted = Registration::from_json(&wanted).map_err(|refused| refused.message)?;
-            let queue = registry.register(wanted, tip).map_err(|refused| refused.message)?;
+            let queue = registry
+                .register(wanted, (first, tip))
+                .map_err(|refused| refused.message)?;
             QueueEdit::Registered(queue.clone())
         };
         let change = QueueChange {

@@ -1,9 +1,9 @@
 //! Consumers: each queue is told its events by its node, with core's delivery; and what a consumer must see, whichever node tells it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cvp_core::ledger::Ledger;
-use cvp_core::mq::{Ahead, Cursor, Delivery, Event as Message, Notice, Queue, events_of, gate};
+use cvp_core::mq::{Ahead, Cursor, Delivery, Event as Message, Notice, Queue, events_of, gate, word_of_missing};
 use cvp_core::record::parse;
 use cvp_core::replication::{Event, QueueEvent};
 use cvp_core::types::{Height, Millis, Namespace};
@@ -23,6 +23,8 @@ pub struct Consumer {
     last: Option<Height>,
     /// By height: the hash that it was told last.
     told: BTreeMap<Height, String>,
+    /// Heights that it was told are not on its node.
+    missing: BTreeSet<Height>,
     /// From here on heights may come again with another hash.
     excused: Option<Height>,
     /// Everything before it was confirmed.
@@ -163,7 +165,12 @@ impl World {
         });
         let held = held.max().unwrap_or_else(|| queue.start());
         self.counts.told_bounded += 1;
-        if message.after.next.saturating_sub(held.next) > BLOCKS_AT_ONCE as u64 {
+        let missing = self.consumers.0.get(&queue.registration.from);
+        let missing = missing.map_or(0, |it| {
+            it.missing.range(held.next..message.after.next.max(held.next)).count()
+        });
+        let blocks = message.after.next.saturating_sub(held.next) as usize - missing;
+        if blocks > BLOCKS_AT_ONCE {
             let name = &queue.registration.queue;
             let text = format!(
                 "queue {name} of {ns} is told up to {}, more than a window ahead of its standby, whose cursor is {held}",
@@ -196,9 +203,17 @@ impl World {
         let gate = gate(queue.registration.delay, applied, copy);
         for _ in 0..BLOCKS_AT_ONCE {
             let Some(height) = feed.wants(gate) else { break };
-            let bytes = store.ledger.record(height).map_err(|error| error.to_string())?;
-            let bytes = bytes.ok_or_else(|| format!("no record {height} of {ns}"))?;
+            let from = store.ledger.history_from();
+            let missing = queue.missing(Cursor::before(height), from);
+            let at = missing.map_or(height, |_| from);
+            let bytes = store.ledger.record(at).map_err(|error| error.to_string())?;
+            let bytes = bytes.ok_or_else(|| format!("no record {at} of {ns}"))?;
             let record = parse(&bytes).map_err(|error| error.to_string())?;
+            if let Some((first, last)) = missing {
+                let word = word_of_missing(&record, first, last).map_err(|error| error.to_string())?;
+                feed.missing(first, last, word);
+                continue;
+            }
             let notice = notice.map(|from| Notice { from });
             let events = events_of(&record, queue, notice).map_err(|error| error.to_string())?;
             feed.loaded(height, events);
@@ -228,6 +243,21 @@ impl World {
             let from = body["height"].as_u64().ok_or("a notice without its height")?;
             consumer.excused = Some(consumer.excused.map_or(from, |known| known.min(from)));
             self.counts.notices += 1;
+            return Ok(());
+        }
+        if body["subType"] == "recovery" {
+            let ends = (body["height"].as_u64(), body["toHeight"].as_u64());
+            let (Some(first), Some(last)) = ends else {
+                return Err("missing blocks without their heights".into());
+            };
+            let due = consumer.last.map_or(queue.first, |last| last + 1);
+            consumer.missing.extend(first..=last);
+            consumer.last = consumer.last.max(Some(last));
+            self.counts.missing += 1;
+            if first > due {
+                let text = format!("{name} is told that {first} to {last} are missing, and {due} was due");
+                self.fail(text);
+            }
             return Ok(());
         }
         let height: Height = body["number"]
@@ -305,6 +335,17 @@ impl World {
                 let consumer = self.consumers.0.get(&queue.registration.from).unwrap_or(&none);
                 let name = format!("queue {} of {ns}", queue.registration.queue);
                 for height in queue.first..=last {
+                    let (told, missing) = (consumer.told.get(&height), consumer.missing.contains(&height));
+                    if missing && told.is_none() {
+                        continue;
+                    }
+                    if height < store.ledger.history_from() {
+                        match told {
+                            // It went since then.
+                            Some(_) => continue,
+                            None => return Err(format!("{name}: nobody said a word of block {height}, which is gone")),
+                        }
+                    }
                     let hash = store.ledger.hash_at(height).map_err(|error| error.to_string())?;
                     let hash = hash.ok_or_else(|| format!("no block {height} of {ns}"))?;
                     let position = cvp_core::types::Position { height, hash };

@@ -5,7 +5,10 @@ use super::*;
 #[test]
 fn what_a_broker_is_to_remove_is_neither_forgotten_nor_somebody_elses() {
     let mut registry = registry();
-    let first = registry.register(registration(json!({})).unwrap(), 0).unwrap().clone();
+    let first = registry
+        .register(registration(json!({})).unwrap(), (0, 0))
+        .unwrap()
+        .clone();
     let mut leaving = Leaving::default();
     leaving.add(&first);
     let fresh = |queue: &Queue| queue.start();
@@ -17,7 +20,7 @@ fn what_a_broker_is_to_remove_is_neither_forgotten_nor_somebody_elses() {
     assert_eq!(leaving.due(&registry, fresh), due);
     assert_eq!(Leaving::decode(&leaving.encode()).unwrap(), leaving);
     // Registered anew: it goes as long as the new one was told nothing, and never with what is the new one's.
-    registry.register(registration(json!({})).unwrap(), 0).unwrap();
+    registry.register(registration(json!({})).unwrap(), (0, 0)).unwrap();
     assert_eq!(leaving.due(&registry, fresh), due);
     assert_eq!(leaving.due(&registry, |_| Cursor::before(9)), []);
     leaving.remove(first.number);
@@ -72,7 +75,7 @@ fn the_last_bytes_of_a_registry_are_counted() {
         let mut name = first;
         let refused = loop {
             let more = json!({"queueName": format!("q{}", "x".repeat(name)), "topics": topics});
-            match registry.register(registration(more).unwrap(), 0) {
+            match registry.register(registration(more).unwrap(), (0, 0)) {
                 Ok(_) => name += 1,
                 Err(refused) => break refused,
             }
@@ -90,7 +93,7 @@ fn the_last_bytes_of_a_registry_are_counted() {
 fn a_change_of_queues_is_told_in_words() {
     let mut registry = registry();
     let namespace = Namespace::new("global").unwrap();
-    registry.register(registration(json!({})).unwrap(), 0).unwrap();
+    registry.register(registration(json!({})).unwrap(), (0, 0)).unwrap();
     let change = |registry: &Registry| QueueChange {
         namespace: namespace.clone(),
         old: None,
@@ -103,7 +106,7 @@ fn a_change_of_queues_is_told_in_words() {
     let text = change(&other).in_words(Some(&registry));
     assert_eq!(text, "queue q1 of global unregistered");
     other
-        .register(registration(json!({"queueName": "q2"})).unwrap(), 0)
+        .register(registration(json!({"queueName": "q2"})).unwrap(), (0, 0))
         .unwrap();
     let text = change(&other).in_words(Some(&registry));
     assert_eq!(text, "queue q1 of global unregistered, queue q2 of global registered");

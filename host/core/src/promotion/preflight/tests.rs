@@ -33,6 +33,7 @@ pub(in super::super) fn healthy() -> PreflightView {
             }),
             provider_tip: Some(120),
             history_from: 0,
+            untold: Vec::new(),
             keys: KeyState::Match,
             provider_strategies: vec![strategy.clone()],
             own_strategies: vec![strategy],
@@ -85,6 +86,25 @@ fn a_healthy_receiver_passes_every_check_of_the_page() {
         "{checks:?}"
     );
     assert!(allowed(&checks));
+}
+
+#[test]
+fn queues_that_wait_for_blocks_that_are_not_here_are_named() {
+    let mut view = healthy();
+    view.namespaces[0].history_from = 61;
+    view.namespaces[0].untold = (0..10)
+        .map(|n| Missing {
+            queue: format!("q{n}"),
+            first: 4,
+            last: 60,
+        })
+        .collect();
+    let checks = preflight(&view);
+    let check = checks.iter().find(|check| check.id == "history-complete").unwrap();
+    assert_eq!(check.verdict, Verdict::Warn);
+    let named = check.message.contains("global begins at 61") && check.message.contains("queue q0 of global: 4 to 60");
+    assert!(named && check.message.ends_with("2 more queues of global"), "{check:?}");
+    assert!(check.hint.contains("fill them in"), "{check:?}");
 }
 
 #[test]

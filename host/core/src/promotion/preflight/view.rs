@@ -1,6 +1,7 @@
 //! What the preflight judges: what probes, files and chains said, as plain values.
 
 use super::index::IndexView;
+use crate::mq::Missing;
 use crate::promotion::target::TargetProbe;
 use crate::types::{Hostname, Namespace, NodeRole, Position};
 
@@ -41,6 +42,8 @@ pub struct NamespaceView {
     pub provider_tip: Option<u64>,
     /// First height that is here.
     pub history_from: u64,
+    /// Blocks below it that message queues were not told yet, or did not confirm.
+    pub untold: Vec<Missing>,
     /// Key and certificate.
     pub keys: KeyState,
     /// Strategies that the provider runs, as its last hello said.

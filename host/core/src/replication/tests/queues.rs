@@ -103,7 +103,9 @@ pub(super) fn registry(queues: &[&str]) -> Registry {
 
 fn register(registry: &mut Registry, queue: &str) -> QueueEdit {
     let wanted = serde_json::json!({"queueName": queue, "routingKeys": ["MQBlock"]});
-    let queue = registry.register(Registration::from_json(&wanted).unwrap(), 3).unwrap();
+    let queue = registry
+        .register(Registration::from_json(&wanted).unwrap(), (0, 3))
+        .unwrap();
     QueueEdit::Registered(queue.clone())
 }
 
