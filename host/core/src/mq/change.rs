@@ -85,7 +85,7 @@ impl QueueChange {
     }
 }
 
-/// First height of a chain that was made under `incarnation`, the latest there is; `tip` + 1 where none was yet. What an earlier one made, or
+/// First height of a chain that was made under `incarnation` or a later one; `tip` + 1 where none was yet. What an earlier one made, or
 /// what is not kept any more, lies below it. `made_by` says under which one a height was made.
 ///
 /// # Errors
@@ -98,7 +98,8 @@ pub fn first_under<E>(
     let (mut low, mut high) = (1, tip.saturating_add(1));
     while low < high {
         let middle = low + (high - low) / 2;
-        if made_by(middle)? == Some(incarnation) {
+        let made = made_by(middle)?;
+        if made.is_some_and(|made| made == incarnation || made.number > incarnation.number) {
             high = middle;
         } else {
             low = middle + 1;
@@ -316,6 +317,24 @@ mod tests {
             }
         }
         assert_eq!(first_under(AFTER, 5, |_| Err("disk")), Err("disk"));
+        // Of one whose place was taken, too: also where nothing of it is left.
+        let third = Incarnation { number: 3, id: [3; 16] };
+        let made_by = |height: Height| -> Result<_, ()> {
+            Ok(Some(match height {
+                ..5 => BEFORE,
+                5..9 => AFTER,
+                _ => third,
+            }))
+        };
+        assert_eq!(
+            (first_under(AFTER, 20, made_by), first_under(third, 20, made_by)),
+            (Ok(5), Ok(9))
+        );
+        let without = |height: Height| made_by(height + 4 * Height::from(height > 4));
+        assert_eq!(
+            (first_under(AFTER, 20, without), first_under(third, 20, without)),
+            (Ok(5), Ok(5))
+        );
     }
 
     #[test]

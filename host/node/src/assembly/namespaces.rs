@@ -120,6 +120,9 @@ pub(super) fn draft_start(root: &Root, name: &Namespace) -> Result<(Edited, NsCo
     }
 }
 
+/// Queues that one line names.
+const QUEUES_SHOWN: usize = 8;
+
 impl Node {
     pub(super) async fn start_namespace(self: &Arc<Self>, name: &str, must_replicate: bool) -> Result<Value, Failure> {
         let _one_at_a_time = self.changing.lock().await;
@@ -219,6 +222,7 @@ impl Node {
             return Err(Failure::refused("namespace-running", "namespace has not stopped", ""));
         }
         let data = self.root.namespace(&name).join("data");
+        self.nothing_at_broker(&name).await?;
         let (root, of) = (self.root.clone(), name.clone());
         let draft = move || edited(&root, |text| config::remove_namespace(text, of.as_str()));
         let list = blocking(draft).await?;
@@ -243,6 +247,30 @@ impl Node {
             data,
             ..switched(&name, false, answer)
         })
+    }
+
+    /// Queues that a namespace leaves at its broker nobody could unregister any more, and the next who took their name there would go on
+    /// behind what lies in them.
+    async fn nothing_at_broker(&self, name: &Namespace) -> Result<(), Failure> {
+        let (root, of) = (self.root.clone(), name.clone());
+        let Some(rest) = blocking(move || Ok(at_rest(&root, &of))).await? else {
+            return Ok(());
+        };
+        let what = match rest.names.as_deref() {
+            Some([]) => return Ok(()),
+            Some(names) => {
+                let shown: Vec<&str> = names.iter().take(QUEUES_SHOWN).map(String::as_str).collect();
+                let more = if names.len() > shown.len() { ", ..." } else { "" };
+                format!("has {} queues at its broker ({}{more})", names.len(), shown.join(", "))
+            }
+            None => "may have queues at its broker, and its files (data/mq) cannot be read".to_owned(),
+        };
+        Err(Failure::refused(
+            "queues-at-broker",
+            format!("namespace {name} {what}"),
+            "start it and unregister them while the broker is there; or, where they may stay there for good, set mq.broker.type = \"embedded\" in its \
+             ns_static.toml, destroy it then, and remove them at the broker before the names are used again",
+        ))
     }
 
     /// Changes `dynamic.toml` on both nodes, where it changes.

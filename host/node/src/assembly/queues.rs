@@ -1,16 +1,20 @@
 //! The message queues of the running namespaces: opened, kept and closed as the chains and the node's role change.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cvp_core::config::{Broker, NodeConfig, PairRole};
-use cvp_core::mq::{Missing, QUEUE_CHANGE, QueueChange, QueueEdit, Reigns};
+use cvp_core::config::{self, Broker, BrokerUrl, NodeConfig, PairRole};
+use cvp_core::mq::{Missing, QUEUE_CHANGE, QueueChange, QueueEdit};
 use cvp_core::replication::{BrokerState, Outcome};
 use cvp_core::types::{Height, Namespace, Refusal};
 
 use super::node::Node;
+use crate::config::Root;
 use crate::ipc::{MissingView, QueueList, QueueView, QueuesView};
-use crate::mq::{Commit, Committing, Copies, Opened, QueueRow, Queues, QueuesError, Rabbit, Reign, Surroundings};
+use crate::mq::{
+    AtRest, Commit, Committing, Copies, Opened, QueueRow, Queues, QueuesError, Rabbit, Reign, Surroundings,
+};
 use crate::namespace::Chain;
 use crate::replication::{Wish, queue_files};
 
@@ -55,6 +59,7 @@ impl Node {
             }
             opened.insert(namespace, queues);
         }
+        self.keep_names(&opened).await;
         self.queues.replace(opened);
         self.queues_moved.notify_one();
         match config.role() {
@@ -65,13 +70,15 @@ impl Node {
 
     async fn open_queues(&self, config: &NodeConfig, chain: Arc<Chain>) -> Result<Arc<Queues>, Refusal> {
         let namespace = chain.namespace().clone();
+        let lineage = self.lineage(&namespace)?;
+        let no_identity = || Refusal::new("no-identity", "this node has no identity yet", "start it again");
         let around = Surroundings {
             hostname: config.dynamic.hostname.clone(),
             broker: broker_of(config, &namespace).cloned().unwrap_or(Broker::Embedded),
             commit: self.queue_commit(),
             moved: Arc::clone(&self.queues_moved),
-            reign: self.reign(&namespace)?,
-            reigns: self.reigns(&namespace)?,
+            reign: lineage.last().copied().ok_or_else(no_identity)?,
+            lineage,
             names: self.queues.names(),
             standby: self.queues.watch_standby(),
             awaited: Arc::clone(&self.queues_awaited),
@@ -83,31 +90,29 @@ impl Node {
         opening.await.map_err(internal)?
     }
 
-    /// Where a namespace's chain was taken over.
-    fn reigns(&self, namespace: &Namespace) -> Result<Reigns, Refusal> {
-        let identity = self.files.identity().map_err(|error| error.refusal())?;
-        let mut reigns = Reigns::default();
-        for reign in identity.iter().flat_map(|identity| identity.lineage.reigns()) {
-            let start = reign.starts.iter().find(|start| start.namespace == *namespace);
-            if let Some(start) = start {
-                reigns.add(&reign.incarnation, start.first);
-            }
+    /// What namespaces that do not run, or whose queues failed, have at brokers stays theirs.
+    async fn keep_names(&self, opened: &Opened) {
+        let delivers: BTreeSet<Namespace> = opened.values().flatten().map(|it| it.namespace().clone()).collect();
+        let (root, running) = (self.root.clone(), delivers.clone());
+        let read = tokio::task::spawn_blocking(move || resting(&root, |name| running.contains(name)));
+        match read.await {
+            Ok(resting) => self.queues.names().rest(|name| delivers.contains(name), &resting),
+            Err(error) => tracing::error!(%error, "the names of queues at brokers"),
         }
-        Ok(reigns)
     }
 
-    /// Under which incarnation this node speaks, and where that began in a namespace.
-    fn reign(&self, namespace: &Namespace) -> Result<Reign, Refusal> {
+    /// Under which incarnations the node's queues were told so far, oldest first, and where each began in a namespace.
+    fn lineage(&self, namespace: &Namespace) -> Result<Vec<Reign>, Refusal> {
         let identity = self.files.identity().map_err(|error| error.refusal())?;
         let lineage = identity.map(|identity| identity.lineage).unwrap_or_default();
-        let reign = lineage.reigns().last();
-        let reign =
-            reign.ok_or_else(|| Refusal::new("no-identity", "this node has no identity yet", "start it again"))?;
-        let start = reign.starts.iter().find(|start| start.namespace == *namespace);
-        Ok(Reign {
-            incarnation: reign.incarnation,
-            first: start.map(|start| start.first),
-        })
+        let reign = |reign: &cvp_core::session::Reign| {
+            let start = reign.starts.iter().find(|start| start.namespace == *namespace);
+            Reign {
+                incarnation: reign.incarnation,
+                first: start.map(|start| start.first),
+            }
+        };
+        Ok(lineage.reigns().iter().map(reign).collect())
     }
 
     /// Makes changes of registries as strong changes.
@@ -275,6 +280,37 @@ impl Node {
             queues.close().await;
         }
     }
+}
+
+/// What every namespace of this root that has queues at a broker, but for those that deliver (`delivers`), has there by its files.
+fn resting(root: &Root, delivers: impl Fn(&Namespace) -> bool) -> Vec<AtRest> {
+    let entries = std::fs::read_dir(root.namespaces()).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| Namespace::new(entry.file_name().to_str()?).ok());
+    names
+        .filter(|name| !delivers(name))
+        .filter_map(|name| at_rest(root, &name))
+        .collect()
+}
+
+/// What a namespace has at a broker by its files; none where it has no queues or no broker.
+pub(super) fn at_rest(root: &Root, name: &Namespace) -> Option<AtRest> {
+    let files = queue_files(root, name);
+    if !files.are_there() {
+        return None;
+    }
+    let path = root.configuration().join(name.as_str()).join("ns_static.toml");
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let value = |key: &str| {
+        let found = config::get(&text, key).ok().flatten()?;
+        Some(found.trim_matches(['"', '\'']).to_owned())
+    };
+    let rabbit = value("mq.broker.type")?.eq_ignore_ascii_case("rabbit");
+    let url = value("mq.rabbit.url").filter(|_| rabbit)?;
+    Some(AtRest {
+        namespace: name.clone(),
+        broker: BrokerUrl::new(url),
+        names: files.names().ok(),
+    })
 }
 
 fn broker_of<'a>(config: &'a NodeConfig, namespace: &Namespace) -> Option<&'a Broker> {

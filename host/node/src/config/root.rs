@@ -57,7 +57,12 @@ impl Root {
 
     /// `namespaces/<namespace>/`.
     pub fn namespace(&self, namespace: &Namespace) -> PathBuf {
-        self.directory.join("namespaces").join(namespace.as_str())
+        self.namespaces().join(namespace.as_str())
+    }
+
+    /// `namespaces/`.
+    pub fn namespaces(&self) -> PathBuf {
+        self.directory.join("namespaces")
     }
 
     /// `plugins/`.

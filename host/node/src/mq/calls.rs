@@ -9,6 +9,7 @@ use cvp_core::types::Refusal;
 
 use super::Queues;
 use super::feed::{Feed, FeedEnd, count_events};
+use super::names::Owner;
 use crate::namespace::wall_clock;
 
 /// Blocks looked through, at most, to count what a queue was not told yet.
@@ -54,9 +55,14 @@ impl Queues {
             if let Some(held) = &self.held {
                 held.comes(&name).map_err(|owner| Refused {
                     code: code::DUPLICATE,
-                    message: format!(
-                        "queue {name:?} is namespace {owner}'s at this broker: take another name, or another virtual host in mq.rabbit.url"
-                    ),
+                    message: match owner {
+                        Owner::Other(owner) => format!(
+                            "queue {name:?} is namespace {owner}'s at this broker: take another name, or another virtual host in mq.rabbit.url"
+                        ),
+                        Owner::Perhaps(owner) => format!(
+                            "queue {name:?} may be namespace {owner}'s at this broker, whose files (data/mq) cannot be read: restore them, or take another virtual host in mq.rabbit.url"
+                        ),
+                    },
                 })?;
             }
             let changed = self.change(note, |registry| {

@@ -47,6 +47,11 @@ impl QueueFiles {
         Self { directory }
     }
 
+    /// Whether queues were ever opened here, or a standby got any.
+    pub fn are_there(&self) -> bool {
+        self.directory.join("registry").exists() || self.directory.join("leaving").exists()
+    }
+
     /// Who registered and how far each was told; no registry where none was ever made.
     ///
     /// # Errors
@@ -75,6 +80,17 @@ impl QueueFiles {
         durable::create_directories(&self.directory)?;
         let path = self.directory.join("leaving");
         Ok(durable::write_file(&path, LEAVING, VERSION, &leaving.encode())?)
+    }
+
+    /// Names of queues that are registered, or still to be removed at the broker.
+    ///
+    /// # Errors
+    /// A file is damaged.
+    pub fn names(&self) -> Result<Vec<String>, QueueFileError> {
+        let registry = self.read_one("registry", REGISTRY, Registry::decode)?;
+        let registered = registry.iter().flat_map(|registry| registry.queues().keys().cloned());
+        let leaving = self.read_leaving()?;
+        Ok(registered.chain(leaving.names().map(str::to_owned)).collect())
     }
 
     fn read_one<T>(

@@ -28,7 +28,7 @@ impl Queues {
     }
 }
 
-/// First height that `chain` has of `incarnation`, or will have.
+/// First height that `chain` has of `incarnation` or of who took its place, or will have.
 pub(super) fn first_made(chain: &Chain, incarnation: Incarnation) -> Result<Height, Refusal> {
     let made_by = |height: Height| {
         let bytes = match chain.ledger().record(height) {
@@ -42,20 +42,22 @@ pub(super) fn first_made(chain: &Chain, incarnation: Incarnation) -> Result<Heig
     first_under(incarnation, chain.tips().applied.height, made_by)
 }
 
-/// Where `chain` was taken over: what the lineage says (`known`), and what it does not where a namespace did not run when its node was promoted.
-pub(super) fn reigns_of(chain: &Chain, known: Reigns, reign: Reign) -> Result<Reigns, Refusal> {
-    let Reign { incarnation, first } = reign;
-    let mut reigns = known;
-    if incarnation.number <= 1 || reigns.knows(&incarnation) {
-        return Ok(reigns);
-    }
-    let first = match first {
-        Some(first) => first,
-        None => first_made(chain, incarnation)?,
-    };
-    // A chain that it made from its beginning on was nobody else's.
-    if first > 1 {
-        reigns.add(&incarnation, first);
+/// Where `chain` was taken over: what the lineage says, oldest first, and what the chain itself does of whom the namespace did not run for when
+/// it was promoted.
+pub(super) fn reigns_of(chain: &Chain, lineage: &[Reign]) -> Result<Reigns, Refusal> {
+    let mut reigns = Reigns::default();
+    for Reign { incarnation, first } in lineage {
+        match first {
+            Some(first) => reigns.add(incarnation, *first),
+            None if incarnation.number <= 1 => {}
+            None => {
+                let first = first_made(chain, *incarnation)?;
+                // A chain that it made from its beginning on was nobody else's.
+                if first > 1 {
+                    reigns.add(incarnation, first);
+                }
+            }
+        }
     }
     Ok(reigns)
 }

@@ -21,7 +21,7 @@ mod tests;
 pub use calls::QueuesError;
 pub use feed::Feed;
 pub use files::{QueueFileError, QueueFiles};
-pub use names::BrokerNames;
+pub use names::{AtRest, BrokerNames};
 pub use queues::{Commit, Committing, QueueRow, Queues, Reign, Surroundings};
 pub use rabbit::Rabbit;
 pub use set::{Copies, HeldThere, Opened, QueueSet};

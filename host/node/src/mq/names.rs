@@ -25,41 +25,122 @@ impl Place {
     }
 }
 
+/// Whose a name is that cannot be had.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Owner {
+    /// This namespace's.
+    Other(Namespace),
+    /// Perhaps this namespace's, whose files cannot be read.
+    Perhaps(Namespace),
+}
+
+/// What the files of a namespace that delivers nothing say of its queues at a broker.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AtRest {
+    /// The namespace.
+    pub namespace: Namespace,
+    /// Its broker.
+    pub broker: BrokerUrl,
+    /// Names of queues that are there, or may be; none where the files cannot be read.
+    pub names: Option<Vec<String>>,
+}
+
+#[derive(Default)]
+struct Known {
+    names: BTreeMap<(Place, String), Namespace>,
+    /// Namespaces whose names there are not known.
+    unreadable: BTreeMap<Namespace, Place>,
+}
+
+impl Known {
+    /// Takes a name where it is free.
+    fn take(&mut self, place: &Place, name: &str, of: &Namespace) -> Result<(), Owner> {
+        let key = (place.clone(), name.to_owned());
+        let owner = self.names.entry(key).or_insert_with(|| of.clone());
+        if owner == of {
+            Ok(())
+        } else {
+            Err(Owner::Other(owner.clone()))
+        }
+    }
+
+    fn forget(&mut self, of: &Namespace) {
+        self.names.retain(|_, owner| owner != of);
+        self.unreadable.remove(of);
+    }
+}
+
 /// Every queue of this node at brokers, and whose it is. Cheap to clone; clones share it.
 #[derive(Clone, Default)]
-pub struct BrokerNames(Arc<Mutex<BTreeMap<(Place, String), Namespace>>>);
+pub struct BrokerNames(Arc<Mutex<Known>>);
 
 impl BrokerNames {
     /// Takes a name for a namespace.
     ///
     /// # Errors
-    /// It is another one's: which.
-    pub(super) fn take(&self, place: &Place, name: &str, of: &Namespace) -> Result<(), Namespace> {
-        let mut names = self.0.lock();
-        let owner = names
-            .entry((place.clone(), name.to_owned()))
-            .or_insert_with(|| of.clone());
-        if owner == of { Ok(()) } else { Err(owner.clone()) }
+    /// It is another one's.
+    pub(super) fn take(&self, place: &Place, name: &str, of: &Namespace) -> Result<(), Owner> {
+        self.0.lock().take(place, name, of)
+    }
+
+    /// As [`BrokerNames::take`], for a queue that is new: not where it may be one of a namespace whose names are not known.
+    ///
+    /// # Errors
+    /// It is another one's, or may be.
+    pub(super) fn take_new(&self, place: &Place, name: &str, of: &Namespace) -> Result<(), Owner> {
+        let mut known = self.0.lock();
+        let own = known.names.get(&(place.clone(), name.to_owned())) == Some(of);
+        let mut others = known.unreadable.iter().filter(|(other, _)| *other != of);
+        match others.find(|(_, at)| *at == place).map(|(other, _)| other.clone()) {
+            Some(other) if !own => Err(Owner::Perhaps(other)),
+            _ => known.take(place, name, of),
+        }
+    }
+
+    /// A namespace has these queues at its broker, and no others; those that are another one's are left out.
+    fn open<'a>(&self, place: &Place, names: impl Iterator<Item = &'a String>, of: &Namespace) {
+        let mut known = self.0.lock();
+        known.forget(of);
+        for name in names {
+            let _ = known.take(place, name, of);
+        }
+    }
+
+    /// A namespace has no queues at a broker any more.
+    pub fn let_go(&self, of: &Namespace) {
+        self.0.lock().forget(of);
+    }
+
+    /// What namespaces that deliver nothing have at brokers stays theirs; one that neither delivers (`delivers`) nor has files has nothing.
+    pub fn rest(&self, delivers: impl Fn(&Namespace) -> bool, resting: &[AtRest]) {
+        let mut known = self.0.lock();
+        let rests = |name: &Namespace| resting.iter().any(|it| it.namespace == *name);
+        known.names.retain(|_, owner| delivers(owner) || rests(owner));
+        known.unreadable.clear();
+        for it in resting {
+            let place = Place::of(&it.broker);
+            for name in it.names.iter().flatten() {
+                let _ = known.take(&place, name, &it.namespace);
+            }
+            if it.names.is_none() {
+                known.unreadable.insert(it.namespace.clone(), place);
+            }
+        }
     }
 
     /// Whether a name is this namespace's.
     pub(super) fn is_of(&self, place: &Place, name: &str, of: &Namespace) -> bool {
-        let names = self.0.lock();
-        names.get(&(place.clone(), name.to_owned())) == Some(of)
+        let known = self.0.lock();
+        known.names.get(&(place.clone(), name.to_owned())) == Some(of)
     }
 
     /// A namespace has no queue of that name there any more.
     pub(super) fn leave(&self, place: &Place, name: &str, of: &Namespace) {
-        let mut names = self.0.lock();
+        let mut known = self.0.lock();
         let key = (place.clone(), name.to_owned());
-        if names.get(&key) == Some(of) {
-            names.remove(&key);
+        if known.names.get(&key) == Some(of) {
+            known.names.remove(&key);
         }
-    }
-
-    /// A namespace is closed.
-    pub(super) fn leave_all(&self, of: &Namespace) {
-        self.0.lock().retain(|_, owner| owner != of);
     }
 }
 
@@ -73,10 +154,18 @@ pub(super) struct HeldNames {
 }
 
 impl HeldNames {
-    pub fn new(names: BrokerNames, url: &BrokerUrl, namespace: &Namespace) -> Self {
+    /// The namespace has these queues at the broker, and no others.
+    pub fn open<'a>(
+        names: BrokerNames,
+        url: &BrokerUrl,
+        namespace: &Namespace,
+        there: impl Iterator<Item = &'a String>,
+    ) -> Self {
+        let place = Place::of(url);
+        names.open(&place, there, namespace);
         Self {
             names,
-            place: Place::of(url),
+            place,
             namespace: namespace.clone(),
             coming: Mutex::default(),
         }
@@ -85,18 +174,18 @@ impl HeldNames {
     /// Takes a name.
     ///
     /// # Errors
-    /// It is another namespace's: which.
-    pub fn take(&self, name: &str) -> Result<(), Namespace> {
+    /// It is another namespace's.
+    pub fn take(&self, name: &str) -> Result<(), Owner> {
         self.names.take(&self.place, name, &self.namespace)
     }
 
     /// Takes a name for a registration that is on its way, until [`HeldNames::came`].
     ///
     /// # Errors
-    /// It is another namespace's: which.
-    pub fn comes(&self, name: &str) -> Result<(), Namespace> {
+    /// It is another namespace's, or may be.
+    pub fn comes(&self, name: &str) -> Result<(), Owner> {
         let mut coming = self.coming.lock();
-        self.take(name)?;
+        self.names.take_new(&self.place, name, &self.namespace)?;
         coming.insert(name.to_owned());
         Ok(())
     }
@@ -117,11 +206,6 @@ impl HeldNames {
         if !coming.contains(name) && !needed() {
             self.names.leave(&self.place, name, &self.namespace);
         }
-    }
-
-    /// The namespace is closed.
-    pub fn leave_all(&self) {
-        self.names.leave_all(&self.namespace);
     }
 }
 
@@ -146,7 +230,7 @@ mod tests {
         ] {
             assert_eq!(
                 names.take(&place(same), "orders", &other),
-                Err(global.clone()),
+                Err(Owner::Other(global.clone())),
                 "{same}"
             );
         }
@@ -157,7 +241,40 @@ mod tests {
         assert!(names.is_of(&here, "orders", &global), "only the owner lets it go");
         names.leave(&here, "orders", &global);
         names.take(&here, "orders", &other).unwrap();
-        names.leave_all(&other);
+        names.let_go(&other);
         names.take(&here, "refunds", &global).unwrap();
+    }
+
+    #[test]
+    fn what_is_stopped_or_cannot_be_read_keeps_its_names_until_its_files_are_gone() {
+        let broker = BrokerUrl::new("amqp://host/");
+        let (here, elsewhere) = (Place::of(&broker), Place::of(&BrokerUrl::new("amqp://host/vh")));
+        let names = BrokerNames::default();
+        let [global, other, third] = ["global", "other", "third"].map(|name| Namespace::new(name).unwrap());
+        let rest = |namespace: &Namespace, names: Option<&[&str]>| AtRest {
+            namespace: namespace.clone(),
+            broker: broker.clone(),
+            names: names.map(|names| names.iter().map(|name| (*name).to_owned()).collect()),
+        };
+        let runs = |name: &Namespace| *name == global;
+        names.take(&here, "own", &global).unwrap();
+        names.take(&here, "orders", &other).unwrap();
+        names.rest(runs, &[rest(&other, Some(&["orders", "refunds"]))]);
+        for taken in ["orders", "refunds"] {
+            assert_eq!(names.take_new(&here, taken, &global), Err(Owner::Other(other.clone())));
+        }
+        // Nobody knows what one has whose files are damaged.
+        names.rest(runs, &[rest(&other, Some(&["orders"])), rest(&third, None)]);
+        assert_eq!(
+            names.take_new(&here, "fresh", &global),
+            Err(Owner::Perhaps(third.clone()))
+        );
+        names.take_new(&here, "own", &global).unwrap();
+        names.take_new(&elsewhere, "fresh", &global).unwrap();
+        names.rest(runs, &[]);
+        for free in ["orders", "fresh"] {
+            names.take_new(&here, free, &global).unwrap();
+        }
+        assert!(names.is_of(&here, "own", &global));
     }
 }

@@ -18,7 +18,7 @@ use super::calls::QueuesError;
 use super::files::{QueueFileError, QueueFiles};
 use super::history::{first_made, reigns_of};
 use super::leaving::LeavingNote;
-use super::names::{BrokerNames, HeldNames};
+use super::names::{BrokerNames, HeldNames, Owner};
 use super::rabbit::Rabbit;
 use super::set::HeldThere;
 use super::standby::StandbyBound;
@@ -54,8 +54,8 @@ pub struct Surroundings {
     pub moved: Arc<Notify>,
     /// Under which incarnation the queues are told from now on.
     pub reign: Reign,
-    /// Where the chain was taken over so far, as the node's lineage has it.
-    pub reigns: Reigns,
+    /// All incarnations so far, as the node's lineage has them, oldest first.
+    pub lineage: Vec<Reign>,
     /// Whose each queue at a broker is, of all namespaces of the node.
     pub names: BrokerNames,
     /// How far the standby has the queues.
@@ -131,7 +131,7 @@ impl Queues {
             }
         };
         let Reign { incarnation, first } = around.reign;
-        let reigns = reigns_of(&chain, around.reigns, around.reign)?;
+        let reigns = reigns_of(&chain, &around.lineage)?;
         let first = match first {
             Some(first) => Some(first),
             None if cursors.incarnation == Some(incarnation) => None,
@@ -144,17 +144,15 @@ impl Queues {
         }
         let leaving = LeavingNote::open(files.clone(), &registry, |queue| cursors.of(queue));
         let mut leaving = leaving.map_err(failed)?;
+        let gone = leaving.names_at_opening();
+        let wanted = registry.queues().keys().chain(&gone);
         let held = match &around.broker {
-            Broker::Embedded => None,
-            Broker::Rabbit(url) => {
-                let held = HeldNames::new(around.names, url, chain.namespace());
-                let gone = leaving.names_at_opening();
-                registry.queues().keys().chain(&gone).for_each(|name| {
-                    // One that is another namespace's is not delivered, and its status says so.
-                    let _ = held.take(name);
-                });
-                Some(held)
+            Broker::Embedded => {
+                around.names.let_go(chain.namespace());
+                None
             }
+            // One that is another namespace's is not delivered, and its status says so.
+            Broker::Rabbit(url) => Some(HeldNames::open(around.names, url, chain.namespace(), wanted)),
         };
         let board = CursorBoard::new(cursors, Arc::clone(&around.moved));
         let writing = tasks.spawn(Arc::clone(&board).drive(files.clone()));
@@ -250,8 +248,8 @@ impl Queues {
     /// Takes a name at the broker for this namespace.
     ///
     /// # Errors
-    /// It is another one's: which.
-    pub(super) fn take_name(&self, name: &str) -> Result<(), Namespace> {
+    /// It is another one's.
+    pub(super) fn take_name(&self, name: &str) -> Result<(), Owner> {
         self.held.as_ref().map_or(Ok(()), |held| held.take(name))
     }
 
@@ -340,7 +338,7 @@ impl Queues {
         self.moved.notify_one();
     }
 
-    /// Ends every feed and writes what moved.
+    /// Ends every feed and writes what moved. Its names at a broker stay its own: its queues stay there.
     pub async fn close(&self) {
         self.closed.send_replace(true);
         if let Some(rabbit) = self.rabbit() {
@@ -353,9 +351,6 @@ impl Queues {
         }
         if let Some(task) = self.writing.lock().take() {
             task.abort();
-        }
-        if let Some(held) = &self.held {
-            held.leave_all();
         }
     }
 }

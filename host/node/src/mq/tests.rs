@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cvp_core::config::Broker;
-use cvp_core::mq::{Event, Registration, Reigns};
+use cvp_core::mq::{Event, EventId, Registration};
 use cvp_core::types::Refusal;
 use serde_json::{Value, json};
 
@@ -17,7 +17,7 @@ struct Bench {
     fixture: Fixture,
     directory: tempfile::TempDir,
     reign: Reign,
-    reigns: Reigns,
+    lineage: Vec<Reign>,
     /// A change is made, and nobody says so: the pair went on with another machine.
     unanswered: bool,
 }
@@ -31,7 +31,7 @@ impl Bench {
                 incarnation: ONE,
                 first: None,
             },
-            reigns: Reigns::default(),
+            lineage: Vec::new(),
             unanswered: false,
         }
     }
@@ -57,7 +57,7 @@ impl Bench {
             }),
             moved: Arc::default(),
             reign: self.reign,
-            reigns: self.reigns.clone(),
+            lineage: self.lineage.clone(),
             names: BrokerNames::default(),
             standby: QueueSet::default().watch_standby(),
             awaited: Arc::default(),
@@ -250,10 +250,7 @@ async fn who_takes_a_nodes_place_goes_on_below_what_it_holds_and_says_so_once() 
     queues.close().await;
 
     // Another node held blocks up to 2 alone, and goes on from there.
-    bench.reign = Reign {
-        incarnation: cvp_core::types::Incarnation { number: 2, id: [2; 16] },
-        first: Some(3),
-    };
+    bench.taken_over(2, 3);
     let queues = bench.open();
     let at = |queues: &Queues, name: &str| {
         let row = queues
@@ -292,11 +289,11 @@ impl Bench {
             number,
             id: [number as u8; 16],
         };
-        self.reigns.add(&incarnation, first);
         self.reign = Reign {
             incarnation,
             first: Some(first),
         };
+        self.lineage.push(self.reign);
     }
 }
 
@@ -403,4 +400,39 @@ async fn two_take_overs_in_a_row_are_both_announced() {
     assert_eq!(later.unwrap().cursor.to_string(), "99");
     queues.close().await;
     assert_eq!(queues.needs_from(), Some(4), "half has 3");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_of_a_namespace_that_was_started_after_a_promotion_counts_after_the_next_one() {
+    let mut bench = Bench::new();
+    let queues = bench.open();
+    queues
+        .register(registration("q", json!({"fromBlock": 1})))
+        .await
+        .unwrap();
+    while bench.block().await < 4 {}
+    queues.close().await;
+    // The namespace did not run when its node was promoted: the lineage does not say where it goes on, and the chain does.
+    bench.taken_over(2, 5);
+    for reign in [&mut bench.reign, bench.lineage.last_mut().unwrap()] {
+        reign.first = None;
+    }
+    let queues = bench.open();
+    let queue = queues.registry().get("q").unwrap().clone();
+    assert_eq!(queue.first, 1);
+    let id = queues.id("5".parse::<EventId>().unwrap().after).to_string();
+    assert_eq!(id, "5@2-02020202");
+    queues.close().await;
+    while bench.block().await < 7 {}
+    bench.taken_over(3, 7);
+    let queues = bench.open();
+    assert_eq!(acknowledge(&queues, "q", "4").await, "4");
+    for of_second in ["4@2-02020202", "6@2-02020202"] {
+        assert!(
+            queues.feed("q", Some(of_second.parse().unwrap())).is_ok(),
+            "{of_second}"
+        );
+        let id = of_second.parse().unwrap();
+        assert!(queues.acknowledge("q", id).await.is_ok(), "{of_second}");
+    }
 }

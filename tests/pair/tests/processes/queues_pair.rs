@@ -12,6 +12,7 @@ use cvp_pair::wait;
 use serde_json::{Value, json};
 
 use crate::configuration::wait_equal;
+use crate::namespaces::wait_running;
 use crate::queues::{block_hash, blocks, cursor, grow};
 use crate::takeover::fenced;
 
@@ -221,6 +222,60 @@ fn an_announcement_that_nobody_took_outlives_a_second_take_over() -> Result<()> 
     blocks(&rpc, &events, held + 1, second - held)?;
     announced(&events, second + 1)?;
     blocks(&rpc, &events, second + 1, 1)
+}
+
+#[test]
+fn ids_of_a_namespace_that_was_started_after_a_take_over_are_known_after_the_next_one() -> Result<()> {
+    let mut pair = Pair::init(&Setup {
+        namespaces: &["ns1"],
+        ..Setup::default()
+    })?;
+    enable(&pair.provider, "ns1", "")?;
+    pair.provider.provokes(&["this node is fenced"]);
+    pair.provider.start()?;
+    register(&pair.provider.rpc().namespace("ns1"), "orders", 1)?;
+    pair.receiver.start()?;
+    wait_equal(&pair.provider, &pair.receiver)?;
+    grow(&pair.provider.rpc().namespace("ns1"), 4)?;
+    let held = pair.provider.rpc().namespace("ns1").height()?;
+    wait_durable(&pair.receiver, "ns1", held)?;
+    let (code, answer) = pair.provider.json(&["namespace", "stop", "ns1"])?;
+    ensure!(code == 0, "{answer}");
+    wait_running(&pair.receiver, "global")?;
+    pair.lose_provider()?;
+    let (code, report) = pair.receiver.json(&["upgrade", "--allow-missing-keys"])?;
+    ensure!(code == 0, "{report}");
+    let (code, answer) = pair.receiver.json(&["namespace", "start", "ns1"])?;
+    ensure!(code == 0, "{answer}");
+    let rpc = pair.receiver.rpc().namespace("ns1");
+    grow(&rpc, held + 3)?;
+    let events = Events::open(pair.receiver.jsonrpc(), "ns1", "orders", None)?;
+    blocks(&rpc, &events, 1, held)?;
+    announced(&events, held + 1)?;
+    let seen = [events.next(WITHIN)?.id, events.next(WITHIN)?.id];
+    ensure!(seen[1].contains("@2-"), "{seen:?}");
+    let second = rpc.height()?;
+
+    pair.provider.start()?;
+    fenced(&pair.provider)?;
+    pair.provider.stop()?;
+    let peer = format!("node1 {}", pair.receiver.p2p());
+    let (code, answer) = pair.provider.json(&["clear", "--yes", "--as-standby-of", &peer])?;
+    ensure!(code == 0, "{answer}");
+    pair.provider.start()?;
+    pair.receiver.wait_normal()?;
+    wait_durable(&pair.provider, "ns1", second)?;
+    pair.receiver.kill()?;
+    wait::until("the first node takes its place back", WITHIN, || {
+        let (code, report) = pair.provider.json(&["upgrade", "--allow-missing-keys"])?;
+        Ok(if code == 0 { Ok(()) } else { Err(report.to_string()) })
+    })?;
+    let rpc = pair.provider.rpc().namespace("ns1");
+    let events = Events::open(pair.provider.jsonrpc(), "ns1", "orders", Some(&seen[0]))?;
+    blocks(&rpc, &events, held + 2, 1)?;
+    let done = rpc.call("mq_ack", json!(["orders", seen[1]]))?;
+    ensure!(done == json!({"queueName": "orders", "cursor": seen[1]}), "{done}");
+    Ok(())
 }
 
 /// Registers `orders`, or takes it out; the code of the answer, 0 for a good one, none where the node died.

@@ -247,10 +247,39 @@ fn two_namespaces_share_no_queue_of_a_broker() -> Result<()> {
             Err(answer.to_string())
         })
     })?;
-    let refused = node.rpc().refused("mq_register", params)?;
+    let refused = node.rpc().refused("mq_register", params.clone())?;
     ensure!(refused == -32007, "{refused}");
-    let _ = height;
-    Ok(())
+    // A namespace that is stopped keeps its queues there, and their names, over a start of the node too.
+    let (code, answer) = node.json(&["namespace", "stop", "ns1"])?;
+    ensure!(code == 0, "{answer}");
+    ensure!(node.rpc().refused("mq_register", params.clone())? == -32007);
+    node.stop()?;
+    node.start()?;
+    broker_state(node, "connected")?;
+    let refused = node.rpc().answer("mq_register", params)?;
+    ensure!(
+        refused["code"] == -32007 && refused["message"].to_string().contains("ns1"),
+        "{refused}"
+    );
+    // And so it is not destroyed with them.
+    let (code, refused) = node.json(&["namespace", "destroy", "ns1"])?;
+    ensure!(
+        code == 4 && refused["error"]["code"] == "queues-at-broker" && refused.to_string().contains("orders, refunds"),
+        "{code}: {refused}"
+    );
+    let (code, answer) = node.json(&["namespace", "start", "ns1"])?;
+    ensure!(code == 0, "{answer}");
+    let ns1 = node.rpc().namespace("ns1");
+    let exchanger = ns1.call("mq_getExchangerName", json!([]))?;
+    for queue in ["orders", "refunds"] {
+        unregister(&ns1, queue, exchanger.as_str().context("no name")?)?;
+    }
+    let (code, answer) = node.json(&["namespace", "stop", "ns1"])?;
+    ensure!(code == 0, "{answer}");
+    let (code, answer) = node.json(&["namespace", "destroy", "ns1"])?;
+    ensure!(code == 0, "{answer}");
+    register(&node.rpc(), "orders", 1)?;
+    lies_there(&broker, &["orders".to_owned()], 1, height)
 }
 
 #[test]

@@ -19,6 +19,7 @@ use super::publishers::Publishers;
 use super::{BrokerState, Removals};
 use crate::mq::Queues;
 use crate::mq::leaving::Due;
+use crate::mq::names::Owner;
 use crate::namespace::ChainState;
 
 /// Making a connection takes at most so long.
@@ -314,7 +315,7 @@ impl Task {
     /// Why a queue of this name is not made now.
     fn keeps_back(&self, name: &str, stuck: &BTreeMap<String, String>) -> Option<String> {
         let taken = self.queues.take_name(name).err();
-        let taken = taken.map(|owner| {
+        let taken = taken.map(|(Owner::Other(owner) | Owner::Perhaps(owner))| {
             format!("namespace {owner} of this node has a queue of that name at this broker: unregister one of the two")
         });
         taken.or_else(|| stuck.get(name).cloned())
