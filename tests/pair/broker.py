@@ -3,6 +3,7 @@
 broker.py PORT USER PASSWORD drain QUEUE...           the ids of the messages of each queue as JSON, taken out
 broker.py PORT USER PASSWORD remove-exchange NAME
 broker.py PORT USER PASSWORD has-exchange NAME        prints true or false
+broker.py PORT USER PASSWORD make NAME [LENGTH]       somebody else's queue with a message that has its name as id; of LENGTH at most, where given
 """
 import json
 import sys
@@ -42,6 +43,13 @@ elif command == "remove-exchange":
     connection.channel().exchange_delete(names[0])
 elif command == "has-exchange":
     print("true" if has_exchange(names[0]) else "false")
+elif command == "make":
+    channel = connection.channel()
+    limits = {"x-max-length": int(names[1])} if len(names) > 1 else None
+    channel.queue_declare(names[0], durable=True, arguments=limits)
+    properties = pika.BasicProperties(message_id=names[0], delivery_mode=2)
+    channel.confirm_delivery()
+    channel.basic_publish("", names[0], b"theirs", properties)
 else:
     sys.exit(f"{command}?")
 connection.close()

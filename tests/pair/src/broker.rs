@@ -166,6 +166,12 @@ impl Broker {
         Ok(self.tool(&["has-exchange", name])?.trim() == "true")
     }
 
+    /// Somebody else makes a queue with one message, whose id is its name; of another kind than a node makes, where `limited`.
+    pub fn make(&self, queue: &str, limited: bool) -> Result<()> {
+        let length: &[&str] = if limited { &["1000"] } else { &[] };
+        self.tool(&[&["make", queue], length].concat()).map(|_| ())
+    }
+
     /// `tests/pair/broker.py`, with pika.
     fn tool(&self, arguments: &[&str]) -> Result<String> {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("broker.py");

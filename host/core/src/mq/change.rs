@@ -66,6 +66,9 @@ impl QueueChange {
         for queue in wanted.values().filter(|queue| !before.contains(&queue.number)) {
             said.push(format!("queue {} of {namespace} registered", queue.registration.queue));
         }
+        if said.is_empty() && here.is_some_and(|here| here.exchanger() == self.registry.exchanger()) {
+            said.push(format!("what the broker of {namespace} is still to remove"));
+        }
         if said.is_empty() {
             said.push(format!("the exchange of the message queues of {namespace}"));
         }

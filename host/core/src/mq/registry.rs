@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::registration::Registration;
-use super::{Cursor, Refused, code, shown};
+use super::{Cursor, Leaving, Refused, code, shown};
 use crate::chain::node_hash;
 use crate::types::{Height, Hostname, Malformed, Namespace, Reader, UnixNanos, Writer};
 
@@ -16,7 +16,9 @@ pub(super) const EXCHANGER_BYTES_MAX: usize = 128;
 /// Number and first height of a queue, encoded.
 const PLACE_BYTES: usize = 16;
 /// Format of the registry.
-const ENCODING: u8 = 1;
+const ENCODING: u8 = 2;
+/// Format of one whose broker has nothing to remove; an earlier release knows this one alone.
+const ENCODING_PLAIN: u8 = 1;
 
 /// Name of a namespace's exchange: the namespace, the first 8 hex digits of the node's hash in it, and when it was made.
 pub fn exchanger_name(namespace: &Namespace, hostname: &Hostname, made: UnixNanos) -> String {
@@ -60,6 +62,8 @@ pub struct Registry {
     exchanger: String,
     next_number: u64,
     queues: BTreeMap<String, Queue>,
+    /// What the broker is still to remove: for who takes the node's place. What is done is the node's own note.
+    leaving: Leaving,
 }
 
 impl Registry {
@@ -69,6 +73,7 @@ impl Registry {
             exchanger,
             next_number: 1,
             queues: BTreeMap::new(),
+            leaving: Leaving::default(),
         }
     }
 
@@ -176,6 +181,28 @@ impl Registry {
         Ok(())
     }
 
+    /// A queue that was taken out is to be removed at the broker.
+    pub fn leave(&mut self, queue: &Queue) {
+        self.leaving.add(queue);
+    }
+
+    /// An exchange that was given up is to be removed at the broker.
+    pub fn leave_exchanger(&mut self, name: &str) {
+        self.leaving.add_exchanger(name);
+    }
+
+    /// What is to be removed at the broker.
+    pub fn leaving(&self) -> &Leaving {
+        &self.leaving
+    }
+
+    /// Of what is to be removed at the broker only what `noted` still has. Says whether anything changed.
+    pub fn strike(&mut self, noted: &Leaving) -> bool {
+        let before = self.leaving.clone();
+        self.leaving.keep_of(noted);
+        self.leaving != before
+    }
+
     fn check_exchanger(&self, exchanger: &str) -> Result<(), Refused> {
         if exchanger == self.exchanger {
             return Ok(());
@@ -190,7 +217,11 @@ impl Registry {
     /// The encoding.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Writer::with_capacity(128 + 128 * self.queues.len());
-        out.u8(ENCODING);
+        out.u8(if self.leaving.is_empty() {
+            ENCODING_PLAIN
+        } else {
+            ENCODING
+        });
         out.text(&self.exchanger);
         out.u64(self.next_number);
         out.u32(self.queues.len() as u32);
@@ -198,6 +229,9 @@ impl Registry {
             out.u64(queue.number);
             out.u64(queue.first);
             queue.registration.write(&mut out);
+        }
+        if !self.leaving.is_empty() {
+            out.bytes(&self.leaving.encode());
         }
         out.into_bytes()
     }
@@ -209,13 +243,14 @@ impl Registry {
         }
         let mut input = Reader::new(bytes);
         let encoding = input.u8()?;
-        if encoding != ENCODING {
+        if encoding != ENCODING && encoding != ENCODING_PLAIN {
             return Err(Malformed::new(format!("registry of encoding {encoding}")));
         }
         let mut registry = Self {
             exchanger: input.text(EXCHANGER_BYTES_MAX)?.to_owned(),
             next_number: input.u64()?,
             queues: BTreeMap::new(),
+            leaving: Leaving::default(),
         };
         for _ in 0..input.count(QUEUES_MAX, 32)? {
             let queue = Queue {
@@ -230,6 +265,9 @@ impl Registry {
             if registry.queues.insert(name, queue).is_some() {
                 return Err(Malformed::new("two queues of one name"));
             }
+        }
+        if encoding == ENCODING {
+            registry.leaving = Leaving::decode(input.bytes(REGISTRY_BYTES_MAX)?)?;
         }
         input.finish()?;
         Ok(registry)

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cvp_core::mq::{
-    Announced, Cursor, EventId, Notice, Queue, QueueEdit, Refused, Registration, Seen, code, exchanger_name,
+    Announced, Cursor, EventId, Notice, Queue, QueueEdit, Refused, Registration, Registry, Seen, code, exchanger_name,
 };
 use cvp_core::types::Refusal;
 
@@ -101,8 +101,10 @@ impl Queues {
                 None => 0,
             };
             let at_broker = leaving.filter(|_| self.held.as_ref().is_some_and(|held| held.is_own(name)));
-            let mut removal = None;
+            let (mut removal, mut stands) = (None, false);
             if let (Some(rabbit), Some(queue)) = (self.rabbit(), &at_broker) {
+                // One that was never made there is nothing to who takes this node's place.
+                stands = self.leaving.now().await.may_stand(queue.number);
                 // Before it goes: whatever is lost between the two, the broker's queue is not forgotten.
                 let noted = self.leaving.change(|leaving| leaving.add(queue)).await;
                 noted.map_err(QueuesError::Disk)?;
@@ -110,6 +112,9 @@ impl Queues {
             }
             let changed = self.change(note, |registry| {
                 let queue = registry.unregister(name, exchanger)?;
+                if stands {
+                    registry.leave(&queue);
+                }
                 Ok(Some(QueueEdit::Unregistered(queue)))
             });
             if let Err(error) = changed.await {
@@ -129,7 +134,7 @@ impl Queues {
     }
 
     async fn stays_at_broker(&self, number: u64) {
-        if let Err(error) = self.leaving.change(|leaving| leaving.remove(number)).await {
+        if let Err(error) = self.leaving.change(|leaving| leaving.stays(number)).await {
             tracing::warn!(namespace = %self.namespace(), "note that a queue stays at the broker: {error}");
         }
     }
@@ -138,16 +143,51 @@ impl Queues {
     ///
     /// # Errors
     /// The disk failed, in words: they are to be removed still.
-    pub(super) async fn left_broker(&self, queues: &[(u64, String)]) -> Result<(), String> {
+    pub(super) async fn left_broker(self: &Arc<Self>, queues: &[(u64, String)]) -> Result<(), String> {
         let numbers = queues.iter().map(|(number, _)| *number);
         let noted = self
             .leaving
-            .change(|leaving| numbers.for_each(|number| leaving.remove(number)));
+            .change(|leaving| numbers.for_each(|number| leaving.gone(number)));
         noted.await?;
         for (_, name) in queues {
             self.let_name_go(name).await;
         }
+        self.tell_struck();
         Ok(())
+    }
+
+    /// Who takes this node's place need not remove at the broker what is removed: the registry says so soon, nobody waits for it.
+    fn tell_struck(self: &Arc<Self>) {
+        let queues = Arc::clone(self);
+        tokio::spawn(async move {
+            let _one_at_a_time = queues.changing.lock().await;
+            let noted = queues.leaving.now().await;
+            if queues.is_closed() || !Registry::clone(&queues.registry()).strike(&noted) {
+                return;
+            }
+            let note = format!("what the broker of {} has removed", queues.namespace());
+            if let Err(error) = queues.change(note, |_| Ok(None)).await {
+                tracing::debug!(namespace = %queues.namespace(), "the next change strikes out what the broker has removed: {error}");
+            }
+        });
+    }
+
+    /// These queues are about to be made at the broker: from now on they are this node's to remove there.
+    ///
+    /// # Errors
+    /// The disk failed, in words: they must not be made.
+    pub(super) async fn makes(&self, queues: &[Queue]) -> Result<(), String> {
+        let numbers = queues.iter().map(|queue| queue.number);
+        self.leaving
+            .change(|note| numbers.for_each(|number| note.makes(number)))
+            .await
+    }
+
+    /// The broker has one of that name that this node did not make.
+    pub(super) async fn made_not(&self, queue: &Queue) {
+        if let Err(error) = self.leaving.change(|note| note.made_not(queue.number)).await {
+            tracing::warn!(namespace = %self.namespace(), "note that a queue at the broker is somebody else's: {error}");
+        }
     }
 
     /// Another namespace may take this name at the broker, where nothing of this one is there or comes there.
@@ -170,7 +210,7 @@ impl Queues {
     ///
     /// # Errors
     /// See [`QueuesError`]; nothing changed.
-    pub async fn delete_exchanger(&self, exchanger: &str) -> Result<(), QueuesError> {
+    pub async fn delete_exchanger(self: &Arc<Self>, exchanger: &str) -> Result<(), QueuesError> {
         let fresh = exchanger_name(self.namespace(), &self.hostname, wall_clock());
         let removal = {
             let _one_at_a_time = self.changing.lock().await;
@@ -182,8 +222,13 @@ impl Queues {
                 noted.map_err(QueuesError::Disk)?;
                 removal = Some(rabbit.expect_exchange_removed(exchanger));
             }
+            let leaves = removal.is_some();
             let changed = self.change(format!("exchanger {exchanger} deleted"), |registry| {
-                registry.delete_exchanger(exchanger, fresh).map(|()| None)
+                registry.delete_exchanger(exchanger, fresh)?;
+                if leaves {
+                    registry.leave_exchanger(exchanger);
+                }
+                Ok(None)
             });
             if let Err(error) = changed.await {
                 if own && !matches!(error, QueuesError::Undecided(_)) {
@@ -204,8 +249,10 @@ impl Queues {
     ///
     /// # Errors
     /// The disk failed, in words: it is to be removed still.
-    pub(super) async fn left_broker_exchange(&self, name: &str) -> Result<(), String> {
-        self.leaving.change(|leaving| leaving.remove_exchanger(name)).await
+    pub(super) async fn left_broker_exchange(self: &Arc<Self>, name: &str) -> Result<(), String> {
+        self.leaving.change(|leaving| leaving.remove_exchanger(name)).await?;
+        self.tell_struck();
+        Ok(())
     }
 
     /// What who names this event has of the chain.

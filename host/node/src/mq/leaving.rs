@@ -14,14 +14,15 @@ pub(super) struct LeavingNote {
 /// What is to be removed at the broker now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Due {
-    /// Queues: number of the registration and name.
-    pub queues: Vec<(u64, String)>,
+    /// Queues: number of the registration and name, and whether this node may have made it: else there is nothing to remove.
+    pub queues: Vec<(u64, String, bool)>,
     /// Exchanges.
     pub exchangers: Vec<String>,
 }
 
 impl LeavingNote {
-    /// Reads it, while no registration is on its way out. Blocks on the disk.
+    /// Reads it, while no registration is on its way out; a node that took another one's place (`took_over`) goes on with what that one's
+    /// registry says. Blocks on the disk.
     ///
     /// # Errors
     /// The file is damaged or cannot be written.
@@ -29,9 +30,13 @@ impl LeavingNote {
         files: QueueFiles,
         registry: &Registry,
         told: impl Fn(&Queue) -> Cursor,
+        took_over: bool,
     ) -> Result<Self, QueueFileError> {
         let read = files.read_leaving()?;
         let mut now = read.clone();
+        if took_over {
+            now.take_over(registry.leaving());
+        }
         now.settle(registry, told);
         if now != read {
             files.write_leaving(&now)?;
@@ -64,10 +69,18 @@ impl LeavingNote {
     /// What is to be removed at the broker now.
     pub async fn due(&self, registry: &Registry, told: impl Fn(&Queue) -> Cursor) -> Due {
         let now = self.now.lock().await;
+        let due = now.due(registry, told).into_iter();
         Due {
-            queues: now.due(registry, told),
+            queues: due
+                .map(|(number, name)| (number, name, now.may_stand(number)))
+                .collect(),
             exchangers: now.due_exchangers(registry),
         }
+    }
+
+    /// The note, as the file has it.
+    pub async fn now(&self) -> Leaving {
+        self.now.lock().await.clone()
     }
 
     /// Names of queues that are noted.

@@ -138,12 +138,13 @@ impl Queues {
             // One that did not run when its node was promoted is in no list: its chain says where it goes on.
             None => Some(first_made(&chain, incarnation)?),
         };
-        let cut = cursors.take_over(&registry, incarnation, first);
-        if cursors.begin_at(chain.ledger().history_from()) || cut {
+        let took_over = cursors.take_over(&registry, incarnation, first);
+        // Before the cursors say that it is done.
+        let leaving = LeavingNote::open(files.clone(), &registry, |queue| cursors.of(queue), took_over);
+        let mut leaving = leaving.map_err(failed)?;
+        if cursors.begin_at(chain.ledger().history_from()) || took_over {
             files.write_cursors(&cursors).map_err(failed)?;
         }
-        let leaving = LeavingNote::open(files.clone(), &registry, |queue| cursors.of(queue));
-        let mut leaving = leaving.map_err(failed)?;
         let gone = leaving.names_at_opening();
         let wanted = registry.queues().keys().chain(&gone);
         let held = match &around.broker {
@@ -297,6 +298,7 @@ impl Queues {
         let before = self.registry.load_full();
         let mut registry = Registry::clone(&before);
         let edit = edit(&mut registry)?;
+        registry.strike(&self.leaving.now().await);
         let change = QueueChange {
             namespace: self.namespace().clone(),
             old: Some(Digest::of(&before.encode())),

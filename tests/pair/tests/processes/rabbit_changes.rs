@@ -311,3 +311,43 @@ fn an_exchange_that_was_deleted_while_the_broker_was_away_goes_when_it_is_back()
         })
     })
 }
+
+#[test]
+fn a_queue_of_somebody_else_is_never_removed() -> Result<()> {
+    let mut broker = Broker::start()?;
+    let mut pair = node_at(&broker)?;
+    let node = &mut pair.provider;
+    broker_state(node, "connected")?;
+    // Of another kind than this node makes: it is refused, and not delivered.
+    broker.make("theirs", true)?;
+    let exchanger = register(&node.rpc(), "theirs", 1)?;
+    node.wait_status("the queue is refused", WITHIN, |status| {
+        status.to_string().contains("queue-refused")
+    })?;
+    unregister(&node.rpc(), "theirs", &exchanger)?;
+    // Of the same kind, under a name that was registered and unregistered while the broker was away.
+    broker.make("same", false)?;
+    broker.end()?;
+    broker_state(node, "unreachable")?;
+    register(&node.rpc(), "same", 1)?;
+    unregister(&node.rpc(), "same", &exchanger)?;
+    node.stop()?;
+    node.start()?;
+    broker.begin()?;
+    broker_state(node, "connected")?;
+    // What is to be removed is removed before anything is made.
+    register(&node.rpc(), "later", 1)?;
+    let height = grow(&node.rpc(), 2)?;
+    confirmed(node, 1, height)?;
+    let names = ["same", "theirs"].map(str::to_owned);
+    let lie = broker.drain(&names)?;
+    ensure!(
+        lie.iter().all(|(name, ids)| ids == std::slice::from_ref(name)),
+        "{lie:?}"
+    );
+    // Its own it removes.
+    unregister(&node.rpc(), "later", &exchanger)?;
+    let gone = broker.drain(&["later".to_owned()])?;
+    ensure!(gone["later"].is_empty(), "{gone:?}");
+    Ok(())
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use cvp_pair::broker::Broker;
-use cvp_pair::consumer::Consumer;
+use cvp_pair::consumer::{Consumer, place};
 use cvp_pair::node::Node;
 use cvp_pair::pair::{Pair, Setup, durable};
 use cvp_pair::queues::{enable, inner, register};
@@ -15,6 +15,7 @@ use cvp_pair::wait;
 use serde_json::{Value, json};
 
 use crate::configuration::wait_equal;
+use crate::queues::cursor;
 use crate::rabbit::{WINDOW, at_broker, broker_state, credentials_show_nowhere, grow, quick_blocks};
 
 const WITHIN: Duration = Duration::from_secs(240);
@@ -278,5 +279,52 @@ fn unregister_all(node: &Node, queues: &[String], exchanger: &str) -> Result<()>
         } else {
             Err(left.to_string())
         })
+    })
+}
+
+#[test]
+fn what_was_unregistered_while_the_broker_was_away_is_removed_by_who_takes_over() -> Result<()> {
+    let mut broker = Broker::start()?;
+    let mut pair = Pair::init(&Setup::default())?;
+    pair.provokes(&["cvp::mq::rabbit"]);
+    enable(&pair.provider, "global", &at_broker(&broker))?;
+    quick_blocks(&pair.provider)?;
+    pair.provider.start()?;
+    pair.receiver.start()?;
+    wait_equal(&pair.provider, &pair.receiver)?;
+    broker_state(&pair.provider, "connected")?;
+    let exchanger = register(&pair.provider.rpc(), "orders", 1)?;
+    let last = grow(&pair.provider.rpc(), 8)?;
+    pair.wait_durable("global", last)?;
+    let told = |node: &Node, height: u64| {
+        wait::until("everything is confirmed", WITHIN, || {
+            let at = cursor(node, "orders")?;
+            Ok(if at == height.to_string() { Ok(()) } else { Err(at) })
+        })
+    };
+    told(&pair.provider, last)?;
+    broker.end()?;
+    broker_state(&pair.provider, "unreachable")?;
+    unregister_all(&pair.provider, &["orders".to_owned()], &exchanger)?;
+    pair.lose_provider()?;
+    let (code, report) = pair.receiver.json(&["upgrade"])?;
+    ensure!(code == 0, "{report}");
+    // Registered anew before the broker is back.
+    let (node, rpc) = (&pair.receiver, pair.receiver.rpc());
+    register(&rpc, "orders", last - 1)?;
+    broker.begin()?;
+    broker_state(node, "connected")?;
+    let tip = rpc.height()?;
+    told(node, tip)?;
+    let lie = broker.drain(&["orders".to_owned()])?;
+    let heights: Vec<String> = lie["orders"].iter().map(|id| place(id).to_owned()).collect();
+    let wanted: Vec<String> = (last - 1..=tip).map(|height| height.to_string()).collect();
+    ensure!(heights == wanted, "{heights:?}");
+    // The registry says no more that it is to be removed: the next to take over does nothing of it.
+    let file = node.root().join("namespaces/global/data/mq/registry");
+    wait::until("it is struck out of the registry", WITHIN, || {
+        let bytes = std::fs::read(&file)?;
+        let count = bytes.windows(6).filter(|name| name == b"orders").count();
+        Ok(if count == 1 { Ok(()) } else { Err(count.to_string()) })
     })
 }

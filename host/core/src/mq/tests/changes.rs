@@ -23,13 +23,13 @@ fn what_a_broker_is_to_remove_is_neither_forgotten_nor_somebody_elses() {
     registry.register(registration(json!({})).unwrap(), (0, 0)).unwrap();
     assert_eq!(leaving.due(&registry, fresh), due);
     assert_eq!(leaving.due(&registry, |_| Cursor::before(9)), []);
-    leaving.remove(first.number);
+    leaving.gone(first.number);
     assert_eq!(leaving, Leaving::default());
     // A registration that stayed after all is no longer noted after a start.
     let mut leaving = Leaving::default();
     leaving.add(registry.get("q1").unwrap());
     leaving.settle(&registry, fresh);
-    assert_eq!(leaving, Leaving::default());
+    assert!(leaving.is_empty());
     for n in 0..5_000 {
         leaving.add(&Queue {
             number: n,
@@ -39,8 +39,76 @@ fn what_a_broker_is_to_remove_is_neither_forgotten_nor_somebody_elses() {
     let due = leaving.due(&registry, fresh);
     assert!(due.len() == 1_024 && due[1_023].0 == 4_999, "{} due", due.len());
     assert!(
-        Leaving::decode(&[1, 0, 0, 1, 0]).is_err() && Leaving::decode(&[2]).is_err() && Leaving::decode(&[3]).is_err()
+        Leaving::decode(&[1, 0, 0, 1, 0]).is_err() && Leaving::decode(&[2]).is_err() && Leaving::decode(&[4]).is_err()
     );
+}
+
+#[test]
+fn only_what_was_made_at_a_broker_is_this_nodes_to_remove() {
+    let mut registry = registry();
+    let queue = |registry: &mut Registry, name: &str| {
+        let wanted = registration(json!({"queueName": name})).unwrap();
+        registry.register(wanted, (0, 0)).unwrap().number
+    };
+    let told = |queue: &Queue| queue.start();
+    let earlier = queue(&mut registry, "earlier");
+    // Of an earlier release, or of a node that took another one's place: nobody noted what was made.
+    let mut note = Leaving::default();
+    assert!(note.may_stand(earlier));
+    note.settle(&registry, told);
+    let later = queue(&mut registry, "later");
+    assert!(note.may_stand(earlier) && !note.may_stand(later));
+    note.makes(later);
+    assert!(note.may_stand(later));
+    assert_eq!(Leaving::decode(&note.encode()).unwrap(), note);
+    note.made_not(earlier);
+    note.settle(&registry, told);
+    assert!(note.may_stand(later) && !note.may_stand(earlier));
+    // It goes, and what is known of it with it: the note does not grow for ever.
+    let exchanger = registry.exchanger().to_owned();
+    let gone = registry.unregister("later", &exchanger).unwrap();
+    note.add(&gone);
+    note.settle(&registry, told);
+    assert!(note.may_stand(later), "until the broker has removed it");
+    note.gone(later);
+    assert!(!note.may_stand(later) && note.is_empty());
+    for number in 0..5_000 {
+        note.makes(number);
+        note.gone(number);
+    }
+    assert_eq!(Leaving::decode(&note.encode()).unwrap(), note);
+}
+
+#[test]
+fn who_takes_a_nodes_place_removes_at_the_broker_what_that_one_had_not() {
+    let mut registry = registry();
+    registry.register(registration(json!({})).unwrap(), (0, 0)).unwrap();
+    let (exchanger, plain) = (registry.exchanger().to_owned(), registry.encode());
+    let mut other = registry.clone();
+    let gone = other.unregister("q1", &exchanger).unwrap();
+    other.leave(&gone);
+    other.delete_exchanger(&exchanger, "global_fa34664e_2".into()).unwrap();
+    other.leave_exchanger(&exchanger);
+    assert_eq!(Registry::decode(&other.encode()).unwrap(), other);
+    assert_eq!(
+        (plain[0], other.encode()[0]),
+        (1, 2),
+        "an earlier release reads one without"
+    );
+    let mut note = Leaving::default();
+    note.take_over(other.leaving());
+    note.settle(&other, |queue| queue.start());
+    assert_eq!(
+        note.due(&other, |queue| queue.start()),
+        [(gone.number, "q1".to_owned())]
+    );
+    assert!(note.may_stand(gone.number));
+    assert_eq!(note.due_exchangers(&other), [exchanger.clone()]);
+    // What is struck out in the note goes from the registry, at its next change.
+    assert!(!other.strike(&note));
+    note.gone(gone.number);
+    note.remove_exchanger(&exchanger);
+    assert!(other.strike(&note) && other.leaving().is_empty());
 }
 
 #[test]

@@ -11,8 +11,51 @@ use lapin::types::FieldTable;
 use lapin::uri::AMQPUri;
 use lapin::{Channel, Connection, ExchangeKind};
 
+/// Reply codes of AMQP.
+const RESOURCE_LOCKED: u16 = 405;
+const PRECONDITION_FAILED: u16 = 406;
+
 /// The broker answers within it, or the connection is given up.
 pub(super) const WORD_TIME: Duration = Duration::from_secs(30);
+
+/// Why the broker did not do something.
+pub(super) enum Denied {
+    /// A queue of that name is there in another kind, or another connection's alone: somebody else's.
+    Foreign(String),
+    /// Anything else, in words.
+    Otherwise(String),
+}
+
+impl Denied {
+    fn of(error: &lapin::Error) -> Self {
+        let foreign = match error.kind() {
+            lapin::ErrorKind::ProtocolError(protocol) => {
+                [PRECONDITION_FAILED, RESOURCE_LOCKED].contains(&protocol.get_id())
+            }
+            _ => false,
+        };
+        let text = error.to_string();
+        if foreign {
+            Self::Foreign(text)
+        } else {
+            Self::Otherwise(text)
+        }
+    }
+
+    pub fn into_text(self) -> String {
+        match self {
+            Self::Foreign(text) | Self::Otherwise(text) => text,
+        }
+    }
+}
+
+/// What became of a queue that was to be removed.
+pub(super) enum Removed {
+    /// It is gone, with so many messages.
+    Gone(u64),
+    /// It is somebody else's and stays.
+    Foreign(String),
+}
 
 /// Queues and exchanges of one connection.
 pub(super) struct Admin {
@@ -44,12 +87,12 @@ impl Admin {
         Ok(&self.channel)
     }
 
-    async fn word<T>(&mut self, word: impl Future<Output = lapin::Result<T>>) -> Result<T, String> {
+    async fn word<T>(&mut self, word: impl Future<Output = lapin::Result<T>>) -> Result<T, Denied> {
         match tokio::time::timeout(WORD_TIME, word).await {
-            Ok(answer) => answer.map_err(said),
+            Ok(answer) => answer.map_err(|error| Denied::of(&error)),
             Err(_) => {
                 self.silent = true;
-                Err("it does not answer".to_owned())
+                Err(Denied::Otherwise("it does not answer".to_owned()))
             }
         }
     }
@@ -62,27 +105,34 @@ impl Admin {
         };
         let channel = self.channel().await?.clone();
         let declared = channel.exchange_declare(name.into(), ExchangeKind::Direct, options, FieldTable::default());
-        self.word(declared).await
+        self.word(declared).await.map_err(Denied::into_text)
     }
 
-    /// Removes a queue; answers how many messages were in it.
-    pub async fn remove_queue(&mut self, name: &str) -> Result<u64, String> {
+    /// Removes a queue of the kind that this node makes. The broker compares: of another kind it is somebody else's, who has taken the name.
+    pub async fn remove_queue(&mut self, name: &str) -> Result<Removed, String> {
         let channel = self.channel().await?.clone();
+        let declared = channel.queue_declare(name.into(), QueueDeclareOptions::durable(), FieldTable::default());
+        match self.word(declared).await {
+            Ok(_) => {}
+            Err(Denied::Foreign(why)) => return Ok(Removed::Foreign(why)),
+            Err(denied) => return Err(denied.into_text()),
+        }
         let removed = channel.queue_delete(name.into(), QueueDeleteOptions::default());
-        self.word(removed).await.map(u64::from)
+        let messages = self.word(removed).await.map_err(Denied::into_text)?;
+        Ok(Removed::Gone(u64::from(messages)))
     }
 
     pub async fn remove_exchange(&mut self, name: &str) -> Result<(), String> {
         let channel = self.channel().await?.clone();
         let removed = channel.exchange_delete(name.into(), ExchangeDeleteOptions::default());
-        self.word(removed).await
+        self.word(removed).await.map_err(Denied::into_text)
     }
 }
 
 /// Makes a queue where it is not there, bound to the exchange by its own name.
-pub(super) async fn declare_queue(channel: &Channel, name: &str, exchanger: &str) -> Result<(), String> {
+pub(super) async fn declare_queue(channel: &Channel, name: &str, exchanger: &str) -> Result<(), Denied> {
     let declared = channel.queue_declare(name.into(), QueueDeclareOptions::durable(), FieldTable::default());
-    declared.await.map_err(said)?;
+    declared.await.map_err(|error| Denied::of(&error))?;
     let options = QueueBindOptions::default();
     let bound = channel.queue_bind(
         name.into(),
@@ -91,7 +141,7 @@ pub(super) async fn declare_queue(channel: &Channel, name: &str, exchanger: &str
         options,
         FieldTable::default(),
     );
-    bound.await.map_err(said)
+    bound.await.map_err(|error| Denied::Otherwise(said(error)))
 }
 
 pub(super) fn said(error: lapin::Error) -> String {

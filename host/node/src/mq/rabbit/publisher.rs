@@ -11,7 +11,7 @@ use lapin::{BasicProperties, Channel, Confirmation, Connection};
 use tokio::sync::watch;
 
 use super::BrokerState;
-use super::channel::{declare_queue, said};
+use super::channel::{Denied, declare_queue, said};
 use crate::mq::Queues;
 use crate::mq::feed::FeedEnd;
 
@@ -66,7 +66,12 @@ impl Publisher {
             .confirm_select(ConfirmSelectOptions::default())
             .await
             .map_err(said)?;
-        declare_queue(channel, name, &self.exchanger).await?;
+        if let Err(denied) = declare_queue(channel, name, &self.exchanger).await {
+            if matches!(denied, Denied::Foreign(_)) {
+                self.queues.made_not(&self.queue).await;
+            }
+            return Err(denied.into_text());
+        }
         self.state.send_modify(|state| {
             state.declared.insert(self.queue.number);
             state.refused.remove(name);

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::channel::{Admin, redact};
+use super::channel::{Admin, Removed, redact};
 use super::publisher::{Ended, Publisher};
 use super::publishers::Publishers;
 use super::{BrokerState, Removals};
@@ -209,6 +209,8 @@ impl Task {
         if !wanted.is_empty() {
             // Each time: whoever removed it there closed the channels of its publishers.
             work.admin.declare_exchange(registry.exchanger()).await?;
+            let noted = self.queues.makes(&wanted).await;
+            noted.map_err(|error| format!("note that queues are made there: {error}"))?;
         }
         for queue in wanted {
             work.publishers.start(Publisher {
@@ -237,7 +239,12 @@ impl Task {
     async fn remove(&self, work: &mut Work, due: Due) -> Result<BTreeMap<String, String>, String> {
         let (mut stuck, mut done) = (BTreeMap::new(), Vec::new());
         let mut lost = None;
-        for (number, name) in due.queues {
+        for (number, name, may_stand) in due.queues {
+            if !may_stand {
+                // It never came there: what is there under its name is somebody else's.
+                done.push((number, name, 0));
+                continue;
+            }
             if work.publishers.rests(number) {
                 stuck.insert(
                     name,
@@ -251,7 +258,12 @@ impl Task {
                 break;
             }
             match work.admin.remove_queue(&name).await {
-                Ok(messages) => done.push((number, name, messages)),
+                Ok(Removed::Gone(messages)) => done.push((number, name, messages)),
+                Ok(Removed::Foreign(why)) => {
+                    let why = self.redact(&why);
+                    tracing::warn!(namespace = %self.queues.namespace(), queue = name, "a queue of an unregistered one's name is somebody else's and stays at the broker: {why}");
+                    done.push((number, name, 0));
+                }
                 Err(why) if work.may_go_on() => {
                     let why = self.redact(&why);
                     tracing::warn!(namespace = %self.queues.namespace(), queue = name, "an unregistered queue stays at the broker, and is removed later: {why}");
