@@ -95,6 +95,17 @@ impl Reigns {
         self.0.iter().any(|(_, known)| *known == mark)
     }
 
+    /// First height that was made anew since `incarnation` told something; since ever, where nobody knows who did. None where nothing was.
+    pub fn first_since(&self, incarnation: Option<Incarnation>) -> Option<Height> {
+        let mark = incarnation.as_ref().map(Mark::of);
+        let known = self.0.iter().position(|(_, known)| Some(*known) == mark);
+        self.0
+            .iter()
+            .skip(known.map_or(0, |at| at + 1))
+            .map(|(first, _)| *first)
+            .min()
+    }
+
     /// Id of the event before `after`.
     pub fn id(&self, after: Cursor) -> EventId {
         let made = self.0.iter().rev().find(|(first, _)| *first <= after.height());
@@ -201,6 +212,18 @@ mod tests {
         assert_eq!(of("16@2-02020202"), ("16".into(), None, false));
         assert_eq!(seen(&once, "16@2-03030303"), None);
         assert_eq!(seen(&once, "16@3-03030303"), None);
+    }
+
+    #[test]
+    fn who_heard_a_node_long_ago_missed_every_take_over_since() {
+        let twice = reigns(&[20, 30]);
+        let since = |number| twice.first_since(Some(incarnation(number)));
+        assert_eq!(
+            [twice.first_since(None), since(1), since(2), since(3)],
+            [Some(20), Some(20), Some(30), None]
+        );
+        assert_eq!(reigns(&[30, 20]).first_since(Some(incarnation(1))), Some(20));
+        assert_eq!(Reigns::default().first_since(None), None);
     }
 
     #[test]

@@ -60,7 +60,7 @@ impl Node {
             opened.insert(namespace, queues);
         }
         self.keep_names(&opened).await;
-        self.queues.replace(opened);
+        self.queues.replace(opened, config.role() == PairRole::Provider);
         self.queues_moved.notify_one();
         match config.role() {
             PairRole::Provider => self.queues.replace_copies(Copies::new()),
@@ -77,7 +77,7 @@ impl Node {
             broker: broker_of(config, &namespace).cloned().unwrap_or(Broker::Embedded),
             commit: self.queue_commit(),
             moved: Arc::clone(&self.queues_moved),
-            reign: lineage.last().copied().ok_or_else(no_identity)?,
+            incarnation: lineage.last().ok_or_else(no_identity)?.incarnation,
             lineage,
             names: self.queues.names(),
             standby: self.queues.watch_standby(),
@@ -275,7 +275,7 @@ impl Node {
     /// Ends every stream and writes what moved: the node stops.
     pub(super) async fn close_queues(&self) {
         let before = self.queues.all();
-        self.queues.replace(Opened::new());
+        self.queues.replace(Opened::new(), false);
         for queues in before.values().flatten() {
             queues.close().await;
         }

@@ -29,7 +29,7 @@ impl Queues {
 }
 
 /// First height that `chain` has of `incarnation` or of who took its place, or will have.
-pub(super) fn first_made(chain: &Chain, incarnation: Incarnation) -> Result<Height, Refusal> {
+fn first_made(chain: &Chain, incarnation: Incarnation) -> Result<Height, Refusal> {
     let made_by = |height: Height| {
         let bytes = match chain.ledger().record(height) {
             Err(LedgerError::NotFound { .. }) => return Ok(None),

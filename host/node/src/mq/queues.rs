@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 
 use super::calls::QueuesError;
 use super::files::{QueueFileError, QueueFiles};
-use super::history::{first_made, reigns_of};
+use super::history::reigns_of;
 use super::leaving::LeavingNote;
 use super::names::{BrokerNames, HeldNames, Owner};
 use super::rabbit::Rabbit;
@@ -53,7 +53,7 @@ pub struct Surroundings {
     /// Told whenever cursors were written, and when a broker comes or goes.
     pub moved: Arc<Notify>,
     /// Under which incarnation the queues are told from now on.
-    pub reign: Reign,
+    pub incarnation: Incarnation,
     /// All incarnations so far, as the node's lineage has them, oldest first.
     pub lineage: Vec<Reign>,
     /// Whose each queue at a broker is, of all namespaces of the node.
@@ -130,15 +130,10 @@ impl Queues {
                 registry
             }
         };
-        let Reign { incarnation, first } = around.reign;
         let reigns = reigns_of(&chain, &around.lineage)?;
-        let first = match first {
-            Some(first) => Some(first),
-            None if cursors.incarnation == Some(incarnation) => None,
-            // One that did not run when its node was promoted is in no list: its chain says where it goes on.
-            None => Some(first_made(&chain, incarnation)?),
-        };
-        let took_over = cursors.take_over(&registry, incarnation, first);
+        // Of all take-overs that nobody told the queues of: a standby may have its cursors from a provider that was replaced before.
+        let first = reigns.first_since(cursors.incarnation);
+        let took_over = cursors.take_over(&registry, around.incarnation, first);
         // Before the cursors say that it is done.
         let leaving = LeavingNote::open(files.clone(), &registry, |queue| cursors.of(queue), took_over);
         let mut leaving = leaving.map_err(failed)?;

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use cvp_core::mq::{Cursors, Registry};
-use cvp_core::types::{Namespace, Refusal};
+use cvp_core::types::{Height, Namespace, Refusal};
 use tokio::sync::watch;
 
 use super::{BrokerNames, Queues};
@@ -23,6 +24,8 @@ pub type HeldThere = BTreeMap<Namespace, Arc<Cursors>>;
 #[derive(Clone, Default)]
 pub struct QueueSet {
     opened: Arc<ArcSwap<Opened>>,
+    /// Which namespaces have queues is known: those of a provider are opened.
+    settled: Arc<AtomicBool>,
     copies: Arc<ArcSwap<Copies>>,
     names: BrokerNames,
     standby: Arc<watch::Sender<HeldThere>>,
@@ -39,9 +42,24 @@ impl QueueSet {
         self.opened.load_full()
     }
 
-    /// Puts `opened` in the place of all that were there.
-    pub fn replace(&self, opened: Opened) {
+    /// Puts `opened` in the place of all that were there; `settled`: a provider has opened what it has.
+    pub fn replace(&self, opened: Opened, settled: bool) {
+        self.settled.store(false, Ordering::SeqCst);
         self.opened.store(Arc::new(opened));
+        self.settled.store(settled, Ordering::SeqCst);
+    }
+
+    /// Lowest height of a namespace that a queue still has to be told; none where no queue has. While nobody knows, because queues are not
+    /// open yet or their files are bad, it may be any. Reads files.
+    pub fn needs_from(&self, namespace: &Namespace) -> Option<Height> {
+        if !self.settled.load(Ordering::SeqCst) {
+            return Some(0);
+        }
+        match self.get(namespace) {
+            Some(Ok(queues)) => queues.needs_from(),
+            Some(Err(_)) => Some(0),
+            None => None,
+        }
     }
 
     /// Whose each queue at a broker is.
@@ -87,5 +105,27 @@ impl QueueSet {
         let fresh = || (Registry::new(String::new()), Cursors::default());
         change(copies.entry(namespace.clone()).or_insert_with(fresh));
         self.copies.store(Arc::new(copies));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_block_is_let_go_before_it_is_known_who_was_not_told_of_it() {
+        let set = QueueSet::default();
+        let [global, other] = ["global", "other"].map(|name| Namespace::new(name).unwrap());
+        assert_eq!(
+            set.needs_from(&global),
+            Some(0),
+            "a node that starts has opened none yet"
+        );
+        let bad = Refusal::new("queues-failed", "damaged", "");
+        set.replace([(global.clone(), Err(bad))].into(), true);
+        assert_eq!((set.needs_from(&global), set.needs_from(&other)), (Some(0), None));
+        // A standby opens none: what it has it opens when it takes over.
+        set.replace(Opened::new(), false);
+        assert_eq!(set.needs_from(&other), Some(0));
     }
 }

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use super::driver::Inbound;
 use crate::link::FrameSender;
-use crate::mq::Queues;
+use crate::mq::QueueSet;
 use crate::namespace::Chain;
 use crate::telemetry::pair as telemetry;
 
@@ -20,7 +20,7 @@ struct Job {
     /// Where a frame goes.
     link: Option<FrameSender>,
     /// Queues that still have to be told of old blocks.
-    queues: Option<Arc<Queues>>,
+    queues: QueueSet,
 }
 
 /// The threads of a machine; they end when this is dropped and their queues are empty.
@@ -47,7 +47,7 @@ impl Archivist {
         &self,
         chain: Arc<Chain>,
         work: ArchiveWork,
-        (link, queues): (Option<FrameSender>, Option<Arc<Queues>>),
+        (link, queues): (Option<FrameSender>, QueueSet),
     ) -> bool {
         let queue = match work {
             ArchiveWork::Sync => &self.syncs,
@@ -97,8 +97,8 @@ fn run(job: Job) -> Option<Event> {
         queues,
     } = job;
     let ns = chain.namespace().clone();
-    let needed = match (&work, queues) {
-        (ArchiveWork::Survey { .. }, Some(queues)) => queues.needs_from(),
+    let needed = match &work {
+        ArchiveWork::Survey { .. } => queues.needs_from(&ns),
         _ => None,
     };
     // Of chunks alone: history and headers are shipped, too.

@@ -437,8 +437,7 @@ impl Driver {
         let Some(chain) = self.environment.chains.get(ns.as_str()) else {
             return;
         };
-        // Queues whose files are bad are told nothing any more.
-        let queues = self.environment.queues.get(ns).and_then(Result::ok);
+        let queues = self.environment.queues.clone();
         let queued = self
             .archivist
             .as_ref()
