@@ -241,6 +241,7 @@ impl Node {
             put_away(&data, yes)
         });
         let data = put_away.await?;
+        self.queues.names().let_go(&name);
         promotion::release(&self.files, &name).map_err(|refusal| Failure::from_refusal(&refusal))?;
         tracing::info!(namespace = %name, answer, data = data.as_deref(), "namespace destroyed by the operator");
         encode(&Switched {

@@ -293,7 +293,8 @@ impl Queues {
         let before = self.registry.load_full();
         let mut registry = Registry::clone(&before);
         let edit = edit(&mut registry)?;
-        registry.strike(&self.leaving.now().await);
+        let noted = self.leaving.now().await;
+        registry.strike(&noted);
         let change = QueueChange {
             namespace: self.namespace().clone(),
             old: Some(Digest::of(&before.encode())),

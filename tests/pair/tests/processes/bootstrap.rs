@@ -50,7 +50,7 @@ pub fn pair_of(accounts: usize) -> Result<Pair> {
     Ok(pair)
 }
 
-fn keep_blocks(node: &Node, blocks: u64) -> Result<()> {
+pub fn keep_blocks(node: &Node, blocks: u64) -> Result<()> {
     replace(
         node,
         "global/ns_static.toml",
@@ -81,7 +81,7 @@ pub fn history_from(node: &Node) -> Result<u64> {
         .context("no history_from")
 }
 
-fn wait_history(node: &Node, what: &str, is: impl Fn(u64) -> bool) -> Result<u64> {
+pub fn wait_history(node: &Node, what: &str, is: impl Fn(u64) -> bool) -> Result<u64> {
     wait::until(what, Duration::from_secs(60), || {
         let from = history_from(node)?;
         Ok(if is(from) {

@@ -9,7 +9,7 @@ use cvp_pair::queues::{enable, register};
 use cvp_pair::wait;
 use serde_json::{Value, json};
 
-use crate::bootstrap::{fill, history_from, pair_of, replace};
+use crate::bootstrap::{fill, history_from, keep_blocks, pair_of, replace, wait_history};
 use crate::queues::{blocks, cursor};
 use crate::queues_pair::wait_names;
 
@@ -114,4 +114,24 @@ fn a_queue_whose_blocks_a_promoted_standby_does_not_have_is_told_which() -> Resu
         from,
         height - from + 1,
     )
+}
+
+#[test]
+fn a_node_that_starts_again_keeps_the_blocks_that_its_queues_were_not_told() -> Result<()> {
+    let mut pair = pair_of(100)?;
+    keep_blocks(&pair.provider, 5)?;
+    enable(&pair.provider, "global", "")?;
+    let node = &mut pair.provider;
+    node.start()?;
+    register(&node.rpc(), "slow", 1)?;
+    let height = fill(node, 50)?;
+    // Each start looks at what may go, before and after the queues are open.
+    for _ in 0..3 {
+        node.stop()?;
+        node.start()?;
+    }
+    let events = Events::open(node.jsonrpc(), "global", "slow", None)?;
+    blocks(&node.rpc(), &events, 1, height)?;
+    node.rpc().call("mq_ack", json!(["slow", height.to_string()]))?;
+    wait_history(node, "what was told goes", |from| from > 10).map(|_| ())
 }
