@@ -66,7 +66,8 @@ impl QueueChange {
         for queue in wanted.values().filter(|queue| !before.contains(&queue.number)) {
             said.push(format!("queue {} of {namespace} registered", queue.registration.queue));
         }
-        if said.is_empty() && here.is_some_and(|here| here.exchanger() == self.registry.exchanger()) {
+        let same = |here: &Registry| here.exchanger() == self.registry.exchanger();
+        if said.is_empty() && here.is_some_and(|here| same(here) && here.leaving() != self.registry.leaving()) {
             said.push(format!("what the broker of {namespace} is still to remove"));
         }
         if said.is_empty() {

@@ -15,6 +15,7 @@ use super::chains::bad_files;
 use super::life::await_making;
 use super::node::{Node, strategy_role};
 use super::operator::{blocking, encode};
+use super::queues::at_rest;
 use super::settings::FileEdit;
 use crate::config::{Root, read_tree, remove_tree};
 use crate::durable;

@@ -160,16 +160,25 @@ impl Queues {
     fn tell_struck(self: &Arc<Self>) {
         let queues = Arc::clone(self);
         tokio::spawn(async move {
-            let _one_at_a_time = queues.changing.lock().await;
-            let noted = queues.leaving.now().await;
-            if queues.is_closed() || !Registry::clone(&queues.registry()).strike(&noted) {
-                return;
-            }
-            let note = format!("what the broker of {} has removed", queues.namespace());
-            if let Err(error) = queues.change(note, |_| Ok(None)).await {
-                tracing::debug!(namespace = %queues.namespace(), "the next change strikes out what the broker has removed: {error}");
+            let mut closed = queues.watch_closed();
+            tokio::select! {
+                // Nothing holds the chain of a namespace that stops.
+                _ = closed.wait_for(|closed| *closed) => {}
+                () = queues.strike() => {}
             }
         });
+    }
+
+    async fn strike(&self) {
+        let _one_at_a_time = self.changing.lock().await;
+        let noted = self.leaving.now().await;
+        if !Registry::clone(&self.registry()).strike(&noted) {
+            return;
+        }
+        let note = format!("what the broker of {} has removed", self.namespace());
+        if let Err(error) = self.change(note, |_| Ok(None)).await {
+            tracing::debug!(namespace = %self.namespace(), "the next change strikes out what the broker has removed: {error}");
+        }
     }
 
     /// These queues are about to be made at the broker: from now on they are this node's to remove there.

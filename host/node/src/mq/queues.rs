@@ -225,6 +225,11 @@ impl Queues {
         self.changes.subscribe()
     }
 
+    /// Set when this closes.
+    pub(super) fn watch_closed(&self) -> watch::Receiver<bool> {
+        self.closed.subscribe()
+    }
+
     pub(super) fn is_closed(&self) -> bool {
         *self.closed.borrow()
     }

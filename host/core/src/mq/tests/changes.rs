@@ -103,7 +103,7 @@ fn who_takes_a_nodes_place_removes_at_the_broker_what_that_one_had_not() {
         [(gone.number, "q1".to_owned())]
     );
     assert!(note.may_stand(gone.number));
-    assert_eq!(note.due_exchangers(&other), [exchanger.clone()]);
+    assert_eq!(note.due_exchangers(&other), std::slice::from_ref(&exchanger));
     // What is struck out in the note goes from the registry, at its next change.
     assert!(!other.strike(&note));
     note.gone(gone.number);
@@ -180,4 +180,8 @@ fn a_change_of_queues_is_told_in_words() {
     assert_eq!(text, "queue q1 of global unregistered, queue q2 of global registered");
     let text = change(&registry).in_words(Some(&registry));
     assert_eq!(text, "the exchange of the message queues of global");
+    let mut left = registry.clone();
+    left.leave(registry.get("q1").unwrap());
+    let text = change(&registry).in_words(Some(&left));
+    assert_eq!(text, "what the broker of global is still to remove");
 }
