@@ -10,7 +10,7 @@ use super::node::Ready;
 use super::verify::CopyReport;
 use crate::config::{Places, Root, read_tree};
 use crate::ipc::{Failure, ReasonView, StatusView};
-use crate::promotion;
+use crate::promotion::{self, KeptKeys};
 use crate::replication::ControlFiles;
 
 /// Code of a configuration with which a node, or a part of it, could not go on.
@@ -63,12 +63,12 @@ fn overrides(root: &Root, files: &ControlFiles, copy: &Places) -> Vec<(String, S
     let (Ok(own), Ok(theirs)) = (read_tree(&root.configuration()), read_tree(copy.configuration())) else {
         return Vec::new();
     };
+    let further = KeptKeys::read(files).unwrap_or_default();
     let mut overrides = Vec::new();
     for (file, text) in &theirs {
-        let further = promotion::kept_keys(files, file).unwrap_or_default();
         let kept = own
             .get(file)
-            .and_then(|own| config::kept_local(file, text, own, &further).ok());
+            .and_then(|own| config::kept_local(file, text, own, further.of(file)).ok());
         for (key, own, theirs) in kept.unwrap_or_default() {
             // Which end this is goes without saying.
             if !key.starts_with("cvp.") {

@@ -24,6 +24,9 @@ pub struct Copy {
     staging: PathBuf,
 }
 
+/// Threads that make files durable side by side.
+const SYNCS_AT_ONCE: usize = 32;
+
 fn disk<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> Refusal + 'a {
     move |error| {
         Refusal::new(
@@ -227,7 +230,8 @@ fn bring(from: &Path, to: &Path) -> Result<(), Refusal> {
     sync_tree(to)
 }
 
-/// Copies a directory, durable but for the names of its directories. Links are copied as they are: what they lead to stays where it is.
+/// Copies a directory whose files are replaced, not written into, from now on: each file gets a second name where the file system can give it
+/// one. [`sync_tree`] makes it durable. Links are copied as they are: what they lead to stays where it is.
 ///
 /// # Errors
 /// The disk.
@@ -242,7 +246,7 @@ pub fn copy_tree(from: &Path, to: &Path) -> Result<(), Refusal> {
             std::os::unix::fs::symlink(leads, &target).map_err(disk("create", &target))?;
         } else if kind.is_dir() {
             copy_tree(&path, &target)?;
-        } else if kind.is_file() {
+        } else if kind.is_file() && std::fs::hard_link(&path, &target).is_err() {
             write_new(&target, &std::fs::read(&path).map_err(disk("read", &path))?)?;
         }
     }
@@ -257,7 +261,7 @@ pub fn remove_tree(path: &Path) -> Result<(), Refusal> {
     }
 }
 
-/// Writes a new file, durable but for the names of its directories: [`sync_tree`] sees to those.
+/// Writes a new file; [`sync_tree`] makes it durable.
 pub fn write_new(path: &Path, content: &[u8]) -> Result<(), Refusal> {
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent).map_err(disk("create", parent))?;
@@ -268,22 +272,49 @@ pub fn write_new(path: &Path, content: &[u8]) -> Result<(), Refusal> {
         .mode(0o600)
         .open(path)
         .map_err(disk("create", path))?;
-    file.write_all(content).map_err(disk("write", path))?;
-    file.sync_all().map_err(disk("sync", path))
+    file.write_all(content).map_err(disk("write", path))
 }
 
-/// Makes the names in a directory and in all directories below it durable.
+/// Makes a directory and everything in it durable: first what the files hold, then the names.
+///
+/// # Errors
+/// The disk.
 pub fn sync_tree(directory: &Path) -> Result<(), Refusal> {
-    let entries = std::fs::read_dir(directory).map_err(disk("list", directory))?;
-    for entry in entries {
-        let entry = entry.map_err(disk("list", directory))?;
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            sync_tree(&entry.path())?;
+    let (mut files, mut directories) = (Vec::new(), vec![directory.to_owned()]);
+    let mut looked_at = 0;
+    while let Some(directory) = directories.get(looked_at).cloned() {
+        looked_at += 1;
+        for entry in std::fs::read_dir(&directory).map_err(disk("list", &directory))? {
+            let entry = entry.map_err(disk("list", &directory))?;
+            let kind = entry.file_type().map_err(disk("read", &directory))?;
+            if kind.is_dir() {
+                directories.push(entry.path());
+            } else if kind.is_file() {
+                files.push(entry.path());
+            }
         }
     }
-    File::open(directory)
-        .and_then(|opened| opened.sync_all())
-        .map_err(disk("sync", directory))
+    sync_together(&files)?;
+    sync_together(&directories)
+}
+
+/// Many at once: a file system makes durable together what is asked of it together, and one after the other each waits for its own turn.
+fn sync_together(paths: &[PathBuf]) -> Result<(), Refusal> {
+    let share = paths.len().div_ceil(SYNCS_AT_ONCE).max(1);
+    let sync = |path: &PathBuf| File::open(path).and_then(|opened| opened.sync_all());
+    let each = |paths: &[PathBuf]| paths.iter().try_for_each(|path| sync(path).map_err(disk("sync", path)));
+    if paths.len() <= 2 {
+        return each(paths);
+    }
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = paths
+            .chunks(share)
+            .map(|paths| scope.spawn(move || each(paths)))
+            .collect();
+        threads
+            .into_iter()
+            .try_for_each(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })
 }
 
 #[cfg(test)]

@@ -8,13 +8,16 @@ mod journal;
 mod plan;
 mod points;
 mod probe;
+mod promoted;
+mod reading;
 mod sink;
 mod survey;
 mod tree;
 pub mod view;
 
+pub use promoted::{KeptKeys, load_copy as load_tree};
 pub use survey::key_state;
-pub use tree::{exchangeable, kept_keys, load_copy as load_tree};
+pub use tree::exchangeable;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -184,7 +187,7 @@ impl Ground {
         let rehearsal = plan::rehearse(&journal, &surveyed.plan);
         let mut checks = preflight(&surveyed.view);
         checks.extend(surveyed.left_behind);
-        checks.extend(self.edited());
+        checks.extend(surveyed.edited);
         checks.push(rehearsal.check);
         if flags.dry_run {
             return Ok(planned(&checks, &rehearsal.steps));
@@ -199,7 +202,7 @@ impl Ground {
             replication.quiesce().await;
         }
         // Once more: the chains may have grown since, and nobody writes them any more.
-        let plan = match self.plan_off_thread().await {
+        let plan = match self.plan_off_thread(surveyed.reading).await {
             Ok(plan) => plan,
             Err(refusal) => {
                 self.hooks.go_on_receiving();

@@ -11,6 +11,7 @@ use cvp_core::promotion::{
 use cvp_core::session::{Binding, BoundNamespace};
 use cvp_core::types::{Namespace, Position, Refusal};
 
+use super::reading::Reading;
 use super::{Ground, sink, survey, tree};
 use crate::config::Places;
 use crate::namespace::ChainState;
@@ -80,17 +81,21 @@ pub(super) fn refused(refusal: &Refusal) -> Check {
 }
 
 impl Ground {
-    /// [`Ground::plan`] on a thread that may wait for the disk.
-    pub(super) async fn plan_off_thread(self: &Arc<Self>) -> Result<Plan, Refusal> {
+    /// [`Ground::plan`] on a thread that may wait for the disk, with the files as they were read, and afresh if they changed since.
+    pub(super) async fn plan_off_thread(self: &Arc<Self>, reading: Arc<Reading>) -> Result<Plan, Refusal> {
         let ground = Arc::clone(self);
-        match tokio::task::spawn_blocking(move || ground.plan()).await {
+        let plan = move || match reading.is_old(&ground) {
+            true => ground.plan(&Reading::of(&ground)),
+            false => ground.plan(&reading),
+        };
+        match tokio::task::spawn_blocking(plan).await {
             Ok(planned) => planned,
             Err(error) => Err(Refusal::new("internal", error.to_string(), "see the log of this node")),
         }
     }
 
     /// The plan for what this node holds durably now.
-    fn plan(&self) -> Result<Plan, Refusal> {
+    pub(super) fn plan(&self, reading: &Reading) -> Result<Plan, Refusal> {
         let binding = self.files.binding().map_err(|error| error.refusal())?;
         let binding = binding.ok_or_else(|| {
             Refusal::new(
@@ -99,7 +104,7 @@ impl Ground {
                 "see the check backup-complete",
             )
         })?;
-        let plan = self.draft(&binding)?;
+        let plan = self.draft(&binding, reading)?;
         promoted_identity(&plan, None, Some(&binding))?;
         Ok(plan)
     }
@@ -138,20 +143,20 @@ impl Ground {
     }
 
     /// What a promotion takes over: the namespaces copied from the provider that its configuration starts.
-    pub(super) fn bound<'a>(&self, binding: &'a Binding) -> Vec<&'a BoundNamespace> {
-        let started = tree::started_by_provider(&self.root, &self.files);
+    pub(super) fn bound<'a>(binding: &'a Binding, reading: &Reading) -> Vec<&'a BoundNamespace> {
+        let started = reading.started();
         let runs = |bound: &&BoundNamespace| {
             let started = started.as_ref();
-            started.map_or(true, |started| started.contains(bound.namespace.as_str()))
+            started.is_none_or(|started| started.contains(bound.namespace.as_str()))
         };
         binding.namespaces.iter().filter(runs).collect()
     }
 
     /// The check that names what would not be taken over without a word: what the provider runs and this node never copied, and what runs here
     /// and the provider's configuration does not start any more. None where there is neither.
-    pub(super) fn left_behind(&self) -> Option<Check> {
+    pub(super) fn left_behind(&self, reading: &Reading) -> Option<Check> {
         let binding = self.files.binding().ok().flatten()?;
-        let started = tree::started_by_provider(&self.root, &self.files).ok()?;
+        let started = reading.started()?;
         let is_bound = |name: &str| {
             let mut bound = binding.namespaces.iter();
             bound.any(|bound| bound.namespace.as_str() == name)
@@ -187,9 +192,13 @@ impl Ground {
     }
 
     /// The check that names what somebody changed in the copy, which the provider cannot put right any more; none where nobody did.
-    pub(super) fn edited(&self) -> Option<Check> {
+    pub(super) fn edited(&self, reading: &Reading) -> Option<Check> {
         let sent = self.files.copy().ok().flatten()?;
-        let edited = sent.edits(&Places::copy(&self.root).scan());
+        let found = match &reading.trees {
+            Ok(trees) => trees.copy().clone(),
+            Err(_) => Places::copy(&self.root).scan(),
+        };
+        let edited = sent.edits(&found);
         let shown: Vec<&str> = edited.iter().take(10).map(String::as_str).collect();
         (!edited.is_empty()).then(|| Check {
             id: "copy-as-sent",
@@ -204,18 +213,18 @@ impl Ground {
         })
     }
 
-    fn draft(&self, binding: &Binding) -> Result<Plan, Refusal> {
+    fn draft(&self, binding: &Binding, reading: &Reading) -> Result<Plan, Refusal> {
         let section = self.files.provider_self().map_err(|error| error.refusal())?;
         let section = section.unwrap_or_default();
-        let loaded = self.root.load().map_err(|failure| sink::refusal_of(&failure))?;
-        let promoted = tree::load(&self.root, &self.files, None)?;
+        let loaded = reading.own.as_ref().map_err(sink::refusal_of)?;
+        let promoted = reading.copied.as_ref().map_err(Clone::clone)?;
         let (mut namespaces, mut held) = (Vec::new(), Vec::new());
-        for bound in self.bound(binding) {
+        for bound in Self::bound(binding, reading) {
             let (name, role) = (
                 bound.namespace.clone(),
                 survey::provider_role(&section, &bound.namespace),
             );
-            let synced = self.usable(&name, Some(&promoted)).and_then(|_| self.synced(&name));
+            let synced = self.usable(&name, Some(promoted)).and_then(|_| self.synced(&name));
             match synced {
                 Ok(durable) => namespaces.push(PlannedNamespace { name, role, durable }),
                 Err(refusal) if name.as_str() == GLOBAL => return Err(refusal),
@@ -225,7 +234,7 @@ impl Ground {
         let remotes = (self.remotes)()?;
         let mut plan = Plan::draft(
             binding,
-            loaded.config.dynamic.hostname,
+            loaded.config.dynamic.hostname.clone(),
             remotes.iter().map(ToString::to_string).collect(),
             namespaces,
             held,

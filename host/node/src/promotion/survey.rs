@@ -4,15 +4,18 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use cvp_core::config::{Loaded, NodeConfig};
+use cvp_core::config::NodeConfig;
 use cvp_core::mq::Missing;
-use cvp_core::promotion::{Check, IndexView, KeyState, NamespaceView, Plan, PreflightView, StrategyView, TlsNameView};
+use cvp_core::promotion::{
+    Check, CopyState, IndexView, KeyState, NamespaceView, Plan, PreflightView, StrategyView, TlsNameView,
+};
 use cvp_core::replication::{CERTIFICATES as CERTIFICATE_TREE, PairStatus};
 use cvp_core::session::Binding;
 use cvp_core::types::{Height, Namespace, NodeRole, Refusal};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::probe::probe_target;
+use super::reading::Reading;
 use super::tree;
 use super::{Flags, Ground, Probed};
 use crate::config::{OwnKey, Places, Root};
@@ -30,6 +33,10 @@ pub(super) struct Surveyed {
     pub(super) plan: Result<Plan, Refusal>,
     /// What the provider runs and was never copied.
     pub(super) left_behind: Option<Check>,
+    /// What somebody changed in the copy.
+    pub(super) edited: Option<Check>,
+    /// The files that it went by.
+    pub(super) reading: Arc<Reading>,
     /// The network probes.
     pub(super) probed: Probed,
 }
@@ -49,18 +56,17 @@ pub(super) async fn survey(ground: &Arc<Ground>, flags: Flags) -> Surveyed {
     // Files that cannot be read fail the checks `config-valid` and `plan`.
     let remotes = (ground.remotes)().unwrap_or_default();
     let port = value_of(&section, "port.jsonrpc").and_then(|text| text.parse().ok());
+    // Before the network is asked: what a promotion has to do after that answer counts in an outage.
+    let reading = read(ground).await;
     let begun = Instant::now();
     // All at once: none takes longer than two seconds.
-    let (probes, indexes) = tokio::join!(
-        probe_target(&remotes, port, ground.tls.clone()),
-        indexes(&ground.root, &ground.files)
-    );
+    let (probes, indexes) = tokio::join!(probe_target(&remotes, port, ground.tls.clone()), indexes(&reading));
     let probed = Probed {
         took: begun.elapsed(),
         ended: Instant::now(),
     };
-    let plan = ground.plan_off_thread().await;
-    let loaded = ground.root.load();
+    let plan = ground.plan_off_thread(Arc::clone(&reading)).await;
+    let loaded = &reading.own;
     let heartbeat_ms = loaded
         .as_ref()
         .map_or(500, |loaded| loaded.config.dynamic.cvp.heartbeat_ms);
@@ -73,9 +79,10 @@ pub(super) async fn survey(ground: &Arc<Ground>, flags: Flags) -> Surveyed {
         .ok()
         .and_then(|loaded| loaded.config.system.p2p.tls_server_host_override.clone());
     // What is bad in one namespace's files holds that one.
-    let promoted = tree::load(&ground.root, &ground.files, plan.as_ref().ok());
-    // As the plan judges it: before names and roles are written over what may be bad.
-    let copied = tree::load(&ground.root, &ground.files, None);
+    let promoted = match &reading.trees {
+        Ok(trees) => trees.load(plan.as_ref().ok()),
+        Err(refusal) => Err(refusal.clone()),
+    };
     // Where that cannot be read, which fails the check of its own, this node's as it is.
     let planned = promoted.as_ref().ok().or(loaded.as_ref().ok());
     let planned = planned.map(|loaded| &loaded.config);
@@ -91,15 +98,17 @@ pub(super) async fn survey(ground: &Arc<Ground>, flags: Flags) -> Surveyed {
         probes,
         namespaces: namespaces(
             ground,
-            copied.as_ref().ok(),
-            loaded.as_ref().ok().map(|loaded| &loaded.config),
+            &reading,
             binding.as_ref(),
             &section,
             status.as_ref().map(|(status, _)| status),
         ),
         tls_name: names,
         tls_override,
-        copy: tree::copy_state(&ground.root, &ground.files),
+        copy: match &reading.trees {
+            Ok(trees) => trees.state(),
+            Err(refusal) => CopyState::Missing(refusal.text.clone()),
+        },
         ports: planned.map_or_else(Vec::new, |config| ground.hooks.ports(config)),
         unfit: planned.map_or_else(Vec::new, |config| ground.hooks.unfit(config)),
         uninstalled: planned.map_or_else(Vec::new, |config| ground.hooks.uninstalled(config)),
@@ -109,10 +118,21 @@ pub(super) async fn survey(ground: &Arc<Ground>, flags: Flags) -> Surveyed {
         indexes,
     };
     Surveyed {
-        left_behind: ground.left_behind(),
+        left_behind: ground.left_behind(&reading),
+        edited: ground.edited(&reading),
+        reading,
         view,
         plan,
         probed,
+    }
+}
+
+/// The files, read on a thread that may wait for the disk.
+async fn read(ground: &Arc<Ground>) -> Arc<Reading> {
+    let reader = Arc::clone(ground);
+    match tokio::task::spawn_blocking(move || Reading::of(&reader)).await {
+        Ok(reading) => Arc::new(reading),
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }
 
@@ -120,11 +140,12 @@ pub(super) async fn survey(ground: &Arc<Ground>, flags: Flags) -> Surveyed {
 ///
 /// # Errors
 /// The own configuration cannot be read; in words. The provider's is the check `config-valid`'s: the own one stands for it here.
-async fn indexes(root: &Root, files: &ControlFiles) -> Result<Vec<IndexView>, String> {
-    let own = root.load().map_err(|failure| failure.message)?.config;
-    let promoted = tree::load(root, files, None).map(|loaded| loaded.config);
+async fn indexes(reading: &Reading) -> Result<Vec<IndexView>, String> {
+    let own = reading.own.as_ref().map_err(|failure| failure.message.clone())?;
+    let own = &own.config;
+    let promoted = reading.copied.as_ref().map(|loaded| &loaded.config);
     let mut looks = tokio::task::JoinSet::new();
-    for (name, ns) in &promoted.as_ref().unwrap_or(&own).namespaces {
+    for (name, ns) in &promoted.unwrap_or(own).namespaces {
         let now = own
             .namespaces
             .get(name)
@@ -167,14 +188,19 @@ pub(super) fn provider_role(section: &[(String, String)], namespace: &Namespace)
 
 fn namespaces(
     ground: &Ground,
-    promoted: Option<&Loaded>,
-    config: Option<&NodeConfig>,
+    reading: &Reading,
     binding: Option<&Binding>,
     section: &[(String, String)],
     status: Option<&PairStatus>,
 ) -> Vec<NamespaceView> {
     let Some(binding) = binding else { return Vec::new() };
-    let names = ground.bound(binding).into_iter().map(|bound| bound.namespace.clone());
+    let (promoted, config) = (
+        reading.copied.as_ref().ok(),
+        reading.own.as_ref().ok().map(|loaded| &loaded.config),
+    );
+    let names = Ground::bound(binding, reading)
+        .into_iter()
+        .map(|bound| bound.namespace.clone());
     names
         .map(|name| {
             let seen = status.and_then(|status| status.namespaces.iter().find(|ns| ns.name == name));

@@ -231,15 +231,19 @@ impl ControlFiles {
         Ok(read.unwrap_or_default())
     }
 
-    /// The namespaces of which there is a record of kept keys.
-    pub fn kept_namespaces(&self) -> Vec<Namespace> {
+    /// What the strategies of all namespaces keep for this node.
+    pub fn all_kept_local(&self) -> Result<Vec<KeptKey>, FileError> {
         let entries = std::fs::read_dir(&self.directory).into_iter().flatten().flatten();
         let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
         let mut found: Vec<Namespace> = names
             .filter_map(|name| Namespace::new(name.strip_prefix(KEPT_PREFIX)?).ok())
             .collect();
         found.sort();
-        found
+        let mut kept = Vec::new();
+        for namespace in found {
+            kept.extend(self.kept_local(&namespace)?);
+        }
+        Ok(kept)
     }
 
     /// Forgets every commit: none was ever written; fine if there is none.

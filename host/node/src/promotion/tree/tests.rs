@@ -1,10 +1,20 @@
 //! The promoted tree, of a standby made from the defaults.
 
-use cvp_core::promotion::PlannedNamespace;
-use cvp_core::replication::file_digest;
+use cvp_core::config::Loaded;
+use cvp_core::promotion::{CopyState, PlannedNamespace};
+use cvp_core::replication::{FileChange, file_digest};
 use cvp_core::types::{Digest, Hostname, Incarnation, Namespace, NodeId, NodeRole, Position};
 
+use super::super::promoted::load_copy;
 use super::*;
+
+fn load(root: &Root, files: &ControlFiles, plan: Option<&Plan>) -> Result<Loaded, Refusal> {
+    Trees::read(root, files)?.load(plan)
+}
+
+fn copy_state(root: &Root, files: &ControlFiles) -> CopyState {
+    Trees::read(root, files).map_or_else(|refusal| CopyState::Missing(refusal.text), |trees| trees.state())
+}
 
 fn plan() -> Plan {
     Plan {
@@ -110,7 +120,7 @@ fn what_was_never_copied_does_not_start() {
     let path = root.system().join("configuration_vp/dynamic.toml");
     let text = config::put_namespace(&std::fs::read_to_string(&path).unwrap(), "ns9", true).unwrap();
     std::fs::write(&path, text).unwrap();
-    assert!(started_by_provider(&root, &files).unwrap().contains("ns9"));
+    assert!(Trees::read(&root, &files).unwrap().started().unwrap().contains("ns9"));
     load(&root, &files, Some(&plan())).unwrap().whole().unwrap();
     take_over(&root, &files, &plan()).unwrap();
     let text = std::fs::read_to_string(root.configuration().join("dynamic.toml")).unwrap();
