@@ -10,6 +10,12 @@ use crate::settings::Options;
 /// Most rules said in one call; the rest follow in the next.
 const RULES_MAX: usize = 128;
 
+/// The namespace whose strategy decides on the whole node's files as well.
+const GLOBAL: &str = "global";
+
+/// Where certificates lie in the tree.
+const CERTIFICATES: &str = "certificates/";
+
 /// What the receiver's half remembers between calls: the latest view, and what saves it from repeating itself.
 #[derive(Debug, Default)]
 pub struct Receiver {
@@ -110,7 +116,7 @@ impl Receiver {
     }
 
     fn align(&mut self, options: &Options, view: &View, peer: &[FileEntry], actions: &mut Vec<Action>) {
-        if peer.is_empty() && !view.local.is_empty() {
+        if is_gone(view, peer) {
             // No node runs without a file: whatever this is, it is no reason to throw a good copy away.
             if !self.warned {
                 let text = "the provider shows no configuration file: the copy is kept as it is";
@@ -206,6 +212,13 @@ impl Receiver {
             actions.push(Action::Request(paths));
         }
     }
+}
+
+/// Whether the provider shows none of the files that the copy has: none at all or, where the whole node's are this strategy's, certificates
+/// alone.
+fn is_gone(view: &View, peer: &[FileEntry]) -> bool {
+    let counts = |file: &&FileEntry| view.namespace != GLOBAL || !file.path.starts_with(CERTIFICATES);
+    !peer.iter().any(|file| counts(&file)) && view.local.iter().any(|file| counts(&file))
 }
 
 impl<'a> Difference<'a> {

@@ -240,10 +240,14 @@ impl Keys {
     /// Refuses the start when a key asks for a protection that this node does not have.
     pub(super) fn refuse_when(&mut self, key: &str, protection: &str) {
         if self.is_asked(key) {
+            let off = match self.peek(key) {
+                Some(Value::String(_)) => "\"none\"",
+                _ => "false",
+            };
             self.problem(
                 key,
                 format!("asks for {protection}, which this node does not have"),
-                "set it to false; the node does not start with a protection that it would not give",
+                format!("set it to {off}; the node does not start with a protection that it would not give"),
             );
         }
     }

@@ -160,7 +160,24 @@ fn last_heard(view: &PreflightView) -> Check {
     )
 }
 
+/// What the copy lacks of the provider's last word does not refuse: the provider may be gone for good.
 fn backup_complete(view: &PreflightView) -> Check {
+    let found = backup_usable(view);
+    let Some(lacking) = view.lacking.as_ref().filter(|_| found.verdict != Verdict::Fail) else {
+        return found;
+    };
+    let hint = "this node goes on with the version that it got last of each, if any: look first whether they can be had from the provider's disk";
+    Check::warn(
+        found.id,
+        format!("{}; {lacking}", found.message),
+        match found.hint.as_str() {
+            "" => hint.to_owned(),
+            more => format!("{hint}; {more}"),
+        },
+    )
+}
+
+fn backup_usable(view: &PreflightView) -> Check {
     let id = "backup-complete";
     if let Some(what) = &view.unreadable {
         return Check::fail(id, what.clone(), "restore the file from a backup; nothing was changed");

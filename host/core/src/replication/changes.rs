@@ -100,6 +100,7 @@ impl Pair {
                 if let Some(copy) = copy {
                     self.tree_changes += 1;
                     self.taker.on_written(copy);
+                    self.note_told();
                 }
                 // The change may have been one of queues.
                 self.queues.touch();
@@ -336,7 +337,7 @@ impl Pair {
             // Begun with a session, a change never becomes a local one.
             let refusal = Refusal::new(
                 "session-lost",
-                "the session ended before the change began; nothing was changed",
+                "the session ended before the change began",
                 "set it again: without a receiver it is made on this node alone",
             );
             return self.answer_change(next.ticket, Outcome::Failed(refusal));

@@ -38,6 +38,11 @@ pub enum TreeWork {
     },
     /// Receiver: remove every content that is staged; there is no answer.
     Forget,
+    /// Receiver: keep durably what the provider told last, as far as it can: what the copy lacks of it is said at an upgrade. There is no answer.
+    Note {
+        /// Its inventory; none where the copy's own record says it all.
+        told: Option<Inventory>,
+    },
     /// Receiver: put a copy of this inventory in the place of the one before, as a whole and durably; its contents are staged or in the
     /// copy already. Staged contents go. Answer with `Swapped`.
     Swap {

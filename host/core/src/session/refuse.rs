@@ -197,7 +197,9 @@ pub(crate) fn genesis(namespace: &Namespace, receiver: &Digest, provider: &Diges
     Refusal::new(
         "genesis",
         format!("namespace {namespace}: genesis {receiver} on the standby, {provider} on the provider"),
-        "give both nodes the same ns_genesis.toml, or run `cvp clear` on the standby",
+        format!(
+            "to protect this provider, stop the standby, run `cvp clear` there, and put the provider's configuration/{namespace}/ns_genesis.toml in the place of the standby's own"
+        ),
     )
 }
 

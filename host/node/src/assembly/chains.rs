@@ -9,7 +9,7 @@ use cvp_core::chain::genesis::{Genesis, genesis};
 use cvp_core::config::{GLOBAL, Loaded, NsConfig, PairRole, Problem};
 use cvp_core::ledger::LedgerError;
 use cvp_core::record;
-use cvp_core::types::{Digest, Namespace, Refusal};
+use cvp_core::types::{Digest, Namespace, NodeRole, Refusal};
 use cvp_ledger::{Inspection, Shared, Store, StoreOptions};
 use parking_lot::Mutex;
 
@@ -170,18 +170,43 @@ pub(super) fn genesis_hash(namespace: &Namespace, ns: &NsConfig) -> Result<Diges
     parsed.map_err(|error| Failure::failed("internal", format!("the genesis record: {error}"), "report it"))
 }
 
+/// Whether the genesis file of a namespace, as `ns` has it, is that of the chain that begins with `here`.
+///
+/// # Errors
+/// It is another's; or it makes none.
+pub(super) fn check_genesis(namespace: &Namespace, ns: &NsConfig, here: &Digest) -> Result<(), Refusal> {
+    let theirs = genesis_hash(namespace, ns).map_err(|failure| failure.to_refusal())?;
+    if theirs == *here {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        "diverged",
+        other_genesis(namespace, here, &theirs),
+        RESTORE,
+    ))
+}
+
+/// What to do about a genesis file that is another chain's.
+const RESTORE: &str = "put the file back as it was when the chain was made: it never changes after that";
+
+fn other_genesis(namespace: &Namespace, here: &Digest, file: &Digest) -> String {
+    format!(
+        "configuration/{namespace}/ns_genesis.toml makes genesis {file}, and the chain of {namespace} here begins with {here}"
+    )
+}
+
 /// Looks at the store of a stopped node, and changes nothing.
 pub(super) fn inspect(root: &Root, namespace: &Namespace, ns: &NsConfig) -> Result<Inspection, Failure> {
     let record = genesis_record(namespace, ns)?;
     let data = root.namespace(namespace).join("data");
-    Inspection::open(&data, namespace, &record).map_err(|error| ledger_failure(namespace, &error))
+    Inspection::open(&data, namespace, &record).map_err(|error| opening_failure(namespace, ns, &error))
 }
 
 /// Opens the store of a namespace, made from its genesis at the first start.
 fn open_store(root: &Root, namespace: &Namespace, ns: &NsConfig, options: StoreOptions) -> Result<Store, Failure> {
     let record = genesis_record(namespace, ns)?;
     let data = root.namespace(namespace).join("data");
-    Store::open(&data, namespace, record, options).map_err(|error| ledger_failure(namespace, &error))
+    Store::open(&data, namespace, record, options).map_err(|error| opening_failure(namespace, ns, &error))
 }
 
 fn genesis_record(namespace: &Namespace, ns: &NsConfig) -> Result<Bytes, Failure> {
@@ -219,6 +244,29 @@ pub(super) fn chain_options(namespace: &Namespace, ns: &NsConfig) -> ChainOption
         index: ns.fixed.index.clone(),
         ..ChainOptions::new(namespace.clone(), ns.dynamic.role)
     }
+}
+
+/// Why a chain does not open with its files.
+fn opening_failure(namespace: &Namespace, ns: &NsConfig, error: &LedgerError) -> Failure {
+    let LedgerError::Diverged {
+        height: 0,
+        ours,
+        theirs,
+    } = error
+    else {
+        return ledger_failure(namespace, error);
+    };
+    let help = match ns.dynamic.role {
+        NodeRole::Cvp => format!(
+            "{RESTORE}; nothing was overwritten. If this standby is to copy another chain, run `cvp clear` before its next start"
+        ),
+        _ => format!("{RESTORE}; nothing was overwritten"),
+    };
+    Failure::failed(
+        &error.refusal().code,
+        format!("namespace {namespace}: {}", other_genesis(namespace, ours, theirs)),
+        help,
+    )
 }
 
 pub(super) fn ledger_failure(namespace: &Namespace, error: &LedgerError) -> Failure {

@@ -1,20 +1,57 @@
 //! What a standby's status says of the copy of its provider's configuration beside its own: which keys it would keep for itself at an
 //! upgrade, and whether it could start with the rest. So what cannot work here is named on the day it arrives.
 
-use cvp_core::config::{self, Loaded, NodeConfig, PairRole};
-use cvp_core::promotion::KeyState;
-use cvp_core::types::{Namespace, Refusal};
+use std::collections::BTreeMap;
 
+use cvp_core::config::{self, GLOBAL, Loaded, NodeConfig, PairRole};
+use cvp_core::promotion::KeyState;
+use cvp_core::types::{Digest, Namespace, Refusal};
+
+use super::chains::check_genesis;
 use super::fitness;
 use super::node::Ready;
 use super::verify::CopyReport;
 use crate::config::{Places, Root, read_tree};
 use crate::ipc::{Failure, ReasonView, StatusView};
+use crate::namespace::ChainSet;
 use crate::promotion::{self, KeptKeys};
 use crate::replication::ControlFiles;
 
 /// Code of a configuration with which a node, or a part of it, could not go on.
 const UNUSABLE: &str = "configuration-unusable";
+
+/// Code of a copy that is not what the provider told last.
+const INCOMPLETE: &str = "backup-incomplete";
+
+/// What runs, each with the genesis of its chain.
+#[derive(Default)]
+pub(super) struct Running(BTreeMap<Namespace, Digest>);
+
+impl Running {
+    pub(super) fn of(chains: &ChainSet) -> Running {
+        let chains = chains.all();
+        let chains = chains.iter();
+        Running(
+            chains
+                .map(|chain| (chain.namespace().clone(), chain.ledger().genesis().hash))
+                .collect(),
+        )
+    }
+
+    fn names(&self) -> impl Iterator<Item = &Namespace> {
+        self.0.keys()
+    }
+
+    /// Whose genesis file, in this configuration, is another chain's than runs; why, in words.
+    fn other_genesis(&self, loaded: &Loaded) -> Vec<(Namespace, String)> {
+        let running = self.0.iter();
+        let differing = running.filter_map(|(name, here)| {
+            let refusal = check_genesis(name, loaded.config.namespaces.get(name)?, here).err()?;
+            Some((name.clone(), format!("{}; {}", refusal.text, refusal.hint)))
+        });
+        differing.collect()
+    }
+}
 
 /// What a look at both trees found.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -27,6 +64,8 @@ pub(super) struct Seen {
     unfit: Vec<String>,
     /// What is wrong with the provider's keys here.
     keys: Vec<ReasonView>,
+    /// What the copy has otherwise than the provider had when it was last heard.
+    lacking: Option<String>,
 }
 
 /// Looks at both trees; `ready`: where this node serves. Nothing is there to see before the first copy.
@@ -34,13 +73,15 @@ pub(super) fn look(
     root: &Root,
     files: &ControlFiles,
     config: &NodeConfig,
-    (ready, running): (&Ready, &[Namespace]),
+    (ready, running): (&Ready, &Running),
 ) -> Seen {
     let keys = keys(root, config);
+    let lacking = files.lacking();
     let copy = Places::copy(root);
     if !copy.configuration().is_dir() {
         return Seen {
             keys,
+            lacking,
             ..Seen::default()
         };
     }
@@ -52,6 +93,7 @@ pub(super) fn look(
     unfit.extend(promotion::exchangeable(root).err().map(|refusal| refusal.text));
     Seen {
         keys,
+        lacking,
         overrides: overrides(root, files, &copy),
         unfit,
         unusable: unusable(promoted, running),
@@ -88,7 +130,7 @@ fn overrides(root: &Root, files: &ControlFiles, copy: &Places) -> Vec<(String, S
 }
 
 /// What of this node's own files, as they are on the disk now, the next start would fail on; `running`: the namespaces that would not run.
-pub(super) fn own(root: &Root, running: &[Namespace]) -> Vec<String> {
+pub(super) fn own(root: &Root, running: &Running) -> Vec<String> {
     let loaded = match root.load() {
         Err(failure) => {
             let lines: Vec<&str> = failure.message.lines().map(str::trim).collect();
@@ -103,7 +145,16 @@ pub(super) fn own(root: &Root, running: &[Namespace]) -> Vec<String> {
         )
     });
     let unlisted: Vec<String> = unlisted.collect();
-    let held = loaded.held.into_iter().filter(|(name, _)| running.contains(name));
+    let others = running.other_genesis(&loaded).into_iter().map(|(name, why)| {
+        if name.as_str() == GLOBAL {
+            format!("the next start would fail: {why}")
+        } else {
+            format!("the next start would hold the namespace {name}: {why}")
+        }
+    });
+    let others: Vec<String> = others.collect();
+    let held = loaded.held.into_iter();
+    let held = held.filter(|(name, _)| running.names().any(|runs| runs == name));
     let held = held.map(|(name, problems)| {
         let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
         format!(
@@ -111,17 +162,17 @@ pub(super) fn own(root: &Root, running: &[Namespace]) -> Vec<String> {
             problems.join("; ")
         )
     });
-    held.chain(unlisted).collect()
+    held.chain(others).chain(unlisted).collect()
 }
 
 /// What runs, and would not with this configuration: it is neither started by it nor held.
-fn unlisted<'a>(loaded: &'a Loaded, running: &'a [Namespace]) -> impl Iterator<Item = &'a Namespace> {
+fn unlisted<'a>(loaded: &'a Loaded, running: &'a Running) -> impl Iterator<Item = &'a Namespace> {
     let known = |name: &&Namespace| loaded.config.namespaces.contains_key(*name) || loaded.held.contains_key(*name);
-    running.iter().filter(move |name| !known(name))
+    running.names().filter(move |name| !known(name))
 }
 
 /// In words. Only what concerns the whole node refuses an upgrade; a namespace whose files are bad is held, and the others go on.
-fn unusable(promoted: Result<Loaded, Refusal>, running: &[Namespace]) -> Vec<String> {
+fn unusable(promoted: Result<Loaded, Refusal>, running: &Running) -> Vec<String> {
     let loaded = match promoted {
         Err(refusal) => return vec![format!("an upgrade would be refused: {}", refusal.text)],
         Ok(loaded) => loaded,
@@ -133,18 +184,26 @@ fn unusable(promoted: Result<Loaded, Refusal>, running: &[Namespace]) -> Vec<Str
         )
     });
     let unlisted: Vec<String> = unlisted.collect();
+    let others = running.other_genesis(&loaded).into_iter().map(|(name, why)| {
+        if name.as_str() == GLOBAL {
+            format!("an upgrade would be refused: the provider's {why}")
+        } else {
+            format!("an upgrade would hold the namespace {name}: the provider's {why}")
+        }
+    });
+    let others: Vec<String> = others.collect();
     let held = loaded.held.into_iter().map(|(name, problems)| {
         let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
         format!("an upgrade would hold the namespace {name}: {}", problems.join("; "))
     });
-    held.chain(unlisted).collect()
+    held.chain(others).chain(unlisted).collect()
 }
 
 /// The node's keys that an upgrade would need, and that are missing or belong to another certificate.
 fn keys(root: &Root, config: &NodeConfig) -> Vec<ReasonView> {
-    let mut found = Vec::new();
+    let (mut found, told) = (Vec::new(), ControlFiles::new(root.system()).last_told());
     for name in config.namespaces.keys() {
-        let (code, text) = match promotion::key_state(root, config, name) {
+        let (code, text) = match promotion::key_state(root, config, &told, name) {
             KeyState::Match => continue,
             KeyState::Missing(path) => ("keys-missing", format!("{name}: {path} is missing")),
             KeyState::Bad(text) => ("keys-wrong", format!("{name}: {text}")),
@@ -191,6 +250,11 @@ pub(super) fn add(view: &mut StatusView, seen: Seen) {
         }
     }
     view.warnings.extend(seen.keys);
+    let lacking = seen.lacking.map(|text| {
+        let follows = "an upgrade would go on with the version that this node got last of each, if any";
+        ReasonView::new(INCOMPLETE, format!("{text}; {follows}"))
+    });
+    view.warnings.extend(lacking);
     let unfit = seen.unfit.into_iter();
     view.warnings.extend(unfit.map(|text| ReasonView::new(UNUSABLE, text)));
     add_unusable(view, seen.unusable);
@@ -212,6 +276,7 @@ pub(super) fn add_unusable(view: &mut StatusView, unusable: Vec<String>) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::chains::genesis_hash;
     use super::*;
 
     #[test]
@@ -236,7 +301,7 @@ mod tests {
             defaults.map(|(name, text)| (name.to_owned(), text.to_owned())).into();
         let look = |files: &_| {
             let refused = |_| Refusal::new("bad-configuration", "global is bad", "");
-            unusable(config::load(files).map_err(refused), &[])
+            unusable(config::load(files).map_err(refused), &Running::default())
         };
         assert_eq!(look(&files), Vec::<String>::new());
         let text = config::put_namespace(&files["dynamic.toml"], "ns1", true).unwrap();
@@ -247,6 +312,28 @@ mod tests {
             held[0].starts_with("an upgrade would hold the namespace ns1: ") && held[0].contains("ns1/ns_static.toml"),
             "{held:?}"
         );
+        let loaded = config::load(&files).unwrap();
+        let global = Namespace::new(GLOBAL).unwrap();
+        let begins = |hash| {
+            let running = Running([(global.clone(), hash)].into());
+            (unusable(Ok(loaded.clone()), &running), running.other_genesis(&loaded))
+        };
+        let hash = genesis_hash(&global, &loaded.config.namespaces[&global]).unwrap();
+        assert_eq!(begins(hash).1, []);
+        let other = Digest::of(b"another");
+        let said = begins(other).0;
+        let said = said
+            .iter()
+            .find(|text| text.starts_with("an upgrade would be refused: "))
+            .unwrap();
+        for part in [
+            "global/ns_genesis.toml",
+            &hash.to_string(),
+            &other.to_string(),
+            "put the file back",
+        ] {
+            assert!(said.contains(part), "{said}");
+        }
         files.remove("global/ns_static.toml");
         assert_eq!(look(&files), ["an upgrade would be refused: global is bad"]);
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
-use cvp_core::config::{NodeConfig, PairRole, Problem};
+use cvp_core::config::{NodeConfig, NsConfig, PairRole, Problem};
 use cvp_core::promotion::{HeldNamespace, Plan, PortView};
 use cvp_core::replication::Setup;
 use cvp_core::types::strategy::Role;
@@ -14,7 +14,8 @@ use cvp_core::types::{Namespace, NodeRole, Position, Refusal};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
-use super::chains::{Held, Opener, chain_options};
+use super::chains::{Held, Opener, chain_options, check_genesis};
+use super::copied::Running;
 use super::fleet::Fleet;
 use super::{certificates, copied, fitness, secrets, view};
 use crate::config::{Places, Root};
@@ -200,12 +201,12 @@ impl Node {
         self.add_following(&mut view, &config).await;
         certificates::add(&mut view, ends, SystemTime::now());
         view.warnings.extend(secrets::exposed(&self.root, &config));
-        let (root, running) = (self.root.clone(), self.chains.names());
+        let (root, running) = (self.root.clone(), Running::of(&self.chains));
         let own = tokio::task::spawn_blocking(move || copied::own(&root, &running)).await;
         copied::add_unusable(&mut view, own.unwrap_or_default());
         if config.role() == PairRole::Receiver {
             let (root, files, standby) = (self.root.clone(), self.files.clone(), Arc::clone(&config));
-            let running = self.chains.names();
+            let running = Running::of(&self.chains);
             let look = move || copied::look(&root, &files, &standby, (&ready, &running));
             let seen = tokio::task::spawn_blocking(look).await;
             copied::add(&mut view, seen.unwrap_or_default());
@@ -315,6 +316,13 @@ impl Hooks for NodeHooks {
 
     fn uninstalled(&self, config: &NodeConfig) -> Vec<String> {
         fitness::uninstalled(&self.0.root, config)
+    }
+
+    fn genesis_fits(&self, name: &Namespace, ns: &NsConfig) -> Result<(), Refusal> {
+        match self.0.chains.get(name.as_str()) {
+            Some(chain) => check_genesis(name, ns, &chain.ledger().genesis().hash),
+            None => Ok(()),
+        }
     }
 
     fn go_on_receiving(&self) {

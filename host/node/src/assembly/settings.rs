@@ -61,7 +61,7 @@ pub struct Changed {
 /// Reads the value of a key; what an address is logged into with is left out.
 pub(super) fn get(root: &Root, file: &str, key: &str) -> Result<Value, Failure> {
     let (file, text) = text_of(root, file)?;
-    match config::get(&text, key).map_err(|error| bad_key(&file, &error))? {
+    match config::get(&text, key).map_err(|error| unreadable(&file, &error))? {
         Some(value) => {
             let value = config::masked(&value);
             Ok(json!({"file": file, "key": key, "value": value, "weight": word(&file, key)}))
@@ -82,7 +82,7 @@ pub(super) fn list(root: &Root, file: Option<&str>) -> Result<Value, Failure> {
     };
     let mut values = Vec::new();
     for (file, text) in texts {
-        for (key, value) in config::entries(&text).map_err(|error| bad_key(&file, &error))? {
+        for (key, value) in config::entries(&text).map_err(|error| unreadable(&file, &error))? {
             let value = config::masked(&value);
             values.push(json!({"weight": word(&file, &key), "file": file, "key": key, "value": value}));
         }
@@ -113,6 +113,14 @@ fn text_of(root: &Root, file: &str) -> Result<(String, String), Failure> {
                 format!("name one of {}", names.join(", ")),
             ))
         }
+    }
+}
+
+/// What only reads changes nothing, and need not say so.
+fn unreadable(file: &str, error: &config::EditError) -> Failure {
+    Failure {
+        help: "correct the file, or the key".to_owned(),
+        ..bad_key(file, error)
     }
 }
 

@@ -35,8 +35,9 @@ struct Cleared {
 }
 
 /// What belongs to the provider below `system/cvp`, beside what strategies stored.
-const SYSTEM_FILES: [&str; 9] = [
+const SYSTEM_FILES: [&str; 10] = [
     "followed",
+    "told",
     "staged",
     "staging",
     "copy",

@@ -65,6 +65,7 @@ impl Ground {
                 plan: None,
             });
         };
+        let told = self.files.last_told();
         let (mut views, mut namespaces, mut held) = (Vec::new(), Vec::new(), Vec::new());
         for known in journal.held().values() {
             let (name, role) = (known.name.clone(), known.role);
@@ -78,7 +79,7 @@ impl Ground {
                 Err(refusal) => held.push(HeldNamespace::new(name.clone(), role, refusal.text.clone())),
             }
             views.push(NamespaceView {
-                keys: survey::key_state(&self.root, &loaded.config, &name),
+                keys: survey::key_state(&self.root, &loaded.config, &told, &name),
                 name,
                 role,
                 chain: durable.map_err(|refusal| refusal.text),

@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cvp_core::config::NodeConfig;
+use cvp_core::config::{NodeConfig, NsConfig};
 use cvp_core::promotion::{
     Check, Entry, HeldNamespace, Journal, Plan, PortView, StepReport, allowed, next_step, preflight, promote, resume,
 };
@@ -61,6 +61,8 @@ pub trait Hooks: Send + Sync + 'static {
     fn unfit(&self, config: &NodeConfig) -> Vec<String>;
     /// The strategies that this configuration names and that are not installed here, in words.
     fn uninstalled(&self, config: &NodeConfig) -> Vec<String>;
+    /// Whether a namespace's genesis file, as this configuration has it, is that of the chain which is here.
+    fn genesis_fits(&self, name: &Namespace, ns: &NsConfig) -> Result<(), Refusal>;
     /// The receiver goes on as before: the promotion did not begin after all.
     fn go_on_receiving(&self);
 }

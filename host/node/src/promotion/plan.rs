@@ -119,12 +119,24 @@ impl Ground {
             return Err(refusal);
         }
         tree::certificates_fit(&self.root, name)?;
+        if let Some(ns) = promoted.and_then(|promoted| promoted.config.namespaces.get(name)) {
+            self.hooks.genesis_fits(name, ns)?;
+        }
         match promoted.and_then(|promoted| promoted.held.get(name)) {
             None => Ok(chain.ledger().tips().durable),
             Some(problems) => {
                 let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
                 Err(Refusal::new("bad-configuration", lines.join("; "), "correct it"))
             }
+        }
+    }
+
+    /// A node whose `global` has the genesis file of another chain never starts again.
+    pub(super) fn genesis_of_global(&self, promoted: &Loaded) -> Result<(), Refusal> {
+        let mut namespaces = promoted.config.namespaces.iter();
+        match namespaces.find(|(name, _)| name.as_str() == GLOBAL) {
+            Some((name, ns)) => self.hooks.genesis_fits(name, ns),
+            None => Ok(()),
         }
     }
 

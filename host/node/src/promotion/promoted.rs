@@ -210,6 +210,17 @@ pub fn load_copy(root: &Root, files: &ControlFiles) -> Result<Loaded, Refusal> {
 fn own(root: &Root) -> Result<Own, Failure> {
     let in_place = root.configuration();
     let files = read_tree(&in_place)?;
+    // Whose it is cannot be said, and there is no other yet: what reads it names what is wrong in it.
+    let role = files.get(LIST).map(|text| config::get(text, "cvp.node_type"));
+    if let Some(Err(error)) = role
+        && !aside(root).is_dir()
+    {
+        return Err(Failure::failed(
+            "bad-configuration",
+            format!("{}: {error}", in_place.join(LIST).display()),
+            "correct it on this node",
+        ));
+    }
     if is_standby(&files) {
         return Ok(Own {
             files,

@@ -18,6 +18,10 @@ pub(super) struct Reading {
     pub(super) trees: Result<Trees, Refusal>,
     /// The configuration that an upgrade would find, before names and roles are written over what may be bad.
     pub(super) copied: Result<Loaded, Refusal>,
+    /// What the copy has otherwise than the provider had when it was last heard; in words.
+    pub(super) lacking: Option<String>,
+    /// What the provider told last.
+    pub(super) told: Inventory,
     mark: Mark,
 }
 
@@ -45,6 +49,8 @@ impl Reading {
             own: ground.root.load(),
             trees,
             copied,
+            lacking: ground.files.lacking(),
+            told: ground.files.last_told(),
             mark,
         }
     }

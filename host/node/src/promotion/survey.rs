@@ -9,7 +9,7 @@ use cvp_core::mq::Missing;
 use cvp_core::promotion::{
     Check, CopyState, IndexView, KeyState, NamespaceView, Plan, PreflightView, StrategyView, TlsNameView,
 };
-use cvp_core::replication::{CERTIFICATES as CERTIFICATE_TREE, PairStatus};
+use cvp_core::replication::{CERTIFICATES as CERTIFICATE_TREE, Inventory, PairStatus};
 use cvp_core::session::Binding;
 use cvp_core::types::{Height, Namespace, NodeRole, Refusal};
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -20,7 +20,7 @@ use super::tree;
 use super::{Flags, Ground, Probed};
 use crate::config::{OwnKey, Places, Root};
 use crate::index::probe;
-use crate::replication::{ControlFiles, queue_files};
+use crate::replication::queue_files;
 
 /// Where a namespace's key and certificates are, unless configured otherwise.
 const CERTIFICATES: &str = "certs/certs";
@@ -109,11 +109,13 @@ pub(super) async fn survey(ground: &Arc<Ground>, flags: Flags) -> Surveyed {
             Ok(trees) => trees.state(),
             Err(refusal) => CopyState::Missing(refusal.text.clone()),
         },
+        lacking: reading.lacking.clone(),
         ports: planned.map_or_else(Vec::new, |config| ground.hooks.ports(config)),
         unfit: planned.map_or_else(Vec::new, |config| ground.hooks.unfit(config)),
         uninstalled: planned.map_or_else(Vec::new, |config| ground.hooks.uninstalled(config)),
         config: promoted
-            .and_then(|_| tree::exchangeable(&ground.root))
+            .and_then(|loaded| ground.genesis_of_global(&loaded))
+            .and_then(|()| tree::exchangeable(&ground.root))
             .map_err(|refusal| refusal.text),
         indexes,
     };
@@ -236,7 +238,7 @@ fn namespaces(
                     .filter(|_| status.is_some_and(|s| s.last_heard.is_some())),
                 history_from,
                 untold: untold(&ground.root, &name, history_from),
-                keys: keys_of(&ground.root, config, &name),
+                keys: keys_of(&ground.root, (config, &reading.told), &name),
                 provider_strategies: theirs,
                 own_strategies: running,
                 name,
@@ -281,19 +283,21 @@ fn plain(path: &str) -> PathBuf {
 }
 
 /// Whether the node key of a namespace and its certificate belong together.
-pub fn key_state(root: &Root, config: &NodeConfig, name: &Namespace) -> KeyState {
-    keys_of(root, Some(config), name)
+pub fn key_state(root: &Root, config: &NodeConfig, told: &Inventory, name: &Namespace) -> KeyState {
+    keys_of(root, (Some(config), told), name)
 }
 
-fn keys_of(root: &Root, config: Option<&NodeConfig>, name: &Namespace) -> KeyState {
+/// `told`: the provider's last inventory.
+fn keys_of(root: &Root, (config, told): (Option<&NodeConfig>, &Inventory), name: &Namespace) -> KeyState {
     let (directory, place) = (root.namespace(name), certificates_of(config, name));
     // What the provider has elsewhere is not backed up.
     let backup = certificates_of_provider(root, name)
         .strip_prefix("certs")
         .map(|below| directory.join("system/cvp").join(below))
         .ok();
-    let uncopied = uncopied(root, name);
+    let uncopied = uncopied(told, name);
     keys(&Chest {
+        theirs: their_key(told, name),
         own: &directory.join(&place),
         backup: backup.as_deref(),
         is_copied: place == Path::new(CERTIFICATES) && Places::copy(root).configuration().is_dir(),
@@ -302,12 +306,18 @@ fn keys_of(root: &Root, config: Option<&NodeConfig>, name: &Namespace) -> KeySta
 }
 
 /// A node certificate that the provider has in the namespace and that could not be copied, with the reason.
-fn uncopied(root: &Root, name: &Namespace) -> Option<String> {
-    let copy = ControlFiles::new(root.system()).copy().ok().flatten()?;
+fn uncopied(told: &Inventory, name: &Namespace) -> Option<String> {
     let below = format!("{CERTIFICATE_TREE}/{name}/certs/");
-    let mut left_out = copy.left_out.iter();
+    let mut left_out = told.left_out.iter();
     let left = left_out.find(|left| left.path.starts_with(&below) && left.path.ends_with(".cert"))?;
     Some(format!("the provider's {} is not copied: {}", left.path, left.reason))
+}
+
+/// The node key that the provider has in the namespace, which never travels.
+fn their_key<'a>(told: &'a Inventory, name: &Namespace) -> Option<&'a str> {
+    let below = format!("{CERTIFICATE_TREE}/{name}/");
+    let mut left_out = told.left_out.iter().map(|left| left.path.as_str());
+    left_out.find(|path| path.starts_with(&below) && path.ends_with("/key.priv"))
 }
 
 /// Where a node's key and the certificates that it may belong to are.
@@ -320,6 +330,8 @@ struct Chest<'a> {
     is_copied: bool,
     /// A certificate of the provider that is not backed up, and why.
     uncopied: Option<&'a str>,
+    /// The provider's node key, as its inventory names it.
+    theirs: Option<&'a str>,
 }
 
 /// Whether `key.priv` and the node certificate belong together: the one backed up from the provider, where there is one.
@@ -331,7 +343,7 @@ fn keys(chest: &Chest<'_>) -> KeyState {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             // The provider has no certificate here either, as its copy says: then there is no key to have.
             let none = backed_up.is_empty() && chest.uncopied.is_none() && certificates(chest.own).is_empty();
-            return if chest.is_copied && none {
+            return if chest.is_copied && none && chest.theirs.is_none() {
                 KeyState::Match
             } else {
                 KeyState::Missing(key_path.display().to_string())
@@ -384,6 +396,8 @@ fn certificates(directory: &Path) -> Vec<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use cvp_core::replication::{LeftOut, PRIVATE_KEY};
+
     use super::*;
 
     /// Writes a key and its certificate; either may go elsewhere.
@@ -406,15 +420,22 @@ mod tests {
     fn the_key_is_of_the_backed_up_certificate_where_there_is_one() {
         let directory = tempfile::tempdir().unwrap();
         let (own, backup) = (directory.path().join("own"), directory.path().join("backup"));
-        let state = |uncopied| {
+        let with = |uncopied, theirs| {
             keys(&Chest {
                 own: &own,
                 backup: Some(&backup),
                 is_copied: true,
                 uncopied,
+                theirs,
             })
         };
+        let state = |uncopied| with(uncopied, None);
         assert_eq!(state(None), KeyState::Match, "nobody has anything");
+        let key = LeftOut::new("certificates/ns1/certs/key.priv", PRIVATE_KEY, "a key");
+        let told = Inventory::new(Vec::new(), vec![key]);
+        let theirs = |name: &str| their_key(&told, &Namespace::new(name).unwrap());
+        assert_eq!(theirs("global"), None);
+        assert!(matches!(with(None, theirs("ns1")), KeyState::Missing(_)));
         let why = "node1.cert is not copied";
         assert!(matches!(state(Some(why)), KeyState::Missing(_)));
         // Consistent in itself, and nothing is backed up yet.

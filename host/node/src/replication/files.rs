@@ -16,6 +16,7 @@ const FENCED: &[u8; 8] = b"CVPFENCE";
 const STORED: &[u8; 8] = b"CVPSTORE";
 const PROVIDER: &[u8; 8] = b"CVPPROVD";
 const COPY: &[u8; 8] = b"CVPCOPYI";
+const TOLD: &[u8; 8] = b"CVPTOLDI";
 const STAGED: &[u8; 8] = b"CVPSTAGE";
 const COMMITTED: &[u8; 8] = b"CVPCOMMT";
 const KEPT: &[u8; 8] = b"CVPKEPTL";
@@ -178,6 +179,37 @@ impl ControlFiles {
         let mut out = Writer::new();
         out.option(inventory, |out, inventory| inventory.write(out));
         self.write("copy", COPY, out.as_slice())
+    }
+
+    /// What the provider told last, where the copy is another: what [`ControlFiles::copy`] says of the copy does not say it. `None` else.
+    pub fn told(&self) -> Result<Option<Inventory>, FileError> {
+        self.read("told", TOLD, |bytes| Inventory::read(&mut Reader::new(bytes)))
+    }
+
+    /// Writes what the provider told last; `None` removes it.
+    pub fn write_told(&self, inventory: Option<&Inventory>) -> Result<(), FileError> {
+        let Some(inventory) = inventory else {
+            return Ok(durable::remove(&self.path("told"))?);
+        };
+        let mut out = Writer::new();
+        inventory.write(&mut out);
+        self.write("told", TOLD, out.as_slice())
+    }
+
+    /// In words, what the copy has otherwise than the provider had when it was last heard; `None` where that is nothing.
+    pub fn lacking(&self) -> Option<String> {
+        let (copied, told) = match (self.copy(), self.told()) {
+            (Ok(copied), Ok(told)) => (copied, told),
+            (Err(error), _) | (_, Err(error)) => return Some(error.to_string()),
+        };
+        let told = told.or_else(|| copied.clone())?;
+        told.lacking(&copied.unwrap_or_default())
+    }
+
+    /// What the provider told last, as far as it is known: with what it left out.
+    pub fn last_told(&self) -> Inventory {
+        let told = self.told().ok().flatten().or_else(|| self.copy().ok().flatten());
+        told.unwrap_or_default()
     }
 
     /// Receiver: a strong change that waits for the provider's word.

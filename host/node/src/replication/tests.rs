@@ -37,6 +37,12 @@ fn hostname(role: Role) -> Hostname {
 
 async fn end(role: Role, remotes: Vec<Remote>) -> End {
     let dir = tempfile::tempdir().unwrap();
+    if role == Role::Provider {
+        // Without a file of its own it would be no node.
+        let configuration = dir.path().join("configuration");
+        std::fs::create_dir_all(&configuration).unwrap();
+        std::fs::write(configuration.join("system.toml"), "").unwrap();
+    }
     let ns = Namespace::new("global").unwrap();
     let ledger = Arc::new(MemoryLedger::open(&ns, genesis(&ns, &Genesis::default()).unwrap()).unwrap());
     let provider = role == Role::Provider;

@@ -162,6 +162,12 @@ impl Disk {
                 }
                 return None;
             }
+            TreeWork::Note { told } => {
+                if let Err(error) = self.files.write_told(told.as_ref()) {
+                    tracing::warn!("keep what the provider told last of its files: {error}");
+                }
+                return None;
+            }
             TreeWork::Scan { generation } => TreeEvent::Scanned {
                 generation,
                 inventory: match role {

@@ -189,6 +189,13 @@ fn a_provider_without_a_file_does_not_empty_the_copy() {
     let answer = it.handle(vec![opened(&now)]).unwrap();
     assert!(matches!(answer[..], [Action::Log(Level::Warn, _)]), "{answer:?}");
     assert_eq!(it.handle(vec![Event::Tick(10_500)]).unwrap(), [], "said once");
+    // Certificates alone are no node's configuration.
+    now.namespace = "global".into();
+    let certificate = file("certificates/global/CA/root.ca", 1, 2);
+    now.local.push(certificate.clone());
+    now.peer = Some(vec![certificate]);
+    assert_eq!(it.handle(vec![Event::Inventories(now.clone())]).unwrap(), []);
+    now.local.pop();
     now.peer = Some(vec![file("b.toml", 1, 1)]);
     assert_eq!(
         tell(&mut it, Event::Inventories(now)),

@@ -47,3 +47,4 @@ mod usage;
 mod verify;
 mod way_back;
 mod whole_copy;
+mod whole_copy_kept;

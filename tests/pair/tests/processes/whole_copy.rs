@@ -18,14 +18,14 @@ use crate::upgrade::verdict;
 
 const SOON: Duration = Duration::from_secs(20);
 
-fn rewrite(path: &Path, change: impl FnOnce(&str) -> String) -> Result<()> {
+pub fn rewrite(path: &Path, change: impl FnOnce(&str) -> String) -> Result<()> {
     let text = std::fs::read_to_string(path)?;
     let changed = change(&text);
     ensure!(changed != text, "{} is as it was", path.display());
     Ok(std::fs::write(path, changed)?)
 }
 
-fn warns(node: &Node, code: &str, parts: &[&str]) -> Result<Value> {
+pub fn warns(node: &Node, code: &str, parts: &[&str]) -> Result<Value> {
     node.wait_status(code, SOON, |status| says(status, "warnings", code, parts))
 }
 

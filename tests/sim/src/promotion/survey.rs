@@ -43,6 +43,10 @@ impl World {
             ),
             tls_override: None,
             copy: tree::copy_state(&machine.disk),
+            lacking: {
+                let copy = &machine.disk.copy;
+                copy.told.as_ref().and_then(|told| told.lacking(&copy.written))
+            },
             config,
             unfit: Vec::new(),
             uninstalled: Vec::new(),

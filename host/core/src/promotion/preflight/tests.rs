@@ -14,6 +14,7 @@ pub(in super::super) fn healthy() -> PreflightView {
     };
     PreflightView {
         copy: CopyState::Whole(None),
+        lacking: None,
         provider: Some(Hostname::new("node1").unwrap()),
         unreadable: None,
         target_is_down: false,
@@ -269,4 +270,34 @@ fn overrides_turn_a_refusal_into_a_warning_and_no_more() {
         v.tls_override = Some("hyperchain.cn".into());
     });
     assert_eq!(shared, Verdict::Pass);
+}
+
+#[test]
+fn what_the_copy_lacks_is_a_warning_beside_whatever_else_is_said() {
+    let mut view = healthy();
+    view.lacking = Some("1 file(s) are not here: a.toml".into());
+    let check = |view: &PreflightView| {
+        preflight(view)
+            .into_iter()
+            .find(|check| check.id == "backup-complete")
+            .unwrap()
+    };
+    let found = check(&view);
+    assert_eq!(found.verdict, Verdict::Warn);
+    assert!(
+        found.message.contains("bound to node1")
+            && found.message.contains("a.toml")
+            && found.hint.contains("goes on with the version"),
+        "{found:?}"
+    );
+    view.copy = CopyState::Whole(Some("dynamic.toml".into()));
+    let found = check(&view);
+    assert!(
+        found.message.contains("a change was staged")
+            && found.message.contains("a.toml")
+            && found.hint.contains("the upgrade applies it"),
+        "{found:?}"
+    );
+    view.copy = CopyState::Missing("nothing".into());
+    assert_eq!(check(&view).verdict, Verdict::Fail);
 }

@@ -114,6 +114,8 @@ pub struct PreflightView {
     pub probes: Vec<TargetProbe>,
     /// The copy of the provider's configuration.
     pub copy: CopyState,
+    /// What the copy has otherwise than the provider had when it was last heard; in words, none where that is nothing.
+    pub lacking: Option<String>,
     /// The provider's namespaces.
     pub namespaces: Vec<NamespaceView>,
     /// Own TLS certificate.

@@ -118,6 +118,84 @@ fn the_copy_is_the_tree_and_follows_it() {
     assert!(ends.status(RECEIVER).normal, "{:?}", ends.status(RECEIVER));
 }
 
+/// Every file of the provider's configuration goes; what it has of certificates stays. Answers what was there.
+fn vanish<S: FnMut(&[Told]) -> Answer>(ends: &mut Ends<S>) -> std::collections::BTreeMap<String, Bytes> {
+    let files = &mut ends.trees[PROVIDER].files;
+    let whole = files.clone();
+    files.retain(|path, _| !path.starts_with("configuration/"));
+    assert!(!files.is_empty(), "the strategy would not ask to delete otherwise");
+    ends.queue.push_back((PROVIDER, Event::Tree(TreeEvent::Touched)));
+    whole
+}
+
+#[test]
+fn a_tree_that_is_no_configuration_takes_no_copys_place() {
+    let mut ends = Ends::attached(fetch_all);
+    ends.run(600);
+    let whole = vanish(&mut ends);
+    ends.run(600);
+    assert_eq!(ends.trees[RECEIVER].files, whole);
+    for end in [PROVIDER, RECEIVER] {
+        let reason = ends.reason(end, "configuration-gone").unwrap();
+        assert!(!ends.status(end).normal && reason.contains("dynamic.toml"), "{reason}");
+    }
+    assert!(!ends.status(RECEIVER).tree.unwrap().equal);
+    // It comes back, with another file.
+    ends.trees[PROVIDER].files = whole;
+    ends.edit("configuration/global/ns_static.toml", "new");
+    ends.run(600);
+    assert!(
+        ends.is_equal() && ends.status(RECEIVER).normal,
+        "{:?}",
+        ends.status(RECEIVER)
+    );
+}
+
+#[test]
+fn a_standby_that_starts_while_its_providers_tree_is_gone_keeps_its_copy() {
+    let mut standby = setup(Role::Receiver);
+    let copy = provider_tree();
+    standby.copy = copy.inventory();
+    let mut ends = Ends::apart([setup(Role::Provider), standby], fetch_all);
+    ends.trees[RECEIVER] = copy;
+    let whole = vanish(&mut ends);
+    ends.run(1_000);
+    assert_eq!(ends.trees[RECEIVER].files, whole);
+    for end in [PROVIDER, RECEIVER] {
+        assert!(
+            ends.reason(end, "configuration-gone").is_some(),
+            "{:?}",
+            ends.status(end)
+        );
+    }
+}
+
+#[test]
+fn what_the_provider_told_last_is_kept_where_the_copy_is_another() {
+    let mut ends = Ends::attached(fetch_all);
+    ends.run(600);
+    assert_eq!(ends.trees[RECEIVER].told, None);
+    ends.silent_files = true;
+    ends.edit("configuration/global/ns_static.toml", "new");
+    ends.run(600);
+    let lacking = |ends: &Ends<_>| -> Option<String> {
+        let tree: &MemoryTree = &ends.trees[RECEIVER];
+        tree.told.as_ref()?.lacking(&tree.written)
+    };
+    let said = lacking(&ends).unwrap();
+    assert!(said.contains("1 file(s)") && said.contains("ns_static.toml"), "{said}");
+    // A change by command is no difference; the other stays.
+    ends.propose(1, "a", true);
+    ends.run(0);
+    assert_eq!(ends.trees[RECEIVER].files[DYNAMIC], "a");
+    assert_eq!(lacking(&ends), Some(said));
+    ends.silent_files = false;
+    ends.edit("configuration/global/ns_static.toml", "newer");
+    ends.run(600);
+    assert!(ends.is_equal());
+    assert_eq!(ends.trees[RECEIVER].told, None);
+}
+
 #[test]
 fn what_was_changed_in_the_copy_is_named_and_replaced() {
     let mut ends = Ends::attached(fetch_all);

@@ -174,7 +174,7 @@ impl Giver {
         self.held_files.as_ref()
     }
 
-    pub(in crate::replication) fn trouble(&self) -> Option<&Refusal> {
-        self.trouble.as_ref()
+    pub(in crate::replication) fn trouble(&self) -> Option<Refusal> {
+        self.trouble.clone()
     }
 }

@@ -1,11 +1,13 @@
 //! An inventory: what a tree of configuration and certificates holds, file by file, and the bounds it must keep before anything is asked
 //! for or written.
 
+use std::collections::BTreeMap;
+
 use sha2::{Digest as _, Sha256};
 
 use crate::types::{Digest, Malformed, Reader, Writer};
 
-use super::paths::{PATH_BYTES_MAX, check_copied, is_at_or_below, is_vital};
+use super::paths::{PATH_BYTES_MAX, check_copied, is_at_or_below, is_of_the_node, is_vital};
 
 /// Most files of a tree.
 pub const FILES_MAX: usize = 4_096;
@@ -18,6 +20,9 @@ pub const FILE_BYTES_MAX: u64 = 4 << 20;
 
 /// Largest tree, bytes.
 pub const TREE_BYTES_MAX: u64 = 256 << 20;
+
+/// Most files that a sentence names.
+const NAMED_MAX: usize = 10;
 
 /// Why a file stays where it is: it holds a private key. It is no fault: private keys never leave the provider.
 pub const PRIVATE_KEY: &str = "private-key";
@@ -136,6 +141,43 @@ impl Inventory {
             }
         }
         self
+    }
+
+    /// Whether it can be a node's: a tree that has neither file of the whole node, nor anything of `global`, is none, whatever else is there. A
+    /// disk that is not mounted looks like that, or a directory that was moved away.
+    pub fn is_configuration(&self) -> bool {
+        self.files.iter().any(|file| is_of_the_node(&file.path))
+    }
+
+    /// In words, what a copy that holds `copied` has otherwise than this tree, which the provider told last: files that are others, missing or
+    /// to go, and what may not travel and is no key in its place. None where that is nothing.
+    pub fn lacking(&self, copied: &Inventory) -> Option<String> {
+        if !self.is_configuration() {
+            return copied.is_configuration().then(|| {
+                "the provider's configuration/ was gone when it was last heard: what is here is what it showed before".to_owned()
+            });
+        }
+        let differing = self.differing(copied).into_iter();
+        let mut named: BTreeMap<String, Option<&str>> = differing.map(|path| (path, None)).collect();
+        // Keys stay where they are; a file that a node needs is lacking for what was written into it.
+        let left_out = self.left_out.iter();
+        let lacking = left_out.filter(|left| left.code != PRIVATE_KEY || is_vital(&left.path));
+        named.extend(lacking.map(|left| (left.path.clone(), Some(left.reason.as_str()))));
+        let words = |(path, reason): (&String, &Option<&str>)| match reason {
+            Some(reason) => format!("{path} ({reason})"),
+            None => path.clone(),
+        };
+        let mut said: Vec<String> = named.iter().take(NAMED_MAX).map(words).collect();
+        if let Some(more) = named.len().checked_sub(NAMED_MAX).filter(|more| *more > 0) {
+            said.push(format!("{more} more"));
+        }
+        (!said.is_empty()).then(|| {
+            format!(
+                "{} file(s) of the provider's last inventory are not here as it has them: {}",
+                named.len(),
+                said.join(", ")
+            )
+        })
     }
 
     /// Whether both hold the same files, byte for byte.
@@ -337,6 +379,45 @@ mod tests {
             written.edits(&found),
             ["configuration/a", "configuration/b", "configuration/pipe"]
         );
+    }
+
+    #[test]
+    fn what_a_copy_lacks_is_said_in_words() {
+        let told = |paths: &[&str], left_out| {
+            let files = paths.iter().map(|path| file(path, b"1"));
+            Inventory::new(files.collect(), left_out)
+        };
+        let system = "configuration/system.toml";
+        let key = LeftOut::new("certificates/ns1/certs/key.priv", PRIVATE_KEY, "a key");
+        let copied = told(&[system], Vec::new());
+        assert_eq!(told(&[system], vec![key]).lacking(&copied), None);
+        let link = LeftOut::new("configuration/ns1/ns_static.toml", "symlink", "a link");
+        let kept = told(&[system, "configuration/ns1/ns_static.toml"], Vec::new());
+        let said = told(&[system], vec![link.clone()]).lacking(&kept).unwrap();
+        assert!(
+            said.starts_with("1 file(s)") && said.ends_with("configuration/ns1/ns_static.toml (a link)"),
+            "{said}"
+        );
+        assert!(told(&[system], vec![link]).lacking(&copied).is_some());
+        let secret = LeftOut::new("configuration/dynamic.toml", PRIVATE_KEY, "a key");
+        assert!(told(&[system], vec![secret]).lacking(&copied).is_some());
+        let many: Vec<String> = (0..12).map(|number| format!("configuration/n{number:02}")).collect();
+        let mut many: Vec<&str> = many.iter().map(String::as_str).collect();
+        many.push(system);
+        let said = told(&many, Vec::new()).lacking(&copied).unwrap();
+        assert!(
+            said.starts_with("12 file(s)") && said.ends_with("n09, 2 more"),
+            "{said}"
+        );
+        // Nothing of a node is there.
+        let gone = told(
+            &["certificates/global/CA/root.ca", "configuration/notes.txt"],
+            Vec::new(),
+        );
+        assert!(!gone.is_configuration() && copied.is_configuration());
+        assert!(told(&["configuration/global/notes.txt"], Vec::new()).is_configuration());
+        assert!(gone.lacking(&copied).unwrap().contains("was gone"));
+        assert_eq!(gone.lacking(&Inventory::default()), None);
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub struct MemoryTree {
     pub committed: Option<ChangeId>,
     /// Receiver: the copy as it was last written.
     pub written: Inventory,
+    /// Receiver: what the provider told last, where the copy is another.
+    pub told: Option<Inventory>,
 }
 
 impl MemoryTree {
@@ -42,6 +44,10 @@ impl MemoryTree {
         Some(match work {
             TreeWork::Forget => {
                 self.contents.clear();
+                return None;
+            }
+            TreeWork::Note { told } => {
+                self.told = told;
                 return None;
             }
             TreeWork::Scan { generation } => TreeEvent::Scanned {

@@ -71,7 +71,10 @@ impl Pair {
                 content,
             } => self.on_file_read(conn, version, &path, content),
             TreeEvent::FileStaged { digest, result } => self.taker.on_staged(digest, result, self.now),
-            TreeEvent::Swapped { inventory, result } => self.taker.on_swapped(inventory, result, self.now),
+            TreeEvent::Swapped { inventory, result } => {
+                self.taker.on_swapped(inventory, result, self.now);
+                self.note_told();
+            }
         }
     }
 
@@ -116,6 +119,7 @@ impl Pair {
                 let inventory = Inventory::read(&mut input).map_err(malformed)?;
                 input.finish().map_err(malformed)?;
                 self.taker.on_inventory(version, inventory);
+                self.note_told();
                 self.tree_changes += 1;
             }
             Kind::FileRequest => {
@@ -188,8 +192,16 @@ impl Pair {
         }
     }
 
+    /// What the provider told last is kept where the copy is another: an upgrade names the difference, also after a restart.
+    pub(super) fn note_told(&mut self) {
+        if let Some(note) = self.taker.note() {
+            self.take(note);
+        }
+    }
+
     fn take(&mut self, told: TakeDo) {
         match told {
+            TakeDo::Note(told) => self.out.push(Action::Tree(TreeWork::Note { told })),
             TakeDo::Scan => self.out.push(Action::Tree(TreeWork::Scan { generation: 0 })),
             TakeDo::Ask(version, path) => {
                 let mut out = Writer::new();
@@ -223,7 +235,7 @@ impl Pair {
         if let Some(trouble) = trouble {
             reasons.push(Refusal {
                 code: format!("configuration-{}", trouble.code).into(),
-                ..trouble.clone()
+                ..trouble
             });
         } else if !equal {
             reasons.push(Refusal::new(

@@ -1,5 +1,6 @@
 //! Paths of the copied trees: the rules that each must keep, and which files a node cannot go on without.
 
+use crate::config::GLOBAL;
 use crate::types::Malformed;
 
 /// Longest path, bytes.
@@ -77,6 +78,15 @@ pub(super) fn is_vital(path: &str) -> bool {
             "ns_static.toml" | "ns_dynamic.toml" | "ns_genesis.toml",
         ] => true,
         [CERTIFICATES, _, "certs", file] => file.ends_with(".cert"),
+        _ => false,
+    }
+}
+
+/// Whether a file at this path can be of a node's own configuration: one of the two of the whole node, or of `global`, which every node runs.
+pub(super) fn is_of_the_node(path: &str) -> bool {
+    match path.split('/').collect::<Vec<_>>().as_slice() {
+        [CONFIGURATION, "system.toml" | "dynamic.toml"] => true,
+        [CONFIGURATION, namespace, _, ..] => *namespace == GLOBAL,
         _ => false,
     }
 }

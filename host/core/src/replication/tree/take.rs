@@ -33,6 +33,8 @@ pub(in crate::replication) enum TakeDo {
     Ask(u64, String),
     /// Remove every content that waits for a swap.
     Forget,
+    /// Keep what the provider told last; none: the record of the copy says it.
+    Note(Option<Inventory>),
     /// Put the copy of this inventory in the place of the one before.
     Swap(Inventory),
     /// Tell the provider that the copy is this version, or what keeps it from being.
@@ -44,6 +46,17 @@ struct Target {
     version: u64,
     inventory: Inventory,
     told: bool,
+    /// It cannot be a node's configuration: it takes no copy's place.
+    gone: bool,
+}
+
+/// Why a tree that is none takes no copy's place.
+fn gone() -> Refusal {
+    Refusal::new(
+        "gone",
+        "the provider's configuration/ holds neither system.toml nor dynamic.toml nor a file of global/: the standby keeps the copy that it has",
+        "put the provider's configuration/ back (is its disk mounted, was it moved?); the copy follows by itself then",
+    )
 }
 
 /// Whether a copy holds what it is to hold, and nothing beside it.
@@ -58,12 +71,18 @@ pub(in crate::replication) struct Taker {
     local: Option<Inventory>,
     /// The copy as it was last written by us.
     written: Inventory,
+    /// What the provider told last, with the changes by command since; none before it told anything.
+    told: Option<Inventory>,
+    /// What is kept of it on the disk; none: not known.
+    noted: Option<Option<Inventory>>,
     target: Option<Target>,
     /// Paths asked for, with their sizes.
     asked: BTreeMap<String, u64>,
     /// Contents on their way to the disk.
     staging: BTreeMap<Digest, u64>,
     staged: BTreeMap<Digest, u64>,
+    /// Contents may lie on the disk that no swap has used.
+    left_over: bool,
     scanning: bool,
     stale: bool,
     /// When the copy is looked at again by itself: somebody may have changed it.
@@ -81,10 +100,13 @@ impl Taker {
         Taker {
             local: None,
             written,
+            told: None,
+            noted: None,
             target: None,
             asked: BTreeMap::new(),
             staging: BTreeMap::new(),
             staged: BTreeMap::new(),
+            left_over: true,
             scanning: false,
             stale: true,
             look_at: 0,
@@ -125,6 +147,8 @@ impl Taker {
     }
 
     pub(in crate::replication) fn on_inventory(&mut self, version: u64, inventory: Inventory) {
+        self.told = Some(inventory.clone());
+        let gone = !inventory.is_configuration();
         let inventory = inventory.keeping(&self.written);
         self.asked.clear();
         self.trouble = None;
@@ -133,7 +157,19 @@ impl Taker {
             version,
             inventory,
             told: false,
+            gone,
         });
+    }
+
+    /// What is to be kept of the provider's last word, where that is another than is kept: what the copy lacks of it outlives the session.
+    pub(in crate::replication) fn note(&mut self) -> Option<TakeDo> {
+        let told = self.told.as_ref()?;
+        let wanted = (*told != self.written).then(|| told.clone());
+        if self.noted.as_ref() == Some(&wanted) {
+            return None;
+        }
+        self.noted = Some(wanted.clone());
+        Some(TakeDo::Note(wanted))
     }
 
     /// A file came. Its content is to be staged, if it is what was asked for; none when it was not there any more.
@@ -164,6 +200,7 @@ impl Taker {
             return Ok(None);
         }
         self.staging.insert(file.digest, file.bytes);
+        self.left_over = true;
         Ok(Some((file.digest, content)))
     }
 
@@ -188,6 +225,7 @@ impl Taker {
         match result {
             Ok(()) => {
                 self.edited.clear();
+                self.left_over = false;
                 self.local = Some(inventory.of_files());
                 self.written = inventory;
             }
@@ -214,6 +252,14 @@ impl Taker {
 
     /// A strong change was written into the copy, which is `inventory` now as far as it is ours; a look shows what else was done to it.
     pub(in crate::replication) fn on_written(&mut self, inventory: Inventory) {
+        if let Some(told) = &mut self.told {
+            for path in self.written.differing(&inventory) {
+                told.files.retain(|file| file.path != path);
+                if let Some(file) = inventory.file(&path) {
+                    told.put(file.clone());
+                }
+            }
+        }
         self.local = Some(inventory.of_files());
         self.written = inventory;
         self.stale = true;
@@ -252,7 +298,19 @@ impl Taker {
         if self.scanning || self.swapping {
             return out;
         }
+        // The floor, whatever the strategies say: no node's configuration looks like that.
+        if target.gone {
+            if !std::mem::replace(&mut target.told, true) {
+                out.push(TakeDo::Held(target.version, Some(gone())));
+            }
+            return out;
+        }
         if is_copy(local, &target.inventory) {
+            if self.left_over && self.staging.is_empty() {
+                self.left_over = false;
+                self.staged.clear();
+                out.push(TakeDo::Forget);
+            }
             if !std::mem::replace(&mut target.told, true) {
                 out.push(TakeDo::Held(target.version, None));
             }
@@ -334,7 +392,7 @@ impl Taker {
                 .as_ref()
                 .is_some_and(|local| is_copy(local, &target.inventory))
         };
-        !self.swapping && self.target.as_ref().is_some_and(equal)
+        !self.swapping && self.target.as_ref().is_some_and(|target| !target.gone && equal(target))
     }
 
     /// The version of the provider's tree that the copy is, if it is one.
@@ -356,8 +414,9 @@ impl Taker {
         self.target.as_ref().map(|target| &target.inventory)
     }
 
-    pub(in crate::replication) fn trouble(&self) -> Option<&Refusal> {
-        self.trouble.as_ref()
+    pub(in crate::replication) fn trouble(&self) -> Option<Refusal> {
+        let is_gone = self.target.as_ref().is_some_and(|target| target.gone);
+        self.trouble.clone().or_else(|| is_gone.then(gone))
     }
 
     pub(in crate::replication) fn edited(&self) -> &[String] {
