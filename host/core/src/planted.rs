@@ -76,6 +76,8 @@ pub enum Fault {
     StaleInventoryTold,
     /// What a hand changed in the copy is not compared with what was written.
     CopyEditNotSeen,
+    /// A tree that can be no node's configuration takes the copy's place as any other.
+    GoneTreeTaken,
     /// A start does not finish a commit that a crash interrupted.
     CommitNotFinished,
     /// A promotion takes no notice of the change that is staged.

@@ -29,6 +29,7 @@ counts! {
     fences "fences",
     half_open "half-open links",
     congested "congested links",
+    trees_gone "trees gone for a moment",
     partitions "partitions",
     freezes "freezes",
     disk_failures "disk failures",

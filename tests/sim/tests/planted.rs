@@ -60,6 +60,7 @@ faults! {
     prepared_before_durable: PreparedBeforeDurable ["is not durable at the receiver"],
     stale_inventory_told: StaleInventoryTold ["is no state that its provider had"],
     copy_edit_not_seen: CopyEditNotSeen ["is without the tree that"],
+    gone_tree_taken: GoneTreeTaken ["is no state that its provider had"],
     commit_not_finished: CommitNotFinished ["which its provider never committed"],
     staged_dropped: StagedDropped ["is lost"],
     stale_queues: StaleQueues ["takes a commit of queue"],

@@ -202,6 +202,15 @@ mod tests {
             assert_eq!(read(bad).1, 1, "{bad}");
         }
         assert_eq!(read("[audit]\nlevel = \"none\"").1, 0);
+        for (bad, off) in [
+            ("[audit]\nlevel = \"metadata\"", "\"none\""),
+            ("[auth]\nenable = true", "false"),
+        ] {
+            let mut keys = Keys::parse("system.toml", bad);
+            let _ = System::read(&mut keys, false);
+            let problem = keys.finish().0.remove(0);
+            assert!(problem.help.starts_with(&format!("set it to {off};")), "{problem:?}");
+        }
     }
 
     #[test]

@@ -231,7 +231,15 @@ impl World {
     fn tree_work(&mut self, node: usize, work: TreeWork) -> Option<TreeEvent> {
         let machine = &mut self.nodes[node];
         if machine.role == Role::Provider {
-            return own_tree(&machine.disk).work(work);
+            let mut own = own_tree(&machine.disk);
+            let looks = matches!(work, TreeWork::Scan { .. }) && self.now < self.chaos_until;
+            if looks && self.random.chance(2) {
+                // Its disk is not mounted at this moment.
+                let below = format!("{CONFIGURATION}/");
+                own.files.retain(|path, _| !path.starts_with(&below));
+                self.counts.trees_gone += 1;
+            }
+            return own.work(work);
         }
         let event = machine.disk.copy.work(work);
         if matches!(event, Some(TreeEvent::Scanned { .. })) {

@@ -202,6 +202,35 @@ fn a_staged_change_rolls_forward() {
 }
 
 #[test]
+fn a_broken_file_of_the_own_tree_is_named_where_it_lies() {
+    let (_directory, root, files) = standby();
+    let dynamic = root.configuration().join("dynamic.toml");
+    let text = std::fs::read_to_string(&dynamic).unwrap();
+    write(&dynamic, &format!("{text}broken [\n"));
+    let refused = load_copy(&root, &files).unwrap_err();
+    assert!(
+        refused.text.contains(&dynamic.display().to_string()) && !refused.text.contains("configuration_cvp"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn what_the_copy_lacks_is_kept_with_its_record() {
+    let (_directory, root, files) = standby();
+    assert_eq!(files.lacking(), None);
+    let copied = files.copy().unwrap().unwrap();
+    assert_eq!(files.last_told(), copied);
+    let mut told = copied.clone();
+    told.files.retain(|file| file.path != "configuration/global/extra.txt");
+    files.write_told(Some(&told)).unwrap();
+    let again = ControlFiles::new(root.system());
+    assert!(again.lacking().unwrap().contains("configuration/global/extra.txt"));
+    assert_eq!(again.last_told(), told);
+    files.write_told(None).unwrap();
+    assert_eq!(files.lacking(), None);
+}
+
+#[test]
 fn without_a_whole_copy_nothing_is_taken_over() {
     let (_directory, root, files) = standby();
     files.write_copy(None).unwrap();
