@@ -254,8 +254,8 @@ impl Node {
     /// Queues that a namespace leaves at its broker nobody could unregister any more, and the next who took their name there would go on
     /// behind what lies in them.
     async fn nothing_at_broker(&self, name: &Namespace) -> Result<(), Failure> {
-        let (root, of) = (self.root.clone(), name.clone());
-        let Some(rest) = blocking(move || Ok(at_rest(&root, &of))).await? else {
+        let (root, of, own) = (self.root.clone(), name.clone(), self.own_incarnation());
+        let Some(rest) = blocking(move || Ok(at_rest(&root, &of, own))).await? else {
             return Ok(());
         };
         let what = match rest.names.as_deref() {
@@ -270,7 +270,7 @@ impl Node {
         Err(Failure::refused(
             "queues-at-broker",
             format!("namespace {name} {what}"),
-            "start it and unregister them while the broker is there; or, where they may stay there for good, set mq.broker.type = \"embedded\" in its \
+            "start it while the broker is there and unregister those that are registered, the others go by themselves; or, where they may stay there for good, set mq.broker.type = \"embedded\" in its \
              ns_static.toml, destroy it then, and remove them at the broker before the names are used again",
         ))
     }

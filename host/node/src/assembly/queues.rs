@@ -7,7 +7,7 @@ use std::time::Duration;
 use cvp_core::config::{self, Broker, BrokerUrl, NodeConfig, PairRole};
 use cvp_core::mq::{Missing, QUEUE_CHANGE, QueueChange, QueueEdit};
 use cvp_core::replication::{BrokerState, Outcome};
-use cvp_core::types::{Height, Namespace, Refusal};
+use cvp_core::types::{Height, Incarnation, Namespace, Refusal};
 
 use super::node::Node;
 use crate::config::Root;
@@ -93,8 +93,8 @@ impl Node {
     /// What namespaces that do not run, or whose queues failed, have at brokers stays theirs.
     async fn keep_names(&self, opened: &Opened) {
         let delivers: BTreeSet<Namespace> = opened.values().flatten().map(|it| it.namespace().clone()).collect();
-        let (root, running) = (self.root.clone(), delivers.clone());
-        let read = tokio::task::spawn_blocking(move || resting(&root, |name| running.contains(name)));
+        let (root, running, own) = (self.root.clone(), delivers.clone(), self.own_incarnation());
+        let read = tokio::task::spawn_blocking(move || resting(&root, own, |name| running.contains(name)));
         match read.await {
             Ok(resting) => self.queues.names().rest(|name| delivers.contains(name), &resting),
             Err(error) => tracing::error!(%error, "the names of queues at brokers"),
@@ -113,6 +113,12 @@ impl Node {
             }
         };
         Ok(lineage.reigns().iter().map(reign).collect())
+    }
+
+    /// Under which incarnation the node speaks; none where that cannot be read.
+    pub(super) fn own_incarnation(&self) -> Option<Incarnation> {
+        let identity = self.files.identity().ok().flatten()?;
+        identity.lineage.reigns().last().map(|reign| reign.incarnation)
     }
 
     /// Makes changes of registries as strong changes.
@@ -283,17 +289,17 @@ impl Node {
 }
 
 /// What every namespace of this root that has queues at a broker, but for those that deliver (`delivers`), has there by its files.
-fn resting(root: &Root, delivers: impl Fn(&Namespace) -> bool) -> Vec<AtRest> {
+fn resting(root: &Root, own: Option<Incarnation>, delivers: impl Fn(&Namespace) -> bool) -> Vec<AtRest> {
     let entries = std::fs::read_dir(root.namespaces()).into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| Namespace::new(entry.file_name().to_str()?).ok());
     names
         .filter(|name| !delivers(name))
-        .filter_map(|name| at_rest(root, &name))
+        .filter_map(|name| at_rest(root, &name, own))
         .collect()
 }
 
-/// What a namespace has at a broker by its files; none where it has no queues or no broker.
-pub(super) fn at_rest(root: &Root, name: &Namespace) -> Option<AtRest> {
+/// What a namespace has at a broker by its files, on a node that speaks under `own`; none where it has no queues or no broker.
+pub(super) fn at_rest(root: &Root, name: &Namespace, own: Option<Incarnation>) -> Option<AtRest> {
     let files = queue_files(root, name);
     if !files.are_there() {
         return None;
@@ -309,7 +315,7 @@ pub(super) fn at_rest(root: &Root, name: &Namespace) -> Option<AtRest> {
     Some(AtRest {
         namespace: name.clone(),
         broker: BrokerUrl::new(url),
-        names: files.names().ok(),
+        names: files.names(own).ok(),
     })
 }
 

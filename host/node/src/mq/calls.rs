@@ -210,9 +210,17 @@ impl Queues {
         }
     }
 
-    /// What is registered no more and is still to be removed at the broker.
+    /// What is registered no more and is still to be removed at the broker. Of a name that another namespace has nothing is to be removed:
+    /// what lies there under it is that one's.
     pub(super) async fn leaving(&self) -> super::leaving::Due {
-        self.leaving.due(&self.registry(), |queue| self.cursor(queue)).await
+        let mut due = self.leaving.due(&self.registry(), |queue| self.cursor(queue)).await;
+        for (_, name, may_stand) in &mut due.queues {
+            if let Err(Owner::Other(owner) | Owner::Perhaps(owner)) = self.take_name(name) {
+                tracing::warn!(namespace = %self.namespace(), queue = name, "a queue of an unregistered one's name is namespace {owner}'s and stays at the broker");
+                *may_stand = false;
+            }
+        }
+        due
     }
 
     /// Forgets the exchange; the next one has another name.

@@ -1,10 +1,11 @@
 //! The files of a namespace's queues: who registered, written when that changes, and how far each queue was told, written often and
 //! in groups. Apart, so that a registration never hangs on the writing of a cursor. And what is still to be removed at a broker.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use cvp_core::mq::{Cursors, Leaving, Registry};
-use cvp_core::types::Malformed;
+use cvp_core::types::{Incarnation, Malformed};
 
 use crate::durable::{self, DurableError};
 
@@ -82,15 +83,25 @@ impl QueueFiles {
         Ok(durable::write_file(&path, LEAVING, VERSION, &leaving.encode())?)
     }
 
-    /// Names of queues that are registered, or still to be removed at the broker.
+    /// Names of queues that are registered, or still to be removed at the broker, sorted; for a node that speaks under `own`.
     ///
     /// # Errors
-    /// A file is damaged.
-    pub fn names(&self) -> Result<Vec<String>, QueueFileError> {
-        let registry = self.read_one("registry", REGISTRY, Registry::decode)?;
-        let registered = registry.iter().flat_map(|registry| registry.queues().keys().cloned());
+    /// The registry or the note is damaged.
+    pub fn names(&self, own: Option<Incarnation>) -> Result<Vec<String>, QueueFileError> {
         let leaving = self.read_leaving()?;
-        Ok(registered.chain(leaving.names().map(str::to_owned)).collect())
+        let mut names: BTreeSet<&str> = leaving.names().collect();
+        let registry = self.read_one("registry", REGISTRY, Registry::decode)?;
+        if let Some(registry) = &registry {
+            names.extend(registry.queues().keys().map(String::as_str));
+            // The note is newer than what the registry says is to be removed, but where the node that wrote the registry was another one:
+            // the opening takes that over, and did not happen yet.
+            let cursors = self.read_one("cursors", CURSORS, Cursors::decode);
+            let opened_here = own.is_some() && cursors.is_ok_and(|it| it.and_then(|it| it.incarnation) == own);
+            if !opened_here {
+                names.extend(registry.leaving().names());
+            }
+        }
+        Ok(names.into_iter().map(str::to_owned).collect())
     }
 
     fn read_one<T>(
@@ -125,5 +136,52 @@ impl QueueFiles {
         durable::create_directories(&self.directory)?;
         let path = self.directory.join("cursors");
         Ok(durable::write_file(&path, CURSORS, VERSION, &cursors.encode())?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cvp_core::mq::Registration;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_names_of_a_node_that_was_replaced_are_those_of_its_registry_too() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = QueueFiles::new(directory.path().join("mq"));
+        let mut registry = Registry::new("ns1_fa34664e_1".into());
+        for name in ["gone", "stays", "noted"] {
+            let object = json!({"queueName": name, "routingKeys": ["MQBlock"]});
+            let registration = Registration::from_json(&object).unwrap();
+            registry.register(registration, (0, 0)).unwrap();
+        }
+        let gone = registry.unregister("gone", "ns1_fa34664e_1").unwrap();
+        registry.leave(&gone);
+        files.write_registry(&registry).unwrap();
+        let [before, now] = [1, 2].map(|number| Incarnation {
+            number,
+            id: [number as u8; 16],
+        });
+        // A standby that took over and did not open these queues: it has no note, and perhaps no cursors.
+        let all = ["gone", "noted", "stays"];
+        assert_eq!(files.names(Some(now)).unwrap(), all);
+        let mut cursors = Cursors {
+            incarnation: Some(before),
+            ..Cursors::default()
+        };
+        files.write_cursors(&cursors).unwrap();
+        assert_eq!(files.names(Some(now)).unwrap(), all);
+        assert_eq!(files.names(None).unwrap(), all);
+        // One that opened them took it into its note, which says what is removed meanwhile.
+        let noted = registry.unregister("noted", "ns1_fa34664e_1").unwrap();
+        files.write_registry(&registry).unwrap();
+        let mut note = Leaving::default();
+        note.add(&noted);
+        files.write_leaving(&note).unwrap();
+        assert_eq!(files.names(Some(now)).unwrap(), all);
+        cursors.incarnation = Some(now);
+        files.write_cursors(&cursors).unwrap();
+        assert_eq!(files.names(Some(now)).unwrap(), ["noted", "stays"]);
     }
 }

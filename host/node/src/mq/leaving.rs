@@ -14,7 +14,7 @@ pub(super) struct LeavingNote {
 /// What is to be removed at the broker now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Due {
-    /// Queues: number of the registration and name, and whether this node may have made it: else there is nothing to remove.
+    /// Queues: number of the registration and name, and whether what stands there may be its own: else there is nothing to remove.
     pub queues: Vec<(u64, String, bool)>,
     /// Exchanges.
     pub exchangers: Vec<String>,

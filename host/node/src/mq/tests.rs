@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cvp_core::config::Broker;
+use cvp_core::config::{Broker, BrokerUrl};
 use cvp_core::mq::{Event, EventId, Registration};
 use cvp_core::types::Refusal;
 use serde_json::{Value, json};
@@ -19,6 +19,8 @@ struct Bench {
     lineage: Vec<Reign>,
     /// A change is made, and nobody says so: the pair went on with another machine.
     unanswered: bool,
+    broker: Broker,
+    names: BrokerNames,
 }
 
 impl Bench {
@@ -28,6 +30,8 @@ impl Bench {
             directory: tempfile::tempdir().unwrap(),
             lineage: Vec::new(),
             unanswered: false,
+            broker: Broker::Embedded,
+            names: BrokerNames::default(),
         }
     }
 
@@ -40,7 +44,7 @@ impl Bench {
         let (files, unanswered) = (self.files(), self.unanswered);
         let around = Surroundings {
             hostname: hostname("node1"),
-            broker: Broker::Embedded,
+            broker: self.broker.clone(),
             // A node without a standby, whose changes are its own.
             commit: Arc::new(move |change, _, _| {
                 let written = files.write_registry(&change.registry);
@@ -53,7 +57,7 @@ impl Bench {
             moved: Arc::default(),
             incarnation: self.lineage.last().map_or(ONE, |reign| reign.incarnation),
             lineage: self.lineage.clone(),
-            names: BrokerNames::default(),
+            names: self.names.clone(),
             standby: QueueSet::default().watch_standby(),
             awaited: Arc::default(),
         };
@@ -446,4 +450,34 @@ async fn a_standby_whose_cursors_are_of_a_node_that_was_replaced_before_skips_no
     let queues = bench.open();
     let events = window(&mut queues.feed("q", None).unwrap()).await;
     assert_eq!(ids(&events)[..3], ["4.stateUpdate", "4", "5"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_namespace_has_at_the_broker_is_not_removed_there() {
+    // Nobody answers there.
+    let url = BrokerUrl::new("amqp://127.0.0.1:1/");
+    let mut bench = Bench::new();
+    bench.broker = Broker::Rabbit(url.clone());
+    let queues = bench.open();
+    for name in ["own", "taken"] {
+        let (_, exchanger) = queues.register(registration(name, json!({}))).await.unwrap();
+        let queue = queues.registry().get(name).unwrap().clone();
+        queues.makes(&[queue]).await.unwrap();
+        queues.unregister(name, &exchanger).await.unwrap();
+    }
+    let due = |due: super::leaving::Due| due.queues.into_iter().map(|(_, name, stands)| (name, stands));
+    let both = |taken| [("own".to_owned(), true), ("taken".to_owned(), taken)];
+    assert!(due(queues.leaving().await).eq(both(true)));
+    queues.close().await;
+    drop(queues);
+    // A node on which another namespace registered the name meanwhile.
+    bench.names = BrokerNames::default();
+    let other = cvp_core::types::Namespace::new("ns1").unwrap();
+    bench
+        .names
+        .take(&super::names::Place::of(&url), "taken", &other)
+        .unwrap();
+    let queues = bench.open();
+    assert!(due(queues.leaving().await).eq(both(false)));
+    queues.close().await;
 }

@@ -171,7 +171,7 @@ fn a_consumer_of_a_rabbitmq_misses_nothing_over_a_take_over_and_two_restarts_of_
         all.iter().any(|told| told.otherwise > 0),
         "nothing was told of a lost block: {all:?}"
     );
-    unregister_all(node, &queues, &exchanger)?;
+    unregister_all(&node.rpc(), &queues, &exchanger)?;
     credentials_show_nowhere(node)?;
     consumer.stop()
 }
@@ -266,8 +266,7 @@ fn a_standby_that_hangs_or_goes_holds_no_catch_up_up() -> Result<()> {
 }
 
 /// By the name of the exchange that the lost node had answered.
-fn unregister_all(node: &Node, queues: &[String], exchanger: &str) -> Result<()> {
-    let rpc = node.rpc();
+fn unregister_all(rpc: &Rpc, queues: &[String], exchanger: &str) -> Result<()> {
     for queue in queues {
         let gone = inner(&rpc.call("mq_unRegister", json!([queue, exchanger, "", ""]))?)?;
         ensure!(gone["success"] == true, "{queue}: {gone}");
@@ -305,7 +304,7 @@ fn what_was_unregistered_while_the_broker_was_away_is_removed_by_who_takes_over(
     told(&pair.provider, last)?;
     broker.end()?;
     broker_state(&pair.provider, "unreachable")?;
-    unregister_all(&pair.provider, &["orders".to_owned()], &exchanger)?;
+    unregister_all(&pair.provider.rpc(), &["orders".to_owned()], &exchanger)?;
     pair.lose_provider()?;
     let (code, report) = pair.receiver.json(&["upgrade"])?;
     ensure!(code == 0, "{report}");
@@ -327,4 +326,79 @@ fn what_was_unregistered_while_the_broker_was_away_is_removed_by_who_takes_over(
         let count = bytes.windows(6).filter(|name| name == b"orders").count();
         Ok(if count == 1 { Ok(()) } else { Err(count.to_string()) })
     })
+}
+
+#[test]
+fn a_name_that_a_stopped_namespace_is_to_remove_stays_its_own_over_a_take_over() -> Result<()> {
+    let mut broker = Broker::start()?;
+    let mut pair = Pair::init(&Setup {
+        namespaces: &["ns1"],
+        ..Setup::default()
+    })?;
+    pair.provokes(&["cvp::mq::rabbit"]);
+    for namespace in ["global", "ns1"] {
+        enable(&pair.provider, namespace, &at_broker(&broker))?;
+    }
+    quick_blocks(&pair.provider)?;
+    pair.provider.start()?;
+    pair.receiver.start()?;
+    wait_equal(&pair.provider, &pair.receiver)?;
+    broker_state(&pair.provider, "connected")?;
+    let ns1 = pair.provider.rpc().namespace("ns1");
+    let queues = ["orders".to_owned()];
+    let exchanger = register(&ns1, "orders", 1)?;
+    for (namespace, rpc) in [("global", pair.provider.rpc()), ("ns1", ns1)] {
+        let height = grow(&rpc, 2)?;
+        pair.wait_durable(namespace, height)?;
+    }
+    broker.end()?;
+    broker_state(&pair.provider, "unreachable")?;
+    unregister_all(&pair.provider.rpc().namespace("ns1"), &queues, &exchanger)?;
+    let (code, answer) = pair.provider.json(&["namespace", "stop", "ns1"])?;
+    ensure!(code == 0, "{answer}");
+    let params = json!([{"queueName": "orders", "routingKeys": ["MQBlock"], "fromBlock": "1"}]);
+    ensure!(pair.provider.rpc().refused("mq_register", params.clone())? == -32007);
+    pair.lose_provider()?;
+    let (code, report) = pair.receiver.json(&["upgrade"])?;
+    ensure!(code == 0, "{report}");
+    // It opened no queues of the namespace, and has no note of its own.
+    let (node, rpc) = (&pair.receiver, pair.receiver.rpc());
+    ensure!(rpc.refused("mq_register", params.clone())? == -32007);
+    let (code, refused) = node.json(&["namespace", "destroy", "ns1"])?;
+    ensure!(
+        code == 4 && refused["error"]["code"] == "queues-at-broker" && refused.to_string().contains("orders"),
+        "{code}: {refused}"
+    );
+    broker.begin()?;
+    broker_state(node, "connected")?;
+    ensure!(rpc.refused("mq_register", params.clone())? == -32007);
+    let (code, answer) = node.json(&["namespace", "start", "ns1"])?;
+    ensure!(code == 0, "{answer}");
+    wait::until("the name is free", WITHIN, || {
+        let answer = rpc.answer("mq_register", params.clone())?;
+        Ok(if answer["code"] == 0 {
+            Ok(())
+        } else {
+            Err(answer.to_string())
+        })
+    })?;
+    // What is told under the name now stays, also when its namespace begins again.
+    for action in ["stop", "start"] {
+        let (code, answer) = node.json(&["namespace", action, "ns1"])?;
+        ensure!(code == 0, "{answer}");
+    }
+    let tip = rpc.height()?;
+    wait::until("everything is confirmed", WITHIN, || {
+        let at = cursor(node, "orders")?;
+        Ok(if at == tip.to_string() { Ok(()) } else { Err(at) })
+    })?;
+    let lie = broker.drain(&queues)?;
+    let heights: Vec<&str> = lie["orders"].iter().map(|id| place(id)).collect();
+    let wanted: Vec<String> = (1..=tip).map(|height| height.to_string()).collect();
+    ensure!(heights == wanted, "{heights:?}");
+    let (code, answer) = node.json(&["namespace", "stop", "ns1"])?;
+    ensure!(code == 0, "{answer}");
+    let (code, answer) = node.json(&["namespace", "destroy", "ns1"])?;
+    ensure!(code == 0, "{answer}");
+    Ok(())
 }

@@ -241,7 +241,7 @@ impl Task {
         let mut lost = None;
         for (number, name, may_stand) in due.queues {
             if !may_stand {
-                // It never came there: what is there under its name is somebody else's.
+                // It never came there, or another namespace has the name: what is there under it is somebody else's.
                 done.push((number, name, 0));
                 continue;
             }
