@@ -210,15 +210,22 @@ impl Databases {
             .map_err(failed("write", &self.state_path))
     }
 
-    /// Writes the index entries of spans up to height `to` and moves the marker, atomically.
+    /// Writes the index entries of spans up to height `to` and moves the marker, atomically. In the order of the keys: a memtable finds the
+    /// place of the next one near that of the last, where keys in the order of the chain are looked for from the top, each of them.
     pub(crate) fn write_index(&self, changes: &[Change<'_>], to: Height) -> Result<(), LedgerError> {
         let mut batch = WriteBatch::default();
         let mut name = Vec::with_capacity(NAME_BYTES);
-        for (hash, text, place) in changes.iter().flat_map(|c| c.index) {
+        let mut entries: Vec<_> = changes.iter().flat_map(|c| c.index).collect();
+        // Stable: of two entries of one key the later one counts.
+        entries.sort_by(|one, other| one.0.cmp(&other.0));
+        for (hash, _, place) in &entries {
             let mut value = [0; 12];
             value[..8].copy_from_slice(&place.height.to_le_bytes());
             value[8..].copy_from_slice(&place.index.to_le_bytes());
             batch.put(named(&mut name, HASH, hash), value);
+        }
+        entries.sort_by(|one, other| (one.1.0, one.2.height).cmp(&(other.1.0, other.2.height)));
+        for (_, text, place) in &entries {
             batch.put(named(&mut name, TEXT, &text.0), place.height.to_le_bytes());
         }
         batch.put(MARKER, to.to_le_bytes());
