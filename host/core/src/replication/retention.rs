@@ -82,12 +82,24 @@ pub(super) struct Survey {
     pub kept: Kept,
     pub above: u64,
     pub needed: Option<Height>,
-    /// The height that `above` is of.
+    /// The height that `above` is of, and the tip then.
     pub held: Height,
+    pub tip: Height,
     pub at: Option<Millis>,
     pub under_way: bool,
     /// Where the history began when the receiver was last told.
     pub told: Option<Height>,
+}
+
+impl Survey {
+    /// Bytes above `held`, which may have grown since, on a slow disk by much: what was there then, less its share of the blocks.
+    fn above_now(&self, held: Height) -> u64 {
+        let floor = self.held.max(self.kept.history_from.saturating_sub(1));
+        let (since, all) = (held.saturating_sub(floor), self.tip.saturating_sub(floor));
+        let share = u128::from(self.above) * u128::from(since);
+        let share = share.checked_div(u128::from(all)).unwrap_or(0);
+        self.above.saturating_sub(u64::try_from(share).unwrap_or(u64::MAX))
+    }
 }
 
 /// What a provider says it keeps, and could hand over.
@@ -150,17 +162,12 @@ impl Pair {
     pub(super) fn bounds(&self, lane: &Lane) -> Bounds {
         let ever = self.setup.last_receiver.is_some() || lane.peer_seen.is_some();
         let held = lane.peer_seen.map_or(0, |peer| peer.height);
-        // What it has acknowledged since the survey.
-        let since = held
-            .saturating_sub(lane.survey.held)
-            .saturating_mul(lane.record_bytes_16)
-            / 16;
         Bounds {
             keep_blocks: lane.setup.keep_blocks,
             retain_bytes: self.setup.limits.retain_bytes,
             tip: lane.applied,
             held: (ever && self.is_standby()).then_some(held),
-            above: lane.survey.above.saturating_sub(since),
+            above: lane.survey.above_now(held),
             needed: lane.survey.needed,
         }
     }
@@ -184,6 +191,7 @@ impl Pair {
         let Some(lane) = self.lanes.get_mut(index) else { return };
         lane.survey.under_way = false;
         (lane.survey.kept, lane.survey.above, lane.survey.needed) = (kept, above, needed);
+        lane.survey.tip = lane.applied;
         lane.setup.history_from = kept.history_from;
         self.prune(index);
         self.offer(index);
@@ -292,6 +300,25 @@ mod tests {
         above: 0,
         needed: None,
     };
+
+    #[test]
+    fn what_was_acknowledged_during_a_slow_survey_counts() {
+        let survey = Survey {
+            kept: Kept {
+                history_from: 11,
+                ..Kept::default()
+            },
+            above: 54_000,
+            held: 0,
+            tip: 100,
+            ..Survey::default()
+        };
+        assert_eq!(survey.above_now(0), 54_000);
+        assert_eq!(survey.above_now(26), 54_000 - 54_000 * 16 / 90);
+        assert_eq!(survey.above_now(100), 0);
+        assert_eq!(survey.above_now(u64::MAX), 0);
+        assert_eq!(Survey::default().above_now(7), 0);
+    }
 
     #[test]
     fn what_the_receiver_lacks_stays_until_there_is_too_much_of_it() {
