@@ -390,14 +390,27 @@ impl World {
         if self.promoted { (B, D) } else { (A, B) }
     }
 
-    /// How many blocks the receiver lacks of what both run.
-    pub fn blocks_behind(&self) -> u64 {
+    /// How much is still on its way: blocks that the receiver and the follower lack, and blocks that queues were not told, or not as far as
+    /// the receiver knows.
+    pub fn backlog(&self) -> u64 {
         let (provider, receiver) = self.last_pair();
-        let (one, two) = (&self.nodes[provider], &self.nodes[receiver]);
-        let both = one.stores.iter().zip(&two.stores);
-        both.filter(|(store, _)| one.runs(&store.namespace) && two.runs(&store.namespace))
-            .map(|(store, copy)| store.durable().height.saturating_sub(copy.durable().height))
-            .sum()
+        let one = &self.nodes[provider];
+        let blocks = |other: usize| -> u64 {
+            let other = &self.nodes[other];
+            let both = one.stores.iter().zip(&other.stores);
+            both.filter(|(store, _)| one.runs(&store.namespace) && other.runs(&store.namespace))
+                .map(|(store, copy)| store.durable().height.saturating_sub(copy.durable().height))
+                .sum()
+        };
+        let queues = |node: usize| -> u64 {
+            let tip = |ns: &Namespace| one.stores.iter().find(|store| store.namespace == *ns);
+            let told = self.nodes[node].disk.queues.iter().flat_map(|(ns, (_, cursors))| {
+                let tip = tip(ns).map_or(0, |store| store.durable().height);
+                cursors.at.values().map(move |at| tip.saturating_sub(at.next))
+            });
+            told.sum()
+        };
+        blocks(receiver) + blocks(G) + queues(provider) + queues(receiver)
     }
 
     /// After quiet: both stores equal, both ends normal, the old provider fenced.

@@ -36,10 +36,10 @@ const CHAOS_MS: (Millis, Millis) = (12_000, 30_000);
 const QUIET_MS: Millis = 45_000;
 /// Makers stop so long before the end.
 const STILL_MS: Millis = 15_000;
-/// A copy that still grows at the end is watched on so long, a look at a time: a chain that an operator started anew
-/// just before the stillness comes through a small window. One that stands still is judged.
+/// What still comes at the end is watched on so long, a look at a time: a chain that an operator started anew just
+/// before the stillness comes through a small window. What stands still is judged.
 const LATE_MS: Millis = 30_000;
-const LOOK_MS: Millis = 1_000;
+const LOOK_MS: Millis = 2_000;
 const TICK_MS: Millis = 50;
 
 /// What will happen.
@@ -294,12 +294,12 @@ impl World {
     /// Runs to the end, and judges it.
     pub fn run(&mut self) -> Result<(), String> {
         self.run_to_end()?;
-        let (last, mut behind) = (self.end + LATE_MS, self.blocks_behind());
-        while behind > 0 && self.end < last {
+        let (last, mut backlog) = (self.end + LATE_MS, self.backlog());
+        while backlog > 0 && self.end < last {
             self.end += LOOK_MS;
             self.run_to_end()?;
-            let before = std::mem::replace(&mut behind, self.blocks_behind());
-            if behind >= before {
+            let before = std::mem::replace(&mut backlog, self.backlog());
+            if backlog >= before {
                 break;
             }
         }
