@@ -217,14 +217,14 @@ impl Databases {
         let mut name = Vec::with_capacity(NAME_BYTES);
         let mut entries: Vec<_> = changes.iter().flat_map(|c| c.index).collect();
         // Stable: of two entries of one key the later one counts.
-        entries.sort_by(|one, other| one.0.cmp(&other.0));
+        entries.sort_by_key(|entry| entry.0);
         for (hash, _, place) in &entries {
             let mut value = [0; 12];
             value[..8].copy_from_slice(&place.height.to_le_bytes());
             value[8..].copy_from_slice(&place.index.to_le_bytes());
             batch.put(named(&mut name, HASH, hash), value);
         }
-        entries.sort_by(|one, other| (one.1.0, one.2.height).cmp(&(other.1.0, other.2.height)));
+        entries.sort_by_key(|entry| (entry.1.0, entry.2.height));
         for (_, text, place) in &entries {
             batch.put(named(&mut name, TEXT, &text.0), place.height.to_le_bytes());
         }
