@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use crate::node::{Node, cvp_ok};
 use crate::pair::configured_p2p;
 use crate::plugins::share_compiled;
+use crate::ports;
 
 /// The nodes' directory and TLS sets.
 pub struct Nodes {
@@ -58,7 +59,9 @@ impl Nodes {
         let mut arguments: Vec<String> = ["init", &text(&root), "--hostname", draft.hostname, "--role", role]
             .map(str::to_owned)
             .to_vec();
-        arguments.extend(["--jsonrpc-port", "0", "--p2p-port", "0"].map(str::to_owned));
+        for flag in ["--jsonrpc-port", "--p2p-port"] {
+            arguments.extend([flag.to_owned(), ports::free()?.to_string()]);
+        }
         arguments.extend(["--tls-from".to_owned(), text(&at.join("tls"))]);
         for namespace in draft.namespaces {
             arguments.extend(["--namespace".to_owned(), (*namespace).to_owned()]);

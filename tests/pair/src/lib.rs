@@ -11,6 +11,7 @@ pub mod node;
 pub mod pair;
 pub mod peer;
 pub mod plugins;
+mod ports;
 pub mod proxy;
 mod quiet;
 pub mod queues;

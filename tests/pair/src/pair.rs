@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use crate::node::{Node, cvp_ok};
 use crate::plugins::share_compiled;
+use crate::ports;
 use crate::wait;
 
 /// Both nodes of a pair and the directory they live in.
@@ -141,7 +142,9 @@ pub fn init_node(
     let mut arguments: Vec<String> = ["init", &text(&root), "--hostname", hostname, "--role", role]
         .map(str::to_owned)
         .to_vec();
-    arguments.extend(["--jsonrpc-port", "0", "--p2p-port", "0"].map(str::to_owned));
+    for flag in ["--jsonrpc-port", "--p2p-port"] {
+        arguments.extend([flag.to_owned(), ports::free()?.to_string()]);
+    }
     if setup.insecure {
         arguments.push("--insecure".to_owned());
     } else {
