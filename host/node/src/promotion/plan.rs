@@ -164,8 +164,8 @@ impl Ground {
         binding.namespaces.iter().filter(runs).collect()
     }
 
-    /// The check that names what would not be taken over without a word: what the provider runs and this node never copied, and what runs here
-    /// and the provider's configuration does not start any more. None where there is neither.
+    /// The check that names what would not be taken over without a word: what the provider runs and this node never copied, what runs here
+    /// and the provider's configuration does not start any more, and what stood still there whenever it was copied. None where there is neither.
     pub(super) fn left_behind(&self, reading: &Reading) -> Option<Check> {
         let binding = self.files.binding().ok().flatten()?;
         let started = reading.started()?;
@@ -178,28 +178,45 @@ impl Ground {
         let unlisted: Vec<String> = running
             .filter(|name| is_bound(name) && !started.contains(name))
             .collect();
-        let (message, hint) = match (uncopied.is_empty(), unlisted.is_empty()) {
-            (true, true) => return None,
-            (false, _) => (
+        let stopped = reading.trees.as_ref().ok()?.stopped().unwrap_or_default();
+        let stopped: Vec<String> = stopped.into_iter().filter(|name| !is_bound(name)).collect();
+        let mut found = Vec::new();
+        if !uncopied.is_empty() {
+            found.push((
                 format!(
                     "the provider runs {}, of which nothing is here: not started",
                     uncopied.join(", ")
                 ),
                 "its chain is on the provider's disk alone; see `cvp status` for why it was not copied",
-            ),
-            (true, false) => (
+            ));
+        }
+        if !unlisted.is_empty() {
+            found.push((
                 format!(
                     "{} runs here, and the provider's configuration does not start it any more: not taken over",
                     unlisted.join(", ")
                 ),
                 "if it is wanted, run `cvp namespace start NAME` after the upgrade: its chain is here",
-            ),
-        };
+            ));
+        }
+        if !stopped.is_empty() {
+            found.push((
+                format!(
+                    "{} was stopped on the provider whenever this node copied it: none of its blocks is here",
+                    stopped.join(", ")
+                ),
+                "if it has blocks, they are on the provider's disk alone: `namespace start` here would begin its chain anew",
+            ));
+        }
+        let (messages, hints): (Vec<String>, Vec<&str>) = found.into_iter().unzip();
+        if messages.is_empty() {
+            return None;
+        }
         Some(Check {
             id: "namespaces-copied",
             verdict: Verdict::Warn,
-            message,
-            hint: hint.to_owned(),
+            message: messages.join("; "),
+            hint: hints.join("; "),
         })
     }
 

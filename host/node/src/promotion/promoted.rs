@@ -119,7 +119,15 @@ impl Trees {
     /// # Errors
     /// Its list cannot be read.
     pub(super) fn started(&self) -> Result<BTreeSet<String>, Refusal> {
-        Ok(started(&self.theirs)?.into_iter().collect())
+        Ok(listed(&self.theirs, true)?.into_iter().collect())
+    }
+
+    /// The namespaces that the provider's configuration lists and does not start.
+    ///
+    /// # Errors
+    /// Its list cannot be read.
+    pub(super) fn stopped(&self) -> Result<Vec<String>, Refusal> {
+        listed(&self.theirs, false)
     }
 
     /// The tree that the node goes on with. Without a plan, names and roles are the provider's own already.
@@ -281,19 +289,20 @@ fn holds_one(name: &str) -> bool {
     namespace.is_some_and(|namespace| namespace != config::GLOBAL)
 }
 
-fn started(files: &Files) -> Result<Vec<String>, Refusal> {
+/// What the list says of each namespace: those that start, or those that do not.
+fn listed(files: &Files, started: bool) -> Result<Vec<String>, Refusal> {
     let text = text_of(LIST, files.get(LIST).map_or(&[][..], Vec::as_slice))?;
     let entries = config::namespace_entries(text).map_err(|error| bad(format!("{LIST}: {error}")))?;
     Ok(entries
         .into_iter()
-        .filter(|(_, start)| *start)
+        .filter(|(_, start)| *start == started)
         .map(|(name, _)| name)
         .collect())
 }
 
 /// A namespace of the provider that was never copied does not start: its chain would begin anew here.
 fn start_planned(files: &mut Files, plan: &Plan) -> Result<(), Refusal> {
-    for name in started(files)? {
+    for name in listed(files, true)? {
         let held = plan.held.iter().any(|held| held.name.as_str() == name);
         if held || plan.namespaces.iter().any(|planned| planned.name.as_str() == name) {
             continue;

@@ -226,6 +226,30 @@ fn a_namespace_that_runs_though_its_list_says_no_is_named() -> Result<()> {
 }
 
 #[test]
+fn a_namespace_that_stood_still_whenever_it_was_copied_is_named() -> Result<()> {
+    let mut pair = Pair::init(&Setup {
+        namespaces: &["ns2"],
+        ..Setup::default()
+    })?;
+    pair.provider.start()?;
+    let (exit, answer) = pair.provider.json(&["namespace", "stop", "ns2"])?;
+    ensure!(exit == 0, "{answer}");
+    pair.receiver.start()?;
+    wait_equal(&pair.provider, &pair.receiver)?;
+    pair.lose_provider()?;
+    let (_, report) = pair.receiver.json(&["upgrade", "--dry-run"])?;
+    let checks = report["checks"].as_array().into_iter().flatten();
+    let named = checks.filter(|check| check["id"] == "namespaces-copied" && check["verdict"] == "warn");
+    let text: Vec<String> = named.map(ToString::to_string).collect();
+    let said = |part: &str| text.len() == 1 && text[0].contains(part);
+    ensure!(
+        said("ns2 was stopped on the provider") && said("would begin its chain anew"),
+        "{report}"
+    );
+    Ok(())
+}
+
+#[test]
 fn an_edit_by_hand_after_a_crash_is_the_last_word() -> Result<()> {
     let mut pair = Pair::init(&Setup::default())?;
     pair.provider.environment = vec![("CVP_TEST_CRASH_AT".into(), "change:answered".into())];
