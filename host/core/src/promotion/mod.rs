@@ -12,6 +12,7 @@ mod preflight;
 mod run;
 mod step;
 mod target;
+mod uncopied;
 
 pub use edits::{ConfigEdit, configuration_edits, standby_edits};
 pub use effects::{promoted_identity, takeover_changes};
@@ -24,3 +25,4 @@ pub use preflight::{
 pub use run::{DryRun, Sink, StepReport, StepState, advance, begin, promote, resume};
 pub use step::{Step, next_step};
 pub use target::{PROBE_MS_MAX, ProbeAnswer, TargetProbe};
+pub use uncopied::{Beginning, Found, Uncopied, uncopied};

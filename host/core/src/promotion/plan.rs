@@ -1,5 +1,7 @@
 //! What a promotion will do, fixed before its first effect, so that a resumed one does the same.
 
+use std::collections::BTreeSet;
+
 use crate::session::{Binding, SIGNATURE_BYTES_MAX, TakeOver};
 use crate::types::{Hostname, Incarnation, Malformed, Namespace, NodeId, NodeRole, Position, Reader, Refusal, Writer};
 
@@ -82,12 +84,15 @@ pub struct Plan {
     pub held: Vec<HeldNamespace>,
     /// It takes over what an earlier promotion to the same incarnation had to hold; the node serves already.
     pub late: bool,
+    /// What the provider's list names and was never copied: nothing of it begins here before the operator has decided.
+    pub uncopied: BTreeSet<Namespace>,
     /// Of the take-over, with the provider's node key; empty when this node has none.
     pub signature: Vec<u8>,
 }
 
 impl Plan {
-    /// The plan of a receiver with this binding and these namespaces, to be signed by who has the key. `id` is drawn at random.
+    /// The plan of a receiver with this binding and these namespaces, to be signed by who has the key; what was never copied is added by who
+    /// knows the provider's list. `id` is drawn at random.
     ///
     /// # Errors
     /// The provider never told its incarnation.
@@ -119,6 +124,7 @@ impl Plan {
             namespaces,
             held,
             late: false,
+            uncopied: BTreeSet::new(),
             signature: Vec::new(),
         })
     }
@@ -157,6 +163,18 @@ impl Plan {
             held.write(out);
         }
         out.flag(self.late);
+        out.u32(self.uncopied.len() as u32);
+        for name in &self.uncopied {
+            out.namespace(name);
+        }
+    }
+
+    /// The node that this plan takes over from, in words: its address where one is known.
+    pub fn predecessor(&self) -> String {
+        if self.old_addresses.is_empty() {
+            return self.hostname.to_string();
+        }
+        self.old_addresses.join(", ")
     }
 
     /// What the old provider is told, and what the signature is of.
@@ -204,6 +222,12 @@ impl Plan {
                 .collect::<Result<_, _>>()?;
             late = input.flag()?;
         }
+        // And one of before it was remembered what was never copied, here.
+        let mut uncopied = BTreeSet::new();
+        if input.remaining() > 0 {
+            let count = input.count(NAMESPACES_MAX, 5)?;
+            uncopied = (0..count).map(|_| input.namespace()).collect::<Result<_, _>>()?;
+        }
         Ok(Plan {
             node_id,
             hostname,
@@ -214,6 +238,7 @@ impl Plan {
             namespaces,
             held,
             late,
+            uncopied,
             signature,
         })
     }
@@ -225,6 +250,9 @@ impl Plan {
         }
         if self.namespaces.len() + self.held.len() > NAMESPACES_MAX || self.old_addresses.len() > ADDRESSES_MAX {
             return Err(Malformed::new("too many namespaces or addresses"));
+        }
+        if self.uncopied.len() > NAMESPACES_MAX {
+            return Err(Malformed::new("too many namespaces that were never copied"));
         }
         if self.signature.len() > SIGNATURE_BYTES_MAX {
             return Err(Malformed::new("the signature is too long"));

@@ -175,6 +175,7 @@ pub(super) mod tests {
             }],
             held: Vec::new(),
             late: false,
+            uncopied: Default::default(),
             signature: vec![5; 70],
         }
     }

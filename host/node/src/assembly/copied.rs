@@ -1,16 +1,16 @@
 //! What a standby's status says of the copy of its provider's configuration beside its own: which keys it would keep for itself at an
 //! upgrade, and whether it could start with the rest. So what cannot work here is named on the day it arrives.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cvp_core::config::{self, GLOBAL, Loaded, NodeConfig, PairRole};
 use cvp_core::promotion::KeyState;
 use cvp_core::types::{Digest, Namespace, Refusal};
 
 use super::chains::check_genesis;
-use super::fitness;
 use super::node::Ready;
 use super::verify::CopyReport;
+use super::{fitness, uncopied};
 use crate::config::{Places, Root, read_tree};
 use crate::ipc::{Failure, ReasonView, StatusView};
 use crate::namespace::ChainSet;
@@ -64,16 +64,18 @@ pub(super) struct Seen {
     unfit: Vec<String>,
     /// What is wrong with the provider's keys here.
     keys: Vec<ReasonView>,
+    /// What the provider lists and was never copied.
+    uncopied: Vec<ReasonView>,
     /// What the copy has otherwise than the provider had when it was last heard.
     lacking: Option<String>,
 }
 
-/// Looks at both trees; `ready`: where this node serves. Nothing is there to see before the first copy.
+/// Looks at both trees; `ready`: where this node serves, `known`: what runs or is held here. Nothing is there to see before the first copy.
 pub(super) fn look(
     root: &Root,
     files: &ControlFiles,
     config: &NodeConfig,
-    (ready, running): (&Ready, &Running),
+    (ready, running, known): (&Ready, &Running, &BTreeSet<Namespace>),
 ) -> Seen {
     let keys = keys(root, config);
     let lacking = files.lacking();
@@ -93,6 +95,7 @@ pub(super) fn look(
     unfit.extend(promotion::exchangeable(root).err().map(|refusal| refusal.text));
     Seen {
         keys,
+        uncopied: uncopied::of_copy(root, files, known),
         lacking,
         overrides: overrides(root, files, &copy),
         unfit,
@@ -250,6 +253,7 @@ pub(super) fn add(view: &mut StatusView, seen: Seen) {
         }
     }
     view.warnings.extend(seen.keys);
+    view.warnings.extend(seen.uncopied);
     let lacking = seen.lacking.map(|text| {
         let follows = "an upgrade would go on with the version that this node got last of each, if any";
         ReasonView::new(INCOMPLETE, format!("{text}; {follows}"))

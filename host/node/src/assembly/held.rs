@@ -12,12 +12,14 @@ use cvp_core::types::{Namespace, Position, Refusal};
 use super::chains::Held;
 use super::namespaces::{close_down, draft_start};
 use super::node::Node;
+use super::uncopied;
+use crate::config::Root;
 use crate::namespace::Chain;
 use crate::promotion::{Standing, not_taken_over};
 
-/// Takes what the journal holds out of the configuration that the node runs with.
-pub(super) fn kept_back(standing: &Standing, config: &mut NodeConfig) -> Held {
-    let mut held = Held::new();
+/// Takes what the journal holds out of the configuration that the node runs with, and what was never copied.
+pub(super) fn kept_back(root: &Root, standing: &Standing, config: &mut NodeConfig) -> Held {
+    let mut held = uncopied::kept_back(root, &standing.uncopied, config);
     for namespace in &standing.held {
         config.namespaces.remove(&namespace.name);
         let listed = config.dynamic.namespaces.iter();
@@ -33,7 +35,7 @@ impl Node {
     /// As [`kept_back`], on a node whose chains are open: what is held is closed, and what the provider had stopped before this node
     /// followed.
     pub(super) fn keep_back(&self, standing: &Standing, config: &mut NodeConfig) {
-        let kept_back = kept_back(standing, config);
+        let kept_back = kept_back(&self.root, standing, config);
         let stopped = self.chains.names();
         for name in stopped.iter().filter(|name| !config.namespaces.contains_key(*name)) {
             if let Some(chain) = self.chains.remove(name.as_str()) {

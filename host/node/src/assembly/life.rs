@@ -16,7 +16,7 @@ use super::alignment::follow_difference;
 use super::chains::{Held, Opened, close_all, open_all};
 use super::fleet::Fleet;
 use super::node::{Node, Ready, strategy_role};
-use super::{copied, following, held, online, ports, secrets, view};
+use super::{copied, following, held, online, ports, secrets, uncopied, view};
 use crate::config::Root;
 use crate::durable::{self, LockFile};
 use crate::ipc::{Failure, Server};
@@ -50,7 +50,7 @@ pub fn run(root: &Root, on_ready: impl FnOnce(&Ready)) -> Result<(), Failure> {
     let lock = LockFile::acquire(&root.lock_file())?;
     let files = ControlFiles::new(root.system());
     let finished = finish_commit(root, &files).map_err(|r| as_failed(&r))?;
-    let standing = promotion::standing(&files).map_err(|r| as_failed(&r))?;
+    let mut standing = promotion::standing(&files).map_err(|r| as_failed(&r))?;
     let unfinished = standing.unfinished;
     // In the middle of an upgrade the files may name both hosts: its resumption sets them right.
     let mut loaded = if unfinished {
@@ -70,7 +70,10 @@ pub fn run(root: &Root, on_ready: impl FnOnce(&Ready)) -> Result<(), Failure> {
     let clients = threads("cvp-client")?;
     let mut kept_back = Held::new();
     if unfinished || loaded.config.role() == PairRole::Provider {
-        kept_back = held::kept_back(&standing, &mut loaded.config);
+        if !unfinished {
+            uncopied::settle(root, &files, &loaded.config, &mut standing).map_err(|r| as_failed(&r))?;
+        }
+        kept_back = held::kept_back(root, &standing, &mut loaded.config);
     }
     let opened = open_all(root, &loaded, &kept_back)?;
     let serving = (&opened, clients.handle().clone());

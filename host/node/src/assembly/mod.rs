@@ -12,6 +12,7 @@ mod fitness;
 mod secrets;
 mod fleet;
 mod held;
+mod uncopied;
 mod following;
 mod ports;
 mod chains;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cvp_core::config::{self, GLOBAL, NsConfig};
+use cvp_core::promotion::Beginning;
 use cvp_core::replication::Outcome;
 use cvp_core::types::Namespace;
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,7 @@ use super::node::{Node, strategy_role};
 use super::operator::{blocking, encode};
 use super::queues::at_rest;
 use super::settings::FileEdit;
+use super::uncopied;
 use crate::config::{Root, read_tree, remove_tree};
 use crate::durable;
 use crate::ipc::{Failure, Progress};
@@ -125,7 +127,12 @@ pub(super) fn draft_start(root: &Root, name: &Namespace) -> Result<(Edited, NsCo
 const QUEUES_SHOWN: usize = 8;
 
 impl Node {
-    pub(super) async fn start_namespace(self: &Arc<Self>, name: &str, must_replicate: bool) -> Result<Value, Failure> {
+    pub(super) async fn start_namespace(
+        self: &Arc<Self>,
+        name: &str,
+        must_replicate: bool,
+        anew: bool,
+    ) -> Result<Value, Failure> {
         let _one_at_a_time = self.changing.lock().await;
         let name = named(name)?;
         if self.chains.get(name.as_str()).is_some() {
@@ -138,7 +145,12 @@ impl Node {
             return Err(Failure::refused(&refusal.code, refusal.text, refusal.hint));
         }
         let (root, of) = (self.root.clone(), name.clone());
-        let (list, ns) = blocking(move || draft_start(&root, &of)).await?;
+        let draft = move || {
+            let (list, ns) = draft_start(&root, &of)?;
+            let beginning = uncopied::may_start(&root, &standing.uncopied, (&of, &ns), anew)?;
+            Ok((list, ns, beginning))
+        };
+        let (list, ns, beginning) = blocking(draft).await?;
         // First whether it can run here: nobody is told of one that cannot.
         let (opener, of, with) = (self.opener.clone(), name.clone(), ns.clone());
         let among = self.chains.names().len() + 1;
@@ -151,7 +163,12 @@ impl Node {
         };
         let note = format!("{LIST} namespace {name} start = true");
         let standby = self.standby().await;
-        let answer = match self.change_list(&list, note, must_replicate).await {
+        let answer = self.change_list(&list, note, must_replicate).await;
+        let begun = match answer {
+            Ok(answer) => self.settle(&name, beginning).map(|()| answer),
+            failed => failed,
+        };
+        let answer = match begun {
             Ok(answer) => answer,
             Err(failure) => {
                 close_down(chain).await;
@@ -273,6 +290,16 @@ impl Node {
             "start it while the broker is there and unregister those that are registered, the others go by themselves; or, where they may stay there for good, set mq.broker.type = \"embedded\" in its \
              ns_static.toml, destroy it then, and remove them at the broker before the names are used again",
         ))
+    }
+
+    /// From here on its chain is this node's, where it was never copied. Before this, the next start of the node holds it.
+    fn settle(&self, name: &Namespace, beginning: Beginning) -> Result<(), Failure> {
+        match beginning {
+            Beginning::Plain => Ok(()),
+            Beginning::Settled => {
+                promotion::release(&self.files, name).map_err(|refusal| Failure::from_refusal(&refusal))
+            }
+        }
     }
 
     /// Changes `dynamic.toml` on both nodes, where it changes.

@@ -2,6 +2,7 @@
 //!
 //! Start and stop order are in `life`, what an operator is answered in `operator`.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -17,7 +18,7 @@ use tokio::runtime::Handle;
 use super::chains::{Held, Opener, chain_options, check_genesis};
 use super::copied::Running;
 use super::fleet::Fleet;
-use super::{certificates, copied, fitness, secrets, view};
+use super::{certificates, copied, fitness, secrets, uncopied, view};
 use crate::config::{Places, Root};
 use crate::ipc::{Failure, ReasonView, StatusView};
 use crate::link::SharedTls;
@@ -194,8 +195,13 @@ impl Node {
         };
         view::add_local(&mut view, &self.chains, &ready, &config);
         view::add_held(&mut view, &self.held.lock());
-        if promotion::standing(&self.files).is_ok_and(|standing| standing.unfinished) {
-            view::add_unfinished(&mut view);
+        let known = self.known();
+        if let Ok(standing) = promotion::standing(&self.files) {
+            if standing.unfinished {
+                view::add_unfinished(&mut view);
+            } else if config.role() == PairRole::Provider {
+                view.warnings.extend(uncopied::warnings(&standing.uncopied, &known));
+            }
         }
         view::add_queues(&mut view, self.view_queues());
         self.add_following(&mut view, &config).await;
@@ -207,7 +213,7 @@ impl Node {
         if config.role() == PairRole::Receiver {
             let (root, files, standby) = (self.root.clone(), self.files.clone(), Arc::clone(&config));
             let running = Running::of(&self.chains);
-            let look = move || copied::look(&root, &files, &standby, (&ready, &running));
+            let look = move || copied::look(&root, &files, &standby, (&ready, &running, &known));
             let seen = tokio::task::spawn_blocking(look).await;
             copied::add(&mut view, seen.unwrap_or_default());
             let unsupported = self.remarks.iter().filter(|remark| remark.unsupported);
@@ -215,6 +221,12 @@ impl Node {
                 .extend(unsupported.map(|remark| ReasonView::new("unsupported", remark.to_string())));
         }
         view
+    }
+
+    /// What runs, and what is held with its reason.
+    fn known(&self) -> BTreeSet<Namespace> {
+        let held = self.held.lock().keys().cloned().collect::<Vec<_>>();
+        self.chains.names().into_iter().chain(held).collect()
     }
 
     /// What is configured and does not run, as the pair is told.

@@ -40,7 +40,11 @@ impl Operator for Node {
                     let names: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
                     Ok(json!({"namespaces": names}))
                 }
-                Request::NamespaceStart { name, must_replicate } => self.start_namespace(&name, must_replicate).await,
+                Request::NamespaceStart {
+                    name,
+                    must_replicate,
+                    anew,
+                } => self.start_namespace(&name, must_replicate, anew).await,
                 Request::NamespaceStop { name, must_replicate } => {
                     self.stop_namespace(&name, must_replicate, progress).await
                 }

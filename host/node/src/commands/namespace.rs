@@ -18,6 +18,9 @@ pub enum Arguments {
         /// Fail when no standby can hold the change too.
         #[arg(long)]
         must_replicate: bool,
+        /// Begin its chain anew, where this node never copied the one of its predecessor: that one is given up.
+        #[arg(long)]
+        anew: bool,
     },
     /// Ends a namespace, here and on the standby; `global` ends this node (provider).
     Stop {
@@ -54,11 +57,18 @@ pub fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Failure> {
             context.print(&answer, |answer| answer.namespaces.join(","));
             return Ok(Exit::Done);
         }
-        Arguments::Start { name, must_replicate } => {
-            let (name, must_replicate) = (name.clone(), *must_replicate);
-            (Request::NamespaceStart { name, must_replicate }, |name| {
-                format!("successfully start namespace: \"{name}\"")
-            })
+        Arguments::Start {
+            name,
+            must_replicate,
+            anew,
+        } => {
+            let (name, must_replicate, anew) = (name.clone(), *must_replicate, *anew);
+            let request = Request::NamespaceStart {
+                name,
+                must_replicate,
+                anew,
+            };
+            (request, |name| format!("successfully start namespace: \"{name}\""))
         }
         Arguments::Stop { name, must_replicate } => {
             let (name, must_replicate) = (name.clone(), *must_replicate);

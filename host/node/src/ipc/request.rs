@@ -33,6 +33,9 @@ pub enum Request {
         name: String,
         /// Fail rather than change this node alone.
         must_replicate: bool,
+        /// Its chain begins anew, though a lost node may have another.
+        #[serde(default)]
+        anew: bool,
     },
     /// Ends a namespace, on both nodes; `global` ends the node.
     NamespaceStop {

@@ -144,6 +144,7 @@ mod tests {
             namespaces: Vec::new(),
             held: Vec::new(),
             late: false,
+            uncopied: Default::default(),
             signature: Vec::new(),
         };
         promote(&mut journal, plan, &mut Writer(file));

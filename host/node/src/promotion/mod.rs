@@ -25,7 +25,8 @@ use std::time::{Duration, Instant};
 
 use cvp_core::config::{NodeConfig, NsConfig};
 use cvp_core::promotion::{
-    Check, Entry, HeldNamespace, Journal, Plan, PortView, StepReport, allowed, next_step, preflight, promote, resume,
+    Check, Entry, HeldNamespace, Journal, Plan, PortView, StepReport, Uncopied, allowed, next_step, preflight, promote,
+    resume,
 };
 use cvp_core::types::{Namespace, Position, Refusal};
 
@@ -105,6 +106,8 @@ pub struct Standing {
     pub predecessor: Vec<String>,
     /// What the last promotion could not take over. It does not run on a provider until another one takes it over.
     pub held: Vec<HeldNamespace>,
+    /// What was never copied before it, and is not to begin by itself.
+    pub uncopied: Uncopied,
 }
 
 /// The refusal that names a held namespace.
@@ -129,16 +132,18 @@ pub fn standing(files: &ControlFiles) -> Result<Standing, Refusal> {
             .map(|plan| plan.old_addresses.clone())
             .unwrap_or_default(),
         held: journal.held().values().cloned().collect(),
+        uncopied: journal.uncopied(),
     })
 }
 
-/// The operator destroyed a namespace: if it was held, nothing is left to take over.
+/// The operator destroyed a namespace: if it was held, nothing is left to take over. Or it was never copied, and begins here. No promotion
+/// is under way.
 ///
 /// # Errors
 /// The journal cannot be read or written.
 pub fn release(files: &ControlFiles, name: &Namespace) -> Result<(), Refusal> {
     let (mut file, journal) = JournalFile::open(&files.path(JOURNAL))?;
-    if !journal.held().contains_key(name) {
+    if !journal.knows(name) {
         return Ok(());
     }
     let append = journal

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use cvp_core::config::{GLOBAL, Loaded};
 use cvp_core::promotion::{
     Check, DryRun, HeldNamespace, Journal, Plan, PlannedNamespace, StepReport, StepState, Verdict, promote,
-    promoted_identity, resume,
+    promoted_identity, resume, uncopied,
 };
 use cvp_core::session::{Binding, BoundNamespace};
 use cvp_core::types::{Namespace, Position, Refusal};
@@ -187,7 +187,7 @@ impl Ground {
                     "the provider runs {}, of which nothing is here: not started",
                     uncopied.join(", ")
                 ),
-                "its chain is on the provider's disk alone; see `cvp status` for why it was not copied",
+                "its chain is on the provider's disk alone, and `namespace start` refuses it here; see `cvp status` for why it was not copied",
             ));
         }
         if !unlisted.is_empty() {
@@ -205,7 +205,7 @@ impl Ground {
                     "{} was stopped on the provider whenever this node copied it: none of its blocks is here",
                     stopped.join(", ")
                 ),
-                "if it has blocks, they are on the provider's disk alone: `namespace start` here would begin its chain anew",
+                "if it has blocks, they are on the provider's disk alone: `namespace start` here refuses it, until its chain is begun anew on purpose (--anew)",
             ));
         }
         let (messages, hints): (Vec<String>, Vec<&str>) = found.into_iter().unzip();
@@ -269,6 +269,8 @@ impl Ground {
             held,
             rand::random(),
         )?;
+        let listed = reading.trees.as_ref().map_err(Clone::clone)?.listed()?;
+        plan.uncopied = uncopied(listed, binding);
         plan.signature = self.root.sign_take_over(&plan.take_over());
         Ok(plan)
     }
@@ -299,6 +301,7 @@ mod tests {
             }],
             held: Vec::new(),
             late: false,
+            uncopied: Default::default(),
             signature: Vec::new(),
         }
     }

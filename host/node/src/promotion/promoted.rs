@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use cvp_core::config::{self, Loaded};
 use cvp_core::promotion::{ConfigEdit, CopyState, Plan, configuration_edits};
 use cvp_core::replication::{CONFIG_CHANGE, CONFIGURATION, FileChange, Inventory};
-use cvp_core::types::Refusal;
+use cvp_core::types::{Namespace, Refusal};
 
 use super::sink::refusal_of;
 use crate::config::{Places, Root, read_tree};
@@ -128,6 +128,19 @@ impl Trees {
     /// Its list cannot be read.
     pub(super) fn stopped(&self) -> Result<Vec<String>, Refusal> {
         listed(&self.theirs, false)
+    }
+
+    /// All that it lists.
+    ///
+    /// # Errors
+    /// Its list cannot be read.
+    pub(super) fn listed(&self) -> Result<Vec<Namespace>, Refusal> {
+        let names = [true, false].map(|started| listed(&self.theirs, started));
+        let mut all = Vec::new();
+        for name in names.into_iter().collect::<Result<Vec<_>, _>>()?.concat() {
+            all.extend(Namespace::new(&name).ok());
+        }
+        Ok(all)
     }
 
     /// The tree that the node goes on with. Without a plan, names and roles are the provider's own already.

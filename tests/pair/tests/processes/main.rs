@@ -42,6 +42,7 @@ mod strategies;
 mod strong;
 mod takeover;
 mod traces;
+mod uncopied;
 mod upgrade;
 mod usage;
 mod verify;

@@ -34,6 +34,7 @@ fn plan() -> Plan {
         }],
         held: Vec::new(),
         late: false,
+        uncopied: Default::default(),
         signature: Vec::new(),
     }
 }
