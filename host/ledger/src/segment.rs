@@ -292,7 +292,7 @@ pub(crate) fn check_room(directory: &Path, size: u64, reserve_bytes: u64) -> Res
     Ok(())
 }
 
-fn full(directory: &Path, bytes_wanted: u64) -> LedgerError {
+pub(crate) fn full(directory: &Path, bytes_wanted: u64) -> LedgerError {
     LedgerError::Full {
         path: directory.display().to_string(),
         bytes_free: rustix::fs::statvfs(directory).map_or(0, |s| s.f_bavail.saturating_mul(s.f_frsize)),

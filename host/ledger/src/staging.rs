@@ -13,7 +13,7 @@ use cvp_core::ledger::{LedgerError, Manifest, SnapshotFile};
 use cvp_core::types::Digest;
 
 use crate::base::{directory, replace};
-use crate::segment::{check_room, sync_directory};
+use crate::segment::{check_room, full, sync_directory};
 
 const MANIFEST: &str = "staged";
 const PROGRESS: &str = "staged.at";
@@ -59,7 +59,10 @@ impl Staging {
         let state = directory(data, "state", generation);
         std::fs::create_dir_all(&state).map_err(|e| LedgerError::disk("create", state.display(), e))?;
         for file in &manifest.files {
-            make_file(&state, file)?;
+            if let Err(error) = make_file(&state, file) {
+                Self::remove(data, generation)?;
+                return Err(error);
+            }
         }
         // After all of them are made: what the first brings to the disk is there for the others.
         for file in &manifest.files {
@@ -184,8 +187,11 @@ impl Staging {
                     file
                 }
             };
-            file.write_all_at(&rest[..count], within)
-                .map_err(|e| LedgerError::disk("write", path.display(), e))?;
+            file.write_all_at(&rest[..count], within).map_err(|e| match e.kind() {
+                // What is staged is written again from what is durable.
+                std::io::ErrorKind::StorageFull => full(&self.state, count as u64),
+                _ => LedgerError::disk("write", path.display(), e),
+            })?;
             if self.dirty.last().is_none_or(|(known, _)| *known != path) {
                 self.dirty.push((path, file));
             }
@@ -228,10 +234,15 @@ fn make_file(state: &Path, file: &SnapshotFile) -> Result<(), LedgerError> {
     let path = state.join(&file.name);
     let disk = |operation, e: std::io::Error| LedgerError::disk(operation, path.display(), e);
     let made = File::create(&path).map_err(|e| disk("create", e))?;
-    if file.bytes > 0 && rustix::fs::fallocate(&made, rustix::fs::FallocateFlags::empty(), 0, file.bytes).is_err() {
-        made.set_len(file.bytes).map_err(|e| disk("size", e))?;
+    if file.bytes == 0 {
+        return Ok(());
     }
-    Ok(())
+    match rustix::fs::fallocate(&made, rustix::fs::FallocateFlags::empty(), 0, file.bytes) {
+        Ok(()) => Ok(()),
+        Err(rustix::io::Errno::NOSPC) => Err(full(state, file.bytes)),
+        // A file system without fallocate still takes the bytes; only the room is not sure.
+        Err(_) => made.set_len(file.bytes).map_err(|e| disk("size", e)),
+    }
 }
 
 fn place_of(bytes: u64) -> [u8; PLACE_BYTES] {

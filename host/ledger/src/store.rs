@@ -313,10 +313,10 @@ impl Ledger for Store {
         Ok(position)
     }
 
-    fn room(&self) -> Result<(), LedgerError> {
+    fn room(&self, bytes: u64) -> Result<(), LedgerError> {
         let inner = self.inner.read();
         Self::sound(&inner)?;
-        inner.log.room()
+        inner.log.room(bytes)
     }
 
     fn sync(&self) -> Result<Position, LedgerError> {

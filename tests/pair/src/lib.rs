@@ -17,4 +17,5 @@ mod quiet;
 pub mod queues;
 pub mod rpc;
 pub mod signer;
+pub mod small_disk;
 pub mod wait;

@@ -68,6 +68,8 @@ pub struct Node {
     p2p: String,
     /// Working directory of the starts, with the root given relative to it; none: the whole path.
     pub started_in: Option<PathBuf>,
+    /// The command in whose world the next start happens ([`crate::small_disk::SmallDisk::entry`]); none: in this process's own.
+    pub inside: Vec<String>,
     /// Extra environment of the next start (crash points).
     pub environment: Vec<(String, String)>,
     /// Where the next start's stderr goes in place of the log that [`Node::log`] reads.
@@ -84,6 +86,7 @@ impl Node {
             jsonrpc: String::new(),
             p2p: String::new(),
             started_in: None,
+            inside: Vec::new(),
             environment: Vec::new(),
             stderr: None,
             quiet: Quiet::default(),
@@ -162,7 +165,14 @@ impl Node {
             self.provokes(&["cvp::crash_point"]);
         }
         let stderr = self.stderr.take().unwrap_or_else(|| log.into());
-        let mut command = Command::new(binary()?);
+        let mut command = match self.inside.split_first() {
+            Some((program, arguments)) => {
+                let mut command = Command::new(program);
+                command.args(arguments).arg(binary()?);
+                command
+            }
+            None => Command::new(binary()?),
+        };
         if let Some(directory) = &self.started_in {
             let root = self.root.strip_prefix(directory)?;
             let root = if root.as_os_str().is_empty() {

@@ -100,7 +100,7 @@ impl World {
                 );
             }
             Action::Archive { ns, work } => self.archive_later(node, ns, work),
-            Action::Probe { ns } => self.probe(node, ns),
+            Action::Probe { ns, bytes } => self.probe(node, ns, bytes),
             Action::Strategy { ns, events } => self.advise(node, &ns, events),
             Action::Persist { token, what } => {
                 self.nodes[node].pending.insert(token, what.clone());
@@ -208,7 +208,7 @@ impl World {
     }
 
     /// Room on a full disk is seen when its time has come.
-    fn probe(&mut self, node: usize, ns: Namespace) {
+    fn probe(&mut self, node: usize, ns: Namespace, bytes: u64) {
         let (now, epoch) = (self.now, self.nodes[node].epoch);
         let Some(store) = self.nodes[node].store(&ns) else {
             return;
@@ -216,7 +216,7 @@ impl World {
         if now >= store.full_until {
             store.ledger.set_full(false);
         }
-        if store.ledger.room().is_ok() {
+        if store.ledger.room(bytes).is_ok() {
             let appended = store.ledger.tips().appended;
             self.counts.recovered += 1;
             let event = Event::StoreRecovered { ns, appended };

@@ -59,9 +59,9 @@ pub enum LedgerError {
         source_text: String,
     },
     /// The disk is full; nothing was written. Not sticky: it may be tried again when there is room.
-    #[error("no room for a new segment in {path}: {bytes_free} bytes free, {bytes_wanted} wanted")]
+    #[error("no room in {path}: {bytes_free} bytes free, {bytes_wanted} wanted")]
     Full {
-        /// The directory of the log.
+        /// The directory that it is for.
         path: String,
         /// What the file system has left for us, bytes.
         bytes_free: u64,

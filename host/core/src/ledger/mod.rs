@@ -108,11 +108,12 @@ pub trait Ledger: Archive + Send + Sync + 'static {
     /// again later), `Disk` after a failure (sticky).
     fn append(&self, span: Span) -> Result<Position, LedgerError>;
 
-    /// Whether there is room for what [`Ledger::append`] may need next: what a caller asks that was answered `Full`.
+    /// Whether there is room for what [`Ledger::append`] may need next, and for `bytes` where that is more: what a caller asks that was
+    /// answered `Full`.
     ///
     /// # Errors
     /// `Full` still, or `Disk` when the file system does not answer.
-    fn room(&self) -> Result<(), LedgerError>;
+    fn room(&self, bytes: u64) -> Result<(), LedgerError>;
 
     /// Makes all that was appended at the call durable; answers the durable tip. Concurrent callers share one fsync.
     fn sync(&self) -> Result<Position, LedgerError>;

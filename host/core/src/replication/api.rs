@@ -314,6 +314,8 @@ pub enum Action {
     Probe {
         /// Namespace.
         ns: Namespace,
+        /// It lacked room for so many, beside what the log may need next.
+        bytes: u64,
     },
     /// Call the strategy; answer with `Strategy`. At most one a namespace is under way.
     Strategy {

@@ -106,7 +106,8 @@ pub fn archive(ledger: &dyn Ledger, namespace: &Namespace, work: ArchiveWork) ->
         },
         ArchiveWork::Adopt => match ledger.adopt() {
             Ok(tip) => Archived::answer(ArchiveEvent::Adopted { tip }),
-            Err(error) if error.is_sticky() => failed(&error),
+            // What is staged stays, and is adopted when there is room.
+            Err(error) if error.is_sticky() || matches!(error, LedgerError::Full { .. }) => failed(&error),
             Err(error) => Archived::answer(ArchiveEvent::NotAdopted(snapshot_refused(&error))),
         },
         ArchiveWork::DropStaged => match ledger.drop_staged() {

@@ -17,6 +17,8 @@ use super::pair::Pair;
 const PIECE_BYTES: u64 = 4 << 20;
 /// Least pause between two pieces.
 const PAUSE_MS: Millis = 10;
+/// A disk without room for a piece is tried again after so long.
+const ROOM_MS: Millis = 15_000;
 /// A piece that has not come for so long is asked for again.
 const ASK_AGAIN_MS: Millis = 10_000;
 
@@ -29,6 +31,8 @@ pub(super) struct Backfill {
     next_at: Millis,
     /// Receiver: why it has ended before its time, in this session.
     pub refused: Option<Refusal>,
+    /// Receiver: the disk has no room for the next piece; the stream has, as long as its log has.
+    pub waits_for_room: Option<Refusal>,
     /// Provider: what the receiver asked for: number, last height, bytes.
     wanted: Option<(u32, Height, usize)>,
     /// Provider: the number of the piece that is being read.
@@ -150,11 +154,20 @@ impl Pair {
         let ns = Some(lane.setup.namespace.clone());
         let (level, text) = match result {
             Ok(from) => {
+                lane.backfill.waits_for_room = None;
                 lane.setup.history_from = from;
                 if is_wanted(lane) {
                     return;
                 }
                 (Level::Info, format!("the history is filled in, from block {from} on"))
+            }
+            Err(refusal) if refusal.code == "disk-full" => {
+                lane.backfill.next_at = now + ROOM_MS;
+                let text = format!("the history is filled in when there is room: {refusal}");
+                if lane.backfill.waits_for_room.replace(refusal).is_some() {
+                    return;
+                }
+                (Level::Warn, text)
             }
             Err(refusal) => {
                 lane.backfill.refused = Some(refusal.clone());
@@ -169,11 +182,16 @@ impl Pair {
 
     /// The provider could not read a piece, or a disk failed in work that no stream waits for.
     pub(super) fn on_archive_failed(&mut self, index: usize, refusal: Refusal) {
+        let mut room = 0;
         if let Some(lane) = self.lanes.get_mut(index) {
             (lane.survey.under_way, lane.backfill.prepending) = (false, false);
-            lane.taking = None;
+            room = lane.taking.take().map_or(0, |taking| taking.room_bytes());
         }
         self.on_store_failed(index, refusal);
+        // Looked at for less, a store would take work again that ends there at once, over and over.
+        if let Some(lane) = self.lanes.get_mut(index) {
+            lane.room_bytes = lane.room_bytes.max(room);
+        }
     }
 
     /// The connection that an answer is for is the session's.

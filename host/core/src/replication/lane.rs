@@ -89,6 +89,8 @@ pub(super) struct Lane {
     pub store: Option<Refusal>,
     /// When a store that takes no more for now is looked at again.
     pub probe_at: Millis,
+    /// Bytes that it is to have room for then, beside what the log may need.
+    pub room_bytes: u64,
     pub halt: Option<Halt>,
     pub halts: u32,
     pub sender: Sender,
@@ -151,6 +153,7 @@ impl Lane {
             moved_at: now,
             store: None,
             probe_at: 0,
+            room_bytes: 0,
             halt: None,
             halts: 0,
             sender: Sender::new(setup.durable),
@@ -384,16 +387,21 @@ impl Lane {
         if role == Role::Provider || from == 0 {
             return None;
         }
+        let waits = self.backfill.waits_for_room.as_ref();
         Some(match &self.backfill.refused {
             Some(refusal) => format!(
                 "the history begins at block {from}, and is filled in no further: {}",
                 refusal.text
             ),
-            None if super::backfill::is_wanted(self) => {
-                format!(
+            None if super::backfill::is_wanted(self) => match waits {
+                Some(refusal) => format!(
+                    "the history begins at block {from}, and is filled in when there is room: {}",
+                    refusal.text
+                ),
+                None => format!(
                     "the history begins at block {from}, and is being filled in: an upgrade before its end leaves it so"
-                )
-            }
+                ),
+            },
             None => format!("the history begins at block {from}"),
         })
     }

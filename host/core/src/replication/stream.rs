@@ -349,7 +349,7 @@ impl Pair {
         if lane.store.take().is_none() {
             return;
         }
-        lane.moved_at = self.now;
+        (lane.moved_at, lane.room_bytes) = (self.now, 0);
         lane.advisor.desk.owes_opened = lane.peer.is_some();
         if self.setup.role == Role::Receiver {
             lane.intake.on_store_recovered(appended);
@@ -370,13 +370,13 @@ impl Pair {
         if !lane.may_sync() {
             return;
         }
-        let ns = lane.setup.namespace.clone();
+        let (ns, bytes) = (lane.setup.namespace.clone(), lane.room_bytes);
         if self.setup.role == Role::Receiver && lane.intake.begin_sync(now) {
             self.out.push(Action::Sync { ns: ns.clone() });
         }
         if now >= lane.probe_at {
             lane.probe_at = now + PROBE_MS;
-            self.out.push(Action::Probe { ns });
+            self.out.push(Action::Probe { ns, bytes });
         }
     }
 

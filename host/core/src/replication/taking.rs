@@ -87,6 +87,15 @@ impl Taking {
         }
     }
 
+    /// What the store needs room for next, bytes: all of it before the first byte; when it is adopted, a log that begins with its record.
+    pub fn room_bytes(&self) -> u64 {
+        match &self.manifest {
+            Some(manifest) if !self.staged => manifest.bytes(),
+            Some(manifest) if self.adopting => manifest.record.len() as u64,
+            _ => 0,
+        }
+    }
+
     /// The whole is here and being checked.
     pub fn is_adopting(&self) -> bool {
         self.adopting

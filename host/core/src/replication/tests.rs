@@ -7,6 +7,7 @@ mod followers;
 mod index;
 mod queues;
 mod report;
+mod room;
 mod strategies;
 mod tree;
 
@@ -295,7 +296,7 @@ impl<S: FnMut(&[Told]) -> Answer> Ends<S> {
                 });
             }
             Action::Persist { token, .. } => answer(Event::Persisted(token)),
-            Action::Probe { .. } if self.failing[end].is_none() => {
+            Action::Probe { bytes, .. } if self.failing[end].is_none() && self.archives.has_room(bytes) => {
                 let appended = at(if end == PROVIDER { self.tip } else { self.appended });
                 answer(Event::StoreRecovered { ns, appended });
             }

@@ -251,9 +251,9 @@ impl Log {
         used.max(FIRST_SEGMENT_BYTES).min(self.segment_bytes)
     }
 
-    /// Whether one more segment would fit and leave the reserve.
-    pub(crate) fn room(&self) -> Result<(), LedgerError> {
-        check_room(&self.directory, self.next_size(), self.reserve_bytes)
+    /// Whether one more segment would fit, or `bytes` where that is more, and leave the reserve.
+    pub(crate) fn room(&self, bytes: u64) -> Result<(), LedgerError> {
+        check_room(&self.directory, self.next_size().max(bytes), self.reserve_bytes)
     }
 
     /// The file to fsync so that all that was appended is durable: what lies in older segments is already.

@@ -106,13 +106,14 @@ fn a_full_disk_stops_cleanly_and_is_not_sticky() {
         matches!(error, LedgerError::Full { .. }) && !error.is_sticky(),
         "{error}"
     );
-    assert!(matches!(store.room(), Err(LedgerError::Full { .. })));
+    assert!(matches!(store.room(0), Err(LedgerError::Full { .. })));
     let tip = store.tips().appended.height;
     settle(&store);
     assert_eq!((store.tips().applied.height, segments(directory.path())), (tip, 1));
     drop(store);
     let store = open(0);
-    store.room().unwrap();
+    store.room(0).unwrap();
+    assert!(matches!(store.room(u64::MAX / 2), Err(LedgerError::Full { .. })));
     maker.extend(&store, 5, 4, 50_000);
     settle(&store);
     assert_eq!(store.tips().applied.height, tip + 5);

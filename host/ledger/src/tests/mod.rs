@@ -63,7 +63,7 @@ delegate! {
     tips() -> cvp_core::ledger::Tips;
     history_from() -> u64;
     append(span: cvp_core::record::Span) -> Result<cvp_core::types::Position, LedgerError>;
-    room() -> Result<(), LedgerError>;
+    room(bytes: u64) -> Result<(), LedgerError>;
     sync() -> Result<cvp_core::types::Position, LedgerError>;
     apply() -> Result<cvp_core::types::Position, LedgerError>;
     read(first: u64, last: u64, bytes_max: usize) -> Result<cvp_core::ledger::Run, LedgerError>;

@@ -326,9 +326,9 @@ impl Driver {
                 let queued = self.workers.get(&ns).map_or_else(|| Err(no_worker(&ns)), Worker::sync);
                 self.store_failed(ns, queued);
             }
-            Action::Probe { ns } => {
+            Action::Probe { ns, bytes } => {
                 // A queue that is full answers no probe: the machine asks again.
-                if let Some(Err(refusal)) = self.workers.get(&ns).map(|worker| worker.queue(Job::Probe)) {
+                if let Some(Err(refusal)) = self.workers.get(&ns).map(|worker| worker.queue(Job::Probe(bytes))) {
                     tracing::debug!(namespace = %ns, "probe the store: {refusal}");
                 }
             }

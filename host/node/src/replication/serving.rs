@@ -224,7 +224,7 @@ impl Serving {
                 };
                 self.reader.queue(ns, Job::Read(wanted));
             }
-            Action::Probe { ns } => self.reader.queue(ns, Job::Probe),
+            Action::Probe { ns, bytes } => self.reader.queue(ns, Job::Probe(bytes)),
             Action::LookUp { conn, wanted } => {
                 let (chains, answers) = (self.chains.clone(), self.inbound.clone());
                 tokio::task::spawn_blocking(move || {

@@ -23,8 +23,8 @@ const JOBS_MAX: usize = 4096;
 
 /// What a worker does.
 pub(super) enum Job {
-    /// Say whether the ledger has room again.
-    Probe,
+    /// Say whether the ledger has room again, for so many bytes.
+    Probe(u64),
     Ingest {
         parent: Position,
         bytes: Bytes,
@@ -182,8 +182,8 @@ fn run(chain: &Chain, digest: &Digest, job: Job) -> Option<Event> {
     let begun = Instant::now();
     Some(match job {
         // In the queue like the others: what was under way when the store stopped is over by now.
-        Job::Probe => {
-            chain.ledger().room().ok()?;
+        Job::Probe(bytes) => {
+            chain.ledger().room(bytes).ok()?;
             let appended = chain.ledger().tips().appended;
             Event::StoreRecovered { ns, appended }
         }

@@ -38,7 +38,12 @@ pub fn replace(node: &Node, file: &str, from: &str, to: &str) -> Result<()> {
 
 /// A pair that is not started, with small batches and `accounts` more accounts in its state.
 pub fn pair_of(accounts: usize) -> Result<Pair> {
-    let pair = Pair::init(&Setup::default())?;
+    pair_with(&Setup::default(), accounts)
+}
+
+/// The same, with further namespaces.
+pub fn pair_with(setup: &Setup<'_>, accounts: usize) -> Result<Pair> {
+    let pair = Pair::init(setup)?;
     let lines: String = (1..=accounts).map(|n| format!("\"0x{n:040x}\" = \"{n}\"\n")).collect();
     for node in [&pair.provider, &pair.receiver] {
         let path = node.root().join("configuration/global/ns_genesis.toml");

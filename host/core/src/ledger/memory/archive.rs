@@ -272,6 +272,7 @@ impl Archive for MemoryLedger {
         if (staged.durable as u64) < staged.manifest.bytes() {
             return Err(order("the snapshot is not whole"));
         }
+        inner.room(1)?;
         let Some(staged) = inner.staged.take() else {
             return Err(order("no snapshot is staged"));
         };
@@ -366,6 +367,7 @@ impl Archive for MemoryLedger {
 
     fn prepend(&self, records: Bytes) -> Result<Height, LedgerError> {
         let mut guard = self.working()?;
+        guard.room(1)?;
         let inner = &mut *guard;
         let Some(floor) = inner.floor.as_mut().filter(|floor| floor.from > 0) else {
             return Err(order("the whole history is here"));

@@ -324,8 +324,8 @@ impl Ledger for MemoryLedger {
         Ok(inner.appended())
     }
 
-    fn room(&self) -> Result<(), LedgerError> {
-        self.working()?.room(1)
+    fn room(&self, bytes: u64) -> Result<(), LedgerError> {
+        self.working()?.room(bytes.max(1))
     }
 
     fn sync(&self) -> Result<Position, LedgerError> {

@@ -32,6 +32,12 @@ pub(super) struct Archives {
     headers: u64,
     /// Chunks sent.
     pub chunks: usize,
+    /// Bytes that the receiver's disk has left; none: enough.
+    pub room: Option<u64>,
+    /// It has nothing left for more than it staged.
+    pub full: bool,
+    /// Works that found no room.
+    pub fulls: usize,
     /// Works that wait, by a test.
     held_back: bool,
     waiting: Vec<ArchiveWork>,
@@ -51,6 +57,16 @@ impl Archives {
             state,
             ..Self::default()
         }
+    }
+
+    pub(super) fn has_room(&self, bytes: u64) -> bool {
+        !self.full && self.room.is_none_or(|room| room >= bytes)
+    }
+
+    /// Why there is none, and that it was asked for.
+    fn no_room(&mut self) -> Refusal {
+        self.fulls += 1;
+        Refusal::new("disk-full", "full", "")
     }
 
     pub(super) fn work(
@@ -130,6 +146,11 @@ impl Archives {
                     Some(ArchiveEvent::Shipped { conn, stream, result }),
                 );
             }
+            ArchiveWork::Stage(manifest) if self.room.is_some_and(|room| room < manifest.bytes()) => {
+                ArchiveEvent::Staged(Err(self.no_room()))
+            }
+            ArchiveWork::Adopt if self.full => ArchiveEvent::Failed(self.no_room()),
+            ArchiveWork::Prepend(_) if self.full => ArchiveEvent::NotPrepended(self.no_room()),
             ArchiveWork::Stage(manifest) => {
                 let id = manifest.id();
                 let staged = self.staged.take().filter(|(known, ..)| *known == id);
@@ -237,7 +258,7 @@ fn advise(told: &[Told]) -> Answer {
     }])
 }
 
-fn pruned(state: usize, may_close: bool) -> Ends<impl FnMut(&[Told]) -> Answer> {
+pub(super) fn pruned(state: usize, may_close: bool) -> Ends<impl FnMut(&[Told]) -> Answer> {
     let mut provider = setup(Role::Provider);
     provider.namespaces[0].durable = at(500);
     (provider.namespaces[0].applied, provider.namespaces[0].history_from) = (500, 400);
