@@ -1,7 +1,6 @@
 //! A real RabbitMQ of its own: on private ports, in a directory of its own, as the user who runs the tests.
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -10,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
-use crate::wait;
+use crate::{ports, wait};
 
 /// The server without Debian's wrapper, which insists on a user of its own.
 const SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
@@ -43,11 +42,8 @@ impl Broker {
             "RabbitMQ is not installed; run: apt-get install -y rabbitmq-server python3-pika"
         );
         let directory = tempfile::Builder::new().prefix("broker").tempdir()?;
-        let held = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0"));
-        let mut ports = [0; 3];
-        for (port, listener) in ports.iter_mut().zip(held) {
-            *port = listener?.local_addr()?.port();
-        }
+        // It ends and begins again at the same ones.
+        let ports = [ports::free()?, ports::free()?, ports::free()?];
         let names = Command::new("epmd")
             .args(["-port", &ports[2].to_string(), "-address", "127.0.0.1"])
             .stdin(Stdio::null())
@@ -69,6 +65,35 @@ impl Broker {
     /// Its address with credentials.
     pub fn url(&self) -> String {
         format!("amqp://{USER}:{PASSWORD}@127.0.0.1:{}/", self.ports[0])
+    }
+
+    /// As [`Broker::url`], of another virtual host.
+    pub fn url_of(&self, vhost: &str) -> String {
+        format!("{}{vhost}", self.url())
+    }
+
+    /// Makes a virtual host that its user may use.
+    pub fn add_vhost(&self, vhost: &str) -> Result<()> {
+        self.control(&["add_vhost", vhost])?;
+        self.control(&["set_permissions", "-p", vhost, USER, ".*", ".*", ".*"])
+    }
+
+    /// `rabbitmqctl`.
+    pub fn control(&self, arguments: &[&str]) -> Result<()> {
+        let name = format!("test{}@localhost", self.ports[0]);
+        let output = Command::new("/usr/lib/rabbitmq/bin/rabbitmqctl")
+            .args(["-n", &name])
+            .args(arguments)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("LANG", "C.UTF-8")
+            .env("HOME", self.directory.path())
+            .env("RABBITMQ_CONF_ENV_FILE", "/dev/null")
+            .env("ERL_EPMD_PORT", self.ports[2].to_string())
+            .output()?;
+        let error = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{arguments:?}: {error}");
+        Ok(())
     }
 
     /// Its port.
@@ -172,13 +197,40 @@ impl Broker {
         self.tool(&[&["make", queue], length].concat()).map(|_| ())
     }
 
-    /// `tests/pair/broker.py`, with pika.
+    /// Whether there is a queue of that name in a virtual host.
+    pub fn has_queue(&self, vhost: &str, name: &str) -> Result<bool> {
+        Ok(self.tool_at(vhost, &["has-queue", name])?.trim() == "true")
+    }
+
+    /// Somebody removes a queue by hand.
+    pub fn remove_queue(&self, vhost: &str, name: &str) -> Result<()> {
+        self.tool_at(vhost, &["remove-queue", name]).map(|_| ())
+    }
+
+    /// As [`Broker::make`], in a virtual host and of the kind that a node makes.
+    pub fn make_at(&self, vhost: &str, queue: &str) -> Result<()> {
+        self.tool_at(vhost, &["make", queue]).map(|_| ())
+    }
+
+    /// As [`Broker::drain`], of one queue of a virtual host.
+    pub fn drain_at(&self, vhost: &str, queue: &str) -> Result<Vec<String>> {
+        let text = self.tool_at(vhost, &["drain", queue])?;
+        let mut all: BTreeMap<String, Vec<String>> = serde_json::from_str(&text)?;
+        Ok(all.remove(queue).unwrap_or_default())
+    }
+
     fn tool(&self, arguments: &[&str]) -> Result<String> {
+        self.tool_at("/", arguments)
+    }
+
+    /// `tests/pair/broker.py`, with pika.
+    fn tool_at(&self, vhost: &str, arguments: &[&str]) -> Result<String> {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("broker.py");
         let output = Command::new("/usr/bin/python3")
             .arg(script)
             .args([self.ports[0].to_string().as_str(), USER, PASSWORD])
             .args(arguments)
+            .env("VHOST", vhost)
             .output()?;
         let error = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "{arguments:?}: {error}");

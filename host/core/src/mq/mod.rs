@@ -11,6 +11,7 @@ mod event;
 mod filter;
 mod ids;
 mod leaving;
+mod place;
 mod registration;
 mod registry;
 
@@ -24,6 +25,7 @@ pub use event::{Event, Notice, events_of, word_of_missing};
 pub use filter::Filter;
 pub use ids::{EventId, Mark, Reigns, Seen};
 pub use leaving::Leaving;
+pub use place::{Left, Place, seal};
 pub use registration::{Registration, RoutingKey};
 pub use registry::{QUEUES_MAX, Queue, REGISTRY_BYTES_MAX, Registry, exchanger_name};
 

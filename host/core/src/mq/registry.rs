@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::registration::Registration;
-use super::{Cursor, Leaving, Refused, code, shown};
+use super::{Cursor, Leaving, Place, Refused, code, shown};
 use crate::chain::node_hash;
 use crate::types::{Height, Hostname, Malformed, Namespace, Reader, UnixNanos, Writer};
 
@@ -181,14 +181,24 @@ impl Registry {
         Ok(())
     }
 
-    /// A queue that was taken out is to be removed at the broker.
-    pub fn leave(&mut self, queue: &Queue) {
-        self.leaving.add(queue);
+    /// A queue that was taken out is to be removed at the broker at this place; none where that is not known.
+    pub fn leave(&mut self, queue: &Queue, at: Option<Place>) {
+        let exchanger = self.exchanger.clone();
+        self.leaving.add(queue, &exchanger, at);
+        self.bound_leaving();
     }
 
-    /// An exchange that was given up is to be removed at the broker.
-    pub fn leave_exchanger(&mut self, name: &str) {
-        self.leaving.add_exchanger(name);
+    /// An exchange that was given up is to be removed at the broker at this place.
+    pub fn leave_exchanger(&mut self, name: &str, at: Option<Place>) {
+        self.leaving.add_exchanger(name, at);
+        self.bound_leaving();
+    }
+
+    /// A registry that is full to the brim says what is to be removed, and not where.
+    fn bound_leaving(&mut self) {
+        if self.encode().len() > REGISTRY_BYTES_MAX {
+            self.leaving.forget_places();
+        }
     }
 
     /// What is to be removed at the broker.

@@ -1,6 +1,7 @@
 //! `namespace start`, `stop` and `destroy`: the operator's commands of a provider. The entry in `dynamic.toml` changes on both nodes or on
 //! neither; then the chain is opened or closed here, and the machine goes on with the new list, so that the standby dials again and follows.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -278,7 +279,8 @@ impl Node {
         let what = match rest.names.as_deref() {
             Some([]) => return Ok(()),
             Some(names) => {
-                let shown: Vec<&str> = names.iter().take(QUEUES_SHOWN).map(String::as_str).collect();
+                let names: BTreeSet<&str> = names.iter().map(|(_, name)| name.as_str()).collect();
+                let shown: Vec<&str> = names.iter().take(QUEUES_SHOWN).copied().collect();
                 let more = if names.len() > shown.len() { ", ..." } else { "" };
                 format!("has {} queues at its broker ({}{more})", names.len(), shown.join(", "))
             }

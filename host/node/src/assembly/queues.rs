@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cvp_core::config::{self, Broker, BrokerUrl, NodeConfig, PairRole};
-use cvp_core::mq::{Missing, QUEUE_CHANGE, QueueChange, QueueEdit};
+use cvp_core::mq::{Left, Missing, QUEUE_CHANGE, QueueChange, QueueEdit};
 use cvp_core::replication::{BrokerState, Outcome};
 use cvp_core::types::{Height, Incarnation, Namespace, Refusal};
 
 use super::node::Node;
 use crate::config::Root;
-use crate::ipc::{MissingView, QueueList, QueueView, QueuesView};
+use crate::ipc::{LeftView, MissingView, QueueList, QueueView, QueuesView};
 use crate::mq::{
     AtRest, Commit, Committing, Copies, Opened, QueueRow, Queues, QueuesError, Rabbit, Reign, Surroundings,
 };
@@ -328,7 +328,9 @@ fn broker_of<'a>(config: &'a NodeConfig, namespace: &Namespace) -> Option<&'a Br
 fn view_together(view: QueuesView, queues: &Queues) -> QueuesView {
     let (rows, next) = (queues.rows(), next_height(queues));
     let (mut state, mut problem) = ("serving", None);
+    let mut left_now = false;
     if let Some(broker) = queues.rabbit().map(Rabbit::state) {
+        left_now = !broker.left.is_empty();
         state = if broker.connected { "connected" } else { "unreachable" };
         problem = broker.problem.clone().or_else(|| broker.refusals());
     }
@@ -342,6 +344,8 @@ fn view_together(view: QueuesView, queues: &Queues) -> QueuesView {
         behind: rows.iter().map(|row| behind(row, next)).max().unwrap_or_default(),
         problem,
         missing: queues.missing().into_iter().map(missing_view).collect(),
+        left: queues.left().into_iter().map(left_view).collect(),
+        left_now,
         ..view
     }
 }
@@ -351,6 +355,14 @@ fn missing_view(missing: Missing) -> MissingView {
         queue: missing.queue,
         from: missing.first,
         to: missing.last,
+    }
+}
+
+fn left_view(left: Left) -> LeftView {
+    LeftView {
+        queue: left.queue.map(|(_, name)| name),
+        exchanger: left.exchanger,
+        place: left.place.to_string(),
     }
 }
 

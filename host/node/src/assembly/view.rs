@@ -95,6 +95,9 @@ pub(super) fn add_queues(view: &mut StatusView, queues: Vec<QueuesView>) {
             };
             entry.warnings.push(ReasonView::new(code, problem.clone()));
         }
+        if let Some(left) = of.left_in_words().filter(|_| of.left_now) {
+            entry.warnings.push(ReasonView::new("queues-left", left));
+        }
         if let Some(missing) = of.missing_in_words() {
             entry.warnings.push(ReasonView::new("queues-miss-blocks", missing));
         }

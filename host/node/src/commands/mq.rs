@@ -70,7 +70,7 @@ fn status(answer: &QueuesStatus) -> String {
         ]
     }));
     let problems = answer.mq.iter().map(|view| {
-        let wrong = [view.problem.clone(), view.missing_in_words()];
+        let wrong = [view.problem.clone(), view.missing_in_words(), view.left_in_words()];
         let lines = wrong.into_iter().flatten();
         lines
             .map(|line| format!("\n{}: {line}", view.namespace))
@@ -98,7 +98,7 @@ fn lines<const N: usize>(rows: &[[String; N]]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ipc::MissingView;
+    use crate::ipc::{LeftView, MissingView};
 
     #[test]
     fn a_queue_is_one_line() {
@@ -132,10 +132,16 @@ mod tests {
                 from: 4,
                 to: 60,
             }],
+            left: vec![LeftView {
+                queue: Some("refunds".into()),
+                exchanger: "global_fa34664e_1".into(),
+                place: "old:5672/".into(),
+            }],
             ..QueuesView::default()
         };
         let text = status(&QueuesStatus { mq: vec![view] });
-        let below = "\nglobal: the disk is full\nglobal: not told, as they are not on this node: queue orders of blocks 4 to 60";
+        let below = "\nglobal: the disk is full\nglobal: not told, as they are not on this node: queue orders of blocks 4 to 60\
+            \nglobal: left at another broker than that of mq.rabbit.url: queue refunds (exchange global_fa34664e_1) at old:5672/; remove them there by hand, or set the address back";
         assert!(text.ends_with(below), "{text}");
         assert!(status(&QueuesStatus::default()).contains("service_name"));
     }

@@ -25,6 +25,23 @@ pub struct QueuesView {
     /// What is registered and is not on this node.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<MissingView>,
+    /// What the node made at a broker where it does not come any more, and that stays there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left: Vec<LeftView>,
+    /// Some of it since this start.
+    #[serde(skip)]
+    pub left_now: bool,
+}
+
+/// What a node left at a broker.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct LeftView {
+    /// Name of the queue; absent where it is the exchange alone.
+    pub queue: Option<String>,
+    /// The exchange.
+    pub exchanger: String,
+    /// Where: host, port and virtual host.
+    pub place: String,
 }
 
 /// Blocks that a queue was registered for and that its node does not have: it is told once that it is told of none of them.
@@ -39,6 +56,24 @@ pub struct MissingView {
 }
 
 impl QueuesView {
+    /// What the node left at other brokers, on one line; none where it left nothing.
+    pub fn left_in_words(&self) -> Option<String> {
+        let words = |it: &LeftView| match &it.queue {
+            Some(queue) => format!("queue {queue} (exchange {}) at {}", it.exchanger, it.place),
+            None => format!("exchange {} at {}", it.exchanger, it.place),
+        };
+        let mut shown: Vec<String> = self.left.iter().take(QUEUES_SHOWN).map(words).collect();
+        if let Some(more) = self.left.len().checked_sub(QUEUES_SHOWN + 1) {
+            shown.push(format!("{} more", more + 1));
+        }
+        let list = shown.join(", ");
+        (!shown.is_empty()).then(|| {
+            format!(
+                "left at another broker than that of mq.rabbit.url: {list}; remove them there by hand, or set the address back"
+            )
+        })
+    }
+
     /// Which blocks the node does not have for which queues, on one line; none where it has all.
     pub fn missing_in_words(&self) -> Option<String> {
         let words = |it: &MissingView| format!("queue {} of blocks {} to {}", it.queue, it.from, it.to);

@@ -1,9 +1,11 @@
 //! What clients ask of the queues of a namespace: registering, unregistering, acknowledging, and the events from a place on.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use cvp_core::mq::{
-    Announced, Cursor, EventId, Notice, Queue, QueueEdit, Refused, Registration, Registry, Seen, code, exchanger_name,
+    Announced, Cursor, EventId, Leaving, Left, Notice, Place, Queue, QueueEdit, Refused, Registration, Registry, Seen,
+    code, exchanger_name,
 };
 use cvp_core::types::Refusal;
 
@@ -30,6 +32,15 @@ pub enum QueuesError {
     /// Whether the standby holds the change is not known; this node has not made it.
     #[error("{0}")]
     Undecided(Refusal),
+}
+
+/// A queue that is to go, and is to be removed at a broker.
+struct AtBroker {
+    queue: Queue,
+    /// Where; none where that is not known.
+    at: Option<Place>,
+    /// It was made there, or may have been.
+    stands: bool,
 }
 
 /// What became of an acknowledgement.
@@ -100,26 +111,30 @@ impl Queues {
                 Some(queue) => self.count_untold(queue.clone()).await?,
                 None => 0,
             };
-            let at_broker = leaving.filter(|_| self.held.as_ref().is_some_and(|held| held.is_own(name)));
-            let (mut removal, mut stands) = (None, false);
-            if let (Some(rabbit), Some(queue)) = (self.rabbit(), &at_broker) {
-                // One that was never made there is nothing to who takes this node's place.
-                stands = self.leaving.now().await.may_stand(queue.number);
+            let at_broker = match leaving {
+                Some(queue) => self.at_broker(queue).await,
+                None => None,
+            };
+            let mut removal = None;
+            if let Some(AtBroker { queue, at, .. }) = &at_broker {
                 // Before it goes: whatever is lost between the two, the broker's queue is not forgotten.
-                let noted = self.leaving.change(|leaving| leaving.add(queue)).await;
+                let at = at.clone();
+                let noted = self.leaving.change(|leaving| leaving.add(queue, exchanger, at)).await;
                 noted.map_err(QueuesError::Disk)?;
-                removal = Some(rabbit.expect_removed(queue.number));
+                removal = self.rabbit().map(|rabbit| rabbit.expect_removed(queue.number));
             }
+            // One that was never made there is nothing to who takes this node's place.
+            let stands = at_broker.as_ref().filter(|it| it.stands);
             let changed = self.change(note, |registry| {
                 let queue = registry.unregister(name, exchanger)?;
-                if stands {
-                    registry.leave(&queue);
+                if let Some(AtBroker { at, .. }) = stands {
+                    registry.leave(&queue, at.clone());
                 }
                 Ok(Some(QueueEdit::Unregistered(queue)))
             });
             if let Err(error) = changed.await {
-                if let (Some(queue), false) = (&at_broker, matches!(error, QueuesError::Undecided(_))) {
-                    self.stays_at_broker(queue.number).await;
+                if let (Some(it), false) = (&at_broker, matches!(error, QueuesError::Undecided(_))) {
+                    self.stays_at_broker(it.queue.number).await;
                 }
                 return Err(error);
             }
@@ -131,6 +146,25 @@ impl Queues {
             _ => None,
         };
         Ok(left + at_broker.unwrap_or_default())
+    }
+
+    /// What of a queue that is to go is at a broker, or may be; none where nothing is. One that was made at a broker is there still when the
+    /// node itself carries the messages now.
+    async fn at_broker(&self, queue: Queue) -> Option<AtBroker> {
+        let (note, here) = (self.leaving.now().await, self.leaving.here());
+        let stands = note.may_stand(queue.number);
+        let made = note.made_at(queue.number).cloned();
+        let at = match (here, stands) {
+            (None, _) => Some(made?),
+            // Where another node made it shows at the broker.
+            (Some(_), true) => made,
+            (Some(here), false) => Some(here.clone()),
+        };
+        let other = self
+            .held
+            .as_ref()
+            .is_some_and(|held| !held.is_own(&queue.registration.queue));
+        (!other).then_some(AtBroker { queue, at, stands })
     }
 
     async fn stays_at_broker(&self, number: u64) {
@@ -186,10 +220,40 @@ impl Queues {
     /// # Errors
     /// The disk failed, in words: they must not be made.
     pub(super) async fn makes(&self, queues: &[Queue]) -> Result<(), String> {
+        let Some(here) = self.leaving.here() else {
+            return Ok(());
+        };
         let numbers = queues.iter().map(|queue| queue.number);
         self.leaving
-            .change(|note| numbers.for_each(|number| note.makes(number)))
+            .change(|note| numbers.for_each(|number| note.makes(number, here)))
             .await
+    }
+
+    /// Whether a queue was made at the broker here.
+    pub(super) async fn is_made_here(&self, queue: &Queue) -> bool {
+        let here = self.leaving.here();
+        here.is_some() && self.leaving.now().await.made_at(queue.number) == here
+    }
+
+    /// The exchanges of which must be known whether they stand at the broker, before anything is made or removed there.
+    pub(super) async fn questions(&self) -> BTreeSet<String> {
+        match self.leaving.here() {
+            Some(here) => self.leaving.now().await.questions(&self.registry(), here),
+            None => BTreeSet::new(),
+        }
+    }
+
+    /// Of these, so many stand at the broker; answers what stays at a place where this node was before.
+    ///
+    /// # Errors
+    /// The disk failed, in words.
+    pub(super) async fn arrive(&self, standing: &BTreeSet<String>) -> Result<Vec<Left>, String> {
+        let (registry, mut left) = (self.registry(), Vec::new());
+        if let Some(here) = self.leaving.here() {
+            let note = |note: &mut Leaving| left = note.arrive(&registry, here, standing);
+            self.leaving.change(note).await?;
+        }
+        Ok(left)
     }
 
     /// The broker has one of that name that this node did not make.
@@ -202,7 +266,7 @@ impl Queues {
     /// Another namespace may take this name at the broker, where nothing of this one is there or comes there.
     async fn let_name_go(&self, name: &str) {
         let registered = || self.registry().get(name).is_ok();
-        if registered() || self.leaving.names().await.iter().any(|it| it == name) {
+        if registered() || self.leaving.has(name).await {
             return;
         }
         if let Some(held) = &self.held {
@@ -233,17 +297,27 @@ impl Queues {
             let _one_at_a_time = self.changing.lock().await;
             let own = self.registry().exchanger() == exchanger;
             let mut removal = None;
-            if let Some(rabbit) = self.rabbit().filter(|_| own) {
+            // Where the node itself carries the messages now, a queue that is still to be removed may say where the exchange is.
+            let here = self.leaving.here().cloned();
+            let at = match here {
+                None => self.leaving.now().await.place_of(exchanger).cloned(),
+                here => here,
+            };
+            let at = at.filter(|_| own);
+            if let Some(at) = &at {
                 // As for a queue: a broker that is away removes it when it is back.
-                let noted = self.leaving.change(|leaving| leaving.add_exchanger(exchanger)).await;
+                let at = Some(at.clone());
+                let noted = self
+                    .leaving
+                    .change(|leaving| leaving.add_exchanger(exchanger, at))
+                    .await;
                 noted.map_err(QueuesError::Disk)?;
-                removal = Some(rabbit.expect_exchange_removed(exchanger));
+                removal = self.rabbit().map(|rabbit| rabbit.expect_exchange_removed(exchanger));
             }
-            let leaves = removal.is_some();
             let changed = self.change(format!("exchanger {exchanger} deleted"), |registry| {
                 registry.delete_exchanger(exchanger, fresh)?;
-                if leaves {
-                    registry.leave_exchanger(exchanger);
+                if at.is_some() {
+                    registry.leave_exchanger(exchanger, at);
                 }
                 Ok(None)
             });

@@ -4,9 +4,10 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use cvp_core::mq::{Cursors, Leaving, Registry};
+use cvp_core::mq::{Cursors, Leaving, Place, Registry};
 use cvp_core::types::{Incarnation, Malformed};
 
+use super::names::{PlacedName, placed};
 use crate::durable::{self, DurableError};
 
 const VERSION: u16 = 1;
@@ -50,7 +51,8 @@ impl QueueFiles {
 
     /// Whether queues were ever opened here, or a standby got any.
     pub fn are_there(&self) -> bool {
-        self.directory.join("registry").exists() || self.directory.join("leaving").exists()
+        let exists = |name: &&str| self.directory.join(name).exists();
+        ["registry", "leaving", "cursors"].iter().any(exists)
     }
 
     /// Who registered and how far each was told; no registry where none was ever made.
@@ -58,14 +60,9 @@ impl QueueFiles {
     /// # Errors
     /// A file is damaged, or the registry alone is missing.
     pub fn read(&self) -> Result<(Option<Registry>, Cursors), QueueFileError> {
-        let registry = self.read_one("registry", REGISTRY, Registry::decode)?;
+        let registry = self.registry_of_cursors()?;
         let cursors = self.read_one("cursors", CURSORS, Cursors::decode)?;
-        match (registry, cursors) {
-            (None, Some(_)) => Err(QueueFileError::Absent {
-                path: self.directory.join("registry"),
-            }),
-            (registry, cursors) => Ok((registry, cursors.unwrap_or_default())),
-        }
+        Ok((registry, cursors.unwrap_or_default()))
     }
 
     /// What is still to be removed at the broker.
@@ -83,25 +80,36 @@ impl QueueFiles {
         Ok(durable::write_file(&path, LEAVING, VERSION, &leaving.encode())?)
     }
 
-    /// Names of queues that are registered, or still to be removed at the broker, sorted; for a node that speaks under `own`.
+    /// Names of queues that are registered, or still to be removed at a broker, sorted; for a node that speaks under `own`.
     ///
     /// # Errors
-    /// The registry or the note is damaged.
-    pub fn names(&self, own: Option<Incarnation>) -> Result<Vec<String>, QueueFileError> {
+    /// The registry or the note is damaged, or the registry alone is missing.
+    pub fn names(&self, own: Option<Incarnation>) -> Result<Vec<PlacedName>, QueueFileError> {
         let leaving = self.read_leaving()?;
-        let mut names: BTreeSet<&str> = leaving.names().collect();
-        let registry = self.read_one("registry", REGISTRY, Registry::decode)?;
+        let registry = self.registry_of_cursors()?;
+        let mut names: BTreeSet<(Option<&Place>, &str)> = leaving.names(registry.as_ref()).collect();
         if let Some(registry) = &registry {
-            names.extend(registry.queues().keys().map(String::as_str));
+            names.extend(registry.queues().keys().map(|name| (None, name.as_str())));
             // The note is newer than what the registry says is to be removed, but where the node that wrote the registry was another one:
             // the opening takes that over, and did not happen yet.
             let cursors = self.read_one("cursors", CURSORS, Cursors::decode);
             let opened_here = own.is_some() && cursors.is_ok_and(|it| it.and_then(|it| it.incarnation) == own);
             if !opened_here {
-                names.extend(registry.leaving().names());
+                names.extend(registry.leaving().names(None));
             }
         }
-        Ok(names.into_iter().map(str::to_owned).collect())
+        Ok(placed(names.into_iter()))
+    }
+
+    /// The registry; it is not missing where there are cursors of its queues, also such as cannot be read.
+    fn registry_of_cursors(&self) -> Result<Option<Registry>, QueueFileError> {
+        let registry = self.read_one("registry", REGISTRY, Registry::decode)?;
+        match registry {
+            None if self.directory.join("cursors").exists() => Err(QueueFileError::Absent {
+                path: self.directory.join("registry"),
+            }),
+            registry => Ok(registry),
+        }
     }
 
     fn read_one<T>(
@@ -157,14 +165,14 @@ mod tests {
             registry.register(registration, (0, 0)).unwrap();
         }
         let gone = registry.unregister("gone", "ns1_fa34664e_1").unwrap();
-        registry.leave(&gone);
+        registry.leave(&gone, None);
         files.write_registry(&registry).unwrap();
         let [before, now] = [1, 2].map(|number| Incarnation {
             number,
             id: [number as u8; 16],
         });
         // A standby that took over and did not open these queues: it has no note, and perhaps no cursors.
-        let all = ["gone", "noted", "stays"];
+        let all = ["gone", "noted", "stays"].map(|name| (None, name.to_owned()));
         assert_eq!(files.names(Some(now)).unwrap(), all);
         let mut cursors = Cursors {
             incarnation: Some(before),
@@ -177,11 +185,23 @@ mod tests {
         let noted = registry.unregister("noted", "ns1_fa34664e_1").unwrap();
         files.write_registry(&registry).unwrap();
         let mut note = Leaving::default();
-        note.add(&noted);
+        note.add(&noted, "ns1_fa34664e_1", Some(Place::new("host:5672/")));
         files.write_leaving(&note).unwrap();
-        assert_eq!(files.names(Some(now)).unwrap(), all);
+        let at = |name: &str| (Some(Place::new("host:5672/")), name.to_owned());
+        let [gone, _, stays] = all;
+        assert_eq!(files.names(Some(now)).unwrap(), [gone, stays.clone(), at("noted")]);
         cursors.incarnation = Some(now);
         files.write_cursors(&cursors).unwrap();
-        assert_eq!(files.names(Some(now)).unwrap(), ["noted", "stays"]);
+        assert_eq!(files.names(Some(now)).unwrap(), [stays.clone(), at("noted")]);
+        // Where one that is registered was made is known, too.
+        note.settle(&registry, |queue| queue.start(), None);
+        let number = registry.get("stays").unwrap().number;
+        note.makes(number, &Place::new("host:5672/"));
+        files.write_leaving(&note).unwrap();
+        let names = files.names(Some(now)).unwrap();
+        assert_eq!(names, [stays, at("noted"), at("stays")]);
+        // Nobody knows what is registered.
+        std::fs::remove_file(directory.path().join("mq/registry")).unwrap();
+        assert!(files.are_there() && files.names(Some(now)).is_err());
     }
 }

@@ -5,24 +5,28 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use cvp_core::config::BrokerUrl;
+use cvp_core::mq::Place;
 use cvp_core::types::Namespace;
 use lapin::uri::AMQPUri;
 use parking_lot::Mutex;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// A virtual host of a broker; credentials do not matter.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) struct Place(String);
+/// Bytes of a virtual host's name that stand for themselves in a place.
+const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-impl Place {
-    /// The one that an address means. Two spellings of one host are two places: nobody can tell.
-    pub fn of(url: &BrokerUrl) -> Self {
-        let Ok(uri) = url.with_credentials().parse::<AMQPUri>() else {
-            return Self(url.to_string());
-        };
-        let host = uri.authority.host.to_ascii_lowercase();
-        let path = uri.vhost.trim_start_matches('/');
-        Self(format!("{host}:{}/{path}", uri.authority.port))
-    }
+/// The virtual host that an address means; credentials do not matter. Two names of one host are two places: nobody can tell.
+pub(super) fn place_of(url: &BrokerUrl) -> Place {
+    let Ok(uri) = url.with_credentials().parse::<AMQPUri>() else {
+        return Place::new(&url.to_string());
+    };
+    let host = uri.authority.host.to_ascii_lowercase();
+    let host = host.strip_suffix('.').unwrap_or(&host);
+    let path = match uri.vhost.as_str() {
+        // The broker's default one.
+        "" | "/" => String::new(),
+        name => utf8_percent_encode(name, PLAIN).to_string(),
+    };
+    Place::new(&format!("{host}:{}/{path}", uri.authority.port))
 }
 
 /// Whose a name is that cannot be had.
@@ -41,8 +45,15 @@ pub struct AtRest {
     pub namespace: Namespace,
     /// Its broker.
     pub broker: BrokerUrl,
-    /// Names of queues that are there, or may be; none where the files cannot be read.
-    pub names: Option<Vec<String>>,
+    /// Names of queues that are there, or may be, each with its place where that is known to be another one; none where the files cannot be read.
+    pub names: Option<Vec<PlacedName>>,
+}
+
+/// A queue's name, and where it is; none for the broker that is configured.
+pub type PlacedName = (Option<Place>, String);
+
+pub(super) fn placed<'a>(names: impl Iterator<Item = (Option<&'a Place>, &'a str)>) -> Vec<PlacedName> {
+    names.map(|(at, name)| (at.cloned(), name.to_owned())).collect()
 }
 
 #[derive(Default)]
@@ -97,12 +108,12 @@ impl BrokerNames {
         }
     }
 
-    /// A namespace has these queues at its broker, and no others; those that are another one's are left out.
-    fn open<'a>(&self, place: &Place, names: impl Iterator<Item = &'a String>, of: &Namespace) {
+    /// A namespace whose broker is at `here` has these queues, and no others; those that are another one's are left out.
+    fn open(&self, here: &Place, names: &[PlacedName], of: &Namespace) {
         let mut known = self.0.lock();
         known.forget(of);
-        for name in names {
-            let _ = known.take(place, name, of);
+        for (place, name) in names {
+            let _ = known.take(place.as_ref().unwrap_or(here), name, of);
         }
     }
 
@@ -118,12 +129,12 @@ impl BrokerNames {
         known.names.retain(|_, owner| delivers(owner) || rests(owner));
         known.unreadable.clear();
         for it in resting {
-            let place = Place::of(&it.broker);
-            for name in it.names.iter().flatten() {
-                let _ = known.take(&place, name, &it.namespace);
+            let here = place_of(&it.broker);
+            for (place, name) in it.names.iter().flatten() {
+                let _ = known.take(place.as_ref().unwrap_or(&here), name, &it.namespace);
             }
             if it.names.is_none() {
-                known.unreadable.insert(it.namespace.clone(), place);
+                known.unreadable.insert(it.namespace.clone(), here);
             }
         }
     }
@@ -154,14 +165,8 @@ pub(super) struct HeldNames {
 }
 
 impl HeldNames {
-    /// The namespace has these queues at the broker, and no others.
-    pub fn open<'a>(
-        names: BrokerNames,
-        url: &BrokerUrl,
-        namespace: &Namespace,
-        there: impl Iterator<Item = &'a String>,
-    ) -> Self {
-        let place = Place::of(url);
+    /// The namespace, whose broker is at `place`, has these queues, and no others.
+    pub fn open(names: BrokerNames, place: Place, namespace: &Namespace, there: &[PlacedName]) -> Self {
         names.open(&place, there, namespace);
         Self {
             names,
@@ -215,7 +220,7 @@ mod tests {
 
     #[test]
     fn a_name_is_one_namespaces_at_a_virtual_host() {
-        let place = |url: &str| Place::of(&BrokerUrl::new(url));
+        let place = |url: &str| place_of(&BrokerUrl::new(url));
         let names = BrokerNames::default();
         let [global, other] = ["global", "other"].map(|name| Namespace::new(name).unwrap());
         let here = place("amqp://a:b@Host:5672/");
@@ -227,6 +232,7 @@ mod tests {
             "amqp://host/",
             "amqp://x:y@host",
             "amqp://host/%2f",
+            "amqp://host.:5672",
         ] {
             assert_eq!(
                 names.take(&place(same), "orders", &other),
@@ -246,15 +252,54 @@ mod tests {
     }
 
     #[test]
+    fn a_place_is_written_in_one_way_and_bears_no_credentials() {
+        let place = |url: &str| place_of(&BrokerUrl::new(url)).to_string();
+        assert_eq!(
+            place("amqp://user:s%40cret@Broker.Example.:5672/%2F"),
+            "broker.example:5672/"
+        );
+        assert_eq!(place("amqp://x@broker.example/or%64ers"), "broker.example:5672/orders");
+        // Not the same virtual host.
+        assert_eq!(
+            place("amqp://broker.example/%2Forders"),
+            "broker.example:5672/%2Forders"
+        );
+        assert_eq!(
+            place("amqp://broker.example/orders%2F1"),
+            "broker.example:5672/orders%2F1"
+        );
+    }
+
+    #[test]
+    fn what_was_made_at_another_place_keeps_its_name_there() {
+        let broker = BrokerUrl::new("amqp://host/vh");
+        let (here, before) = (place_of(&broker), place_of(&BrokerUrl::new("amqp://host/")));
+        let names = BrokerNames::default();
+        let [global, ns1] = ["global", "ns1"].map(|name| Namespace::new(name).unwrap());
+        let there = vec![(None, "orders".to_owned()), (Some(before.clone()), "orders".to_owned())];
+        let rests = AtRest {
+            namespace: ns1.clone(),
+            broker,
+            names: Some(there.clone()),
+        };
+        names.rest(|name| *name == global, &[rests]);
+        for place in [&here, &before] {
+            assert_eq!(names.take_new(place, "orders", &global), Err(Owner::Other(ns1.clone())));
+        }
+        drop(HeldNames::open(names.clone(), here.clone(), &ns1, &there[..1]));
+        assert!(names.is_of(&here, "orders", &ns1) && !names.is_of(&before, "orders", &ns1));
+    }
+
+    #[test]
     fn what_is_stopped_or_cannot_be_read_keeps_its_names_until_its_files_are_gone() {
         let broker = BrokerUrl::new("amqp://host/");
-        let (here, elsewhere) = (Place::of(&broker), Place::of(&BrokerUrl::new("amqp://host/vh")));
+        let (here, elsewhere) = (place_of(&broker), place_of(&BrokerUrl::new("amqp://host/vh")));
         let names = BrokerNames::default();
         let [global, other, third] = ["global", "other", "third"].map(|name| Namespace::new(name).unwrap());
         let rest = |namespace: &Namespace, names: Option<&[&str]>| AtRest {
             namespace: namespace.clone(),
             broker: broker.clone(),
-            names: names.map(|names| names.iter().map(|name| (*name).to_owned()).collect()),
+            names: names.map(|names| names.iter().map(|name| (None, (*name).to_owned())).collect()),
         };
         let runs = |name: &Namespace| *name == global;
         names.take(&here, "own", &global).unwrap();

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use arc_swap::ArcSwap;
 use cvp_core::config::Broker;
 use cvp_core::mq::{
-    Cursor, EventId, Missing, Queue, QueueChange, QueueEdit, Refused, Registry, Reigns, exchanger_name,
+    Cursor, EventId, Left, Missing, Queue, QueueChange, QueueEdit, Refused, Registry, Reigns, exchanger_name,
 };
 use cvp_core::types::{Digest, Height, Hostname, Incarnation, Namespace, Refusal};
 use parking_lot::Mutex;
@@ -18,7 +18,7 @@ use super::calls::QueuesError;
 use super::files::{QueueFileError, QueueFiles};
 use super::history::reigns_of;
 use super::leaving::LeavingNote;
-use super::names::{BrokerNames, HeldNames, Owner};
+use super::names::{BrokerNames, HeldNames, Owner, place_of};
 use super::rabbit::Rabbit;
 use super::set::HeldThere;
 use super::standby::StandbyBound;
@@ -134,21 +134,28 @@ impl Queues {
         // Of all take-overs that nobody told the queues of: a standby may have its cursors from a provider that was replaced before.
         let first = reigns.first_since(cursors.incarnation);
         let took_over = cursors.take_over(&registry, around.incarnation, first);
+        let here = match &around.broker {
+            Broker::Embedded => None,
+            Broker::Rabbit(url) => Some(place_of(url)),
+        };
         // Before the cursors say that it is done.
-        let leaving = LeavingNote::open(files.clone(), &registry, |queue| cursors.of(queue), took_over);
+        let told = |queue: &Queue| cursors.of(queue);
+        let leaving = LeavingNote::open(files.clone(), &registry, told, took_over, here.clone());
         let mut leaving = leaving.map_err(failed)?;
         if cursors.begin_at(chain.ledger().history_from()) || took_over {
             files.write_cursors(&cursors).map_err(failed)?;
         }
-        let gone = leaving.names_at_opening();
-        let wanted = registry.queues().keys().chain(&gone);
-        let held = match &around.broker {
-            Broker::Embedded => {
+        let held = match here {
+            None => {
                 around.names.let_go(chain.namespace());
                 None
             }
             // One that is another namespace's is not delivered, and its status says so.
-            Broker::Rabbit(url) => Some(HeldNames::open(around.names, url, chain.namespace(), wanted)),
+            Some(here) => {
+                let registered = registry.queues().keys().map(|name| (None, name.clone()));
+                let names: Vec<_> = registered.chain(leaving.names_at_opening(&registry)).collect();
+                Some(HeldNames::open(around.names, here, chain.namespace(), &names))
+            }
         };
         let board = CursorBoard::new(cursors, Arc::clone(&around.moved));
         let writing = tasks.spawn(Arc::clone(&board).drive(files.clone()));
@@ -218,6 +225,11 @@ impl Queues {
     /// Why cursors are not kept any more, if so.
     pub fn failure(&self) -> Option<String> {
         self.board.failure()
+    }
+
+    /// What stays at brokers where this node does not come any more.
+    pub fn left(&self) -> Vec<Left> {
+        self.leaving.left()
     }
 
     /// Changes of the registry, coalesced.

@@ -475,7 +475,7 @@ async fn what_another_namespace_has_at_the_broker_is_not_removed_there() {
     let other = cvp_core::types::Namespace::new("ns1").unwrap();
     bench
         .names
-        .take(&super::names::Place::of(&url), "taken", &other)
+        .take(&super::names::place_of(&url), "taken", &other)
         .unwrap();
     let queues = bench.open();
     assert!(due(queues.leaving().await).eq(both(false)));

@@ -35,6 +35,7 @@ mod queues_pair;
 mod rabbit;
 mod rabbit_changes;
 mod rabbit_pair;
+mod rabbit_places;
 mod refusals;
 mod restarts;
 mod sdk;

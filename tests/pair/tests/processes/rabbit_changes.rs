@@ -19,7 +19,7 @@ use crate::rabbit::{at_broker, broker_state, grow, quick_blocks};
 const WITHIN: Duration = Duration::from_secs(60);
 
 /// A node with its queues at `broker`, started; its blocks come every few milliseconds.
-fn node_at(broker: &Broker) -> Result<Pair> {
+pub(crate) fn node_at(broker: &Broker) -> Result<Pair> {
     let mut pair = Pair::init(&Setup::default())?;
     enable(&pair.provider, "global", &at_broker(broker))?;
     // The broker refuses and goes away.
@@ -30,7 +30,7 @@ fn node_at(broker: &Broker) -> Result<Pair> {
 }
 
 /// Waits until every queue was told everything, up to `height`, by the node's own word.
-fn confirmed(node: &Node, queues: usize, height: u64) -> Result<()> {
+pub(crate) fn confirmed(node: &Node, queues: usize, height: u64) -> Result<()> {
     wait::until("everything is confirmed", WITHIN, || {
         let (_, list) = node.json(&["mq", "list"])?;
         let rows: Vec<&Value> = list["queues"].as_array().into_iter().flatten().collect();
@@ -66,7 +66,7 @@ fn all_at_once(rpc: &Rpc, names: &[String], call: impl Fn(&Rpc, &str) -> Result<
     })
 }
 
-fn unregister(rpc: &Rpc, queue: &str, exchanger: &str) -> Result<()> {
+pub(crate) fn unregister(rpc: &Rpc, queue: &str, exchanger: &str) -> Result<()> {
     let gone = inner(&rpc.call("mq_unRegister", json!([queue, exchanger, "", ""]))?)?;
     ensure!(gone["success"] == true, "{queue}: {gone}");
     Ok(())

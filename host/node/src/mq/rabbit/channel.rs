@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cvp_core::config::BrokerUrl;
+use cvp_core::mq::seal;
 use lapin::options::{
     ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
 };
@@ -12,6 +13,7 @@ use lapin::uri::AMQPUri;
 use lapin::{Channel, Connection, ExchangeKind};
 
 /// Reply codes of AMQP.
+const NOT_FOUND: u16 = 404;
 const RESOURCE_LOCKED: u16 = 405;
 const PRECONDITION_FAILED: u16 = 406;
 
@@ -22,29 +24,28 @@ pub(super) const WORD_TIME: Duration = Duration::from_secs(30);
 pub(super) enum Denied {
     /// A queue of that name is there in another kind, or another connection's alone: somebody else's.
     Foreign(String),
+    /// It is not there.
+    Missing(String),
     /// Anything else, in words.
     Otherwise(String),
 }
 
 impl Denied {
     fn of(error: &lapin::Error) -> Self {
-        let foreign = match error.kind() {
-            lapin::ErrorKind::ProtocolError(protocol) => {
-                [PRECONDITION_FAILED, RESOURCE_LOCKED].contains(&protocol.get_id())
-            }
-            _ => false,
-        };
         let text = error.to_string();
-        if foreign {
-            Self::Foreign(text)
-        } else {
-            Self::Otherwise(text)
+        match error.kind() {
+            lapin::ErrorKind::ProtocolError(protocol) => match protocol.get_id() {
+                PRECONDITION_FAILED | RESOURCE_LOCKED => Self::Foreign(text),
+                NOT_FOUND => Self::Missing(text),
+                _ => Self::Otherwise(text),
+            },
+            _ => Self::Otherwise(text),
         }
     }
 
     pub fn into_text(self) -> String {
         match self {
-            Self::Foreign(text) | Self::Otherwise(text) => text,
+            Self::Foreign(text) | Self::Missing(text) | Self::Otherwise(text) => text,
         }
     }
 }
@@ -108,6 +109,39 @@ impl Admin {
         self.word(declared).await.map_err(Denied::into_text)
     }
 
+    /// Whether an exchange of that name stands, of whatever kind.
+    pub async fn has_exchange(&mut self, name: &str) -> Result<bool, String> {
+        let options = ExchangeDeclareOptions {
+            passive: true,
+            ..ExchangeDeclareOptions::default()
+        };
+        let channel = self.channel().await?.clone();
+        let asked = channel.exchange_declare(name.into(), ExchangeKind::Direct, options, FieldTable::default());
+        match self.word(asked).await {
+            Ok(()) => Ok(true),
+            Err(Denied::Missing(_)) => Ok(false),
+            Err(denied) => Err(denied.into_text()),
+        }
+    }
+
+    /// How many messages lie in the queue of that name; none where there is no such queue.
+    ///
+    /// # Errors
+    /// It is another connection's alone, or the broker did not answer.
+    pub async fn messages(&mut self, name: &str) -> Result<Option<u32>, Denied> {
+        let options = QueueDeclareOptions {
+            passive: true,
+            ..QueueDeclareOptions::default()
+        };
+        let channel = self.channel().await.map_err(Denied::Otherwise)?.clone();
+        let asked = channel.queue_declare(name.into(), options, FieldTable::default());
+        match self.word(asked).await {
+            Ok(queue) => Ok(Some(queue.message_count())),
+            Err(Denied::Missing(_)) => Ok(None),
+            Err(denied) => Err(denied),
+        }
+    }
+
     /// Removes a queue of the kind that this node makes. The broker compares: of another kind it is somebody else's, who has taken the name.
     pub async fn remove_queue(&mut self, name: &str) -> Result<Removed, String> {
         let channel = self.channel().await?.clone();
@@ -129,18 +163,35 @@ impl Admin {
     }
 }
 
-/// Makes a queue where it is not there, bound to the exchange by its own name.
-pub(super) async fn declare_queue(channel: &Channel, name: &str, exchanger: &str) -> Result<(), Denied> {
+/// Makes a queue where it is not there, bound to the exchange by its own name, and sealed.
+pub(super) async fn declare_queue(
+    channel: &Channel,
+    (name, number): (&str, u64),
+    exchanger: &str,
+) -> Result<(), Denied> {
     let declared = channel.queue_declare(name.into(), QueueDeclareOptions::durable(), FieldTable::default());
     declared.await.map_err(|error| Denied::of(&error))?;
-    let options = QueueBindOptions::default();
-    let bound = channel.queue_bind(
-        name.into(),
-        exchanger.into(),
-        name.into(),
+    bind(channel, name, exchanger).await?;
+    let seal = seal(exchanger, number);
+    let options = ExchangeDeclareOptions {
+        durable: true,
+        auto_delete: true,
+        ..ExchangeDeclareOptions::default()
+    };
+    let sealed = channel.exchange_declare(
+        seal.as_str().into(),
+        ExchangeKind::Direct,
         options,
         FieldTable::default(),
     );
+    sealed.await.map_err(|error| Denied::Otherwise(said(error)))?;
+    bind(channel, name, &seal).await
+}
+
+async fn bind(channel: &Channel, name: &str, exchanger: &str) -> Result<(), Denied> {
+    let options = QueueBindOptions::default();
+    let (queue, key) = (name.into(), name.into());
+    let bound = channel.queue_bind(queue, exchanger.into(), key, options, FieldTable::default());
     bound.await.map_err(|error| Denied::Otherwise(said(error)))
 }
 

@@ -66,7 +66,7 @@ impl Publisher {
             .confirm_select(ConfirmSelectOptions::default())
             .await
             .map_err(said)?;
-        if let Err(denied) = declare_queue(channel, name, &self.exchanger).await {
+        if let Err(denied) = declare_queue(channel, (name, self.queue.number), &self.exchanger).await {
             if matches!(denied, Denied::Foreign(_)) {
                 self.queues.made_not(&self.queue).await;
             }

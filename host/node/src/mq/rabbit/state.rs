@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use cvp_core::mq::Left;
+
 /// Names that one line of a status gives.
 const NAMES_SHOWN: usize = 8;
 
@@ -16,6 +18,8 @@ pub struct BrokerState {
     pub declared: BTreeSet<u64>,
     /// Queues that are not delivered there, with the reason.
     pub refused: BTreeMap<String, String>,
+    /// What stays at a place where this node was before, and that it found out since its start.
+    pub left: Vec<Left>,
 }
 
 impl BrokerState {

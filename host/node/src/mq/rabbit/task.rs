@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use cvp_core::config::BrokerUrl;
-use cvp_core::mq::Registry;
+use cvp_core::mq::{Queue, Registry};
 use cvp_core::session::{Backoff, BackoffRange};
 use lapin::uri::AMQPUri;
 use lapin::{Connection, ConnectionProperties};
@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::channel::{Admin, Removed, redact};
+use super::channel::{Admin, Denied, Removed, redact};
 use super::publisher::{Ended, Publisher};
 use super::publishers::Publishers;
 use super::{BrokerState, Removals};
@@ -133,9 +133,12 @@ impl Task {
             // Once, not at every attempt.
             tracing::warn!(namespace = %self.queues.namespace(), "{problem}; blocks go on, events wait, and it is tried again by itself");
         }
-        self.state.send_replace(BrokerState {
-            problem: Some(problem),
-            ..BrokerState::default()
+        self.state.send_modify(|state| {
+            *state = BrokerState {
+                problem: Some(problem),
+                left: std::mem::take(&mut state.left),
+                ..BrokerState::default()
+            }
         });
         self.queues.tell_broker();
     }
@@ -158,6 +161,9 @@ impl Task {
     }
 
     async fn work(&self, work: &mut Work, said: &mut Said) -> String {
+        if let Err(why) = self.arrive(work).await {
+            return why;
+        }
         let mut changes = self.queues.watch_changes();
         let mut look = tokio::time::interval(LOOK_EVERY);
         loop {
@@ -183,6 +189,28 @@ impl Task {
         }
     }
 
+    /// Before anything is made or removed: what of the registered and of the leaving stands at this broker.
+    ///
+    /// # Errors
+    /// The connection is no good: why.
+    async fn arrive(&self, work: &mut Work) -> Result<(), String> {
+        let mut standing = BTreeSet::new();
+        for name in self.queues.questions().await {
+            if work.admin.has_exchange(&name).await? {
+                standing.insert(name);
+            }
+        }
+        let left = self.queues.arrive(&standing).await;
+        let left = left.map_err(|error| format!("note what stays at another broker: {error}"))?;
+        for it in &left {
+            tracing::warn!(namespace = %self.queues.namespace(), "{it} stays there, for mq.rabbit.url names another place now: remove it there by hand, or set the address back");
+        }
+        if !left.is_empty() {
+            self.state.send_modify(|state| state.left.extend(left));
+        }
+        Ok(())
+    }
+
     /// Removes what is gone; then a publisher for each queue that is registered, and none for others.
     ///
     /// # Errors
@@ -206,6 +234,7 @@ impl Task {
                 false
             }
         });
+        let wanted = self.own_there(work, wanted, said).await?;
         if !wanted.is_empty() {
             // Each time: whoever removed it there closed the channels of its publishers.
             work.admin.declare_exchange(registry.exchanger()).await?;
@@ -230,6 +259,42 @@ impl Task {
             self.queues.tell_broker();
         }
         Ok(())
+    }
+
+    /// Those of `wanted` that were made here or may be: none whose name is somebody else's here. A queue without messages is taken for one that
+    /// its consumer made; it could not be told from any other, and loses nothing.
+    ///
+    /// # Errors
+    /// The connection is no good: why.
+    async fn own_there(&self, work: &mut Work, wanted: Vec<Queue>, said: &mut Said) -> Result<Vec<Queue>, String> {
+        let mut own = Vec::with_capacity(wanted.len());
+        for queue in wanted {
+            let name = queue.registration.queue.as_str();
+            if self.queues.is_made_here(&queue).await {
+                own.push(queue);
+                continue;
+            }
+            let why = match work.admin.messages(name).await {
+                Ok(None | Some(0)) => {
+                    own.push(queue);
+                    continue;
+                }
+                Ok(Some(count)) => format!(
+                    "a queue of that name is there already, with {count} messages that this node did not put into it: let its consumer take them, remove it there, or register another name"
+                ),
+                Err(Denied::Foreign(why)) => why,
+                Err(denied) => {
+                    let why = denied.into_text();
+                    if !work.may_go_on() {
+                        return Err(why);
+                    }
+                    why
+                }
+            };
+            work.publishers.rest(queue.number);
+            self.refuse(queue.number, name, &self.redact(&why), said);
+        }
+        Ok(own)
     }
 
     /// Removes what was unregistered; answers names that the broker keeps for now, with its words.

@@ -1,0 +1,246 @@
+use serde_json::json;
+
+use super::super::Registration;
+use super::*;
+
+const EXCHANGER: &str = "global_fa34664e_1";
+
+fn place(text: &str) -> Place {
+    Place::new(text)
+}
+
+fn set(names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+fn registry(names: &[&str]) -> Registry {
+    let mut registry = Registry::new(EXCHANGER.into());
+    for name in names {
+        let wanted = json!({"queueName": name, "routingKeys": ["MQBlock"]});
+        let registration = Registration::from_json(&wanted).unwrap();
+        registry.register(registration, (0, 0)).unwrap();
+    }
+    registry
+}
+
+fn untold(queue: &Queue) -> Cursor {
+    queue.start()
+}
+
+/// A note of a node at `here` that made all that is registered.
+fn made(registry: &Registry, here: &Place) -> Leaving {
+    let mut note = Leaving::default();
+    note.settle(registry, untold, Some(here));
+    note
+}
+
+/// One queue is taken out.
+fn unregister(note: &mut Leaving, registry: &mut Registry, name: &str) -> u64 {
+    let queue = registry.unregister(name, EXCHANGER).unwrap();
+    let at = note.made_at(queue.number).cloned();
+    note.add(&queue, EXCHANGER, at.clone());
+    registry.leave(&queue, at);
+    queue.number
+}
+
+fn said(left: &[Left]) -> Vec<String> {
+    left.iter().map(ToString::to_string).collect()
+}
+
+fn due(note: &Leaving, registry: &Registry, here: &Place) -> Vec<String> {
+    let due = note.due(registry, untold, here).into_iter();
+    due.map(|(_, name)| name).collect()
+}
+
+#[test]
+fn what_was_made_at_another_place_is_left_there_and_nothing_of_its_name_is_due_here() {
+    let (old, here) = (place("old:5672/"), place("old:5672/other"));
+    let mut registry = registry(&["stays", "gone"]);
+    let mut note = made(&registry, &old);
+    unregister(&mut note, &mut registry, "gone");
+    assert_eq!(due(&note, &registry, &old), ["gone"]);
+    assert!(due(&note, &registry, &here).is_empty(), "before it arrives, too");
+    assert_eq!(
+        note.questions(&registry, &here),
+        set(&[EXCHANGER, "global_fa34664e_1.1", "global_fa34664e_1.2"])
+    );
+    let left = note.arrive(&registry, &here, &BTreeSet::new());
+    assert_eq!(
+        said(&left),
+        [
+            "queue stays (exchange global_fa34664e_1) at old:5672/",
+            "queue gone (exchange global_fa34664e_1) at old:5672/"
+        ]
+    );
+    assert!(due(&note, &registry, &here).is_empty() && note.is_empty());
+    assert!(!note.may_stand(1) && !note.may_stand(2));
+    // What is made here anew is this place's, and nothing is said twice.
+    note.makes(1, &here);
+    assert!(note.arrive(&registry, &here, &BTreeSet::new()).is_empty());
+    assert_eq!(note.left().count(), 2);
+    assert_eq!(Leaving::decode(&note.encode()).unwrap(), note);
+}
+
+#[test]
+fn a_broker_of_another_name_is_known_by_what_stands_there() {
+    let (old, here) = (place("old:5672/"), place("new:5672/"));
+    let mut registry = registry(&["stays", "gone"]);
+    let mut note = made(&registry, &old);
+    unregister(&mut note, &mut registry, "gone");
+    note.add_exchanger("global_fa34664e_0", Some(old));
+    let standing = note.questions(&registry, &here);
+    assert!(note.arrive(&registry, &here, &standing).is_empty());
+    assert_eq!(
+        (note.made_at(1), due(&note, &registry, &here)),
+        (Some(&here), vec!["gone".into()])
+    );
+    assert_eq!(note.due_exchangers(&registry, &here), ["global_fa34664e_0"]);
+    assert_eq!(note.left().count(), 0);
+}
+
+#[test]
+fn who_comes_back_to_a_place_removes_what_it_left_there_and_leaves_what_took_its_place() {
+    let (first, second) = (place("a:5672/"), place("b:5672/"));
+    let mut registry = registry(&["stays", "gone", "removed"]);
+    let mut note = made(&registry, &first);
+    note.arrive(&registry, &second, &BTreeSet::new());
+    for number in 1..=3 {
+        note.makes(number, &second);
+    }
+    unregister(&mut note, &mut registry, "gone");
+    // By hand, at the first place.
+    let standing = set(&[EXCHANGER, "global_fa34664e_1.1", "global_fa34664e_1.2"]);
+    assert_eq!(
+        note.questions(&registry, &first),
+        set(&[
+            EXCHANGER,
+            "global_fa34664e_1.1",
+            "global_fa34664e_1.2",
+            "global_fa34664e_1.3"
+        ])
+    );
+    let left = note.arrive(&registry, &first, &standing);
+    assert_eq!(
+        said(&left),
+        [1, 2, 3].map(|number| {
+            let name = ["stays", "gone", "removed"][number - 1];
+            format!("queue {name} (exchange global_fa34664e_1) at b:5672/")
+        })
+    );
+    assert_eq!(note.left().count(), 3, "nothing is said of the first place");
+    assert_eq!(due(&note, &registry, &first), ["gone"]);
+    assert_eq!(note.made_at(1), Some(&first));
+    assert!(!note.may_stand(3), "what is there under its name is somebody else's");
+}
+
+#[test]
+fn who_takes_over_has_what_the_other_made_where_its_exchange_stands() {
+    let here = place("here:5672/");
+    let mut registry = registry(&["stays", "gone", "legacy"]);
+    let mut theirs = made(&registry, &place("there:5672/"));
+    unregister(&mut theirs, &mut registry, "gone");
+    let legacy = registry.unregister("legacy", EXCHANGER).unwrap();
+    registry.leave(&legacy, None);
+    let registry = Registry::decode(&registry.encode()).unwrap();
+    let fresh = || {
+        let mut note = Leaving::default();
+        note.take_over(&registry);
+        note.settle(&registry, untold, Some(&here));
+        note
+    };
+    assert!(
+        due(&fresh(), &registry, &here).is_empty(),
+        "not before it knows the broker"
+    );
+    let mut same = fresh();
+    let seal = seal(EXCHANGER, 2);
+    assert!(same.arrive(&registry, &here, &set(&[EXCHANGER, &seal])).is_empty());
+    assert_eq!(due(&same, &registry, &here), ["gone", "legacy"]);
+    assert_eq!(same.made_at(1), Some(&here));
+    let mut other = fresh();
+    let left = other.arrive(&registry, &here, &BTreeSet::new());
+    assert_eq!(said(&left), ["queue gone (exchange global_fa34664e_1) at there:5672/"]);
+    assert!(due(&other, &registry, &here).is_empty() && !other.may_stand(1));
+}
+
+#[test]
+fn a_note_of_an_earlier_release_is_of_the_place_that_is_configured_at_the_first_opening() {
+    let (here, other) = (place("here:5672/"), place("other:5672/"));
+    let mut registry = registry(&["stays", "gone", "never"]);
+    let gone = registry.unregister("gone", EXCHANGER).unwrap();
+    let mut old = Leaving {
+        made: Made::Numbers([1, 2].into()),
+        ..Leaving::default()
+    };
+    old.add(&gone, "", None);
+    let bytes = old.encode();
+    assert_eq!(bytes[0], 3);
+    let mut note = Leaving::decode(&bytes).unwrap();
+    note.settle(&registry, untold, Some(&here));
+    assert_eq!(due(&note, &registry, &here), ["gone"]);
+    assert_eq!((note.made_at(1), note.may_stand(3)), (Some(&here), false));
+    // Once: then it is noted.
+    let mut again = Leaving::decode(&note.encode()).unwrap();
+    again.settle(&registry, untold, Some(&other));
+    assert_eq!(again, note);
+}
+
+#[test]
+fn a_name_that_is_registered_anew_and_told_elsewhere_leaves_what_is_to_be_removed() {
+    let here = place("here:5672/");
+    let mut registry = registry(&["orders"]);
+    let mut note = made(&registry, &here);
+    unregister(&mut note, &mut registry, "orders");
+    let wanted = json!({"queueName": "orders", "routingKeys": ["MQBlock"]});
+    registry
+        .register(Registration::from_json(&wanted).unwrap(), (0, 0))
+        .unwrap();
+    let told = |queue: &Queue| Cursor::before(queue.first + 5);
+    // By the node itself, without a broker.
+    note.settle(&registry, told, None);
+    assert_eq!(note.due(&registry, told, &here), [(1, "orders".into())]);
+    note.makes(2, &here);
+    note.settle(&registry, told, Some(&here));
+    assert!(note.due(&registry, told, &here).is_empty());
+}
+
+#[test]
+fn what_is_remembered_is_bounded() {
+    let registry = registry(&[]);
+    let mut note = Leaving::default();
+    note.settle(&registry, untold, None);
+    for number in 0..3 * LEFT_MAX as u64 {
+        note.leave(number, "q", EXCHANGER, Some(place(&format!("{number:05}:1/"))));
+        note.bound();
+    }
+    assert_eq!(note.left().count(), LEFT_MAX);
+    assert_eq!(Leaving::decode(&note.encode()).unwrap(), note);
+    for bytes in [&note.encode()[..40], &[4, 255, 255, 255, 255], &[5]] {
+        assert!(Leaving::decode(bytes).is_err());
+    }
+}
+
+#[test]
+fn a_registry_that_is_full_says_what_is_to_be_removed_and_not_where() {
+    let mut registry = registry(&[]);
+    let topics: Vec<Vec<String>> = (0..4)
+        .map(|_| (0..64).map(|n| format!("0x{n:064x}")).collect())
+        .collect();
+    for topics in [json!(topics), json!([])] {
+        for n in registry.queues().len().. {
+            let wanted = json!({"queueName": format!("q{n}"), "routingKeys": ["MQLog"], "topics": topics});
+            let registration = Registration::from_json(&wanted).unwrap();
+            if registry.register(registration, (0, 0)).is_err() {
+                break;
+            }
+        }
+    }
+    let last = registry.queues().values().max_by_key(|queue| queue.number).cloned();
+    let last = last.unwrap().registration.queue;
+    let gone = registry.unregister(&last, EXCHANGER).unwrap();
+    registry.leave(&gone, Some(place(&"p".repeat(2_000))));
+    assert!(registry.encode().len() <= super::super::REGISTRY_BYTES_MAX);
+    let going = &registry.leaving().queues[&gone.number];
+    assert_eq!((going.name.as_str(), &going.at), (last.as_str(), &None));
+    assert_eq!(Registry::decode(&registry.encode()).unwrap(), registry);
+}
