@@ -90,6 +90,7 @@ impl Broker {
             .env("HOME", self.directory.path())
             .env("RABBITMQ_CONF_ENV_FILE", "/dev/null")
             .env("ERL_EPMD_PORT", self.ports[2].to_string())
+            .env("ERL_CRASH_DUMP", "/dev/null")
             .output()?;
         let error = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "{arguments:?}: {error}");
@@ -134,6 +135,7 @@ impl Broker {
             .env("RABBITMQ_MNESIA_BASE", self.at("data"))
             .env("RABBITMQ_LOG_BASE", self.at("log"))
             .env("RABBITMQ_PID_FILE", self.at("pid"))
+            .env("ERL_CRASH_DUMP", "/dev/null")
             .env("RABBITMQ_DIST_PORT", distribution)
             .env("ERL_EPMD_PORT", names)
             .env("ERL_EPMD_ADDRESS", "127.0.0.1")
