@@ -1,3 +1,5 @@
+//! What is due where: over places, a take-over, an earlier release, and the bounds.
+
 use serde_json::json;
 
 use super::super::Registration;
