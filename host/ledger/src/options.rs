@@ -25,7 +25,7 @@ impl Shared {
 
 impl Default for Shared {
     fn default() -> Self {
-        Self::new(128 << 20, 96 << 20)
+        Self::new(128 << 20, 64 << 20)
     }
 }
 

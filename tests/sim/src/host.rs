@@ -74,7 +74,7 @@ impl World {
                     },
                 );
             }
-            Action::Ingest { ns, parent, bytes } => {
+            Action::Ingest { ns, parent, bytes, .. } => {
                 let delay = self.disk_delay(node, 4);
                 self.later(
                     delay,

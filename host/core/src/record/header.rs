@@ -73,8 +73,9 @@ impl Header {
         out.u64(self.invalid_total);
     }
 
-    /// Reads the hashed region. Every byte is significant: padding must be zero, so one header has one encoding.
-    pub(super) fn read(input: &mut Reader<'_>) -> Result<Self, Malformed> {
+    /// Reads the hashed region. Every byte is significant: padding must be zero, so one header has one encoding. A proposer that is the same
+    /// as `like` shares its memory.
+    pub(super) fn read(input: &mut Reader<'_>, like: Option<&Hostname>) -> Result<Self, Malformed> {
         let format = input.u32()?;
         if format != FORMAT {
             return Err(Malformed::new(format!(
@@ -87,7 +88,7 @@ impl Header {
             parent: input.digest()?,
             time: input.u64()?,
             incarnation: input.incarnation()?,
-            proposer: read_hostname(input)?,
+            proposer: read_hostname(input, like)?,
             transactions: input.digest()?,
             receipts: input.digest()?,
             delta: input.digest()?,
@@ -108,7 +109,7 @@ impl Header {
     }
 }
 
-fn read_hostname(input: &mut Reader<'_>) -> Result<Hostname, Malformed> {
+fn read_hostname(input: &mut Reader<'_>, like: Option<&Hostname>) -> Result<Hostname, Malformed> {
     let fixed = input.take(HOSTNAME_BYTES)?;
     let (length, rest) = (usize::from(fixed[0]), &fixed[1..]);
     let (name, padding) = rest
@@ -118,7 +119,10 @@ fn read_hostname(input: &mut Reader<'_>) -> Result<Hostname, Malformed> {
         return Err(Malformed::new("proposer is followed by bytes that are not zero"));
     }
     let name = std::str::from_utf8(name).map_err(|_| Malformed::new("proposer is not UTF-8"))?;
-    Hostname::new(name).map_err(|e| Malformed::new(e.to_string()))
+    match like {
+        Some(like) if like.as_str() == name => Ok(like.clone()),
+        _ => Hostname::new(name).map_err(|e| Malformed::new(e.to_string())),
+    }
 }
 
 fn read_second_root(input: &mut Reader<'_>) -> Result<Option<Digest>, Malformed> {

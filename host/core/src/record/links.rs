@@ -16,7 +16,7 @@ pub fn check_headers(namespace: &Digest, from: Position, headers: &[u8]) -> Resu
     for bytes in headers {
         let height = at.height.saturating_add(1);
         let bad = |part, reason: String| BadRecord::new(height, part, reason);
-        let header = Header::read(&mut Reader::new(bytes)).map_err(|error| bad(BadPart::Header, error.what))?;
+        let header = Header::read(&mut Reader::new(bytes), None).map_err(|error| bad(BadPart::Header, error.what))?;
         if header.namespace != *namespace {
             return Err(bad(BadPart::Header, "it is of another namespace".to_owned()));
         }

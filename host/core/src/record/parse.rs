@@ -1,6 +1,6 @@
 //! Reading a record in place: first the bounds ([`parse`]), then the digests ([`RecordRef::verify_parts`]).
 
-use crate::types::{Digest, Malformed, Position, Reader};
+use crate::types::{Digest, Hostname, Malformed, Position, Reader};
 
 use super::header::{HASHED_BYTES, Header};
 use super::span::BadPart;
@@ -102,6 +102,11 @@ pub fn record_length(prefix: &[u8]) -> Result<Option<usize>, Malformed> {
 /// Reads the record at the front of `bytes` (more may follow): magic, lengths, header fields and part table, without copying a part.
 /// Says nothing about digests: see [`RecordRef::verify_parts`] and [`super::check_span`].
 pub fn parse(bytes: &[u8]) -> Result<RecordRef<'_>, Malformed> {
+    parse_like(bytes, None)
+}
+
+/// As [`parse`], of one record among many: the proposer is mostly that of the one before (`like`), and then nothing is allocated.
+pub(super) fn parse_like<'a>(bytes: &'a [u8], like: Option<&Hostname>) -> Result<RecordRef<'a>, Malformed> {
     let length = record_length(bytes)?.ok_or_else(|| Malformed::new("record cut short"))?;
     let bytes = bytes.get(..length).ok_or_else(|| Malformed::new("record cut short"))?;
     let mut input = Reader::new(bytes);
@@ -116,7 +121,7 @@ pub fn parse(bytes: &[u8]) -> Result<RecordRef<'_>, Malformed> {
             "record header of {header_bytes} bytes with {part_count} parts"
         )));
     }
-    let header = Header::read(&mut Reader::new(input.take(HASHED_BYTES)?))?;
+    let header = Header::read(&mut Reader::new(input.take(HASHED_BYTES)?), like)?;
     let table = input
         .take(part_count * PART_ENTRY_BYTES)?
         .as_chunks::<PART_ENTRY_BYTES>()

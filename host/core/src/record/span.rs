@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::types::{Digest, Height, Incarnation, Malformed, Position, UnixNanos};
+use crate::types::{Digest, Height, Hostname, Incarnation, Malformed, Position, UnixNanos};
 
-use super::parse::{PartKind, RecordRef, parse};
+use super::parse::{PartKind, RecordRef, parse, parse_like};
 
 /// Which part of a record is bad.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,8 +166,10 @@ impl Span {
     /// The records in order. Their bounds were checked when the span was made; iteration ends at the first that does not parse.
     pub fn records(&self) -> impl Iterator<Item = RecordRef<'_>> {
         let mut rest: &[u8] = &self.bytes;
+        let mut like = None;
         std::iter::from_fn(move || {
-            let record = parse(rest).ok()?;
+            let record = parse_like(rest, like.as_ref()).ok()?;
+            keep_proposer(&mut like, &record);
             rest = &rest[record.len()..];
             Some(record)
         })
@@ -199,9 +201,11 @@ pub fn check_span(namespace: &Digest, parent: Position, bytes: Bytes) -> Result<
     let mut last = parent;
     let mut tip: Option<ChainTip> = None;
     let mut ends = Vec::new();
+    let mut like = None;
     while !rest.is_empty() {
         let height = last.height.saturating_add(1);
-        let record = parse(rest).map_err(|e| BadRecord::new(height, BadPart::Header, e.what))?;
+        let record = parse_like(rest, like.as_ref()).map_err(|e| BadRecord::new(height, BadPart::Header, e.what))?;
+        keep_proposer(&mut like, &record);
         let hash = record.hash();
         check_record(&record, &hash, namespace, height)?;
         if record.header().parent != last.hash {
@@ -259,6 +263,13 @@ pub fn check_genesis(namespace: &Digest, bytes: Bytes) -> Result<Span, BadRecord
         ends: Arc::new([bytes.len() as u32]),
         bytes,
     })
+}
+
+fn keep_proposer(like: &mut Option<Hostname>, record: &RecordRef<'_>) {
+    let proposer = &record.header().proposer;
+    if like.as_ref() != Some(proposer) {
+        *like = Some(proposer.clone());
+    }
 }
 
 fn check_record(record: &RecordRef<'_>, hash: &Digest, namespace: &Digest, height: Height) -> Result<(), BadRecord> {

@@ -304,6 +304,9 @@ pub enum Action {
         parent: Position,
         /// The records, as they came.
         bytes: Bytes,
+        /// The newest blocks, and nothing waits behind them: whoever appends them may make them durable in one go. While more comes, that
+        /// is done beside the next run.
+        tail: bool,
     },
     /// Make durable what is appended; answer with `Synced` or `StoreFailed`. At most one a namespace is under way.
     Sync {

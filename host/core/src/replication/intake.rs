@@ -61,6 +61,11 @@ impl Intake {
         self.queued_bytes + self.ingesting.map_or(0, |(_, bytes)| bytes) + self.unsynced.bytes + syncing
     }
 
+    /// Nothing that came waits to be handed out.
+    pub fn is_drained(&self) -> bool {
+        self.queue.is_empty()
+    }
+
     /// Since when the disk works on something without an answer.
     pub fn disk_since(&self) -> Option<Millis> {
         let sync = self.syncing.map(|(since, _)| since);

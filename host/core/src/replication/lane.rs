@@ -277,6 +277,11 @@ impl Lane {
         }
     }
 
+    /// Receiver: it follows the tip, and the run that was just handed out is all that came.
+    pub fn is_tail(&self) -> bool {
+        self.live && self.intake.is_drained()
+    }
+
     /// Whether the receiver lacks blocks.
     pub fn owed(&self, role: Role) -> bool {
         let (tip, durable) = self.heights(role);

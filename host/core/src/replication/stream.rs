@@ -477,10 +477,12 @@ impl Pair {
             }
             Role::Receiver => {
                 if let Some((parent, bytes)) = lane.intake.next_run(now) {
+                    let (ns, tail) = (ns.clone(), lane.is_tail());
                     self.out.push(Action::Ingest {
-                        ns: ns.clone(),
+                        ns,
                         parent,
                         bytes,
+                        tail,
                     });
                 }
                 if lane.intake.begin_sync(now) {

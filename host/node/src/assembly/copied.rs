@@ -24,7 +24,7 @@ const UNUSABLE: &str = "configuration-unusable";
 const INCOMPLETE: &str = "backup-incomplete";
 
 /// What runs, each with the genesis of its chain.
-#[derive(Default)]
+#[derive(Clone, PartialEq, Eq, Default)]
 pub(super) struct Running(BTreeMap<Namespace, Digest>);
 
 impl Running {

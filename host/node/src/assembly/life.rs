@@ -15,6 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::alignment::follow_difference;
 use super::chains::{Held, Opened, close_all, open_all};
 use super::fleet::Fleet;
+use super::looks::Looks;
 use super::node::{Node, Ready, strategy_role};
 use super::{copied, following, held, online, ports, secrets, uncopied, view};
 use crate::config::Root;
@@ -214,6 +215,7 @@ fn build(
         replication: parking_lot::Mutex::new(None),
         http: tokio::sync::Mutex::new(None),
         ready: parking_lot::Mutex::default(),
+        looks: Looks::default(),
         changing: tokio::sync::Mutex::new(()),
         stopping: tokio::sync::Notify::new(),
         tasks: Handle::current(),

@@ -8,6 +8,7 @@ mod operator;
 mod view;
 mod certificates;
 mod copied;
+mod looks;
 mod fitness;
 mod secrets;
 mod fleet;

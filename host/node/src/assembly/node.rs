@@ -16,8 +16,8 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
 use super::chains::{Held, Opener, chain_options, check_genesis};
-use super::copied::Running;
 use super::fleet::Fleet;
+use super::looks::Looks;
 use super::{certificates, copied, fitness, secrets, uncopied, view};
 use crate::config::{Places, Root};
 use crate::ipc::{Failure, ReasonView, StatusView};
@@ -30,7 +30,7 @@ use crate::rpc::{Https, Rpc, RpcServer};
 use crate::telemetry::LogControl;
 
 /// Where a node serves, said when it does.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Ready {
     /// JSON-RPC.
     pub jsonrpc: Option<String>,
@@ -70,6 +70,7 @@ pub(super) struct Node {
     pub(super) replication: Mutex<Option<Replication>>,
     pub(super) http: tokio::sync::Mutex<Option<RpcServer>>,
     pub(super) ready: Mutex<Ready>,
+    pub(super) looks: Looks,
     /// One change of the node at a time: switches, upgrades, the begin of block making.
     pub(super) changing: tokio::sync::Mutex<()>,
     /// Told when the node is to stop by itself.
@@ -207,15 +208,10 @@ impl Node {
         self.add_following(&mut view, &config).await;
         certificates::add(&mut view, ends, SystemTime::now());
         view.warnings.extend(secrets::exposed(&self.root, &config));
-        let (root, running) = (self.root.clone(), Running::of(&self.chains));
-        let own = tokio::task::spawn_blocking(move || copied::own(&root, &running)).await;
-        copied::add_unusable(&mut view, own.unwrap_or_default());
-        if config.role() == PairRole::Receiver {
-            let (root, files, standby) = (self.root.clone(), self.files.clone(), Arc::clone(&config));
-            let running = Running::of(&self.chains);
-            let look = move || copied::look(&root, &files, &standby, (&ready, &running, &known));
-            let seen = tokio::task::spawn_blocking(look).await;
-            copied::add(&mut view, seen.unwrap_or_default());
+        let found = self.look_at_files(&config, &ready, known).await;
+        copied::add_unusable(&mut view, found.own);
+        if let Some(seen) = found.copy {
+            copied::add(&mut view, seen);
             let unsupported = self.remarks.iter().filter(|remark| remark.unsupported);
             view.warnings
                 .extend(unsupported.map(|remark| ReasonView::new("unsupported", remark.to_string())));

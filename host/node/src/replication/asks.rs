@@ -76,8 +76,8 @@ impl Driver {
     }
 
     /// Has a run checked and appended.
-    pub(super) fn ingest(&mut self, ns: &Namespace, parent: Position, bytes: Bytes) {
-        let durably = bytes.len() <= AT_ONCE_BYTES_MAX && !self.syncing.contains(ns);
+    pub(super) fn ingest(&mut self, ns: &Namespace, parent: Position, bytes: Bytes, tail: bool) {
+        let durably = tail && bytes.len() <= AT_ONCE_BYTES_MAX && !self.syncing.contains(ns);
         self.queue(ns, Job::Ingest { parent, bytes, durably });
     }
 

@@ -317,7 +317,12 @@ impl Driver {
                 };
                 self.read(&ns, wanted);
             }
-            Action::Ingest { ns, parent, bytes } => self.ingest(&ns, parent, bytes),
+            Action::Ingest {
+                ns,
+                parent,
+                bytes,
+                tail,
+            } => self.ingest(&ns, parent, bytes, tail),
             Action::Sync { ns } => {
                 if let Some((_, done)) = self.synced.take_if(|(of, _)| *of == ns) {
                     return self.pending.push_back(done);
