@@ -492,4 +492,6 @@ pub enum Action {
 pub struct Ready {
     /// Do these now, in order.
     pub now: Vec<Action>,
+    /// The number of the namespace that the event concerned, where nothing else of the machine changed.
+    pub alone: Option<usize>,
 }

@@ -152,6 +152,7 @@ impl Pair {
         }
         Ready {
             now: std::mem::take(&mut self.out),
+            alone: lane,
         }
     }
 
@@ -161,6 +162,7 @@ impl Pair {
         match event {
             Event::Ingested { ns, .. }
             | Event::Synced { ns, .. }
+            | Event::Strategy { ns, .. }
             | Event::ReadDone { ns, .. }
             | Event::LocalTip { ns, .. } => self.lanes.iter().position(|lane| lane.setup.namespace == *ns),
             Event::Frame { conn, frame } if *conn == session.conn => match frame.kind {
@@ -291,10 +293,15 @@ impl Pair {
         }
     }
 
-    /// Provider: what the receiver holds durably of each namespace; none where no receiver is attached to it.
-    pub fn copies(&self) -> impl Iterator<Item = (&Namespace, Option<Height>)> {
+    /// Provider: what the receiver holds durably of each namespace, or of the one that [`Ready::alone`] names; none where no receiver is
+    /// attached to it.
+    pub fn copies(&self, alone: Option<usize>) -> impl Iterator<Item = (&Namespace, Option<Height>)> {
         let provider = self.setup.role == Role::Provider;
-        self.lanes.iter().map(move |lane| {
+        let lanes = match alone {
+            Some(index) => self.lanes.get(index..=index).unwrap_or_default(),
+            None => &self.lanes,
+        };
+        lanes.iter().map(move |lane| {
             (
                 &lane.setup.namespace,
                 lane.peer.filter(|_| provider).map(|peer| peer.height),

@@ -104,13 +104,13 @@ impl Driver {
         Some(done)
     }
 
-    /// Tells the chains what a standby holds of them, when that changed.
-    pub(super) fn publish_copies(&mut self) {
+    /// Tells the chains what a standby holds of them, when that changed; `alone`: of the only namespace that an event concerned.
+    pub(super) fn publish_copies(&mut self, alone: Option<usize>) {
         if self.environment.tree.is_none() {
             // The machine of a follower knows nothing of this node's standby.
             return;
         }
-        for (namespace, copy) in self.pair.copies() {
+        for (namespace, copy) in self.pair.copies(alone) {
             if self.copies.get(namespace) == Some(&copy) {
                 continue;
             }
@@ -118,6 +118,9 @@ impl Driver {
                 chain.copy_holds(copy);
             }
             self.copies.insert(namespace.clone(), copy);
+        }
+        if alone.is_some() {
+            return;
         }
         let queues = &self.environment.queues;
         self.pair

@@ -280,7 +280,7 @@ impl Driver {
             for action in ready.now {
                 self.act(action);
             }
-            self.publish_copies();
+            self.publish_copies(ready.alone);
         }
     }
 

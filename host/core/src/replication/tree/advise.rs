@@ -13,9 +13,9 @@ use crate::replication::strong::Ticket;
 use crate::replication::work::ChangeWork;
 use crate::session::StrategyId;
 use crate::strategy::scrutiny::ConfigGround;
-use crate::types::Millis;
 use crate::types::strategy::config_sync::{Action as Advice, Edit, Event as Told, FileEntry, KIND, View};
 use crate::types::strategy::{Fault, Role};
+use crate::types::{Digest, Millis};
 
 use super::inventory::{FILES_MAX, Inventory};
 use super::paths::{CERTIFICATES, CONFIGURATION};
@@ -55,6 +55,8 @@ pub(in crate::replication) struct FileAdvisor {
     calling: Option<Calling>,
     /// Which change of the inventories it was told last.
     told: u64,
+    /// A file that it asked for is staged.
+    owes_staged: bool,
     edits: Vec<(Ticket, Edit)>,
     edits_seen: u64,
     requested: Vec<String>,
@@ -69,6 +71,7 @@ impl FileAdvisor {
             desk,
             calling: None,
             told: 0,
+            owes_staged: false,
             edits: Vec::new(),
             edits_seen: 0,
             requested: Vec::new(),
@@ -106,23 +109,31 @@ pub(in crate::replication) struct FileAdvice {
     pub(in crate::replication) deletes: BTreeSet<String>,
 }
 
-/// The namespace whose strategy decides on `path`.
-fn owner<'a>(path: &'a str, lanes: &[Lane]) -> &'a str {
+/// The directory of `path` that has a namespace's name, if it lies in one.
+fn directory(path: &str) -> Option<&str> {
     let below = [CONFIGURATION, CERTIFICATES]
         .iter()
         .find_map(|tree| path.strip_prefix(tree)?.strip_prefix('/'));
-    match below.and_then(|below| below.split_once('/')) {
-        Some((name, _)) if lanes.iter().any(|lane| lane.setup.namespace.as_str() == name) => name,
+    Some(below?.split_once('/')?.0)
+}
+
+/// The namespace whose strategy decides on `path`.
+fn owner<'a>(path: &'a str, lanes: &[Lane]) -> &'a str {
+    match directory(path) {
+        Some(name) if lanes.iter().any(|lane| lane.setup.namespace.as_str() == name) => name,
         _ => GLOBAL,
     }
 }
 
 impl Pair {
     fn files_of(&self, inventory: &Inventory, namespace: &str) -> Vec<FileEntry> {
-        let files = inventory
-            .files
-            .iter()
-            .filter(|file| owner(&file.path, &self.lanes) == namespace);
+        let others = self.lanes.iter().map(|lane| lane.setup.namespace.as_str());
+        let others: BTreeSet<&str> = others.filter(|_| namespace == GLOBAL).collect();
+        let is_of = |path: &str| match directory(path) {
+            Some(name) => name == namespace || (namespace == GLOBAL && !others.contains(name)),
+            None => namespace == GLOBAL,
+        };
+        let files = inventory.files.iter().filter(|file| is_of(&file.path));
         files
             .map(|file| FileEntry {
                 path: file.path.clone(),
@@ -171,6 +182,15 @@ impl Pair {
         view.requested = under_way.into_iter().collect();
     }
 
+    /// A content is staged, or could not be: whoever asked for a file with it is owed a word.
+    pub(in crate::replication) fn tell_staged(&mut self, digest: Digest) {
+        let Some(theirs) = self.taker.theirs() else { return };
+        let has_it = |path: &String| theirs.file(path).is_some_and(|file| file.digest == digest);
+        for lane in &mut self.lanes {
+            lane.files.owes_staged |= lane.files.requested.iter().any(has_it);
+        }
+    }
+
     /// Calls a namespace's strategy if it is owed something and is free.
     pub(in crate::replication) fn pump_files(&mut self, index: usize) {
         let Some(lane) = self.lanes.get(index) else { return };
@@ -179,7 +199,8 @@ impl Pair {
             return;
         }
         let tick = self.now.saturating_sub(files.desk.ticked_at) >= TICK_MS;
-        let (opened, changed) = (files.desk.owes_opened, files.told != self.tree_changes);
+        let changed = files.told != self.tree_changes || files.owes_staged;
+        let opened = files.desk.owes_opened;
         if !(opened || changed || tick || !files.edits.is_empty() || files.desk.is_waited_for()) {
             return;
         }
@@ -201,6 +222,7 @@ impl Pair {
         let files = &mut lane.files;
         if opened {
             // What an instance before it said is forgotten with it.
+            self.taker.on_advice();
             files.requested.clear();
             files.deletes.clear();
             files.refusal = None;
@@ -214,7 +236,7 @@ impl Pair {
             events.push(Told::Edit(edit));
         }
         files.desk.owes_opened = false;
-        files.told = changes;
+        (files.told, files.owes_staged) = (changes, false);
         files.desk.called_at = now;
         if tick {
             files.desk.ticked_at = now;
@@ -261,6 +283,9 @@ impl Pair {
             return;
         };
         lane.files.desk.fault_streak = 0;
+        if call.opened || !actions.is_empty() {
+            self.taker.on_advice();
+        }
         let before = lane.files.kept.clone();
         if call.opened {
             lane.files.kept.clear();

@@ -45,8 +45,9 @@ pub(super) use take::Taker;
 
 impl Pair {
     pub(super) fn on_tree(&mut self, event: TreeEvent) {
-        // Strategies are told of what may have changed; a call that finds nothing new costs a microsecond.
-        self.tree_changes += u64::from(!matches!(event, TreeEvent::Touched | TreeEvent::FileRead { .. }));
+        // Strategies are told of what may have changed. A file that is staged concerns those alone that asked for it: a hundred namespaces have
+        // hundreds of files.
+        self.tree_changes += u64::from(matches!(event, TreeEvent::Scanned { .. } | TreeEvent::Swapped { .. }));
         match event {
             TreeEvent::Touched => match self.setup.role {
                 Role::Provider => self.giver.touch(),
@@ -70,7 +71,10 @@ impl Pair {
                 path,
                 content,
             } => self.on_file_read(conn, version, &path, content),
-            TreeEvent::FileStaged { digest, result } => self.taker.on_staged(digest, result, self.now),
+            TreeEvent::FileStaged { digest, result } => {
+                self.taker.on_staged(digest, result, self.now);
+                self.tell_staged(digest);
+            }
             TreeEvent::Swapped { inventory, result } => {
                 self.taker.on_swapped(inventory, result, self.now);
                 self.note_told();
@@ -183,6 +187,9 @@ impl Pair {
                 }
                 for index in 0..self.lanes.len() {
                     self.pump_files(index);
+                }
+                if !self.taker.may_settle(self.now) {
+                    return;
                 }
                 let Some(advice) = self.file_advice() else { return };
                 for told in self.taker.settle(self.now, &advice) {

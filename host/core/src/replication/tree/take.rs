@@ -92,6 +92,8 @@ pub(in crate::replication) struct Taker {
     retry_at: Millis,
     /// Paths that somebody changed in the copy.
     edited: Vec<String>,
+    /// Something happened since it was last settled.
+    unsettled: bool,
 }
 
 impl Taker {
@@ -114,22 +116,39 @@ impl Taker {
             trouble: None,
             retry_at: 0,
             edited: Vec::new(),
+            unsettled: true,
         }
+    }
+
+    /// Whether there may be something to do: what differs is looked for in all files, and the streams of records bring events by the
+    /// thousand.
+    pub(in crate::replication) fn may_settle(&self, now: Millis) -> bool {
+        self.unsettled
+            || (now >= self.look_at && self.target.is_some())
+            || (now >= self.retry_at && self.trouble.is_some())
+    }
+
+    /// The strategies said something.
+    pub(in crate::replication) fn on_advice(&mut self) {
+        self.unsettled = true;
     }
 
     /// A session begins: what was seen of the copy before proves nothing.
     pub(in crate::replication) fn attach(&mut self) {
+        self.unsettled = true;
         self.local = None;
         self.stale = true;
     }
 
     /// The copy is to be looked at.
     pub(in crate::replication) fn look_again(&mut self) {
+        self.unsettled = true;
         self.stale = true;
     }
 
     /// The copy was looked at; answers what somebody else changed in it.
     pub(in crate::replication) fn on_scanned(&mut self, inventory: Inventory) -> Vec<String> {
+        self.unsettled = true;
         self.scanning = false;
         // What was begun before the last write of ours is older than it.
         if self.stale {
@@ -147,6 +166,7 @@ impl Taker {
     }
 
     pub(in crate::replication) fn on_inventory(&mut self, version: u64, inventory: Inventory) {
+        self.unsettled = true;
         self.told = Some(inventory.clone());
         let gone = !inventory.is_configuration();
         #[cfg(feature = "planted-faults")]
@@ -190,6 +210,7 @@ impl Taker {
         if self.asked.remove(path).is_none() {
             return Err(refuse::unexpected(&format!("file {path:?}, which was not asked for")));
         }
+        self.unsettled |= self.asked.len() + self.staging.len() <= ASKED_MAX / 2;
         let (Some(content), Some(file)) = (content, target.inventory.file(path)) else {
             return Ok(None);
         };
@@ -208,6 +229,7 @@ impl Taker {
 
     pub(in crate::replication) fn on_staged(&mut self, digest: Digest, result: Result<(), Refusal>, now: Millis) {
         let bytes = self.staging.remove(&digest).unwrap_or(0);
+        self.unsettled |= self.asked.len() + self.staging.len() <= ASKED_MAX / 2;
         match result {
             Ok(()) => {
                 self.staged.insert(digest, bytes);
@@ -222,6 +244,7 @@ impl Taker {
         result: Result<(), Refusal>,
         now: Millis,
     ) {
+        self.unsettled = true;
         self.swapping = false;
         self.staged.clear();
         match result {
@@ -239,6 +262,7 @@ impl Taker {
     }
 
     fn fail(&mut self, refusal: Refusal, now: Millis) {
+        self.unsettled = true;
         self.retry_at = now + RETRY_MS;
         if let Some(target) = &mut self.target {
             target.told = false;
@@ -248,12 +272,14 @@ impl Taker {
 
     /// A strong change was committed: inventories that were told before it are older than it.
     pub(in crate::replication) fn on_commit(&mut self) {
+        self.unsettled = true;
         self.target = None;
         self.asked.clear();
     }
 
     /// A strong change was written into the copy, which is `inventory` now as far as it is ours; a look shows what else was done to it.
     pub(in crate::replication) fn on_written(&mut self, inventory: Inventory) {
+        self.unsettled = true;
         if let Some(told) = &mut self.told {
             for path in self.written.differing(&inventory) {
                 told.files.retain(|file| file.path != path);
@@ -268,6 +294,7 @@ impl Taker {
     }
 
     pub(in crate::replication) fn detach(&mut self) {
+        self.unsettled = true;
         self.target = None;
         self.asked.clear();
         self.trouble = None;
@@ -275,6 +302,7 @@ impl Taker {
 
     /// What is to be done now, as far as the strategies agree.
     pub(in crate::replication) fn settle(&mut self, now: Millis, advice: &FileAdvice) -> Vec<TakeDo> {
+        self.unsettled = false;
         if now >= self.look_at && self.target.is_some() {
             self.stale = true;
         }
@@ -427,49 +455,4 @@ impl Taker {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn contents_that_no_swap_uses_are_forgotten() {
-        let file = |path: &str, content: &[u8]| TreeFile {
-            path: path.to_owned(),
-            bytes: content.len() as u64,
-            digest: file_digest(content),
-        };
-        let copy = Inventory::new(vec![file("configuration/system.toml", b"1")], Vec::new());
-        let mut with_more = copy.clone();
-        with_more.put(file("configuration/large", b"2"));
-        let mut taker = Taker::new(copy.clone());
-        let settled = |taker: &mut Taker, requested: &[&str]| {
-            let advice = FileAdvice {
-                requested: requested.iter().map(|path| (*path).to_owned()).collect(),
-                ..FileAdvice::default()
-            };
-            let told = taker.settle(0, &advice);
-            if told.contains(&TakeDo::Scan) {
-                taker.on_scanned(copy.clone());
-                return [told, taker.settle(0, &advice)].concat();
-            }
-            told
-        };
-        taker.on_inventory(1, with_more);
-        let asked = settled(&mut taker, &["configuration/large"]);
-        assert!(
-            asked.contains(&TakeDo::Ask(1, "configuration/large".into())),
-            "{asked:?}"
-        );
-        let content = Bytes::from_static(b"2");
-        let (digest, _) = taker.on_file(1, "configuration/large", Some(content)).unwrap().unwrap();
-        let full = Refusal::new("disk-full", "no room", "");
-        taker.on_staged(digest, Err(full), 0);
-        // It goes at the provider.
-        taker.on_inventory(2, copy.clone());
-        let told = settled(&mut taker, &[]);
-        assert!(
-            told.contains(&TakeDo::Forget) && told.contains(&TakeDo::Held(2, None)),
-            "{told:?}"
-        );
-        assert!(!settled(&mut taker, &[]).contains(&TakeDo::Forget), "once");
-    }
-}
+mod tests;
