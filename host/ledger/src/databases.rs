@@ -13,18 +13,16 @@ use rocksdb::{DB, FlushOptions, Options, WriteBatch, WriteOptions};
 use crate::base::Base;
 use crate::options::Shared;
 use crate::pending::StateChange;
+use crate::sum::sum_state;
 
 /// Marker keys sort before all others, which begin with a byte above 0.
-const MARKER: &[u8] = &[0];
-const STATE: u8 = 1;
+pub(crate) const MARKER: &[u8] = &[0];
+pub(crate) const STATE: u8 = 1;
 const HASH: u8 = 1;
 const TEXT: u8 = 2;
 
 /// Room for a usual key and the byte before it.
 const NAME_BYTES: usize = 64;
-
-/// Keys summed up between two words to whoever waits: some milliseconds.
-const KEYS_A_WORD: usize = 4096;
 
 /// How far a database is: the last record in it and, for the state, the sum of it all.
 #[derive(Clone)]
@@ -104,7 +102,7 @@ fn options(shared: &Shared) -> Options {
     options
 }
 
-fn failed(operation: &'static str, path: &Path) -> impl Fn(rocksdb::Error) -> LedgerError {
+pub(crate) fn failed(operation: &'static str, path: &Path) -> impl Fn(rocksdb::Error) -> LedgerError {
     let path = path.display().to_string();
     move |e| match e.kind() {
         rocksdb::ErrorKind::Corruption => LedgerError::corrupt(&path, e.into_string()),
@@ -312,24 +310,6 @@ impl StateFiles {
     }
 }
 
-fn sum_state(state: &DB, path: &Path, progress: Progress<'_>) -> Result<Option<(Marker, Accumulator)>, LedgerError> {
-    let snapshot = state.snapshot();
-    let mut sum = Accumulator::new();
-    let mut marker: Option<Marker> = None;
-    for (count, entry) in snapshot.iterator(rocksdb::IteratorMode::Start).enumerate() {
-        let (key, value) = entry.map_err(failed("read", path))?;
-        match key.split_first() {
-            Some((&STATE, key)) => sum.add(key, &value),
-            _ => marker = Some(read_marker(&value, path)?),
-        }
-        let height = marker.as_ref().map_or(0, |marker| marker.position.height);
-        if count % KEYS_A_WORD == 0 && progress(height).is_break() {
-            return Err(LedgerError::Abandoned);
-        }
-    }
-    Ok(marker.map(|marker| (marker, sum)))
-}
-
 fn no_wal() -> WriteOptions {
     let mut options = WriteOptions::default();
     options.disable_wal(true);
@@ -344,7 +324,7 @@ fn write_marker(marker: &Marker) -> Vec<u8> {
     out.into_bytes()
 }
 
-fn read_marker(bytes: &[u8], path: &Path) -> Result<Marker, LedgerError> {
+pub(crate) fn read_marker(bytes: &[u8], path: &Path) -> Result<Marker, LedgerError> {
     let mut input = Reader::new(bytes);
     let read = (|| -> Result<Marker, cvp_core::types::Malformed> {
         let position = Position {

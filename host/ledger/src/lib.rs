@@ -4,6 +4,7 @@
 //! after a crash (their write-ahead log is off). Owns `data/{log,state,index}` of one namespace. Does not know where records come from.
 
 mod store;
+mod sum;
 mod open;
 mod archive;
 mod snapshot;

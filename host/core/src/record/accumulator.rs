@@ -43,6 +43,13 @@ impl Accumulator {
         self.remove_element(&Element::of(key, value));
     }
 
+    /// Adds what another sum has.
+    pub fn merge(&mut self, other: &Accumulator) {
+        for (lane, added) in self.lanes.iter_mut().zip(other.lanes.iter()) {
+            *lane = lane.wrapping_add(*added);
+        }
+    }
+
     /// As [`Accumulator::add`] of an element that is known.
     pub fn add_element(&mut self, element: &Element) {
         for (lane, bytes) in self.lanes.iter_mut().zip(element.0.as_chunks::<2>().0) {
