@@ -6,6 +6,7 @@ use crate::types::strategy::chain_sync::Batch;
 use crate::types::strategy::{Role, mq_sync};
 use crate::types::{Height, Millis, Position, Refusal};
 
+use super::api::Action;
 use super::backfill::Backfill;
 use super::desk::Desk;
 use super::index::IndexAdvisor;
@@ -277,9 +278,15 @@ impl Lane {
         }
     }
 
-    /// Receiver: it follows the tip, and the run that was just handed out is all that came.
-    pub fn is_tail(&self) -> bool {
-        self.live && self.intake.is_drained()
+    /// Receiver: the run to check and append now. It is of the tail where the tip is followed and it is all that came.
+    pub fn next_run(&mut self, now: Millis) -> Option<Action> {
+        let (parent, bytes) = self.intake.next_run(now)?;
+        Some(Action::Ingest {
+            ns: self.setup.namespace.clone(),
+            parent,
+            bytes,
+            tail: self.live && self.intake.is_drained(),
+        })
     }
 
     /// Whether the receiver lacks blocks.

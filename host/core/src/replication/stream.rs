@@ -476,15 +476,7 @@ impl Pair {
                 }
             }
             Role::Receiver => {
-                if let Some((parent, bytes)) = lane.intake.next_run(now) {
-                    let (ns, tail) = (ns.clone(), lane.is_tail());
-                    self.out.push(Action::Ingest {
-                        ns,
-                        parent,
-                        bytes,
-                        tail,
-                    });
-                }
+                self.out.extend(lane.next_run(now));
                 if lane.intake.begin_sync(now) {
                     self.out.push(Action::Sync { ns });
                 }

@@ -1,7 +1,7 @@
 //! What the driver asks of others and is answered later: strategies, and hashes in the ledgers.
 
 use bytes::Bytes;
-use cvp_core::replication::{ConnId, Event};
+use cvp_core::replication::{BrokerState, ConnId, Event, QueueEvent};
 use cvp_core::types::strategy::{Fault, chain_sync, config_sync, index_check, mq_sync};
 use cvp_core::types::{Digest, Namespace, Position};
 
@@ -102,6 +102,14 @@ impl Driver {
         }
         telemetry::sent(ns, bytes);
         Some(done)
+    }
+
+    /// How each namespace's broker is reached.
+    pub(super) fn tell_brokers(&mut self, brokers: Vec<(Namespace, BrokerState)>) {
+        for (namespace, broker) in &brokers {
+            self.feed(Event::Queues(QueueEvent::Broker(namespace.clone(), *broker)));
+        }
+        self.brokers = brokers;
     }
 
     /// Tells the chains what a standby holds of them, when that changed; `alone`: of the only namespace that an event concerned.

@@ -8,8 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cvp_core::replication::{
-    Action, ArchiveWork, BrokerState, ChangeWork, DialPurpose, Event, Outcome, Pair, Passed, QueueEvent, Setup, Ticket,
-    TreeEvent,
+    Action, ArchiveWork, BrokerState, ChangeWork, DialPurpose, Event, Outcome, Pair, Passed, Setup, Ticket, TreeEvent,
 };
 use cvp_core::types::strategy::{Level, Role};
 use cvp_core::types::{Height, Micros, Millis, Namespace, Refusal};
@@ -227,14 +226,6 @@ impl Driver {
         self.watch_tree();
         self.feed(Event::Tick);
         self.tell_brokers(self.brokers.clone());
-    }
-
-    /// How each namespace's broker is reached.
-    pub(super) fn tell_brokers(&mut self, brokers: Vec<(Namespace, BrokerState)>) {
-        for (namespace, broker) in &brokers {
-            self.feed(Event::Queues(QueueEvent::Broker(namespace.clone(), *broker)));
-        }
-        self.brokers = brokers;
     }
 
     /// Whoever edits a provider's own files, or a receiver's copy of them, is noticed. Without a watch the own ones are looked at when a
