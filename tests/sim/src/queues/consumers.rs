@@ -80,7 +80,7 @@ impl World {
     fn tell_namespace(&mut self, node: usize, ns: &Namespace, serving: &mut Serving) -> Result<bool, String> {
         let mut waits = false;
         let pair = self.nodes[node].pair.as_ref();
-        let copy = pair.and_then(|pair| pair.copies().find(|(name, _)| *name == ns)?.1);
+        let copy = pair.and_then(|pair| pair.copies(None).find(|(name, _)| *name == ns)?.1);
         for queue in serving.registry.queues().values() {
             let start = serving.cursors.of(queue);
             let last = queue.registration.to_block;
