@@ -48,7 +48,7 @@ faults! {
     follower_taken_for_standby: FollowerTakenForStandby ["no standby holds it"],
     credit_ignored: CreditIgnored ["bytes under way, credit is"],
     partial_control_file: PartialControlFile ["binding: malformed", "last-receiver: malformed", "fenced: malformed"],
-    partial_journal_write: PartialJournalWrite ["holds a plan that nobody made"],
+    partial_journal_write: PartialJournalWrite ["holds a plan that nobody made", "ends with another journal"],
     journal_not_synced: JournalNotSynced ["has forgotten its promotion", "although its promotion has begun"],
     step_recorded_first: StepRecordedFirst ["ends with another", "promoted under incarnation"],
     resume_forgotten: ResumeForgotten ["two configurations mixed", "although its promotion has begun", "takes over, or"],
