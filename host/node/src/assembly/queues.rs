@@ -312,10 +312,12 @@ pub(super) fn at_rest(root: &Root, name: &Namespace, own: Option<Incarnation>) -
     };
     let rabbit = value("mq.broker.type")?.eq_ignore_ascii_case("rabbit");
     let url = value("mq.rabbit.url").filter(|_| rabbit)?;
+    let (names, unstruck) = files.names(own).ok().unzip();
     Some(AtRest {
         namespace: name.clone(),
         broker: BrokerUrl::new(url),
-        names: files.names(own).ok(),
+        names,
+        unstruck: unstruck.unwrap_or_default(),
     })
 }
 

@@ -71,7 +71,7 @@ impl Queues {
                             "queue {name:?} is namespace {owner}'s at this broker: take another name, or another virtual host in mq.rabbit.url"
                         ),
                         Owner::Perhaps(owner) => format!(
-                            "queue {name:?} may be namespace {owner}'s at this broker, whose files (data/mq) cannot be read: restore them, or take another virtual host in mq.rabbit.url"
+                            "queue {name:?} may be namespace {owner}'s at this broker, whose files (data/mq) cannot be read: restore them; or, where its queues may stay at the broker for good, set mq.broker.type = \"embedded\" in its ns_static.toml and start this node again; or take another virtual host in mq.rabbit.url"
                         ),
                     },
                 })?;
@@ -177,42 +177,14 @@ impl Queues {
     ///
     /// # Errors
     /// The disk failed, in words: they are to be removed still.
-    pub(super) async fn left_broker(self: &Arc<Self>, queues: &[(u64, String)]) -> Result<(), String> {
+    pub(super) async fn left_broker(&self, queues: &[(u64, String)]) -> Result<(), String> {
         let numbers = queues.iter().map(|(number, _)| *number);
         let noted = self
             .leaving
             .change(|leaving| numbers.for_each(|number| leaving.gone(number)));
         noted.await?;
-        for (_, name) in queues {
-            self.let_name_go(name).await;
-        }
-        self.tell_struck();
+        self.striking.gone(queues);
         Ok(())
-    }
-
-    /// Who takes this node's place need not remove at the broker what is removed: the registry says so soon, nobody waits for it.
-    fn tell_struck(self: &Arc<Self>) {
-        let queues = Arc::clone(self);
-        tokio::spawn(async move {
-            let mut closed = queues.watch_closed();
-            tokio::select! {
-                // Nothing holds the chain of a namespace that stops.
-                _ = closed.wait_for(|closed| *closed) => {}
-                () = queues.strike() => {}
-            }
-        });
-    }
-
-    async fn strike(&self) {
-        let _one_at_a_time = self.changing.lock().await;
-        let noted = self.leaving.now().await;
-        if !Registry::clone(&self.registry()).strike(&noted) {
-            return;
-        }
-        let note = format!("what the broker of {} has removed", self.namespace());
-        if let Err(error) = self.change(note, |_| Ok(None)).await {
-            tracing::debug!(namespace = %self.namespace(), "the next change strikes out what the broker has removed: {error}");
-        }
     }
 
     /// These queues are about to be made at the broker: from now on they are this node's to remove there.
@@ -264,7 +236,7 @@ impl Queues {
     }
 
     /// Another namespace may take this name at the broker, where nothing of this one is there or comes there.
-    async fn let_name_go(&self, name: &str) {
+    pub(super) async fn let_name_go(&self, name: &str) {
         let registered = || self.registry().get(name).is_ok();
         if registered() || self.leaving.has(name).await {
             return;
@@ -340,9 +312,9 @@ impl Queues {
     ///
     /// # Errors
     /// The disk failed, in words: it is to be removed still.
-    pub(super) async fn left_broker_exchange(self: &Arc<Self>, name: &str) -> Result<(), String> {
+    pub(super) async fn left_broker_exchange(&self, name: &str) -> Result<(), String> {
         self.leaving.change(|leaving| leaving.remove_exchanger(name)).await?;
-        self.tell_struck();
+        self.striking.wake();
         Ok(())
     }
 

@@ -80,25 +80,29 @@ impl QueueFiles {
         Ok(durable::write_file(&path, LEAVING, VERSION, &leaving.encode())?)
     }
 
-    /// Names of queues that are registered, or still to be removed at a broker, sorted; for a node that speaks under `own`.
+    /// Names of queues that are registered, or still to be removed at a broker, sorted, for a node that speaks under `own`; and names of those
+    /// that are removed, and of which the registry does not say so yet.
     ///
     /// # Errors
     /// The registry or the note is damaged, or the registry alone is missing.
-    pub fn names(&self, own: Option<Incarnation>) -> Result<Vec<PlacedName>, QueueFileError> {
+    pub fn names(&self, own: Option<Incarnation>) -> Result<(Vec<PlacedName>, Vec<PlacedName>), QueueFileError> {
         let leaving = self.read_leaving()?;
         let registry = self.registry_of_cursors()?;
         let mut names: BTreeSet<(Option<&Place>, &str)> = leaving.names(registry.as_ref()).collect();
+        let mut unstruck = Vec::new();
         if let Some(registry) = &registry {
             names.extend(registry.queues().keys().map(|name| (None, name.as_str())));
             // The note is newer than what the registry says is to be removed, but where the node that wrote the registry was another one:
             // the opening takes that over, and did not happen yet.
             let cursors = self.read_one("cursors", CURSORS, Cursors::decode);
             let opened_here = own.is_some() && cursors.is_ok_and(|it| it.and_then(|it| it.incarnation) == own);
-            if !opened_here {
+            if opened_here {
+                unstruck = placed(registry.leaving().names_beside(&leaving));
+            } else {
                 names.extend(registry.leaving().names(None));
             }
         }
-        Ok(placed(names.into_iter()))
+        Ok((placed(names.into_iter()), unstruck))
     }
 
     /// The registry; it is not missing where there are cursors of its queues, also such as cannot be read.
@@ -173,14 +177,14 @@ mod tests {
         });
         // A standby that took over and did not open these queues: it has no note, and perhaps no cursors.
         let all = ["gone", "noted", "stays"].map(|name| (None, name.to_owned()));
-        assert_eq!(files.names(Some(now)).unwrap(), all);
+        assert_eq!(files.names(Some(now)).unwrap(), (all.to_vec(), Vec::new()));
         let mut cursors = Cursors {
             incarnation: Some(before),
             ..Cursors::default()
         };
         files.write_cursors(&cursors).unwrap();
-        assert_eq!(files.names(Some(now)).unwrap(), all);
-        assert_eq!(files.names(None).unwrap(), all);
+        assert_eq!(files.names(Some(now)).unwrap().0, all);
+        assert_eq!(files.names(None).unwrap().0, all);
         // One that opened them took it into its note, which says what is removed meanwhile.
         let noted = registry.unregister("noted", "ns1_fa34664e_1").unwrap();
         files.write_registry(&registry).unwrap();
@@ -189,16 +193,19 @@ mod tests {
         files.write_leaving(&note).unwrap();
         let at = |name: &str| (Some(Place::new("host:5672/")), name.to_owned());
         let [gone, _, stays] = all;
-        assert_eq!(files.names(Some(now)).unwrap(), [gone, stays.clone(), at("noted")]);
+        let (names, _) = files.names(Some(now)).unwrap();
+        assert_eq!(names, [gone.clone(), stays.clone(), at("noted")]);
         cursors.incarnation = Some(now);
         files.write_cursors(&cursors).unwrap();
-        assert_eq!(files.names(Some(now)).unwrap(), [stays.clone(), at("noted")]);
+        // What is removed and not struck out yet is known apart.
+        let (names, unstruck) = files.names(Some(now)).unwrap();
+        assert_eq!((names, unstruck), (vec![stays.clone(), at("noted")], vec![gone]));
         // Where one that is registered was made is known, too.
         note.settle(&registry, |queue| queue.start(), None);
         let number = registry.get("stays").unwrap().number;
         note.makes(number, &Place::new("host:5672/"));
         files.write_leaving(&note).unwrap();
-        let names = files.names(Some(now)).unwrap();
+        let (names, _) = files.names(Some(now)).unwrap();
         assert_eq!(names, [stays, at("noted"), at("stays")]);
         // Nobody knows what is registered.
         std::fs::remove_file(directory.path().join("mq/registry")).unwrap();

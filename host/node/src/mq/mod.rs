@@ -13,6 +13,7 @@ mod queues;
 mod rabbit;
 mod set;
 mod standby;
+mod striking;
 mod writer;
 
 #[cfg(test)]

@@ -47,6 +47,8 @@ pub struct AtRest {
     pub broker: BrokerUrl,
     /// Names of queues that are there, or may be, each with its place where that is known to be another one; none where the files cannot be read.
     pub names: Option<Vec<PlacedName>>,
+    /// Names of queues that are gone there; who takes this node's place would remove what comes under them, until the registry says so, too.
+    pub unstruck: Vec<PlacedName>,
 }
 
 /// A queue's name, and where it is; none for the broker that is configured.
@@ -130,7 +132,7 @@ impl BrokerNames {
         known.unreadable.clear();
         for it in resting {
             let here = place_of(&it.broker);
-            for (place, name) in it.names.iter().flatten() {
+            for (place, name) in it.names.iter().flatten().chain(&it.unstruck) {
                 let _ = known.take(place.as_ref().unwrap_or(&here), name, &it.namespace);
             }
             if it.names.is_none() {
@@ -271,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_made_at_another_place_keeps_its_name_there() {
+    fn what_was_made_at_another_place_and_what_is_not_struck_out_yet_keeps_its_name() {
         let broker = BrokerUrl::new("amqp://host/vh");
         let (here, before) = (place_of(&broker), place_of(&BrokerUrl::new("amqp://host/")));
         let names = BrokerNames::default();
@@ -280,7 +282,8 @@ mod tests {
         let rests = AtRest {
             namespace: ns1.clone(),
             broker,
-            names: Some(there.clone()),
+            names: Some(there[..1].to_vec()),
+            unstruck: there[1..].to_vec(),
         };
         names.rest(|name| *name == global, &[rests]);
         for place in [&here, &before] {
@@ -300,6 +303,7 @@ mod tests {
             namespace: namespace.clone(),
             broker: broker.clone(),
             names: names.map(|names| names.iter().map(|name| (None, (*name).to_owned())).collect()),
+            unstruck: Vec::new(),
         };
         let runs = |name: &Namespace| *name == global;
         names.take(&here, "own", &global).unwrap();

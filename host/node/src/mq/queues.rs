@@ -22,6 +22,7 @@ use super::names::{BrokerNames, HeldNames, Owner, place_of};
 use super::rabbit::Rabbit;
 use super::set::HeldThere;
 use super::standby::StandbyBound;
+use super::striking::Striking;
 use super::writer::CursorBoard;
 use crate::namespace::{Chain, wall_clock};
 
@@ -89,6 +90,8 @@ pub struct Queues {
     pub(super) leaving: LeavingNote,
     /// The names that this namespace has at the broker, where one carries the messages.
     pub(super) held: Option<HeldNames>,
+    /// What goes from the registry because the broker has removed it.
+    pub(super) striking: Striking,
     moved: Arc<Notify>,
     standby: watch::Receiver<HeldThere>,
     awaited: Arc<Notify>,
@@ -170,6 +173,7 @@ impl Queues {
             reigns,
             leaving,
             held,
+            striking: Striking::default(),
             moved: around.moved,
             standby: around.standby,
             awaited: around.awaited,
@@ -182,6 +186,7 @@ impl Queues {
             let rabbit = Rabbit::start(&queues, url, tasks);
             let _ = queues.rabbit.set(rabbit);
         }
+        queues.striking.begin(&queues, tasks);
         Ok(queues)
     }
 
@@ -367,12 +372,14 @@ impl Queues {
         if let Some(task) = self.writing.lock().take() {
             task.abort();
         }
+        self.striking.end();
     }
 }
 
 impl Drop for Queues {
-    /// One that was never closed still ends its task.
+    /// One that was never closed still ends its tasks.
     fn drop(&mut self) {
+        self.striking.end();
         if let Some(task) = self.writing.lock().take() {
             task.abort();
         }

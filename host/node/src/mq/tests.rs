@@ -1,15 +1,18 @@
 //! A chain's queues over real files: what is registered, told and acknowledged outlives everything; what fails changes nothing.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use cvp_core::config::{Broker, BrokerUrl};
+use cvp_core::config::Broker;
 use cvp_core::mq::{Event, EventId, Registration};
 use cvp_core::types::Refusal;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::namespace::tests::{Fixture, ONE, hostname};
+
+mod broker;
 
 const WAIT: Duration = Duration::from_secs(20);
 
@@ -19,6 +22,8 @@ struct Bench {
     lineage: Vec<Reign>,
     /// A change is made, and nobody says so: the pair went on with another machine.
     unanswered: bool,
+    /// No change is made.
+    holds: Arc<AtomicBool>,
     broker: Broker,
     names: BrokerNames,
 }
@@ -30,6 +35,7 @@ impl Bench {
             directory: tempfile::tempdir().unwrap(),
             lineage: Vec::new(),
             unanswered: false,
+            holds: Arc::default(),
             broker: Broker::Embedded,
             names: BrokerNames::default(),
         }
@@ -41,12 +47,16 @@ impl Bench {
 
     fn open(&self) -> Arc<Queues> {
         let chain = Arc::clone(&self.fixture.chain);
-        let (files, unanswered) = (self.files(), self.unanswered);
+        let (files, unanswered, holds) = (self.files(), self.unanswered, Arc::clone(&self.holds));
         let around = Surroundings {
             hostname: hostname("node1"),
             broker: self.broker.clone(),
             // A node without a standby, whose changes are its own.
             commit: Arc::new(move |change, _, _| {
+                if holds.load(Ordering::SeqCst) {
+                    let held = Refusal::new("held", "the standby is not well", "");
+                    return Box::pin(async { Err(QueuesError::NotMade(held)) });
+                }
                 let written = files.write_registry(&change.registry);
                 let lost = || QueuesError::Undecided(Refusal::new("strong-undecided", "nobody answered", ""));
                 Box::pin(async move {
@@ -450,34 +460,4 @@ async fn a_standby_whose_cursors_are_of_a_node_that_was_replaced_before_skips_no
     let queues = bench.open();
     let events = window(&mut queues.feed("q", None).unwrap()).await;
     assert_eq!(ids(&events)[..3], ["4.stateUpdate", "4", "5"]);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_another_namespace_has_at_the_broker_is_not_removed_there() {
-    // Nobody answers there.
-    let url = BrokerUrl::new("amqp://127.0.0.1:1/");
-    let mut bench = Bench::new();
-    bench.broker = Broker::Rabbit(url.clone());
-    let queues = bench.open();
-    for name in ["own", "taken"] {
-        let (_, exchanger) = queues.register(registration(name, json!({}))).await.unwrap();
-        let queue = queues.registry().get(name).unwrap().clone();
-        queues.makes(&[queue]).await.unwrap();
-        queues.unregister(name, &exchanger).await.unwrap();
-    }
-    let due = |due: super::leaving::Due| due.queues.into_iter().map(|(_, name, stands)| (name, stands));
-    let both = |taken| [("own".to_owned(), true), ("taken".to_owned(), taken)];
-    assert!(due(queues.leaving().await).eq(both(true)));
-    queues.close().await;
-    drop(queues);
-    // A node on which another namespace registered the name meanwhile.
-    bench.names = BrokerNames::default();
-    let other = cvp_core::types::Namespace::new("ns1").unwrap();
-    bench
-        .names
-        .take(&super::names::place_of(&url), "taken", &other)
-        .unwrap();
-    let queues = bench.open();
-    assert!(due(queues.leaving().await).eq(both(false)));
-    queues.close().await;
 }

@@ -34,6 +34,7 @@ mod queues;
 mod queues_pair;
 mod rabbit;
 mod rabbit_changes;
+mod rabbit_names;
 mod rabbit_pair;
 mod rabbit_places;
 mod refusals;

@@ -131,6 +131,12 @@ impl Leaving {
         self.queues.is_empty() && self.exchangers.is_empty()
     }
 
+    /// Names of what is to be removed that `other` does not have, each with its place where it is known.
+    pub fn names_beside<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = (Option<&'a Place>, &'a str)> {
+        let beside = self.queues.iter().filter(|(number, _)| !other.has(**number));
+        beside.map(|(_, going)| (going.at.as_ref(), going.name.as_str()))
+    }
+
     /// Only what `other` has, too.
     pub fn keep_of(&mut self, other: &Self) {
         self.queues.retain(|number, _| other.queues.contains_key(number));
@@ -253,6 +259,11 @@ impl Leaving {
             Some((Some(at), queue.registration.queue.as_str()))
         });
         leaving.chain(made)
+    }
+
+    /// Whether the queue of this registration is to be removed, now or not.
+    pub fn has(&self, number: u64) -> bool {
+        self.queues.contains_key(&number)
     }
 
     /// What stays at places where the node does not come any more.
