@@ -227,6 +227,16 @@ fn backup_usable(view: &PreflightView) -> Check {
         );
     }
     let here = format!("bound to {provider}; its configuration and {usable} namespace(s) are here");
+    let unreadable = view.namespaces.iter().filter_map(|ns| ns.queues_unreadable.as_deref());
+    let unreadable: Vec<&str> = unreadable.collect();
+    if !unreadable.is_empty() {
+        return Check::warn(
+            id,
+            format!("{here}{staged}; but for message queues: {}", unreadable.join("; ")),
+            "as long as the provider can be started, let this node attach once more: it writes them anew; else these namespaces go on without message \
+             queues until the files (data/mq) are restored",
+        );
+    }
     if staged.is_empty() {
         return Check::pass(id, here);
     }

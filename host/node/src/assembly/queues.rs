@@ -11,9 +11,9 @@ use cvp_core::types::{Height, Incarnation, Namespace, Refusal};
 
 use super::node::Node;
 use crate::config::Root;
-use crate::ipc::{LeftView, MissingView, QueueList, QueueView, QueuesView};
+use crate::ipc::{LeftView, MissingView, QueueList, QueueView, QueuesView, UnreadableView};
 use crate::mq::{
-    AtRest, Commit, Committing, Copies, Opened, QueueRow, Queues, QueuesError, Rabbit, Reign, Surroundings,
+    AtRest, BadCopies, Commit, Committing, Copies, Opened, QueueFileError, QueueRow, Queues, QueuesError, Rabbit, Reign, Surroundings,
 };
 use crate::namespace::Chain;
 use crate::replication::{Wish, queue_files};
@@ -63,7 +63,7 @@ impl Node {
         self.queues.replace(opened, config.role() == PairRole::Provider);
         self.queues_moved.notify_one();
         match config.role() {
-            PairRole::Provider => self.queues.replace_copies(Copies::new()),
+            PairRole::Provider => self.queues.replace_copies(Copies::new(), BadCopies::new()),
             PairRole::Receiver => self.refresh_copies().await,
         }
     }
@@ -158,20 +158,23 @@ impl Node {
     async fn refresh_copies(&self) {
         let (root, chains) = (self.root.clone(), self.chains.clone());
         let read = tokio::task::spawn_blocking(move || {
-            let mut copies = Copies::new();
+            let (mut copies, mut bad) = (Copies::new(), BadCopies::new());
             for namespace in chains.names() {
                 match queue_files(&root, &namespace).read() {
                     Ok((Some(registry), cursors)) => {
                         copies.insert(namespace, (registry, cursors));
                     }
                     Ok((None, _)) => {}
-                    Err(error) => tracing::error!(%namespace, "the copy of the queues cannot be read: {error}"),
+                    Err(error) => {
+                        tracing::error!(%namespace, "the copy of the queues cannot be read: {error}");
+                        bad.insert(namespace.clone(), unreadable_copy(&namespace, &error));
+                    }
                 }
             }
-            copies
+            (copies, bad)
         });
-        if let Ok(copies) = read.await {
-            self.queues.replace_copies(copies);
+        if let Ok((copies, bad)) = read.await {
+            self.queues.replace_copies(copies, bad);
         }
     }
 
@@ -235,8 +238,16 @@ impl Node {
                 view_of(namespace.as_str(), next, row)
             })
         });
+        let (bad, queues) = (self.queues.bad_copies(), rows.chain(copied).collect());
+        let unopened = all.iter().filter_map(|(namespace, opened)| Some((namespace, opened.as_ref().err()?)));
+        let unreadable = unopened.chain(bad.iter()).map(|(namespace, refusal)| UnreadableView {
+            namespace: namespace.to_string(),
+            message: refusal.text.clone(),
+            help: refusal.hint.clone(),
+        });
         QueueList {
-            queues: rows.chain(copied).collect(),
+            queues,
+            unreadable: unreadable.collect(),
         }
     }
 
@@ -275,7 +286,17 @@ impl Node {
                 ..QueuesView::default()
             }
         });
-        all.iter().map(view).chain(copied).collect()
+        let bad = self.queues.bad_copies();
+        let unreadable = bad.iter().map(|(namespace, refusal)| QueuesView {
+            namespace: namespace.to_string(),
+            broker: broker_of(&config, namespace)
+                .map_or("embedded", Broker::as_str)
+                .to_owned(),
+            state: "failed".to_owned(),
+            problem: Some(refusal.to_string()),
+            ..QueuesView::default()
+        });
+        all.iter().map(view).chain(copied).chain(unreadable).collect()
     }
 
     /// Ends every stream and writes what moved: the node stops.
@@ -333,8 +354,13 @@ fn view_together(view: QueuesView, queues: &Queues) -> QueuesView {
     let mut left_now = false;
     if let Some(broker) = queues.rabbit().map(Rabbit::state) {
         left_now = !broker.left.is_empty();
-        state = if broker.connected { "connected" } else { "unreachable" };
-        problem = broker.problem.clone().or_else(|| broker.refusals());
+        state = match (broker.connected, &broker.blocked) {
+            (false, _) => "unreachable",
+            (true, Some(_)) => "blocked",
+            (true, None) => "connected",
+        };
+        let problems = [broker.problem.clone(), broker.block(), broker.refusals()];
+        problem = problems.into_iter().flatten().next();
     }
     if let Some(failure) = queues.failure() {
         (state, problem) = ("failed", Some(failure));
@@ -350,6 +376,14 @@ fn view_together(view: QueuesView, queues: &Queues) -> QueuesView {
         left_now,
         ..view
     }
+}
+
+fn unreadable_copy(namespace: &Namespace, error: &QueueFileError) -> Refusal {
+    Refusal::new(
+        "queues-failed",
+        format!("the copy of the message queues of {namespace} cannot be read: {error}"),
+        "let this node attach to its provider once: it writes the copy anew; an upgrade before that goes on without these queues",
+    )
 }
 
 fn missing_view(missing: Missing) -> MissingView {

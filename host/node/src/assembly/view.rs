@@ -90,6 +90,7 @@ pub(super) fn add_queues(view: &mut StatusView, queues: Vec<QueuesView>) {
         if let Some(problem) = &of.problem {
             let code = match of.state.as_str() {
                 "unreachable" => "queues-unreachable",
+                "blocked" => "queues-blocked",
                 "failed" => "queues-failed",
                 _ => "queue-refused",
             };

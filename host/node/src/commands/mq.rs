@@ -18,6 +18,9 @@ pub fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Failure> {
         Arguments::List => {
             let answer: QueueList = decode(context.call(&Request::MqList, |_| {})?)?;
             context.print(&answer, list);
+            if let Some(failure) = unreadable(&answer) {
+                return Err(failure);
+            }
         }
         Arguments::Status => {
             let answer: QueuesStatus = decode(context.call(&Request::MqStatus, |_| {})?)?;
@@ -25,6 +28,13 @@ pub fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Failure> {
         }
     }
     Ok(Exit::Done)
+}
+
+/// What is not in the list, though it is there.
+fn unreadable(answer: &QueueList) -> Option<Failure> {
+    let messages: Vec<&str> = answer.unreadable.iter().map(|it| it.message.as_str()).collect();
+    let help = &answer.unreadable.first()?.help;
+    Some(Failure::failed("queues-failed", messages.join("; "), help.clone()))
 }
 
 fn list(answer: &QueueList) -> String {
@@ -98,7 +108,7 @@ fn lines<const N: usize>(rows: &[[String; N]]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ipc::{LeftView, MissingView};
+    use crate::ipc::{LeftView, MissingView, UnreadableView};
 
     #[test]
     fn a_queue_is_one_line() {
@@ -113,11 +123,31 @@ mod tests {
             behind: 2,
             ..QueueView::default()
         };
-        let text = list(&QueueList { queues: vec![queue] });
+        let text = list(&QueueList {
+            queues: vec![queue],
+            ..QueueList::default()
+        });
         assert_eq!(
             text.lines().nth(1).unwrap().split_whitespace().collect::<Vec<_>>(),
             ["global", "orders", "MQBlock,MQLog", "3-9", "4", "2", "delay"]
         );
+    }
+
+    #[test]
+    fn queues_that_cannot_be_read_are_no_empty_list() {
+        assert_eq!(unreadable(&QueueList::default()), None);
+        let bad = |namespace: &str| UnreadableView {
+            namespace: namespace.into(),
+            message: format!("{namespace} is damaged"),
+            help: "attach".into(),
+        };
+        let answer = QueueList {
+            unreadable: vec![bad("global"), bad("ns1")],
+            ..QueueList::default()
+        };
+        let failure = unreadable(&answer).unwrap();
+        assert_eq!((failure.exit, failure.code.as_str()), (Exit::Failed, "queues-failed"));
+        assert_eq!(failure.message, "global is damaged; ns1 is damaged");
     }
 
     #[test]

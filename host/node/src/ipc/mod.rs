@@ -18,7 +18,7 @@ pub use client::Connection;
 #[cfg(test)]
 pub use progress::BootstrapView;
 pub use progress::PaceView;
-pub use queues::{LeftView, MissingView, QueueList, QueueView, QueuesStatus, QueuesView};
+pub use queues::{LeftView, MissingView, QueueList, QueueView, QueuesStatus, QueuesView, UnreadableView};
 pub use request::{Request, wrong_role};
 pub use server::{Operator, Progress, Server};
 #[cfg(test)]

@@ -12,7 +12,7 @@ pub struct QueuesView {
     pub namespace: String,
     /// `embedded`: consumed from the node itself; `rabbit`: carried by a RabbitMQ.
     pub broker: String,
-    /// `serving`, or with a broker `connected` or `unreachable`; `failed` when the queues cannot be used or their cursors not kept.
+    /// `serving`, or with a broker `connected`, `blocked` (connected, and it takes no messages for now) or `unreachable`; `failed` when the queues cannot be used or their cursors not kept.
     pub state: String,
     /// Name of the exchange; absent where it is not known.
     pub exchanger: Option<String>,
@@ -130,4 +130,18 @@ pub struct QueuesStatus {
 pub struct QueueList {
     /// All queues of all namespaces.
     pub queues: Vec<QueueView>,
+    /// Namespaces whose queues cannot be read, and are not among them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unreadable: Vec<UnreadableView>,
+}
+
+/// A namespace whose queues cannot be read.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct UnreadableView {
+    /// The namespace.
+    pub namespace: String,
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub help: String,
 }

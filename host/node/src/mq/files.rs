@@ -105,6 +105,26 @@ impl QueueFiles {
         Ok((placed(names.into_iter()), unstruck))
     }
 
+    /// Whether the registry is this one, whatever the cursors are.
+    pub fn has(&self, registry: &Registry) -> bool {
+        let there = self.read_one("registry", REGISTRY, Registry::decode);
+        there.is_ok_and(|there| there.as_ref() == Some(registry))
+    }
+
+    /// Whether there is a registry that can be read, whatever the cursors are.
+    pub fn has_registry(&self) -> bool {
+        let there = self.read_one("registry", REGISTRY, Registry::decode);
+        there.is_ok_and(|there| there.is_some())
+    }
+
+    /// Forgets cursors that cannot be read; durable on return. The provider tells them anew.
+    pub fn remove_bad_cursors(&self) -> Result<(), QueueFileError> {
+        match self.read_one("cursors", CURSORS, Cursors::decode) {
+            Ok(_) => Ok(()),
+            Err(_) => self.write_cursors(&Cursors::default()),
+        }
+    }
+
     /// The registry; it is not missing where there are cursors of its queues, also such as cannot be read.
     fn registry_of_cursors(&self) -> Result<Option<Registry>, QueueFileError> {
         let registry = self.read_one("registry", REGISTRY, Registry::decode)?;

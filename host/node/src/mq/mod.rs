@@ -25,4 +25,4 @@ pub use files::{QueueFileError, QueueFiles};
 pub use names::{AtRest, BrokerNames};
 pub use queues::{Commit, Committing, QueueRow, Queues, Reign, Surroundings};
 pub use rabbit::Rabbit;
-pub use set::{Copies, HeldThere, Opened, QueueSet};
+pub use set::{BadCopies, Copies, HeldThere, Opened, QueueSet};

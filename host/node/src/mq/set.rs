@@ -17,6 +17,9 @@ pub type Opened = BTreeMap<Namespace, Result<Arc<Queues>, Refusal>>;
 /// What a receiver holds of its provider's queues.
 pub type Copies = BTreeMap<Namespace, (Registry, Cursors)>;
 
+/// What a receiver holds of its provider's queues and cannot read.
+pub type BadCopies = BTreeMap<Namespace, Refusal>;
+
 /// How far a standby has the queues of each namespace that it says so of.
 pub type HeldThere = BTreeMap<Namespace, Arc<Cursors>>;
 
@@ -27,6 +30,7 @@ pub struct QueueSet {
     /// Which namespaces have queues is known: those of a provider are opened.
     settled: Arc<AtomicBool>,
     copies: Arc<ArcSwap<Copies>>,
+    bad_copies: Arc<ArcSwap<BadCopies>>,
     names: BrokerNames,
     standby: Arc<watch::Sender<HeldThere>>,
 }
@@ -93,9 +97,25 @@ impl QueueSet {
         self.copies.load_full()
     }
 
-    /// Puts what the disk holds of a provider's queues in the place of what was known.
-    pub fn replace_copies(&self, copies: Copies) {
+    /// Of what is held of a provider's queues, what cannot be read.
+    pub fn bad_copies(&self) -> Arc<BadCopies> {
+        self.bad_copies.load_full()
+    }
+
+    /// Puts what the disk holds of a provider's queues in the place of what was known; `bad`: where it cannot be read.
+    pub fn replace_copies(&self, copies: Copies, bad: BadCopies) {
+        self.bad_copies.store(Arc::new(bad));
         self.copies.store(Arc::new(copies));
+    }
+
+    /// What is held of a provider's queues in one namespace was written anew.
+    pub fn healed(&self, namespace: &Namespace) {
+        let bad = self.bad_copies.load();
+        if bad.contains_key(namespace) {
+            let mut others = BadCopies::clone(&bad);
+            others.remove(namespace);
+            self.bad_copies.store(Arc::new(others));
+        }
     }
 
     /// Changes what is held of a provider's queues in one namespace.

@@ -86,6 +86,7 @@ impl Ground {
                 provider_tip: None,
                 history_from: 0,
                 untold: Vec::new(),
+                queues_unreadable: None,
                 provider_strategies: Vec::new(),
                 own_strategies: Vec::new(),
             });

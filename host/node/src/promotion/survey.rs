@@ -20,6 +20,7 @@ use super::tree;
 use super::{Flags, Ground, Probed};
 use crate::config::{OwnKey, Places, Root};
 use crate::index::probe;
+use crate::mq::QueueFileError;
 use crate::replication::queue_files;
 
 /// Where a namespace's key and certificates are, unless configured otherwise.
@@ -208,6 +209,10 @@ fn namespaces(
             let seen = status.and_then(|status| status.namespaces.iter().find(|ns| ns.name == name));
             let open = ground.chains.get(name.as_str());
             let history_from = open.map_or(0, |chain| chain.ledger().history_from());
+            let (untold, queues_unreadable) = match untold(&ground.root, &name, history_from) {
+                Ok(untold) => (untold, None),
+                Err(error) => (Vec::new(), Some(format!("{name}: {error}"))),
+            };
             let chain = ground.usable(&name, promoted).map_err(|refusal| refusal.text);
             let running: Vec<StrategyView> = seen.map_or_else(Vec::new, |ns| {
                 let view = |s: &cvp_core::replication::StrategyStatus| StrategyView {
@@ -237,7 +242,8 @@ fn namespaces(
                     .map(|ns| ns.tip)
                     .filter(|_| status.is_some_and(|s| s.last_heard.is_some())),
                 history_from,
-                untold: untold(&ground.root, &name, history_from),
+                untold,
+                queues_unreadable,
                 keys: keys_of(&ground.root, (config, &reading.told), &name),
                 provider_strategies: theirs,
                 own_strategies: running,
@@ -247,12 +253,11 @@ fn namespaces(
         .collect()
 }
 
-/// Blocks that are not here and that queues wait for; what cannot be read is for the opening of the queues to say.
-fn untold(root: &Root, name: &Namespace, history_from: Height) -> Vec<Missing> {
-    match queue_files(root, name).read() {
-        Ok((Some(registry), cursors)) => cursors.missing(&registry, history_from),
-        _ => Vec::new(),
-    }
+/// Blocks that are not here and that queues wait for.
+fn untold(root: &Root, name: &Namespace, history_from: Height) -> Result<Vec<Missing>, QueueFileError> {
+    let (registry, cursors) = queue_files(root, name).read()?;
+    let missing = registry.map(|registry| cursors.missing(&registry, history_from));
+    Ok(missing.unwrap_or_default())
 }
 
 /// `encryption.ecert.ecert`; the default where the configuration cannot be read.

@@ -76,12 +76,14 @@ impl QueueDisk {
         self.chains.names().into_iter().filter_map(held).collect()
     }
 
+    /// A copy that cannot be read is written anew: the provider's counts.
     fn keep_registry(&self, namespace: &Namespace, registry: Registry) -> Result<(), Refusal> {
         let files = self.at(namespace);
-        let (there, _) = files.read().map_err(failed)?;
-        if there.as_ref() != Some(&registry) {
+        if !files.has(&registry) {
             files.write_registry(&registry).map_err(failed)?;
         }
+        files.remove_bad_cursors().map_err(failed)?;
+        self.set.healed(namespace);
         self.set.copied(namespace, |copy| copy.0 = registry);
         Ok(())
     }
@@ -90,7 +92,7 @@ impl QueueDisk {
     fn keep_cursors(&self, namespace: &Namespace, cursors: Cursors) -> Result<bool, Refusal> {
         let files = self.at(namespace);
         // Where the registry before them could not be written they are of nothing.
-        if files.read().map_err(failed)?.0.is_none() {
+        if !files.has_registry() {
             return Ok(false);
         }
         files.write_cursors(&cursors).map_err(failed)?;

@@ -14,6 +14,7 @@ use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use bytes::Bytes;
 use cvp_core::mq::{Event, EventId};
 use hyper::body::Frame;
+use percent_encoding::percent_decode_str;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use super::envelope::render;
@@ -30,15 +31,17 @@ const CHUNKS: usize = 1;
 /// A stream without events says so, so that both ends see a dead connection.
 const QUIET: Duration = Duration::from_secs(15);
 
-/// The namespace and the queue that a path asks for.
-pub fn wanted(path: &str) -> Option<(&str, &str)> {
-    path.strip_prefix(PREFIX)?.trim_end_matches('/').split_once('/')
+/// The namespace and the queue that a path asks for. Bytes that are no text after decoding name nothing.
+pub fn wanted(path: &str) -> Option<(String, String)> {
+    let (namespace, queue) = path.strip_prefix(PREFIX)?.trim_end_matches('/').split_once('/')?;
+    let decoded = |name: &str| percent_decode_str(name).decode_utf8_lossy().into_owned();
+    Some((decoded(namespace), decoded(queue)))
 }
 
 /// Answers with the stream, or says why not.
 pub fn answer(
     rpc: &Arc<Rpc>,
-    (namespace, queue): (&str, &str),
+    (namespace, queue): &(String, String),
     headers: &HeaderMap,
     closed: watch::Receiver<bool>,
 ) -> Response<Body> {
@@ -169,5 +172,23 @@ impl HttpBody for Chunks {
         self.0
             .poll_recv(cx)
             .map(|chunk| chunk.map(|bytes| Ok(Frame::data(bytes))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::wanted;
+
+    #[test]
+    fn names_are_read_as_a_client_writes_them() {
+        let names = |path: &str| wanted(path).unwrap();
+        let plain = ("global".to_owned(), "a:b@c".to_owned());
+        assert_eq!(names("/mq/global/a:b@c"), plain);
+        assert_eq!(names("/mq/global/a%3Ab%40c/"), plain);
+        assert_eq!(names("/mq/%67lobal/a%3ab@c"), plain);
+        // One slash divides; what is no text or no escape is no name of a queue either.
+        assert_eq!(names("/mq/global/a%2Fb").1, "a/b");
+        assert_eq!(names("/mq/global/%ff%4").1, "\u{fffd}%4");
+        assert!(wanted("/mq/global").is_none() && wanted("/other/global/q").is_none());
     }
 }

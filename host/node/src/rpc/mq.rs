@@ -91,6 +91,9 @@ fn text<T: Serialize>(value: &T) -> Outcome {
 fn names(context: &Context, set: &QueueSet) -> Outcome {
     match set.get(context.chain.namespace()) {
         None => {
+            if let Some(refusal) = set.bad_copies().get(context.chain.namespace()) {
+                return Err(RpcError::internal(refusal.text.clone()));
+            }
             let copies = set.copies();
             let copy = copies.get(context.chain.namespace());
             result(

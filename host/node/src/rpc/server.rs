@@ -278,7 +278,7 @@ async fn answer(State(connection): State<Connection>, request: Request<Body>) ->
     {
         let closed = served.closed.clone();
         return Ok(with_origin(
-            events::answer(&served.rpc, wanted, &head.headers, closed),
+            events::answer(&served.rpc, &wanted, &head.headers, closed),
             origin,
         ));
     }

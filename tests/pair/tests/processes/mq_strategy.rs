@@ -242,3 +242,55 @@ fn the_command_line_knows_the_kind_mq_sync() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn a_copy_that_cannot_be_read_is_named_and_written_anew_at_the_next_handshake() -> Result<()> {
+    let mut pair = Pair::init(&Setup::default())?;
+    pair.provokes(&["cannot be read", "not told to the standby"]);
+    enable(&pair.provider, "global", "")?;
+    pair.provider.start()?;
+    pair.receiver.start()?;
+    register(&pair.provider.rpc(), "orders", 1)?;
+    wait_names(&pair.receiver, &json!(["orders"]))?;
+    pair.receiver.wait_normal()?;
+    pair.receiver.stop()?;
+    pair.provider.stop()?;
+    let registry = |node: &Node| node.root().join("namespaces/global/data/mq/registry");
+    let good = std::fs::read(registry(&pair.receiver))?;
+    for damage in ["registry", "cursors", "missing"] {
+        let file = registry(&pair.receiver);
+        let cursors = file.with_file_name("cursors");
+        match damage {
+            "registry" => std::fs::write(&file, &good[..good.len() - 1])?,
+            "cursors" => std::fs::write(&cursors, "x")?,
+            _ => std::fs::remove_file(&file)?,
+        }
+        ensure!(cursors.exists(), "without cursors there is nothing to miss");
+        pair.receiver.start()?;
+        let node = &pair.receiver;
+        let output = node.command(&["mq", "list"])?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            output.status.code() == Some(1) && said.contains("Error: the copy of the message queues of global"),
+            "{damage}: {output:?}"
+        );
+        let status = node.status()?;
+        let warnings = status["namespaces"][0]["warnings"].to_string();
+        ensure!(warnings.contains("queues-failed"), "{damage}: {warnings}");
+        ensure!(node.rpc().answer("mq_getAllQueueNames", json!([]))?["code"] != 0);
+        let (_, report) = node.json(&["upgrade", "--dry-run"])?;
+        ensure!(report.to_string().contains("but for message queues: global"), "{damage}: {report}");
+        pair.provider.start()?;
+        wait_names(&pair.receiver, &json!(["orders"]))?;
+        pair.receiver.wait_normal()?;
+        let (code, list) = pair.receiver.json(&["mq", "list"])?;
+        ensure!(code == 0 && list["queues"][0]["queue"] == "orders", "{damage}: {list}");
+        wait::until("both disks hold the same registry", SOON, || {
+            let same = std::fs::read(&file)? == std::fs::read(registry(&pair.provider))?;
+            Ok(if same && cursors.exists() { Ok(()) } else { Err("they differ".to_owned()) })
+        })?;
+        pair.receiver.stop()?;
+        pair.provider.stop()?;
+    }
+    Ok(())
+}

@@ -351,3 +351,51 @@ fn a_queue_of_somebody_else_is_never_removed() -> Result<()> {
     ensure!(gone["later"].is_empty(), "{gone:?}");
     Ok(())
 }
+
+#[test]
+fn a_broker_that_blocks_publishers_is_named_as_that_for_as_long_as_it_does() -> Result<()> {
+    let broker = Broker::start()?;
+    let pair = node_at(&broker)?;
+    let (node, rpc) = (&pair.provider, pair.provider.rpc());
+    broker_state(node, "connected")?;
+    register(&rpc, "orders", 1)?;
+    confirmed(node, 1, grow(&rpc, 3)?)?;
+    broker.control(&["set_vm_memory_high_watermark", "0.000001"])?;
+    let mut height = grow(&rpc, 5)?;
+    node.wait_status("the block is named", WITHIN, |status| {
+        let warnings = status["namespaces"][0]["warnings"].to_string();
+        warnings.contains("queues-blocked") && warnings.contains("blocks publishers (low on memory)")
+    })?;
+    let told = inner(&rpc.call("mq_informNormal", json!([""]))?)?;
+    ensure!(told["success"] == false && told.to_string().contains("blocks publishers"), "{told}");
+    let begun = Instant::now();
+    register(&rpc, "later", 1)?;
+    ensure!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    // Longer than anything is waited for.
+    wait::until("it is said all the time", WITHIN, || {
+        height = grow(&rpc, height + 1)?;
+        let status = node.status()?;
+        let warnings: Vec<&str> = status["namespaces"][0]["warnings"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|warning| warning["code"].as_str())
+            .filter(|code| code.starts_with("queue"))
+            .collect();
+        ensure!(warnings == ["queues-blocked"], "{warnings:?} after {:?}", begun.elapsed());
+        Ok(if begun.elapsed() > Duration::from_secs(40) {
+            Ok(())
+        } else {
+            Err(String::new())
+        })
+    })?;
+    broker.control(&["set_vm_memory_high_watermark", "0.4"])?;
+    confirmed(node, 2, height)?;
+    let status = node.status()?;
+    ensure!(!status.to_string().contains("queues-blocked"), "{status}");
+    lies_there(&broker, &["orders".to_owned(), "later".to_owned()], 1, height)?;
+    for bad in ["confirms nothing", "the connection was lost"] {
+        ensure!(!node.log().contains(bad), "{}", node.log());
+    }
+    Ok(())
+}

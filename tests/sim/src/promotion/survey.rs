@@ -80,6 +80,7 @@ impl World {
                 chain,
                 history_from: 0,
                 untold: Vec::new(),
+                queues_unreadable: None,
                 keys: KeyState::Match,
                 provider_strategies: vec![strategy.clone()],
                 own_strategies: vec![strategy.clone()],

@@ -35,6 +35,7 @@ pub(in super::super) fn healthy() -> PreflightView {
             provider_tip: Some(120),
             history_from: 0,
             untold: Vec::new(),
+            queues_unreadable: None,
             keys: KeyState::Match,
             provider_strategies: vec![strategy.clone()],
             own_strategies: vec![strategy],
@@ -106,6 +107,19 @@ fn queues_that_wait_for_blocks_that_are_not_here_are_named() {
     let named = check.message.contains("global begins at 61") && check.message.contains("queue q0 of global: 4 to 60");
     assert!(named && check.message.ends_with("2 more queues of global"), "{check:?}");
     assert!(check.hint.contains("fill them in"), "{check:?}");
+}
+
+#[test]
+fn queues_that_cannot_be_read_are_named() {
+    let mut view = healthy();
+    view.namespaces[0].queues_unreadable = Some("data/mq/registry is damaged".into());
+    let checks = preflight(&view);
+    let check = checks.iter().find(|check| check.id == "backup-complete").unwrap();
+    assert_eq!(check.verdict, Verdict::Warn);
+    assert!(
+        check.message.ends_with("message queues: data/mq/registry is damaged") && check.hint.contains("attach"),
+        "{check:?}"
+    );
 }
 
 #[test]

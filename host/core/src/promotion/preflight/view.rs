@@ -44,6 +44,8 @@ pub struct NamespaceView {
     pub history_from: u64,
     /// Blocks below it that message queues were not told yet, or did not confirm.
     pub untold: Vec<Missing>,
+    /// Why its message queues cannot be read here, if so.
+    pub queues_unreadable: Option<String>,
     /// Key and certificate.
     pub keys: KeyState,
     /// Strategies that the provider runs, as its last hello said.

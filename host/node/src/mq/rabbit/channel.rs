@@ -89,11 +89,16 @@ impl Admin {
     }
 
     async fn word<T>(&mut self, word: impl Future<Output = lapin::Result<T>>) -> Result<T, Denied> {
-        match tokio::time::timeout(WORD_TIME, word).await {
-            Ok(answer) => answer.map_err(|error| Denied::of(&error)),
-            Err(_) => {
-                self.silent = true;
-                Err(Denied::Otherwise("it does not answer".to_owned()))
+        let mut word = std::pin::pin!(word);
+        loop {
+            match tokio::time::timeout(WORD_TIME, &mut word).await {
+                Ok(answer) => return answer.map_err(|error| Denied::of(&error)),
+                // One that blocks publishers is not sent anything on this connection; it says when it goes on.
+                Err(_) if self.connection.status().blocked() => {}
+                Err(_) => {
+                    self.silent = true;
+                    return Err(Denied::Otherwise("it does not answer".to_owned()));
+                }
             }
         }
     }

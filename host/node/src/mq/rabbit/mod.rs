@@ -85,7 +85,7 @@ impl Rabbit {
         let mut state = self.state.clone();
         let connected = tokio::time::timeout(ANSWER_TIME, state.wait_for(|state| state.connected)).await;
         match connected {
-            Ok(Ok(_)) => Ok(()),
+            Ok(Ok(state)) => state.block().map_or(Ok(()), Err),
             _ => Err(self
                 .state()
                 .problem
@@ -98,7 +98,7 @@ impl Rabbit {
         let mut state = self.state.clone();
         let settled = state.wait_for(|state| {
             let name = &queue.registration.queue;
-            !state.connected || state.declared.contains(&queue.number) || state.refused.contains_key(name)
+            state.is_idle() || state.declared.contains(&queue.number) || state.refused.contains_key(name)
         });
         let _ = tokio::time::timeout(ANSWER_TIME, settled).await;
     }
@@ -128,7 +128,7 @@ impl Rabbit {
         tokio::select! {
             biased;
             answer = tokio::time::timeout(ANSWER_TIME, answered) => answer.ok()?.ok(),
-            _ = state.wait_for(|state| !state.connected) => None,
+            _ = state.wait_for(BrokerState::is_idle) => None,
         }
     }
 

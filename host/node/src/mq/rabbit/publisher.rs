@@ -87,13 +87,22 @@ impl Publisher {
             if feed.still().is_err() {
                 return Ok(());
             }
-            let confirmed = self.confirmed(channel, &window);
-            tokio::time::timeout(CONFIRM_TIME, confirmed)
-                .await
-                .unwrap_or_else(|_| Err("it confirms nothing".to_owned()))?;
+            self.confirmed_in_time(channel, &window).await?;
             *delivered = true;
             let told = feed.confirmed_for_good().await?;
             bound.told(told, window.len());
+        }
+    }
+
+    /// A broker that blocks publishers has time: it says when it goes on.
+    async fn confirmed_in_time(&self, channel: &Channel, window: &[Event]) -> Result<(), String> {
+        let mut confirmed = std::pin::pin!(self.confirmed(channel, window));
+        loop {
+            match tokio::time::timeout(CONFIRM_TIME, &mut confirmed).await {
+                Ok(outcome) => return outcome,
+                Err(_) if self.connection.status().blocked() => {}
+                Err(_) => return Err("it confirms nothing".to_owned()),
+            }
         }
     }
 

@@ -14,6 +14,8 @@ pub struct BrokerState {
     pub connected: bool,
     /// Why not, without credentials.
     pub problem: Option<String>,
+    /// Why it takes no messages for now, in its words: the connection is good all the same.
+    pub blocked: Option<String>,
     /// Queues that stand at the broker, by number of registration.
     pub declared: BTreeSet<u64>,
     /// Queues that are not delivered there, with the reason.
@@ -23,6 +25,19 @@ pub struct BrokerState {
 }
 
 impl BrokerState {
+    /// What a broker says that takes no messages, in words.
+    pub fn block(&self) -> Option<String> {
+        let reason = self.blocked.as_ref()?;
+        Some(format!(
+            "the broker blocks publishers ({reason}); blocks go on, cursors wait, and what waits follows when it lets them: see its alarms (memory, disk)"
+        ))
+    }
+
+    /// Nobody need wait for what the broker does not do now.
+    pub(super) fn is_idle(&self) -> bool {
+        !self.connected || self.blocked.is_some()
+    }
+
     /// What is not delivered and why, on one line: queues of one reason together; none where all is well.
     pub fn refusals(&self) -> Option<String> {
         let mut reasons = BTreeMap::<&str, Vec<&str>>::new();

@@ -7,10 +7,12 @@ use std::time::Duration;
 use cvp_core::config::BrokerUrl;
 use cvp_core::mq::{Queue, Registry};
 use cvp_core::session::{Backoff, BackoffRange};
+use futures_util::StreamExt as _;
 use lapin::uri::AMQPUri;
 use lapin::{Connection, ConnectionProperties};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::channel::{Admin, Denied, Removed, redact};
@@ -145,9 +147,38 @@ impl Task {
 
     /// Delivers over `connection` until it is lost; says why, and since when it served.
     async fn serve(&self, connection: &Arc<Connection>, said: &mut Said) -> (String, Option<Instant>) {
+        let watching = self.watch_blocks(connection);
+        let (why, served) = self.serve_watched(connection, said).await;
+        watching.abort();
+        (self.redact(&why), served)
+    }
+
+    /// The broker says when it takes no messages, and when it does again: also while something waits for its word.
+    fn watch_blocks(&self, connection: &Connection) -> JoinHandle<()> {
+        let (mut events, state) = (Box::pin(connection.events_listener()), self.state.clone());
+        let (namespace, url) = (self.queues.namespace().clone(), self.url.clone());
+        tokio::spawn(async move {
+            while let Some(event) = events.next().await {
+                match event {
+                    lapin::Event::ConnectionBlocked(reason) => {
+                        let reason = redact(&url, &reason);
+                        tracing::warn!(%namespace, "the broker blocks publishers ({reason}); blocks go on, events wait");
+                        state.send_modify(|state| state.blocked = Some(reason));
+                    }
+                    lapin::Event::ConnectionUnblocked => {
+                        tracing::info!(%namespace, "the broker takes messages again");
+                        state.send_modify(|state| state.blocked = None);
+                    }
+                    _ => {}
+                }
+            }
+        })
+    }
+
+    async fn serve_watched(&self, connection: &Arc<Connection>, said: &mut Said) -> (String, Option<Instant>) {
         let admin = match Admin::open(Arc::clone(connection)).await {
             Ok(admin) => admin,
-            Err(error) => return (self.redact(&error), None),
+            Err(error) => return (error, None),
         };
         let mut work = Work {
             connection: Arc::clone(connection),
@@ -157,7 +188,7 @@ impl Task {
             served: None,
         };
         let why = self.work(&mut work, said).await;
-        (self.redact(&why), work.served)
+        (why, work.served)
     }
 
     async fn work(&self, work: &mut Work, said: &mut Said) -> String {
@@ -168,7 +199,10 @@ impl Task {
         let mut look = tokio::time::interval(LOOK_EVERY);
         loop {
             changes.borrow_and_update();
-            if let Err(why) = self.align(work, said).await {
+            // Nothing is sent while it takes no messages.
+            if !work.connection.status().blocked()
+                && let Err(why) = self.align(work, said).await
+            {
                 return why;
             }
             tokio::select! {
