@@ -299,16 +299,19 @@ impl Leaving {
     pub fn arrive(&mut self, registry: &Registry, here: &Place, standing: &BTreeSet<String>) -> Vec<Left> {
         let before = self.left.clone();
         self.come_back(registry, here, standing);
-        let exchange_stands = |name: &str| standing.contains(name);
+        let stands = |name: &str| standing.contains(name);
+        // Of what another node made nobody knows the place; and one of an earlier release made no seals, but the exchange.
+        let unsealed = |exchanger: &str| {
+            let sealed = |name: &String| name.strip_prefix(exchanger).is_some_and(|rest| rest.starts_with('.'));
+            stands(exchanger) && !standing.iter().any(sealed)
+        };
         for queue in registry.queues().values() {
             let number = queue.number;
             if self.made_at(number) == Some(here) {
                 continue;
             }
-            let sealed = exchange_stands(&seal(registry.exchanger(), number));
-            // Of what another node made nobody knows the place, and an earlier release made no seals.
             let unknown = self.may_stand(number) && self.made_at(number).is_none();
-            if sealed || (unknown && exchange_stands(registry.exchanger())) {
+            if stands(&seal(registry.exchanger(), number)) || (unknown && unsealed(registry.exchanger())) {
                 self.makes(number, here);
                 continue;
             }
@@ -319,8 +322,8 @@ impl Leaving {
         let elsewhere: Vec<(u64, Going)> = elsewhere.map(|(number, going)| (*number, going.clone())).collect();
         for (number, going) in elsewhere {
             let exchanger = going.exchanger(registry);
-            let unknown = going.at.is_none() && exchange_stands(exchanger);
-            if unknown || exchange_stands(&seal(exchanger, number)) {
+            let unknown = going.at.is_none() && unsealed(exchanger);
+            if unknown || stands(&seal(exchanger, number)) {
                 self.makes(number, here);
                 if let Some(going) = self.queues.get_mut(&number) {
                     going.at = Some(here.clone());
@@ -334,7 +337,7 @@ impl Leaving {
         let elsewhere: Vec<(String, Option<Place>)> = elsewhere.map(|(name, at)| (name.clone(), at.clone())).collect();
         for (exchanger, at) in elsewhere {
             match at {
-                Some(place) if !exchange_stands(&exchanger) => {
+                Some(place) if !stands(&exchanger) => {
                     self.exchangers.remove(&exchanger);
                     self.left.insert(Left {
                         place,

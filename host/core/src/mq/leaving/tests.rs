@@ -136,7 +136,7 @@ fn who_comes_back_to_a_place_removes_what_it_left_there_and_leaves_what_took_its
 }
 
 #[test]
-fn who_takes_over_has_what_the_other_made_where_its_exchange_stands() {
+fn who_takes_over_has_what_the_other_made_where_its_seals_stand() {
     let here = place("here:5672/");
     let mut registry = registry(&["stays", "gone", "legacy"]);
     let mut theirs = made(&registry, &place("there:5672/"));
@@ -156,9 +156,16 @@ fn who_takes_over_has_what_the_other_made_where_its_exchange_stands() {
     );
     let mut same = fresh();
     let seal = seal(EXCHANGER, 2);
-    assert!(same.arrive(&registry, &here, &set(&[EXCHANGER, &seal])).is_empty());
-    assert_eq!(due(&same, &registry, &here), ["gone", "legacy"]);
-    assert_eq!(same.made_at(1), Some(&here));
+    assert!(same.arrive(&registry, &here, &set(&[EXCHANGER, &seal, "global_fa34664e_1.1"])).is_empty());
+    assert_eq!((due(&same, &registry, &here), same.made_at(1)), (vec!["gone".into()], Some(&here)));
+    // One that the other was refused there is not this node's either.
+    let mut refused = fresh();
+    assert!(refused.arrive(&registry, &here, &set(&[EXCHANGER, &seal])).is_empty());
+    assert!(due(&refused, &registry, &here) == ["gone"] && !refused.may_stand(1));
+    // An earlier release sealed nothing.
+    let mut earlier = fresh();
+    earlier.arrive(&registry, &here, &set(&[EXCHANGER]));
+    assert_eq!((due(&earlier, &registry, &here), earlier.made_at(1)), (vec!["legacy".into()], Some(&here)));
     let mut other = fresh();
     let left = other.arrive(&registry, &here, &BTreeSet::new());
     assert_eq!(said(&left), ["queue gone (exchange global_fa34664e_1) at there:5672/"]);
