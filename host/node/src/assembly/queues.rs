@@ -13,7 +13,8 @@ use super::node::Node;
 use crate::config::Root;
 use crate::ipc::{LeftView, MissingView, QueueList, QueueView, QueuesView, UnreadableView};
 use crate::mq::{
-    AtRest, BadCopies, Commit, Committing, Copies, Opened, QueueFileError, QueueRow, Queues, QueuesError, Rabbit, Reign, Surroundings,
+    AtRest, BadCopies, Commit, Committing, Copies, Opened, QueueFileError, QueueRow, Queues, QueuesError, Rabbit,
+    Reign, Surroundings,
 };
 use crate::namespace::Chain;
 use crate::replication::{Wish, queue_files};
@@ -239,7 +240,9 @@ impl Node {
             })
         });
         let (bad, queues) = (self.queues.bad_copies(), rows.chain(copied).collect());
-        let unopened = all.iter().filter_map(|(namespace, opened)| Some((namespace, opened.as_ref().err()?)));
+        let unopened = all
+            .iter()
+            .filter_map(|(namespace, opened)| Some((namespace, opened.as_ref().err()?)));
         let unreadable = unopened.chain(bad.iter()).map(|(namespace, refusal)| UnreadableView {
             namespace: namespace.to_string(),
             message: refusal.text.clone(),

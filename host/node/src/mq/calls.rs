@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use cvp_core::mq::{
-    Announced, Cursor, EventId, Leaving, Left, Notice, Place, Queue, QueueEdit, Refused, Registration, Registry, Seen,
-    code, exchanger_name,
+    Announced, Cursor, EventId, Leaving, Left, Notice, Place, Queue, QueueEdit, Refused, Registration, Seen, code,
+    exchanger_name,
 };
 use cvp_core::types::Refusal;
 

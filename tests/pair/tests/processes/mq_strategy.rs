@@ -279,7 +279,10 @@ fn a_copy_that_cannot_be_read_is_named_and_written_anew_at_the_next_handshake() 
         ensure!(warnings.contains("queues-failed"), "{damage}: {warnings}");
         ensure!(node.rpc().answer("mq_getAllQueueNames", json!([]))?["code"] != 0);
         let (_, report) = node.json(&["upgrade", "--dry-run"])?;
-        ensure!(report.to_string().contains("but for message queues: global"), "{damage}: {report}");
+        ensure!(
+            report.to_string().contains("but for message queues: global"),
+            "{damage}: {report}"
+        );
         pair.provider.start()?;
         wait_names(&pair.receiver, &json!(["orders"]))?;
         pair.receiver.wait_normal()?;
@@ -287,7 +290,11 @@ fn a_copy_that_cannot_be_read_is_named_and_written_anew_at_the_next_handshake() 
         ensure!(code == 0 && list["queues"][0]["queue"] == "orders", "{damage}: {list}");
         wait::until("both disks hold the same registry", SOON, || {
             let same = std::fs::read(&file)? == std::fs::read(registry(&pair.provider))?;
-            Ok(if same && cursors.exists() { Ok(()) } else { Err("they differ".to_owned()) })
+            Ok(if same && cursors.exists() {
+                Ok(())
+            } else {
+                Err("they differ".to_owned())
+            })
         })?;
         pair.receiver.stop()?;
         pair.provider.stop()?;

@@ -367,7 +367,10 @@ fn a_broker_that_blocks_publishers_is_named_as_that_for_as_long_as_it_does() -> 
         warnings.contains("queues-blocked") && warnings.contains("blocks publishers (low on memory)")
     })?;
     let told = inner(&rpc.call("mq_informNormal", json!([""]))?)?;
-    ensure!(told["success"] == false && told.to_string().contains("blocks publishers"), "{told}");
+    ensure!(
+        told["success"] == false && told.to_string().contains("blocks publishers"),
+        "{told}"
+    );
     let begun = Instant::now();
     register(&rpc, "later", 1)?;
     ensure!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
@@ -382,7 +385,11 @@ fn a_broker_that_blocks_publishers_is_named_as_that_for_as_long_as_it_does() -> 
             .filter_map(|warning| warning["code"].as_str())
             .filter(|code| code.starts_with("queue"))
             .collect();
-        ensure!(warnings == ["queues-blocked"], "{warnings:?} after {:?}", begun.elapsed());
+        ensure!(
+            warnings == ["queues-blocked"],
+            "{warnings:?} after {:?}",
+            begun.elapsed()
+        );
         Ok(if begun.elapsed() > Duration::from_secs(40) {
             Ok(())
         } else {

@@ -156,8 +156,14 @@ fn who_takes_over_has_what_the_other_made_where_its_seals_stand() {
     );
     let mut same = fresh();
     let seal = seal(EXCHANGER, 2);
-    assert!(same.arrive(&registry, &here, &set(&[EXCHANGER, &seal, "global_fa34664e_1.1"])).is_empty());
-    assert_eq!((due(&same, &registry, &here), same.made_at(1)), (vec!["gone".into()], Some(&here)));
+    assert!(
+        same.arrive(&registry, &here, &set(&[EXCHANGER, &seal, "global_fa34664e_1.1"]))
+            .is_empty()
+    );
+    assert_eq!(
+        (due(&same, &registry, &here), same.made_at(1)),
+        (vec!["gone".into()], Some(&here))
+    );
     // One that the other was refused there is not this node's either.
     let mut refused = fresh();
     assert!(refused.arrive(&registry, &here, &set(&[EXCHANGER, &seal])).is_empty());
@@ -165,7 +171,10 @@ fn who_takes_over_has_what_the_other_made_where_its_seals_stand() {
     // An earlier release sealed nothing.
     let mut earlier = fresh();
     earlier.arrive(&registry, &here, &set(&[EXCHANGER]));
-    assert_eq!((due(&earlier, &registry, &here), earlier.made_at(1)), (vec!["legacy".into()], Some(&here)));
+    assert_eq!(
+        (due(&earlier, &registry, &here), earlier.made_at(1)),
+        (vec!["legacy".into()], Some(&here))
+    );
     let mut other = fresh();
     let left = other.arrive(&registry, &here, &BTreeSet::new());
     assert_eq!(said(&left), ["queue gone (exchange global_fa34664e_1) at there:5672/"]);

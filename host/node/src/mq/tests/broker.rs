@@ -27,10 +27,7 @@ async fn what_another_namespace_has_at_the_broker_is_not_removed_there() {
     // A node on which another namespace registered the name meanwhile.
     bench.names = BrokerNames::default();
     let other = Namespace::new("ns1").unwrap();
-    bench
-        .names
-        .take(&place_of(&url), "taken", &other)
-        .unwrap();
+    bench.names.take(&place_of(&url), "taken", &other).unwrap();
     let queues = bench.open();
     assert!(due(queues.leaving().await).eq(both(false)));
     queues.close().await;
@@ -100,10 +97,16 @@ async fn a_queue_goes_where_it_was_made_also_when_the_node_itself_carries_the_me
     for name in ["made", "never"] {
         queues.unregister(name, &exchanger).await.unwrap();
     }
-    assert!(queues.registry().leaving().has(made.number), "for who takes the node's place");
+    assert!(
+        queues.registry().leaving().has(made.number),
+        "for who takes the node's place"
+    );
     queues.close().await;
     drop(queues);
-    for (broker, due) in [(elsewhere, vec![]), (here, vec![(made.number, "made".to_owned(), true)])] {
+    for (broker, due) in [
+        (elsewhere, vec![]),
+        (here, vec![(made.number, "made".to_owned(), true)]),
+    ] {
         bench.broker = Broker::Rabbit(broker);
         let queues = bench.open();
         assert_eq!(queues.leaving().await.queues, due);
