@@ -284,10 +284,16 @@ fn a_copy_that_cannot_be_read_is_named_and_written_anew_at_the_next_handshake() 
             "{damage}: {report}"
         );
         pair.provider.start()?;
-        wait_names(&pair.receiver, &json!(["orders"]))?;
+        wait::until("the copy is written anew", SOON, || {
+            let (code, list) = pair.receiver.json(&["mq", "list"])?;
+            Ok(if code == 0 && list["queues"][0]["queue"] == "orders" {
+                Ok(())
+            } else {
+                Err(format!("{damage}: {code}: {list}"))
+            })
+        })?;
         pair.receiver.wait_normal()?;
-        let (code, list) = pair.receiver.json(&["mq", "list"])?;
-        ensure!(code == 0 && list["queues"][0]["queue"] == "orders", "{damage}: {list}");
+        ensure!(names(&pair.receiver)? == json!(["orders"]));
         wait::until("both disks hold the same registry", SOON, || {
             let same = std::fs::read(&file)? == std::fs::read(registry(&pair.provider))?;
             Ok(if same && cursors.exists() {

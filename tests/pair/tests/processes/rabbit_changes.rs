@@ -361,10 +361,13 @@ fn a_broker_that_blocks_publishers_is_named_as_that_for_as_long_as_it_does() -> 
     register(&rpc, "orders", 1)?;
     confirmed(node, 1, grow(&rpc, 3)?)?;
     broker.control(&["set_vm_memory_high_watermark", "0.000001"])?;
-    let mut height = grow(&rpc, 5)?;
-    node.wait_status("the block is named", WITHIN, |status| {
-        let warnings = status["namespaces"][0]["warnings"].to_string();
-        warnings.contains("queues-blocked") && warnings.contains("blocks publishers (low on memory)")
+    let mut height = rpc.height()?;
+    // It looks at its memory every few seconds, and blocks who publishes then.
+    wait::until("the block is named", WITHIN, || {
+        height = grow(&rpc, height + 1)?;
+        let warnings = node.status()?["namespaces"][0]["warnings"].to_string();
+        let named = warnings.contains("queues-blocked") && warnings.contains("blocks publishers (low on memory)");
+        Ok(if named { Ok(()) } else { Err(warnings) })
     })?;
     let told = inner(&rpc.call("mq_informNormal", json!([""]))?)?;
     ensure!(
