@@ -278,7 +278,7 @@ mod tests {
         let (here, before) = (place_of(&broker), place_of(&BrokerUrl::new("amqp://host/")));
         let names = BrokerNames::default();
         let [global, ns1] = ["global", "ns1"].map(|name| Namespace::new(name).unwrap());
-        let there = vec![(None, "orders".to_owned()), (Some(before.clone()), "orders".to_owned())];
+        let there = [(None, "orders".to_owned()), (Some(before.clone()), "orders".to_owned())];
         let rests = AtRest {
             namespace: ns1.clone(),
             broker,
