@@ -92,8 +92,13 @@ pub(crate) fn not_served(namespace: &Namespace, provider: &Hostname) -> Refusal 
 /// What one chain is to the other, where nobody is a standby: the words of a refusal in those of a follower.
 pub(crate) fn of_follower(refusal: Refusal, provider: &Hostname) -> Refusal {
     let text = refusal.text.replace("the standby", "the follower");
+    let text = text.replace("the provider", provider.as_str());
+    if refusal.code == "history-missing" {
+        // What is wrong is no chain, and copied anew it would begin below what is kept as well.
+        return Refusal { text, ..refusal };
+    }
     Refusal {
-        text: text.replace("the provider", provider.as_str()),
+        text,
         hint: "nothing was overwritten; where the VP is right, stop the follower, move its namespaces/<namespace>/data away and start it: it is copied anew".into(),
         ..refusal
     }
@@ -282,7 +287,11 @@ pub(crate) fn history_missing(namespace: &Namespace, tip: Height, from: Height) 
     Refusal::new(
         "history-missing",
         format!("namespace {namespace}: the standby ends at {tip}, the provider keeps records from {from}"),
-        "follow a node that keeps more, or raise ledger.keep_blocks there; a standby begins from a snapshot",
+        format!(
+            "no follower begins from a snapshot by itself: let it follow a node that keeps more, or stop it and a node that has the chain \
+             (a standby will do), put that node's namespaces/{namespace}/data, without data/mq, in the \
+             place of the follower's, and start both; ledger.keep_blocks says how far back the followers of a node may be"
+        ),
     )
 }
 

@@ -50,9 +50,14 @@ pub fn pair_with(setup: &Setup<'_>, accounts: usize) -> Result<Pair> {
         let text = std::fs::read_to_string(&path)?;
         std::fs::write(&path, text + &lines)?;
     }
-    replace(&pair.provider, "system.toml", MAX_BODY.0, MAX_BODY.1)?;
-    replace(&pair.provider, "global/ns_static.toml", BATCH.0, BATCH.1)?;
+    take_large_blocks(&pair.provider)?;
     Ok(pair)
+}
+
+/// What [`fill`] sends is taken, and soon in a block.
+pub fn take_large_blocks(node: &Node) -> Result<()> {
+    replace(node, "system.toml", MAX_BODY.0, MAX_BODY.1)?;
+    replace(node, "global/ns_static.toml", BATCH.0, BATCH.1)
 }
 
 pub fn keep_blocks(node: &Node, blocks: u64) -> Result<()> {

@@ -28,6 +28,7 @@ mod online;
 mod operator;
 mod plugins;
 mod private_keys;
+mod pruned_follower;
 mod queries;
 mod queue_history;
 mod queues;

@@ -73,7 +73,8 @@ fn upgraded(pair: &mut Pair) -> Result<()> {
     Ok(())
 }
 
-fn put_in_place(from: &Path, to: &Path) -> Result<()> {
+/// The files below a directory of a node that does not run, in the place of what another has.
+pub fn put_in_place(from: &Path, to: &Path) -> Result<()> {
     if to.exists() {
         std::fs::remove_dir_all(to)?;
     }
