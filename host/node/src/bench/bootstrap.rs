@@ -1,7 +1,7 @@
 //! Bootstrap: an empty standby copies the state of a provider that keeps little history. Beside it the same bytes, the state's own files,
 //! through a bare TLS pipe into a durable file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use cvp_core::config::Value as Setting;
@@ -15,7 +15,7 @@ use super::{Bench, machine};
 /// Seconds of a timed run, unless asked for otherwise.
 const SECONDS: u64 = 60;
 /// Accounts of the state, each paid once: about 100 bytes of the database each.
-const ACCOUNTS: u64 = 1_000_000;
+const ACCOUNTS: u64 = 2_000_000;
 /// The case: what the history is made of.
 const CASE: &str = "64KiB";
 
@@ -25,7 +25,7 @@ pub fn run(bench: &mut Bench<'_>) -> Result<()> {
     let made = chain::accounts(&bench.options.directory, bench.report, ACCOUNTS)?;
     let tls = nodes::certificates(&bench.options.directory)?;
     let pipes = PipeTls::load(&tls)?;
-    let files = state_files(&made)?;
+    let files = state_files(&made, &bench.scratch.0.join("tables"))?;
     let bytes = files
         .iter()
         .map(|path| Ok(path.metadata()?.len()))
@@ -87,13 +87,20 @@ pub fn run(bench: &mut Bench<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The tables of the provider's state as they lie on its disk.
-fn state_files(made: &Made) -> Result<Vec<PathBuf>> {
+/// The tables of the provider's state as they lie on its disk: second names of them in `links`, because the running provider puts tables
+/// together and removes what it has put together.
+fn state_files(made: &Made, links: &Path) -> Result<Vec<PathBuf>> {
     let state = made.root.join("namespaces/global/data/state");
     let entries = std::fs::read_dir(&state).with_context(|| format!("list {}", state.display()))?;
     let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "sst"));
     paths.sort();
     ensure!(!paths.is_empty(), "the state has no tables yet");
+    std::fs::create_dir_all(links)?;
+    for path in &mut paths {
+        let link = links.join(path.file_name().context("a table without a name")?);
+        std::fs::hard_link(&path, &link).with_context(|| format!("link {}", path.display()))?;
+        *path = link;
+    }
     Ok(paths)
 }
