@@ -60,6 +60,8 @@ fn enable_and_disable_edit_the_file_and_keep_its_comments() -> Result<()> {
         code(&output) == 0 && first_line(&output) == "cvp is normal",
         "{output:?}"
     );
+    // It hears of the provider's reasons with the next heartbeat.
+    pair.receiver.wait_normal()?;
     let output = pair.receiver.command(&["status"])?;
     ensure!(first_line(&output) == "cvp is normal (receiver of node1)", "{output:?}");
     Ok(())
