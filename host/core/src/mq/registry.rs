@@ -206,6 +206,11 @@ impl Registry {
         &self.leaving
     }
 
+    #[cfg(test)]
+    pub(super) fn leaving_mut(&mut self) -> &mut Leaving {
+        &mut self.leaving
+    }
+
     /// Of what is to be removed at the broker only what `noted` still has. Says whether anything changed.
     pub fn strike(&mut self, noted: &Leaving) -> bool {
         let before = self.leaving.clone();

@@ -276,6 +276,10 @@ impl Node {
         let Some(rest) = blocking(move || Ok(at_rest(&root, &of, own))).await? else {
             return Ok(());
         };
+        if rest.broker.is_none() {
+            // What it left at one may stay there: so the operator says.
+            return Ok(());
+        }
         let what = match rest.names.as_deref() {
             Some([]) => return Ok(()),
             Some(names) => {

@@ -52,6 +52,8 @@ impl Node {
         for queues in gone {
             queues.close().await;
         }
+        // Before the first one takes what is another one's.
+        self.keep_names(&opened).await;
         for chain in fresh {
             let namespace = chain.namespace().clone();
             let queues = self.open_queues(&config, chain).await;
@@ -91,7 +93,7 @@ impl Node {
         opening.await.map_err(internal)?
     }
 
-    /// What namespaces that do not run, or whose queues failed, have at brokers stays theirs.
+    /// What namespaces that are not opened, do not run, or whose queues failed have at brokers stays theirs.
     async fn keep_names(&self, opened: &Opened) {
         let delivers: BTreeSet<Namespace> = opened.values().flatten().map(|it| it.namespace().clone()).collect();
         let (root, running, own) = (self.root.clone(), delivers.clone(), self.own_incarnation());
@@ -322,7 +324,7 @@ fn resting(root: &Root, own: Option<Incarnation>, delivers: impl Fn(&Namespace) 
         .collect()
 }
 
-/// What a namespace has at a broker by its files, on a node that speaks under `own`; none where it has no queues or no broker.
+/// What a namespace has at a broker by its files, on a node that speaks under `own`; none where it has no queues.
 pub(super) fn at_rest(root: &Root, name: &Namespace, own: Option<Incarnation>) -> Option<AtRest> {
     let files = queue_files(root, name);
     if !files.are_there() {
@@ -334,12 +336,12 @@ pub(super) fn at_rest(root: &Root, name: &Namespace, own: Option<Incarnation>) -
         let found = config::get(&text, key).ok().flatten()?;
         Some(found.trim_matches(['"', '\'']).to_owned())
     };
-    let rabbit = value("mq.broker.type")?.eq_ignore_ascii_case("rabbit");
-    let url = value("mq.rabbit.url").filter(|_| rabbit)?;
+    let rabbit = value("mq.broker.type").is_some_and(|it| it.eq_ignore_ascii_case("rabbit"));
+    let url = value("mq.rabbit.url").filter(|_| rabbit);
     let (names, unstruck) = files.names(own).ok().unzip();
     Some(AtRest {
         namespace: name.clone(),
-        broker: BrokerUrl::new(url),
+        broker: url.map(BrokerUrl::new),
         names,
         unstruck: unstruck.unwrap_or_default(),
     })

@@ -68,7 +68,7 @@ impl Queues {
                     code: code::DUPLICATE,
                     message: match owner {
                         Owner::Other(owner) => format!(
-                            "queue {name:?} is namespace {owner}'s at this broker: take another name, or another virtual host in mq.rabbit.url"
+                            "queue {name:?} is namespace {owner}'s at this broker, or was left there by it: take another name, or another virtual host in mq.rabbit.url; or unregister it in {owner} while that is at this broker (mq.broker.type, mq.rabbit.url)"
                         ),
                         Owner::Perhaps(owner) => format!(
                             "queue {name:?} may be namespace {owner}'s at this broker, whose files (data/mq) cannot be read: restore them; or, where its queues may stay at the broker for good, set mq.broker.type = \"embedded\" in its ns_static.toml and start this node again; or take another virtual host in mq.rabbit.url"
@@ -207,6 +207,19 @@ impl Queues {
         here.is_some() && self.leaving.now().await.made_at(queue.number) == here
     }
 
+    /// The seal that stands at the broker as long as this registration's queue does; none where it may have none.
+    pub(super) async fn seal_of(&self, number: u64) -> Option<String> {
+        self.leaving.now().await.seal_of(&self.registry(), number)
+    }
+
+    /// A queue stands at the broker with its seal.
+    ///
+    /// # Errors
+    /// The disk failed, in words.
+    pub(super) async fn sealed(&self, queue: &Queue) -> Result<(), String> {
+        self.leaving.change(|note| note.sealed(queue.number)).await
+    }
+
     /// The exchanges of which must be known whether they stand at the broker, before anything is made or removed there.
     pub(super) async fn questions(&self) -> BTreeSet<String> {
         match self.leaving.here() {
@@ -223,7 +236,16 @@ impl Queues {
         let (registry, mut left) = (self.registry(), Vec::new());
         if let Some(here) = self.leaving.here() {
             let note = |note: &mut Leaving| left = note.arrive(&registry, here, standing);
+            let before = self.leaving.left();
             self.leaving.change(note).await?;
+            // Of what was left here nothing may be there any more.
+            for (_, name) in before
+                .into_iter()
+                .filter(|it| it.place == *here)
+                .filter_map(|it| it.queue)
+            {
+                self.let_name_go(&name).await;
+            }
         }
         Ok(left)
     }

@@ -43,8 +43,8 @@ pub(super) enum Owner {
 pub struct AtRest {
     /// The namespace.
     pub namespace: Namespace,
-    /// Its broker.
-    pub broker: BrokerUrl,
+    /// Its broker; none where the node itself carries its messages: then it has what it made at brokers before.
+    pub broker: Option<BrokerUrl>,
     /// Names of queues that are there, or may be, each with its place where that is known to be another one; none where the files cannot be read.
     pub names: Option<Vec<PlacedName>>,
     /// Names of queues that are gone there; who takes this node's place would remove what comes under them, until the registry says so, too.
@@ -110,12 +110,14 @@ impl BrokerNames {
         }
     }
 
-    /// A namespace whose broker is at `here` has these queues, and no others; those that are another one's are left out.
-    fn open(&self, here: &Place, names: &[PlacedName], of: &Namespace) {
+    /// A namespace whose broker is at `here`, or that has none now, has these queues, and no others; those that are another one's are left out.
+    pub(super) fn open(&self, here: Option<&Place>, names: &[PlacedName], of: &Namespace) {
         let mut known = self.0.lock();
         known.forget(of);
         for (place, name) in names {
-            let _ = known.take(place.as_ref().unwrap_or(here), name, of);
+            if let Some(place) = place.as_ref().or(here) {
+                let _ = known.take(place, name, of);
+            }
         }
     }
 
@@ -130,10 +132,24 @@ impl BrokerNames {
         let rests = |name: &Namespace| resting.iter().any(|it| it.namespace == *name);
         known.names.retain(|_, owner| delivers(owner) || rests(owner));
         known.unreadable.clear();
+        let names = |it: &AtRest| {
+            let all = it.names.iter().flatten().chain(&it.unstruck);
+            all.cloned().collect::<Vec<PlacedName>>()
+        };
+        // Whose queue was made before whose is registered and may have been refused.
         for it in resting {
-            let here = place_of(&it.broker);
-            for (place, name) in it.names.iter().flatten().chain(&it.unstruck) {
-                let _ = known.take(place.as_ref().unwrap_or(&here), name, &it.namespace);
+            for (place, name) in names(it) {
+                if let Some(place) = place {
+                    let _ = known.take(&place, &name, &it.namespace);
+                }
+            }
+        }
+        for it in resting {
+            let Some(here) = it.broker.as_ref().map(place_of) else {
+                continue;
+            };
+            for (_, name) in names(it).into_iter().filter(|(place, _)| place.is_none()) {
+                let _ = known.take(&here, &name, &it.namespace);
             }
             if it.names.is_none() {
                 known.unreadable.insert(it.namespace.clone(), here);
@@ -169,7 +185,7 @@ pub(super) struct HeldNames {
 impl HeldNames {
     /// The namespace, whose broker is at `place`, has these queues, and no others.
     pub fn open(names: BrokerNames, place: Place, namespace: &Namespace, there: &[PlacedName]) -> Self {
-        names.open(&place, there, namespace);
+        names.open(Some(&place), there, namespace);
         Self {
             names,
             place,
@@ -281,7 +297,7 @@ mod tests {
         let there = [(None, "orders".to_owned()), (Some(before.clone()), "orders".to_owned())];
         let rests = AtRest {
             namespace: ns1.clone(),
-            broker,
+            broker: Some(broker),
             names: Some(there[..1].to_vec()),
             unstruck: there[1..].to_vec(),
         };
@@ -301,7 +317,7 @@ mod tests {
         let [global, other, third] = ["global", "other", "third"].map(|name| Namespace::new(name).unwrap());
         let rest = |namespace: &Namespace, names: Option<&[&str]>| AtRest {
             namespace: namespace.clone(),
-            broker: broker.clone(),
+            broker: Some(broker.clone()),
             names: names.map(|names| names.iter().map(|name| (None, (*name).to_owned())).collect()),
             unstruck: Vec::new(),
         };
@@ -325,5 +341,39 @@ mod tests {
             names.take_new(&here, free, &global).unwrap();
         }
         assert!(names.is_of(&here, "own", &global));
+    }
+
+    #[test]
+    fn a_name_is_whose_queue_was_made_there_before_whose_is_registered_and_stays_so_without_a_broker() {
+        let broker = BrokerUrl::new("amqp://host/");
+        let here = place_of(&broker);
+        let names = BrokerNames::default();
+        let [global, ns1] = ["global", "ns1"].map(|name| Namespace::new(name).unwrap());
+        let rest = |namespace: &Namespace, broker: Option<&BrokerUrl>, at: Option<&Place>| AtRest {
+            namespace: namespace.clone(),
+            broker: broker.cloned(),
+            names: Some(vec![(at.cloned(), "orders".to_owned())]),
+            unstruck: Vec::new(),
+        };
+        let registered = rest(&global, Some(&broker), None);
+        // Before anybody is opened, whatever the order.
+        for without in [Some(&broker), None] {
+            let made = rest(&ns1, without, Some(&here));
+            names.rest(|_| false, &[registered.clone(), made]);
+            assert!(names.is_of(&here, "orders", &ns1));
+            names.rest(|_| false, &[]);
+        }
+        let registered_there = (None, "fresh".to_owned());
+        names.open(
+            None,
+            &[(Some(here.clone()), "orders".to_owned()), registered_there],
+            &ns1,
+        );
+        assert_eq!(
+            names.take_new(&here, "orders", &global),
+            Err(Owner::Other(ns1)),
+            "it delivers by itself now, and what it made is there"
+        );
+        names.take_new(&here, "fresh", &global).unwrap();
     }
 }

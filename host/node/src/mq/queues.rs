@@ -149,8 +149,10 @@ impl Queues {
             files.write_cursors(&cursors).map_err(failed)?;
         }
         let held = match here {
+            // What it made at a broker, or left there, stays there.
             None => {
-                around.names.let_go(chain.namespace());
+                let names = leaving.names_at_opening(&registry);
+                around.names.open(None, &names, chain.namespace());
                 None
             }
             // One that is another namespace's is not delivered, and its status says so.

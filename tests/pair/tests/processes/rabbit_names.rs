@@ -124,3 +124,51 @@ fn the_names_of_a_namespace_whose_registry_is_gone_are_not_free_and_who_is_refus
     register(&node.rpc(), "fresh", 1)?;
     Ok(())
 }
+
+#[test]
+fn the_names_of_what_a_namespace_left_at_a_broker_are_not_free_while_the_node_itself_carries_its_messages() -> Result<()>
+{
+    let broker = Broker::start()?;
+    let mut pair = with_two(&broker)?;
+    let node = &mut pair.provider;
+    node.start()?;
+    broker_state(node, "connected")?;
+    let ns1 = node.rpc().namespace("ns1");
+    let height = grow(&ns1, 2)?;
+    let exchanger = register(&ns1, "gone", 1)?;
+    register(&ns1, "stays", 1)?;
+    confirmed(node, 2, height)?;
+    for name in ["gone", "stays"] {
+        broker.drain_at("/", name)?;
+    }
+    let file = node.root().join("configuration/ns1/ns_static.toml");
+    let rabbit = std::fs::read_to_string(&file)?;
+    node.stop()?;
+    std::fs::write(&file, rabbit.replace("type = \"rabbit\"", "type = \"embedded\""))?;
+    node.start()?;
+    broker_state(node, "connected")?;
+    unregister(&ns1, "gone", &exchanger)?;
+    let params = |name: &str| json!([{"queueName": name, "routingKeys": ["MQBlock"], "fromBlock": "1"}]);
+    for name in ["gone", "stays"] {
+        let refused = node.rpc().answer("mq_register", params(name))?;
+        let message = refused["message"].as_str().context("no message")?;
+        ensure!(
+            refused["code"] == -32007 && message.contains("ns1") && message.contains("unregister"),
+            "{refused}"
+        );
+    }
+    node.stop()?;
+    std::fs::write(&file, &rabbit)?;
+    node.start()?;
+    wait::until("the name is free", WITHIN, || {
+        let answer = node.rpc().answer("mq_register", params("gone"))?;
+        Ok(if answer["code"] == 0 {
+            Ok(())
+        } else {
+            Err(answer.to_string())
+        })
+    })?;
+    let refused = node.rpc().answer("mq_register", params("stays"))?;
+    ensure!(refused["code"] == -32007, "{refused}");
+    Ok(())
+}

@@ -226,3 +226,51 @@ fn a_stopped_namespace_whose_address_was_changed_keeps_its_names_where_its_queue
     ensure!(lie == (1..=height).collect::<Vec<_>>(), "{lie:?}");
     Ok(())
 }
+
+#[test]
+fn in_a_virtual_host_that_was_made_anew_a_queue_of_the_same_name_is_somebody_elses() -> Result<()> {
+    let mut broker = Broker::start()?;
+    broker.add_vhost("other")?;
+    let mut pair = node_at(&broker)?;
+    let node = &mut pair.provider;
+    moved(node, &broker.url(), &broker.url_of("other"))?;
+    let height = grow(&node.rpc(), 3)?;
+    let mut exchanger = String::new();
+    for queue in ["orders", "refunds", "gone"] {
+        exchanger = register(&node.rpc(), queue, 1)?;
+    }
+    confirmed(node, 3, height)?;
+    broker.end()?;
+    broker_state(node, "unreachable")?;
+    unregister(&node.rpc(), "gone", &exchanger)?;
+    node.stop()?;
+    broker.begin()?;
+    broker.control(&["delete_vhost", "other"])?;
+    broker.add_vhost("other")?;
+    for queue in ["orders", "gone"] {
+        broker.make_at("other", queue)?;
+    }
+    node.start()?;
+    broker_state(node, "connected")?;
+    let status = node.wait_status("the queue is refused", WITHIN, |status| {
+        warning(status, "queue-refused").is_some()
+    })?;
+    let refused = warning(&status, "queue-refused").context("no warning")?;
+    ensure!(
+        refused.contains("queue orders") && refused.contains("1 messages"),
+        "{refused}"
+    );
+    // What is free is made anew.
+    let tip = grow(&node.rpc(), height + 2)?;
+    until_queue(&broker, "other", "refunds", true)?;
+    unregister(&node.rpc(), "orders", &exchanger)?;
+    confirmed(node, 1, tip)?;
+    let told = heights(&broker.drain_at("other", "refunds")?)?;
+    ensure!(told == (height + 1..=tip).collect::<Vec<_>>(), "{told:?}");
+    for queue in ["orders", "gone"] {
+        ensure!(broker.drain_at("other", queue)? == [queue], "{queue}");
+    }
+    // And its own it removes.
+    unregister(&node.rpc(), "refunds", &exchanger)?;
+    until_queue(&broker, "other", "refunds", false)
+}

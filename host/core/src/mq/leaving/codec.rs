@@ -8,9 +8,11 @@ use super::super::registry::EXCHANGER_BYTES_MAX;
 use super::{EXCHANGERS_MAX, Going, LEAVING_MAX, LEFT_MAX, Leaving, Made, QUEUES_MAX};
 use crate::types::{Malformed, Reader, Writer};
 
+/// Format of a note of queues that may be without a seal.
+const ENCODING_UNSEALED: u8 = 5;
 /// Format of the note.
 const ENCODING: u8 = 4;
-/// Format of a note without places.
+/// Format of a note without places. Notes of this format and older are of releases that made no seals.
 const ENCODING_NUMBERS: u8 = 3;
 /// Format of a note that does not say what was made, either.
 const ENCODING_LEAVING: u8 = 2;
@@ -89,14 +91,13 @@ impl Leaving {
             || self.exchangers.values().any(Option::is_some)
             || !self.left.is_empty();
         match &self.made {
-            Made::At(_) => self.encode_with_places(),
-            _ if placed => self.encode_with_places(),
-            Made::Any => self.encode_numbers(None),
-            Made::Numbers(numbers) => self.encode_numbers(Some(numbers)),
+            Made::Numbers(numbers) if !placed => self.encode_numbers(Some(numbers)),
+            Made::Any if self.early && !placed => self.encode_numbers(None),
+            _ => self.encode_with_places(),
         }
     }
 
-    /// As earlier releases know it.
+    /// As the earlier release wrote it that it is of.
     fn encode_numbers(&self, made: Option<&BTreeSet<u64>>) -> Vec<u8> {
         let mut out = Writer::with_capacity(16 + 64 * self.queues.len());
         out.u8(if made.is_some() {
@@ -122,7 +123,11 @@ impl Leaving {
         let mut out = Writer::with_capacity(64 + 64 * (self.queues.len() + self.left.len()));
         let table = Table::of(self);
         let at = |place: &Option<Place>| table.index(place.as_ref().map_or("", Place::as_str));
-        out.u8(ENCODING);
+        out.u8(if self.unsealed.is_empty() {
+            ENCODING
+        } else {
+            ENCODING_UNSEALED
+        });
         table.write(&mut out);
         out.u32(self.queues.len() as u32);
         for (number, going) in &self.queues {
@@ -157,6 +162,10 @@ impl Leaving {
                 out.text(name);
             });
         }
+        if !self.unsealed.is_empty() {
+            out.u32(self.unsealed.len() as u32);
+            self.unsealed.iter().for_each(|number| out.u64(*number));
+        }
         out.into_bytes()
     }
 
@@ -165,6 +174,11 @@ impl Leaving {
         let mut input = Reader::new(bytes);
         let leaving = match input.u8()? {
             ENCODING => Self::read_with_places(&mut input)?,
+            ENCODING_UNSEALED => {
+                let mut leaving = Self::read_with_places(&mut input)?;
+                leaving.unsealed = read_set(&mut input)?;
+                leaving
+            }
             encoding @ (ENCODING_NUMBERS | ENCODING_LEAVING | ENCODING_QUEUES) => {
                 Self::read_numbers(&mut input, encoding)?
             }
@@ -192,10 +206,12 @@ impl Leaving {
             }
         }
         if encoding == ENCODING_NUMBERS {
-            let count = input.count(LEAVING_MAX + QUEUES_MAX, 8)?;
-            let numbers = (0..count).map(|_| input.u64()).collect::<Result<_, _>>()?;
+            let numbers = read_set(input)?;
+            leaving.unsealed.extend(&numbers);
             leaving.made = Made::Numbers(numbers);
         }
+        leaving.unsealed.extend(leaving.queues.keys());
+        leaving.early = encoding != ENCODING_NUMBERS;
         Ok(leaving)
     }
 
@@ -232,4 +248,9 @@ impl Leaving {
         }
         Ok(leaving)
     }
+}
+
+fn read_set(input: &mut Reader<'_>) -> Result<BTreeSet<u64>, Malformed> {
+    let count = input.count(LEAVING_MAX + QUEUES_MAX, 8)?;
+    (0..count).map(|_| input.u64()).collect()
 }

@@ -27,6 +27,10 @@ pub struct Leaving {
     made: Made,
     /// What stays at places where the node does not come any more.
     left: BTreeSet<Left>,
+    /// Queues that a release made, or may have, that made no seals: no seal shows whether one is there still.
+    unsealed: BTreeSet<u64>,
+    /// Read from a note of such a release that does not say what was made.
+    early: bool,
 }
 
 /// A queue that is to be removed.
@@ -94,8 +98,14 @@ impl Leaving {
         }
     }
 
+    /// It stands with its seal.
+    pub fn sealed(&mut self, number: u64) {
+        self.unsealed.remove(&number);
+    }
+
     /// What stands there under its name is somebody else's.
     pub fn made_not(&mut self, number: u64) {
+        self.unsealed.remove(&number);
         match &mut self.made {
             Made::Any => {}
             Made::Numbers(numbers) => drop(numbers.remove(&number)),
@@ -120,6 +130,13 @@ impl Leaving {
         }
     }
 
+    /// The seal without which what stands under a queue's name is not this queue; none where the note alone says so.
+    pub fn seal_of(&self, registry: &Registry, number: u64) -> Option<String> {
+        let going = self.queues.get(&number);
+        let exchanger = going.map_or(registry.exchanger(), |going| going.exchanger(registry));
+        (!self.unsealed.contains(&number)).then(|| seal(exchanger, number))
+    }
+
     /// Where an exchange is of which a queue is to be removed; none where there is no such queue.
     pub fn place_of(&self, exchanger: &str) -> Option<&Place> {
         let mut of = self.queues.values().filter(|going| going.exchanger == exchanger);
@@ -141,10 +158,13 @@ impl Leaving {
     pub fn keep_of(&mut self, other: &Self) {
         self.queues.retain(|number, _| other.queues.contains_key(number));
         self.exchangers.retain(|name, _| other.exchangers.contains_key(name));
+        self.unsealed.retain(|number| self.queues.contains_key(number));
+        self.early &= !self.is_empty();
     }
 
     /// Nobody knows where these are: so they take less room.
     pub(super) fn forget_places(&mut self) {
+        self.early = false;
         for going in self.queues.values_mut() {
             (going.at, going.exchanger) = (None, String::new());
         }
@@ -165,7 +185,8 @@ impl Leaving {
             self.queues.insert(*number, going.clone());
             made.insert(*number, going.at.clone());
         }
-        self.made = Made::At(made);
+        (self.made, self.early) = (Made::At(made), false);
+        self.unsealed.extend(&other.unsealed);
         self.bound();
         for (name, at) in &other.exchangers {
             self.add_exchanger(name, at.clone());
@@ -191,6 +212,10 @@ impl Leaving {
         self.forget_registered(registry, told);
         let registered = registry.queues().values().map(|queue| queue.number);
         let known: BTreeSet<u64> = registered.chain(self.queues.keys().copied()).collect();
+        if std::mem::take(&mut self.early) {
+            self.unsealed.extend(&known);
+        }
+        self.unsealed.retain(|number| known.contains(number));
         let made = match std::mem::take(&mut self.made) {
             Made::Any => known.into_iter().map(|number| (number, here.cloned())).collect(),
             Made::Numbers(numbers) => {
@@ -247,7 +272,8 @@ impl Leaving {
         due.map(|(name, _)| name.clone()).collect()
     }
 
-    /// Names that are to be removed, whether now or not, and those of `registry` that were made, each with its place where it is known.
+    /// Names that are to be removed, whether now or not, those of `registry` that were made, and those that were left, each with its place where it
+    /// is known.
     pub fn names<'a>(&'a self, registry: Option<&'a Registry>) -> impl Iterator<Item = (Option<&'a Place>, &'a str)> {
         let leaving = self
             .queues
@@ -258,7 +284,11 @@ impl Leaving {
             let at = self.made_at(queue.number)?;
             Some((Some(at), queue.registration.queue.as_str()))
         });
-        leaving.chain(made)
+        let left = self.left.iter().filter_map(|left| {
+            let (_, name) = left.queue.as_ref()?;
+            Some((Some(&left.place), name.as_str()))
+        });
+        leaving.chain(made).chain(left)
     }
 
     /// Whether the queue of this registration is to be removed, now or not.
@@ -300,18 +330,17 @@ impl Leaving {
         let before = self.left.clone();
         self.come_back(registry, here, standing);
         let stands = |name: &str| standing.contains(name);
-        // Of what another node made nobody knows the place; and one of an earlier release made no seals, but the exchange.
-        let unsealed = |exchanger: &str| {
-            let sealed = |name: &String| name.strip_prefix(exchanger).is_some_and(|rest| rest.starts_with('.'));
-            stands(exchanger) && !standing.iter().any(sealed)
-        };
+        // Only of what a release without seals made the exchange says enough. Where seals are made, one that is missing is missed: a queue that the
+        // node was refused is somebody else's, though the exchange stands.
+        let early = self.unsealed.clone();
+        let unsealed = |number: u64, exchanger: &str| early.contains(&number) && stands(exchanger);
         for queue in registry.queues().values() {
             let number = queue.number;
             if self.made_at(number) == Some(here) {
                 continue;
             }
             let unknown = self.may_stand(number) && self.made_at(number).is_none();
-            if stands(&seal(registry.exchanger(), number)) || (unknown && unsealed(registry.exchanger())) {
+            if stands(&seal(registry.exchanger(), number)) || (unknown && unsealed(number, registry.exchanger())) {
                 self.makes(number, here);
                 continue;
             }
@@ -322,7 +351,7 @@ impl Leaving {
         let elsewhere: Vec<(u64, Going)> = elsewhere.map(|(number, going)| (*number, going.clone())).collect();
         for (number, going) in elsewhere {
             let exchanger = going.exchanger(registry);
-            let unknown = going.at.is_none() && unsealed(exchanger);
+            let unknown = going.at.is_none() && unsealed(number, exchanger);
             if unknown || stands(&seal(exchanger, number)) {
                 self.makes(number, here);
                 if let Some(going) = self.queues.get_mut(&number) {

@@ -138,11 +138,9 @@ fn who_comes_back_to_a_place_removes_what_it_left_there_and_leaves_what_took_its
 #[test]
 fn who_takes_over_has_what_the_other_made_where_its_seals_stand() {
     let here = place("here:5672/");
-    let mut registry = registry(&["stays", "gone", "legacy"]);
+    let mut registry = registry(&["stays", "gone"]);
     let mut theirs = made(&registry, &place("there:5672/"));
     unregister(&mut theirs, &mut registry, "gone");
-    let legacy = registry.unregister("legacy", EXCHANGER).unwrap();
-    registry.leave(&legacy, None);
     let registry = Registry::decode(&registry.encode()).unwrap();
     let fresh = || {
         let mut note = Leaving::default();
@@ -168,13 +166,10 @@ fn who_takes_over_has_what_the_other_made_where_its_seals_stand() {
     let mut refused = fresh();
     assert!(refused.arrive(&registry, &here, &set(&[EXCHANGER, &seal])).is_empty());
     assert!(due(&refused, &registry, &here) == ["gone"] && !refused.may_stand(1));
-    // An earlier release sealed nothing.
-    let mut earlier = fresh();
-    earlier.arrive(&registry, &here, &set(&[EXCHANGER]));
-    assert_eq!(
-        (due(&earlier, &registry, &here), earlier.made_at(1)),
-        (vec!["legacy".into()], Some(&here))
-    );
+    // Nor where no seal of the pair stands at all: that its exchange does says nothing of a queue.
+    let mut none = fresh();
+    none.arrive(&registry, &here, &set(&[EXCHANGER]));
+    assert!(due(&none, &registry, &here).is_empty() && !none.may_stand(1) && !none.may_stand(2));
     let mut other = fresh();
     let left = other.arrive(&registry, &here, &BTreeSet::new());
     assert_eq!(said(&left), ["queue gone (exchange global_fa34664e_1) at there:5672/"]);
@@ -261,4 +256,87 @@ fn a_registry_that_is_full_says_what_is_to_be_removed_and_not_where() {
     let going = &registry.leaving().queues[&gone.number];
     assert_eq!((going.name.as_str(), &going.at), (last.as_str(), &None));
     assert_eq!(Registry::decode(&registry.encode()).unwrap(), registry);
+}
+
+#[test]
+fn a_queue_is_known_by_its_seal_and_only_one_of_a_release_without_seals_by_the_note() {
+    let here = place("here:5672/");
+    let mut registry = registry(&["stays", "gone"]);
+    let mut note = made(&registry, &here);
+    let number = unregister(&mut note, &mut registry, "gone");
+    let seals = |note: &Leaving| [1, number].map(|number| note.seal_of(&registry, number));
+    let both = ["global_fa34664e_1.1", "global_fa34664e_1.2"].map(|seal| Some(seal.to_owned()));
+    assert_eq!(seals(&note), both);
+    // The same queues, in the notes of releases that made no seals.
+    for made in [Made::Any, Made::Numbers([1, 2].into())] {
+        let going = Going {
+            name: "gone".into(),
+            at: None,
+            exchanger: String::new(),
+        };
+        let old = Leaving {
+            queues: [(number, going)].into(),
+            early: made == Made::Any,
+            made,
+            ..Leaving::default()
+        };
+        let bytes = old.encode();
+        assert!(bytes[0] < 4, "{bytes:?}");
+        let mut old = Leaving::decode(&bytes).unwrap();
+        assert_eq!(old.encode(), bytes, "nobody changed it");
+        old.settle(&registry, untold, Some(&here));
+        let mut old = Leaving::decode(&old.encode()).unwrap();
+        assert_eq!(seals(&old), [None, None]);
+        // Each connection seals what it publishes to.
+        old.sealed(1);
+        assert_eq!(seals(&old), [both[0].clone(), None]);
+        old.gone(number);
+        assert_eq!((old.encode()[0], Leaving::decode(&old.encode()).unwrap()), (4, old));
+    }
+}
+
+#[test]
+fn who_takes_over_from_a_release_without_seals_removes_what_that_was_to_remove() {
+    let here = place("here:5672/");
+    let mut registry = registry(&["stays", "gone"]);
+    let gone = registry.unregister("gone", EXCHANGER).unwrap();
+    let going = Going {
+        name: "gone".into(),
+        at: None,
+        exchanger: String::new(),
+    };
+    let theirs = Leaving {
+        queues: [(gone.number, going)].into(),
+        early: true,
+        ..Leaving::default()
+    };
+    let theirs = Leaving::decode(&theirs.encode()).unwrap();
+    *registry.leaving_mut() = theirs;
+    let registry = Registry::decode(&registry.encode()).unwrap();
+    let mut note = Leaving::default();
+    note.take_over(&registry);
+    note.settle(&registry, untold, Some(&here));
+    note.arrive(&registry, &here, &set(&[EXCHANGER]));
+    assert_eq!(due(&note, &registry, &here), ["gone"]);
+    assert_eq!(note.seal_of(&registry, gone.number), None);
+    // What is registered may be anybody's: its consumer empties it, or it is refused.
+    assert!(!note.may_stand(1));
+}
+
+#[test]
+fn a_name_is_taken_where_its_queue_was_left() {
+    let (old, here) = (place("old:5672/"), place("here:5672/"));
+    let registry = registry(&["orders"]);
+    let mut note = made(&registry, &old);
+    let names = |note: &Leaving| -> Vec<String> {
+        let names = note.names(Some(&registry));
+        names.map(|(at, name)| format!("{name} {}", at.unwrap())).collect()
+    };
+    assert_eq!(names(&note), ["orders old:5672/"]);
+    note.arrive(&registry, &here, &BTreeSet::new());
+    assert_eq!(names(&note), ["orders old:5672/"]);
+    note.makes(1, &here);
+    assert_eq!(names(&note), ["orders here:5672/", "orders old:5672/"]);
+    note.arrive(&registry, &old, &BTreeSet::new());
+    assert_eq!(names(&note), ["orders here:5672/"], "gone there");
 }

@@ -103,8 +103,8 @@ fn who_takes_a_nodes_place_removes_at_the_broker_what_that_one_had_not() {
     let mut note = Leaving::default();
     note.take_over(&other);
     note.settle(&other, |queue| queue.start(), Some(&here()));
-    // Where that is nobody knows before the exchange is seen to stand there.
-    let standing = [exchanger.clone()].into();
+    // Where that is nobody knows before its seal is seen to stand there.
+    let standing = [exchanger.clone(), seal(&exchanger, gone.number)].into();
     assert!(note.arrive(&other, &here(), &standing).is_empty());
     assert_eq!(
         note.due(&other, |queue| queue.start(), &here()),

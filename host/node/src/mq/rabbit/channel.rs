@@ -54,6 +54,8 @@ impl Denied {
 pub(super) enum Removed {
     /// It is gone, with so many messages.
     Gone(u64),
+    /// It is not there; what has its name is somebody else's and stays.
+    Absent,
     /// It is somebody else's and stays.
     Foreign(String),
 }

@@ -8,6 +8,7 @@
 //! under the name: a call only waits for it.
 
 mod channel;
+mod own;
 mod publisher;
 mod publishers;
 mod state;

@@ -72,6 +72,7 @@ impl Publisher {
             }
             return Err(denied.into_text());
         }
+        self.queues.sealed(&self.queue).await?;
         self.state.send_modify(|state| {
             state.declared.insert(self.queue.number);
             state.refused.remove(name);

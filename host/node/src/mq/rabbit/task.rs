@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use cvp_core::config::BrokerUrl;
-use cvp_core::mq::{Queue, Registry};
+use cvp_core::mq::Registry;
 use cvp_core::session::{Backoff, BackoffRange};
 use futures_util::StreamExt as _;
 use lapin::uri::AMQPUri;
@@ -15,7 +15,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::channel::{Admin, Denied, Removed, redact};
+use super::channel::{Admin, Removed, redact};
 use super::publisher::{Ended, Publisher};
 use super::publishers::Publishers;
 use super::{BrokerState, Removals};
@@ -47,10 +47,10 @@ pub(super) struct Task {
 }
 
 /// What one connection works with.
-struct Work {
+pub(super) struct Work {
     connection: Arc<Connection>,
-    admin: Admin,
-    publishers: Publishers,
+    pub admin: Admin,
+    pub publishers: Publishers,
     /// Exchanges that this connection did not remove.
     kept: BTreeSet<String>,
     /// When everything first stood.
@@ -59,13 +59,13 @@ struct Work {
 
 impl Work {
     /// The broker refused something, and the connection is good for all else.
-    fn may_go_on(&self) -> bool {
+    pub fn may_go_on(&self) -> bool {
         self.connection.status().connected() && !self.admin.is_silent()
     }
 }
 
 /// What was said of each queue, by number of the registration: not again while nothing else is the matter.
-type Said = BTreeMap<u64, String>;
+pub(super) type Said = BTreeMap<u64, String>;
 
 impl Task {
     pub async fn drive(self) {
@@ -124,7 +124,7 @@ impl Task {
         }
     }
 
-    fn redact(&self, text: &str) -> String {
+    pub(super) fn redact(&self, text: &str) -> String {
         redact(&self.url, text)
     }
 
@@ -295,42 +295,6 @@ impl Task {
         Ok(())
     }
 
-    /// Those of `wanted` that were made here or may be: none whose name is somebody else's here. A queue without messages is taken for one that
-    /// its consumer made; it could not be told from any other, and loses nothing.
-    ///
-    /// # Errors
-    /// The connection is no good: why.
-    async fn own_there(&self, work: &mut Work, wanted: Vec<Queue>, said: &mut Said) -> Result<Vec<Queue>, String> {
-        let mut own = Vec::with_capacity(wanted.len());
-        for queue in wanted {
-            let name = queue.registration.queue.as_str();
-            if self.queues.is_made_here(&queue).await {
-                own.push(queue);
-                continue;
-            }
-            let why = match work.admin.messages(name).await {
-                Ok(None | Some(0)) => {
-                    own.push(queue);
-                    continue;
-                }
-                Ok(Some(count)) => format!(
-                    "a queue of that name is there already, with {count} messages that this node did not put into it: let its consumer take them, remove it there, or register another name"
-                ),
-                Err(Denied::Foreign(why)) => why,
-                Err(denied) => {
-                    let why = denied.into_text();
-                    if !work.may_go_on() {
-                        return Err(why);
-                    }
-                    why
-                }
-            };
-            work.publishers.rest(queue.number);
-            self.refuse(queue.number, name, &self.redact(&why), said);
-        }
-        Ok(own)
-    }
-
     /// Removes what was unregistered; answers names that the broker keeps for now, with its words.
     ///
     /// # Errors
@@ -341,7 +305,7 @@ impl Task {
         for (number, name, may_stand) in due.queues {
             if !may_stand {
                 // It never came there, or another namespace has the name: what is there under it is somebody else's.
-                done.push((number, name, 0));
+                done.push((number, name, None));
                 continue;
             }
             if work.publishers.rests(number) {
@@ -356,12 +320,13 @@ impl Task {
                 lost = Some(why);
                 break;
             }
-            match work.admin.remove_queue(&name).await {
-                Ok(Removed::Gone(messages)) => done.push((number, name, messages)),
+            match self.remove_own(work, number, &name).await {
+                Ok(Removed::Gone(messages)) => done.push((number, name, Some(messages))),
+                Ok(Removed::Absent) => done.push((number, name, None)),
                 Ok(Removed::Foreign(why)) => {
                     let why = self.redact(&why);
                     tracing::warn!(namespace = %self.queues.namespace(), queue = name, "a queue of an unregistered one's name is somebody else's and stays at the broker: {why}");
-                    done.push((number, name, 0));
+                    done.push((number, name, None));
                 }
                 Err(why) if work.may_go_on() => {
                     let why = self.redact(&why);
@@ -406,7 +371,7 @@ impl Task {
     }
 
     /// Strikes out what the broker has removed, and tells who waits.
-    async fn removed(&self, done: Vec<(u64, String, u64)>) -> Result<(), String> {
+    async fn removed(&self, done: Vec<(u64, String, Option<u64>)>) -> Result<(), String> {
         if done.is_empty() {
             return Ok(());
         }
@@ -415,9 +380,15 @@ impl Task {
         let struck = self.queues.left_broker(&names).await;
         struck.map_err(|error| format!("note that queues were removed there: {error}"))?;
         for (number, name, messages) in done {
-            tracing::info!(namespace = %self.queues.namespace(), queue = name, messages, "queue removed at the broker");
+            let namespace = self.queues.namespace();
+            match messages {
+                Some(messages) => tracing::info!(%namespace, queue = name, messages, "queue removed at the broker"),
+                None => {
+                    tracing::info!(%namespace, queue = name, "an unregistered queue is not at the broker, nothing is removed there")
+                }
+            }
             if let Some(answer) = self.removals.lock().queues.remove(&number) {
-                let _ = answer.send(messages);
+                let _ = answer.send(messages.unwrap_or_default());
             }
         }
         Ok(())
@@ -461,7 +432,7 @@ impl Task {
     }
 
     /// A queue is not delivered: its status says so, and the log once.
-    fn refuse(&self, number: u64, name: &str, why: &str, said: &mut Said) {
+    pub(super) fn refuse(&self, number: u64, name: &str, why: &str, said: &mut Said) {
         self.state.send_modify(|state| {
             state.declared.remove(&number);
             state.refused.insert(name.to_owned(), why.to_owned());
