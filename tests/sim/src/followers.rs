@@ -125,7 +125,13 @@ impl World {
         };
         let now = self.now;
         let status = self.nodes[G].pair.as_ref().map(|pair| pair.status(now));
-        for index in 0..self.namespaces.len() {
+        let (running, followed) = (&self.nodes[vp].running, &self.nodes[G].running);
+        let both = |name: &Namespace| running.contains(name) && followed.contains(name);
+        // What does not run here was followed by nobody, and may be of a chain that was begun anew since.
+        let shared: Vec<usize> = (0..self.namespaces.len())
+            .filter(|index| both(&self.namespaces[*index]))
+            .collect();
+        for index in shared {
             let tip = self.nodes[G].stores[index].durable();
             let theirs = self.nodes[vp].stores[index].ledger.hash_at(tip.height);
             let fits = theirs.is_ok_and(|hash| hash.is_none_or(|hash| hash == tip.hash));
