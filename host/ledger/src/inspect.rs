@@ -103,6 +103,7 @@ impl Inspection {
             namespace: self.namespace,
             base: self.base,
             last,
+            ends: &|| last,
             read: &|first, last, bytes_max| self.read(first, last, bytes_max),
             // Where the log breaks off before its end, the state is of a record that is not there.
             databases: self.databases.as_ref().filter(|_| self.end.broken.is_none()),

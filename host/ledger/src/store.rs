@@ -479,6 +479,7 @@ impl Ledger for Store {
             namespace: self.namespace,
             base: self.inner.read().log.base(),
             last: self.tips().durable.height,
+            ends: &|| self.tips().durable.height,
             read: &|first, last, bytes_max| self.read_disk(first, last, bytes_max),
             databases: Some(&databases),
         };

@@ -19,6 +19,8 @@ pub(crate) struct Stored<'a> {
     pub(crate) base: Base,
     /// The last record that counts.
     pub(crate) last: Height,
+    /// Where the log ends by now: a running node goes on while it is verified.
+    pub(crate) ends: &'a dyn Fn() -> Height,
     pub(crate) read: Read<'a>,
     /// State and indexes; none when they hold nothing yet.
     pub(crate) databases: Option<&'a Databases>,
@@ -62,14 +64,46 @@ impl Stored<'_> {
                 .databases
                 .map(|found| self.sum_state(found, progress))
                 .transpose()?;
+            // What was stored since is of records that were stored since.
+            if let Some(sum) = sum.as_ref().filter(|sum| sum.bad.is_none() && sum.height > self.last) {
+                let since = self.verify_since(sum.height, progress)?;
+                report.checked += since.checked;
+                report.first_bad = since.first_bad;
+                if report.first_bad.is_some() {
+                    return Ok(report);
+                }
+            }
             // What is stored below the last record is the whole state together with the deltas above it, which were replayed.
             let stored = sum
                 .as_ref()
-                .is_some_and(|sum| sum.bad.is_some() || sum.height == self.last);
+                .is_some_and(|sum| sum.bad.is_some() || sum.height >= self.last);
             report.state_checked = stored || report.state_chain_checked;
             report.first_bad = sum.and_then(|sum| sum.bad);
         }
         Ok(report)
+    }
+
+    /// Verifies the records above the last one that counted when this began.
+    fn verify_since(&self, to: Height, progress: Progress<'_>) -> Result<VerifyReport, LedgerError> {
+        let below = match self.position_at(self.last)? {
+            Ok(position) => position,
+            Err(bad) => return Ok(report_of(bad)),
+        };
+        let mut read = |first, last, bytes_max| (self.read)(first, last, bytes_max);
+        let chain = Chain {
+            namespace: self.namespace,
+            below: Some(below),
+            from: self.last.saturating_add(1),
+            to,
+            read: &mut read,
+        };
+        let chain = verify_chain(chain, progress)?;
+        Ok(VerifyReport {
+            checked: chain.checked,
+            first_bad: chain.first_bad,
+            state_checked: false,
+            state_chain_checked: false,
+        })
     }
 
     /// Position of the stored record at `height`, or what is wrong with it.
@@ -96,9 +130,10 @@ impl Stored<'_> {
             return Ok(bad(0, "state", "the state database is empty".to_owned()));
         };
         let height = marker.position.height;
-        if height > self.last {
-            let message = format!("the state is of record {height}, and the log ends at {}", self.last);
-            return Ok(bad(self.last.saturating_add(1), "header", message));
+        let end = (self.ends)();
+        if height > end {
+            let message = format!("the state is of record {height}, and the log ends at {end}");
+            return Ok(bad(end.saturating_add(1), "header", message));
         }
         let (bytes, _) = (self.read)(height, height, 1)?;
         let Ok(record) = parse(&bytes) else {

@@ -1,18 +1,15 @@
 //! The preflight: every check id of `cvp upgrade`, judged from one plain view of what probes, files and chains said.
 
+mod history;
 mod index;
 mod view;
 
 use super::target::target_unreachable;
 use crate::config::GLOBAL;
-use crate::mq::Missing;
 use crate::types::Namespace;
 pub use view::{CopyState, KeyState, NamespaceView, PortState, PortView, PreflightView, StrategyView, TlsNameView};
 
 pub use index::IndexView;
-
-/// Queues of a namespace that a check names.
-const QUEUES_NAMED: usize = 8;
 
 /// How a check ended. One `fail` refuses the promotion.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -84,7 +81,7 @@ pub fn preflight(view: &PreflightView) -> Vec<Check> {
         last_heard(view),
         backup_complete(view),
         chain_verified(view),
-        history_complete(view),
+        history::complete(view),
         keys_match(&view.namespaces, view.allow_missing_keys),
         tls_name(view),
         config_valid(view),
@@ -284,44 +281,6 @@ fn chain_verified(view: &PreflightView) -> Check {
             "see backup-complete: what is not open is held",
         ),
     }
-}
-
-fn history_complete(view: &PreflightView) -> Check {
-    let id = "history-complete";
-    let cut: Vec<String> = view
-        .namespaces
-        .iter()
-        .filter(|ns| ns.history_from > 0)
-        .map(|ns| format!("{} begins at {}", ns.name, ns.history_from))
-        .collect();
-    if cut.is_empty() {
-        return Check::pass(id, "the whole history is here");
-    }
-    let text = cut.join(", ");
-    let untold: Vec<String> = view.namespaces.iter().filter_map(untold).collect();
-    if untold.is_empty() {
-        return Check::warn(id, text, "queries below answer `not found` after the upgrade");
-    }
-    Check::warn(
-        id,
-        format!(
-            "{text}; message queues lack blocks that are not here: {}",
-            untold.join(", ")
-        ),
-        "as long as the provider can be started, let it fill them in and upgrade when `cvp status` shows none missing; else each of these queues is \
-         told once which blocks it is not told of, and queries below answer `not found`",
-    )
-}
-
-/// Queues of a namespace that wait for blocks which are not here, in words; the first ones of many.
-fn untold(ns: &NamespaceView) -> Option<String> {
-    let words = |it: &Missing| format!("queue {} of {}: {} to {}", it.queue, ns.name, it.first, it.last);
-    let mut said: Vec<String> = ns.untold.iter().take(QUEUES_NAMED).map(words).collect();
-    let more = ns.untold.len().saturating_sub(QUEUES_NAMED);
-    if more > 0 {
-        said.push(format!("{more} more queues of {}", ns.name));
-    }
-    (!said.is_empty()).then(|| said.join(", "))
 }
 
 /// Names every key that is wrong or missing, in the order of the namespaces; what is held needs none yet.

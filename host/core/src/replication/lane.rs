@@ -8,6 +8,7 @@ use crate::types::{Height, Millis, Position, Refusal};
 
 use super::api::Action;
 use super::backfill::Backfill;
+use super::beginnings::Beginnings;
 use super::desk::Desk;
 use super::index::IndexAdvisor;
 use super::intake::Intake;
@@ -121,6 +122,8 @@ pub(super) struct Lane {
     pub taking: Option<Taking>,
     /// Receiver: the last one that it stood on.
     pub bootstrapped: Option<BootstrappedStatus>,
+    /// Receiver: how often in a row it began from one.
+    pub beginnings: Beginnings,
     /// Receiver: what is staged of one.
     pub staged: Option<StagedPart>,
     /// Number of the last wish for a snapshot or for history, in this session.
@@ -181,6 +184,7 @@ impl Lane {
             wants_snapshot: false,
             taking: None,
             bootstrapped: None,
+            beginnings: Beginnings::default(),
             staged: setup.staged,
             snapshot_streams: 0,
             backfill: Backfill::default(),
@@ -287,6 +291,12 @@ impl Lane {
             bytes,
             tail: self.live && self.intake.is_drained(),
         })
+    }
+
+    /// Provider: the receiver, as last heard, cannot go on from what is kept here.
+    pub fn must_begin_anew(&self) -> bool {
+        let from = self.survey.kept.history_from;
+        self.peer_seen.is_some_and(|peer| peer.height + 1 < from)
     }
 
     /// Whether the receiver lacks blocks.

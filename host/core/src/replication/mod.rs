@@ -38,6 +38,7 @@ mod shipping;
 mod linking;
 mod taking;
 mod backfill;
+mod beginnings;
 mod control_file;
 mod align;
 mod followers;

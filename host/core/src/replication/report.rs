@@ -207,8 +207,21 @@ impl Pair {
         reasons.extend(lane.index.reason(name));
         reasons.extend(lane.queues.reason(name, now));
         if lane.peer.is_some() {
+            reasons.extend(Self::beginnings_reason(lane, now));
             self.stream_reasons(lane, now, reasons);
         }
+    }
+
+    fn beginnings_reason(lane: &Lane, now: Millis) -> Option<Refusal> {
+        let count = lane.beginnings.many(lane.live, now)?;
+        Some(Refusal::new(
+            "bootstrap-again",
+            format!(
+                "{}: began from a snapshot {count} times in a row: what the provider keeps is gone before it is copied",
+                lane.setup.namespace
+            ),
+            "raise cvp.max_rate, or cvp.retain_bytes and ledger.keep_blocks on the provider; it is tried more and more seldom meanwhile",
+        ))
     }
 
     fn stream_reasons(&self, lane: &Lane, now: Millis, reasons: &mut Vec<Refusal>) {

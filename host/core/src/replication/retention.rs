@@ -32,8 +32,12 @@ pub(super) struct Bounds {
     pub tip: Height,
     /// What the receiver holds; none when there is no receiver to keep anything for.
     pub held: Option<Height>,
+    /// That was heard since this node started; if not, it may hold more, and how much it lacks is not known.
+    pub heard: bool,
     /// Bytes of the records above that.
     pub above: u64,
+    /// How many records those are.
+    pub records: u64,
     /// Lowest height that a message queue still has to be told.
     pub needed: Option<Height>,
 }
@@ -52,9 +56,19 @@ impl Bounds {
         // No queue misses a block: whoever does not want to read any more unregisters it.
         let wanted = wanted.min(self.needed.unwrap_or(Height::MAX));
         match self.held {
+            Some(_) if !self.heard => wanted.min(self.newest()),
             Some(held) if !self.is_overrun() => wanted.min(held + 1),
             _ => wanted,
         }
+    }
+
+    /// Where the newest records begin that take `retain_bytes`: they stay for a receiver of which nothing is known yet.
+    fn newest(&self) -> Height {
+        if self.above <= self.retain_bytes {
+            return 0;
+        }
+        let kept = u128::from(self.records) * u128::from(self.retain_bytes) / u128::from(self.above);
+        (self.tip + 1).saturating_sub(u64::try_from(kept).unwrap_or(u64::MAX))
     }
 
     /// A queue that is not read keeps more than the operator wants kept.
@@ -65,13 +79,14 @@ impl Bounds {
 
     /// The receiver lacks more than is kept for it.
     pub fn is_overrun(&self) -> bool {
-        self.held.is_some() && self.above > self.retain_bytes
+        self.held.is_some() && self.heard && self.above > self.retain_bytes
     }
 
     /// Soon.
     pub fn is_tight(&self) -> bool {
         self.keep_blocks > 0
             && self.held.is_some()
+            && self.heard
             && self.above / 100 >= self.retain_bytes.div_ceil(100) * WARN_PERCENT / 100
     }
 }
@@ -162,12 +177,16 @@ impl Pair {
     pub(super) fn bounds(&self, lane: &Lane) -> Bounds {
         let ever = self.setup.last_receiver.is_some() || lane.peer_seen.is_some();
         let held = lane.peer_seen.map_or(0, |peer| peer.height);
+        let from = lane.survey.kept.history_from;
         Bounds {
             keep_blocks: lane.setup.keep_blocks,
             retain_bytes: self.setup.limits.retain_bytes,
             tip: lane.applied,
-            held: (ever && self.is_standby()).then_some(held),
+            // What it cannot go on from is not kept for it.
+            held: (ever && self.is_standby() && !lane.must_begin_anew()).then_some(held),
+            heard: lane.peer_seen.is_some(),
             above: lane.survey.above_now(held),
+            records: (lane.applied + 1).saturating_sub(from.max(held + 1)),
             needed: lane.survey.needed,
         }
     }
@@ -177,7 +196,9 @@ impl Pair {
         let Some(lane) = self.lanes.get_mut(index) else { return };
         let due = lane.survey.at.is_none_or(|at| now.saturating_sub(at) >= SURVEY_MS);
         let wanted = role == Role::Provider && standby && !lane.survey.under_way && due;
-        if !wanted || (lane.setup.keep_blocks == 0 && lane.peer.is_none()) {
+        // Without a mean of the records nobody can say how many bytes a standby lacks that is away.
+        let sized = lane.record_bytes_16 > 0;
+        if !wanted || (lane.setup.keep_blocks == 0 && lane.peer.is_none() && sized) {
             return;
         }
         (lane.survey.under_way, lane.survey.at) = (true, Some(now));
@@ -193,6 +214,10 @@ impl Pair {
         (lane.survey.kept, lane.survey.above, lane.survey.needed) = (kept, above, needed);
         lane.survey.tip = lane.applied;
         lane.setup.history_from = kept.history_from;
+        if lane.record_bytes_16 == 0 {
+            let records = (lane.applied + 1).saturating_sub(kept.history_from).max(1);
+            lane.record_bytes_16 = kept.log_bytes.saturating_mul(16) / records;
+        }
         self.prune(index);
         self.offer(index);
     }
@@ -278,6 +303,13 @@ impl Pair {
                 "a message queue was not told block {height} yet: all blocks from there on are kept (`cvp mq status` names it; unregister it if nobody reads it)"
             ));
         }
+        if lane.must_begin_anew() {
+            let held = lane.peer_seen.map_or(0, |peer| peer.height);
+            let from = lane.survey.kept.history_from;
+            return Some(format!(
+                "the standby holds block {held}, and this node keeps blocks from {from} on: it begins again from a snapshot when it is back"
+            ));
+        }
         if !bounds.is_tight() {
             return None;
         }
@@ -297,9 +329,38 @@ mod tests {
         retain_bytes: 1_000,
         tip: 1_000,
         held: Some(1_000),
+        heard: true,
         above: 0,
+        records: 0,
         needed: None,
     };
+
+    #[test]
+    fn after_a_restart_the_newest_records_stay_for_a_receiver_that_was_not_heard() {
+        let unheard = Bounds {
+            held: Some(0),
+            heard: false,
+            above: 1_000,
+            records: 1_000,
+            ..BOUNDS
+        };
+        assert_eq!(
+            (unheard.below(), unheard.is_overrun(), unheard.is_tight()),
+            (0, false, false)
+        );
+        // A tenth of them fits.
+        let much = Bounds {
+            above: 10_000,
+            keep_blocks: 10,
+            ..unheard
+        };
+        assert_eq!((much.below(), much.is_overrun()), (901, false));
+        let wanted = Bounds {
+            keep_blocks: 500,
+            ..much
+        };
+        assert_eq!(wanted.below(), 501, "what the operator wants kept");
+    }
 
     #[test]
     fn what_was_acknowledged_during_a_slow_survey_counts() {

@@ -130,6 +130,10 @@ impl Pair {
             lane.moved_at = now;
             return;
         }
+        if now < lane.beginnings.next_at() {
+            lane.moved_at = now;
+            return;
+        }
         lane.wants_snapshot = false;
         lane.snapshot_streams += 1;
         let from = lane.staged.map_or(0, |staged| staged.durable);
@@ -360,6 +364,7 @@ impl Pair {
         let (now, now_micros, role) = (self.now, self.now_micros, self.setup.role);
         let Some(lane) = self.lanes.get_mut(index) else { return };
         let taking = lane.taking.take();
+        lane.beginnings.count(now);
         lane.bootstrapped = taking.as_ref().map(|taking| BootstrappedStatus {
             height: tip.height,
             bytes: taking.durable - taking.from,

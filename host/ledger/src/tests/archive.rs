@@ -20,6 +20,23 @@ fn sound(store: &Store) -> u64 {
 }
 
 #[test]
+fn a_chain_that_grows_while_it_is_verified_is_good() {
+    let (directory, maker) = (tempfile::tempdir().unwrap(), ChainMaker::new("global", 16));
+    let store = chain(directory.path(), &maker, 40);
+    let mut grown = false;
+    let mut grow = |_| {
+        if !std::mem::replace(&mut grown, true) {
+            maker.extend(&store, 5, 2, 100);
+            settle(&store);
+        }
+        ControlFlow::Continue(())
+    };
+    let report = store.verify(0, u64::MAX, &mut grow).unwrap();
+    assert_eq!((report.checked, report.first_bad), (46, None));
+    assert!(report.state_checked && grown);
+}
+
+#[test]
 fn a_pruned_chain_opens_again_with_and_without_its_databases_written_out() {
     let (directory, maker) = (tempfile::tempdir().unwrap(), ChainMaker::new("global", 16));
     let store = chain(directory.path(), &maker, 40);

@@ -61,11 +61,13 @@ impl Operator for Node {
                     dry_run,
                     allow_missing_keys,
                     target_is_down,
+                    begin_anew,
                 } => {
                     let flags = Flags {
                         dry_run,
                         allow_missing_keys,
                         target_is_down,
+                        begin_anew,
                     };
                     self.upgrade(flags, progress).await
                 }

@@ -87,6 +87,7 @@ fn upgrade(receiver: &Node) -> Result<Value> {
         dry_run,
         allow_missing_keys: false,
         target_is_down: false,
+        begin_anew: false,
     };
     let failed = |answer: &Value| {
         answer["checks"]

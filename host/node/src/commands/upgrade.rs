@@ -18,6 +18,9 @@ pub struct Arguments {
     /// A target that accepts connections and stays silent is really down.
     #[arg(long)]
     target_is_down: bool,
+    /// Go on although nothing of a chain was copied yet: that chain begins anew at block 1.
+    #[arg(long)]
+    begin_anew: bool,
 }
 
 /// Runs `upgrade`. Exit codes: 0 done, 1 a step failed, 4 refused (nothing changed), 6 a check failed in a dry run.
@@ -26,6 +29,7 @@ pub fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Failure> {
         dry_run: arguments.dry_run,
         allow_missing_keys: arguments.allow_missing_keys,
         target_is_down: arguments.target_is_down,
+        begin_anew: arguments.begin_anew,
     };
     let mut shown = Vec::new();
     let answer = context.call(&request, |line: Value| {

@@ -24,6 +24,9 @@ pub enum Request {
         allow_missing_keys: bool,
         /// The operator says that a silent target is down.
         target_is_down: bool,
+        /// A chain of which nothing was copied yet begins anew.
+        #[serde(default)]
+        begin_anew: bool,
     },
     /// Names of the running namespaces.
     NamespaceList,
@@ -181,6 +184,7 @@ mod tests {
             dry_run: true,
             allow_missing_keys: false,
             target_is_down: false,
+            begin_anew: false,
         };
         assert!(upgrade.check(PairRole::Receiver).is_ok());
         // What is there to upgrade on a provider, the node knows.

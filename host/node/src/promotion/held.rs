@@ -84,6 +84,7 @@ impl Ground {
                 role,
                 chain: durable.map_err(|refusal| refusal.text),
                 provider_tip: None,
+                staged: None,
                 history_from: 0,
                 untold: Vec::new(),
                 queues_unreadable: None,

@@ -77,6 +77,8 @@ pub struct Flags {
     pub allow_missing_keys: bool,
     /// A silent target is down.
     pub target_is_down: bool,
+    /// A chain of which nothing was copied yet begins anew.
+    pub begin_anew: bool,
 }
 
 /// The node that is promoted.

@@ -92,6 +92,7 @@ pub(super) async fn survey(ground: &Arc<Ground>, flags: Flags) -> Surveyed {
         unreadable: (!unreadable.is_empty()).then(|| unreadable.join("; ")),
         target_is_down: flags.target_is_down,
         allow_missing_keys: flags.allow_missing_keys,
+        begin_anew: flags.begin_anew,
         heartbeat_ms,
         last_heard_ms_ago: status
             .as_ref()
@@ -208,7 +209,7 @@ fn namespaces(
         .map(|name| {
             let seen = status.and_then(|status| status.namespaces.iter().find(|ns| ns.name == name));
             let open = ground.chains.get(name.as_str());
-            let history_from = open.map_or(0, |chain| chain.ledger().history_from());
+            let history_from = open.as_ref().map_or(0, |chain| chain.ledger().history_from());
             let (untold, queues_unreadable) = match untold(&ground.root, &name, history_from) {
                 Ok(untold) => (untold, None),
                 Err(error) => (Vec::new(), Some(format!("{name}: {error}"))),
@@ -241,6 +242,10 @@ fn namespaces(
                 provider_tip: seen
                     .map(|ns| ns.tip)
                     .filter(|_| status.is_some_and(|s| s.last_heard.is_some())),
+                staged: open.as_ref().and_then(|chain| {
+                    let (manifest, durable) = chain.ledger().staged()?;
+                    Some((durable, manifest.bytes()))
+                }),
                 history_from,
                 untold,
                 queues_unreadable,

@@ -385,3 +385,39 @@ fn the_rate_is_bounded_and_changed_online() -> Result<()> {
         .json(&["config", "set", "dynamic.toml", "cvp.max_rate", "0", "--must-replicate"])?;
     pair.wait_durable("global", height)
 }
+
+#[test]
+fn a_provider_that_is_lost_in_the_first_bootstrap_is_not_replaced_by_an_empty_chain() -> Result<()> {
+    let mut pair = pair_of(20_000)?;
+    pair.provokes(&GOES);
+    keep_blocks(&pair.provider, 5)?;
+    replace(&pair.provider, "dynamic.toml", "max_rate = 0", "max_rate = \"100kb\"")?;
+    pair.provider.start()?;
+    fill(&pair.provider, 40)?;
+    wait_history(&pair.provider, "old blocks go", |from| from > 10)?;
+    pair.receiver.start()?;
+    wait::until("a part of the snapshot is here", Duration::from_secs(60), || {
+        let status = namespace(&pair.receiver.status()?)?;
+        Ok(match status["bootstrap"]["bytes"].as_u64() {
+            Some(bytes) if bytes > 0 => Ok(()),
+            _ => Err(status["bootstrap"].to_string()),
+        })
+    })?;
+    pair.lose_provider()?;
+    for _ in 0..2 {
+        let (code, report) = pair.receiver.json(&["upgrade", "--dry-run"])?;
+        let checks = report["checks"].as_array().context("no checks")?;
+        let history = checks.iter().find(|check| check["id"] == "history-complete");
+        let history = history.context("no check")?;
+        ensure!(code == 6 && history["verdict"] == "fail", "{code} {history}");
+        ensure!(history["message"].to_string().contains("of a snapshot"), "{history}");
+        // After a restart it has not heard of the provider's tip, and knows what is staged.
+        pair.receiver.stop()?;
+        pair.receiver.start()?;
+    }
+    let (code, _) = pair.receiver.json(&["upgrade"])?;
+    ensure!(code == 4, "{code}");
+    let (code, report) = pair.receiver.json(&["upgrade", "--begin-anew"])?;
+    ensure!(code == 0 && pair.receiver.rpc().height()? >= 1, "{code} {report}");
+    Ok(())
+}

@@ -2,6 +2,7 @@
 
 use super::super::target::ProbeAnswer;
 use super::*;
+use crate::mq::Missing;
 use crate::promotion::TargetProbe;
 use crate::types::{Digest, Hostname, NodeRole, Position};
 
@@ -19,6 +20,7 @@ pub(in super::super) fn healthy() -> PreflightView {
         unreadable: None,
         target_is_down: false,
         allow_missing_keys: false,
+        begin_anew: false,
         heartbeat_ms: 500,
         last_heard_ms_ago: Some(4_000),
         probes: vec![TargetProbe {
@@ -35,6 +37,7 @@ pub(in super::super) fn healthy() -> PreflightView {
             provider_tip: Some(120),
             history_from: 0,
             untold: Vec::new(),
+            staged: None,
             queues_unreadable: None,
             keys: KeyState::Match,
             provider_strategies: vec![strategy.clone()],
@@ -107,6 +110,39 @@ fn queues_that_wait_for_blocks_that_are_not_here_are_named() {
     let named = check.message.contains("global begins at 61") && check.message.contains("queue q0 of global: 4 to 60");
     assert!(named && check.message.ends_with("2 more queues of global"), "{check:?}");
     assert!(check.hint.contains("fill them in"), "{check:?}");
+}
+
+#[test]
+fn a_chain_of_which_nothing_was_copied_is_not_taken_for_a_whole_one() {
+    let empty = |tip: Option<u64>, staged: Option<(u64, u64)>| {
+        move |view: &mut PreflightView| {
+            view.namespaces[0].chain = Ok(Position {
+                height: 0,
+                hash: Digest::of(b"genesis"),
+            });
+            (view.namespaces[0].provider_tip, view.namespaces[0].staged) = (tip, staged);
+        }
+    };
+    let of = |change: &dyn Fn(&mut PreflightView)| {
+        let mut view = healthy();
+        change(&mut view);
+        let checks = preflight(&view);
+        let check = checks.iter().find(|check| check.id == "history-complete").unwrap();
+        (check.clone(), allowed(&checks))
+    };
+    let (check, may) = of(&empty(Some(2000), Some((21, 63))));
+    assert!(!may && check.message.contains("none of the 2000 blocks of global is here"));
+    assert!(check.message.contains("21 of 63 bytes of a snapshot") && check.hint.contains("--begin-anew"));
+    // After a restart nothing is known of the provider's tip, but what is staged.
+    assert!(!of(&empty(None, Some((0, 63)))).1);
+    let anew = |view: &mut PreflightView| {
+        empty(Some(2000), None)(view);
+        view.begin_anew = true;
+    };
+    let (check, may) = of(&anew);
+    assert!(may && check.verdict == Verdict::Warn, "{check:?}");
+    // A chain that is empty at the provider, too.
+    assert_eq!(of(&empty(Some(0), None)).0.verdict, Verdict::Pass);
 }
 
 #[test]

@@ -40,6 +40,8 @@ pub struct NamespaceView {
     pub chain: Result<Position, String>,
     /// The provider's tip when it was last heard; `None` when not heard since this node started.
     pub provider_tip: Option<u64>,
+    /// Of a snapshot of its state that is not whole: bytes that are here, and all of them.
+    pub staged: Option<(u64, u64)>,
     /// First height that is here.
     pub history_from: u64,
     /// Blocks below it that message queues were not told yet, or did not confirm.
@@ -108,6 +110,8 @@ pub struct PreflightView {
     pub target_is_down: bool,
     /// `--allow-missing-keys`.
     pub allow_missing_keys: bool,
+    /// `--begin-anew`.
+    pub begin_anew: bool,
     /// `cvp.heartbeat`, milliseconds.
     pub heartbeat_ms: u64,
     /// Age of the provider's last message, milliseconds; `None` when not heard since this node started.
