@@ -16,7 +16,7 @@ impl Beginnings {
     /// After so long without one the row is over.
     const ROW_MS: Millis = 30 * 60_000;
     /// The tip was followed for so long: it keeps up.
-    const GOOD_MS: Millis = 60_000;
+    const GOOD_MS: Millis = 5_000;
     /// Pause after the third, and the longest.
     const PAUSE_MS: (Millis, Millis) = (10_000, 600_000);
 
@@ -57,9 +57,9 @@ mod tests {
         }
         row.count(1_020_000);
         assert_eq!((row.many(true, 1_020_000), row.next_at()), (Some(3), 1_030_000));
-        // Whoever follows the tip for a minute keeps up.
-        assert_eq!(row.many(true, 1_090_000), None);
-        assert_eq!(row.many(false, 1_090_000), Some(3));
+        // Whoever follows the tip for a while keeps up.
+        assert_eq!(row.many(true, 1_026_000), None);
+        assert_eq!(row.many(false, 1_026_000), Some(3));
         for _ in 0..20 {
             row.count(1_100_000);
         }

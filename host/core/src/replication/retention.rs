@@ -182,8 +182,7 @@ impl Pair {
             keep_blocks: lane.setup.keep_blocks,
             retain_bytes: self.setup.limits.retain_bytes,
             tip: lane.applied,
-            // What it cannot go on from is not kept for it.
-            held: (ever && self.is_standby() && !lane.must_begin_anew()).then_some(held),
+            held: (ever && self.is_standby()).then_some(held),
             heard: lane.peer_seen.is_some(),
             above: lane.survey.above_now(held),
             records: (lane.applied + 1).saturating_sub(from.max(held + 1)),
