@@ -1,7 +1,7 @@
 //! A chain's queues over real files: what is registered, told and acknowledged outlives everything; what fails changes nothing.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cvp_core::config::Broker;
@@ -24,6 +24,8 @@ struct Bench {
     unanswered: bool,
     /// No change is made.
     holds: Arc<AtomicBool>,
+    /// Changes that were refused for it.
+    held: Arc<AtomicUsize>,
     broker: Broker,
     names: BrokerNames,
 }
@@ -36,6 +38,7 @@ impl Bench {
             lineage: Vec::new(),
             unanswered: false,
             holds: Arc::default(),
+            held: Arc::default(),
             broker: Broker::Embedded,
             names: BrokerNames::default(),
         }
@@ -48,14 +51,16 @@ impl Bench {
     fn open(&self) -> Arc<Queues> {
         let chain = Arc::clone(&self.fixture.chain);
         let (files, unanswered, holds) = (self.files(), self.unanswered, Arc::clone(&self.holds));
+        let held = Arc::clone(&self.held);
         let around = Surroundings {
             hostname: hostname("node1"),
             broker: self.broker.clone(),
             // A node without a standby, whose changes are its own.
             commit: Arc::new(move |change, _, _| {
                 if holds.load(Ordering::SeqCst) {
-                    let held = Refusal::new("held", "the standby is not well", "");
-                    return Box::pin(async { Err(QueuesError::NotMade(held)) });
+                    held.fetch_add(1, Ordering::SeqCst);
+                    let refusal = Refusal::new("held", "the standby is not well", "");
+                    return Box::pin(async { Err(QueuesError::NotMade(refusal)) });
                 }
                 let written = files.write_registry(&change.registry);
                 let lost = || QueuesError::Undecided(Refusal::new("strong-undecided", "nobody answered", ""));

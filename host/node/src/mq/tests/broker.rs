@@ -51,7 +51,7 @@ async fn a_name_goes_when_the_registry_says_that_its_queue_is_gone_and_not_befor
     let is_free = |name: &str| bench.names.take(&place_of(&url), name, &other).is_ok();
     bench.holds.store(true, Ordering::SeqCst);
     queues.left_broker(&gone[..1]).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    until(|| bench.held.load(Ordering::SeqCst) > 0).await;
     assert!(!is_free("one"), "who takes this node's place would remove it still");
     bench.holds.store(false, Ordering::SeqCst);
     until(|| is_free("one")).await;
