@@ -6,6 +6,8 @@
 mod plot;
 mod report;
 mod machine;
+mod interrupt;
+mod scratch;
 mod nodes;
 mod chain;
 mod pipe;
@@ -21,10 +23,11 @@ mod strategy;
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 
 pub use plot::plot;
 pub use report::Report;
+use scratch::Scratch;
 
 /// What can be measured.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
@@ -47,6 +50,32 @@ pub enum Scenario {
     Strategy,
 }
 
+impl Scenario {
+    /// As the command line spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Scenario::CatchUp => "catch-up",
+            Scenario::Bootstrap => "bootstrap",
+            Scenario::Live => "live",
+            Scenario::Overhead => "overhead",
+            Scenario::Strong => "strong",
+            Scenario::Partitions => "partitions",
+            Scenario::Promote => "promote",
+            Scenario::Strategy => "strategy",
+        }
+    }
+
+    /// Has one case of any size of record.
+    pub fn takes_size(self) -> bool {
+        self == Scenario::CatchUp
+    }
+
+    /// Copies a chain of any length.
+    pub fn takes_bytes(self) -> bool {
+        matches!(self, Scenario::CatchUp | Scenario::Strategy)
+    }
+}
+
 /// How it is measured.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -54,29 +83,12 @@ pub struct Options {
     pub seconds: Option<u64>,
     /// A block's record, bytes: one case of that size in place of the usual ones (`catch-up`).
     pub size: Option<u64>,
-    /// Bytes of the chain that is copied, in place of the usual ones (`catch-up`).
+    /// Bytes of the chain that is copied, in place of the usual ones (`catch-up`, `strategy`).
     pub bytes: Option<u64>,
     /// Runs a figure; at least three.
     pub runs: usize,
     /// Where chains are cached and nodes write: the disk that is measured.
     pub directory: PathBuf,
-}
-
-/// A directory of this process's runs; removed when dropped.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn make(directory: &std::path::Path) -> Result<Scratch> {
-        let path = directory.join(format!("run-{}", std::process::id()));
-        std::fs::create_dir_all(&path).with_context(|| format!("make {}", path.display()))?;
-        Ok(Scratch(path))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 /// What every scenario works with.
@@ -93,17 +105,24 @@ impl Bench<'_> {
     }
 }
 
-/// Runs one scenario; each figure is printed as soon as it is known.
+/// Runs one scenario; each figure is printed as soon as it is known. A signal ends it, and then the process; `say` is told.
 ///
 /// # Errors
 /// The disk, a node that does not start, or fewer than three runs.
-pub fn run(scenario: Scenario, options: &Options, report: &mut Report) -> Result<()> {
+pub fn run(scenario: Scenario, options: &Options, report: &mut Report, say: fn(&str)) -> Result<()> {
     ensure!(
         options.runs >= 3,
         "a median needs at least three runs: --runs 3 or more"
     );
-    let scratch = Scratch::make(&options.directory)?;
+    let (scratch, swept) = Scratch::make(&options.directory)?;
+    interrupt::watch(&scratch.0, say)?;
     report.note(&machine::describe(&options.directory));
+    for path in swept {
+        report.note(&format!(
+            "removed {}: what a benchmark left that was killed",
+            path.display()
+        ));
+    }
     if let Some(warning) = machine::busy() {
         report.note(&warning);
     }
@@ -112,7 +131,7 @@ pub fn run(scenario: Scenario, options: &Options, report: &mut Report) -> Result
         scratch,
         report,
     };
-    match scenario {
+    let done = match scenario {
         Scenario::CatchUp => catch_up::run(&mut bench),
         Scenario::Bootstrap => bootstrap::run(&mut bench),
         Scenario::Live => live::run(&mut bench),
@@ -121,5 +140,7 @@ pub fn run(scenario: Scenario, options: &Options, report: &mut Report) -> Result
         Scenario::Partitions => partitions::run(&mut bench),
         Scenario::Promote => promote::run(&mut bench),
         Scenario::Strategy => strategy::run(&mut bench),
-    }
+    };
+    interrupt::settle();
+    done
 }

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use cvp_core::config::Value as Setting;
 use serde_json::Value;
 
-use super::machine;
+use super::{interrupt, machine};
 use crate::config::Root;
 use crate::ipc::{self, Request, StatusView};
 
@@ -23,12 +23,9 @@ pub const LOOK: Duration = Duration::from_millis(5);
 
 /// Runs `cvp` to its end; fails with what it printed.
 pub fn cvp<S: AsRef<std::ffi::OsStr>>(arguments: &[S]) -> Result<()> {
-    let output = Command::new(std::env::current_exe()?)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .env_remove("CVP_ROOT")
-        .output()
-        .context("start cvp")?;
+    let mut command = Command::new(std::env::current_exe()?);
+    let command = command.args(arguments).stdin(Stdio::null()).env_remove("CVP_ROOT");
+    let output = interrupt::output(command)?;
     let what: Vec<_> = arguments
         .iter()
         .map(|argument| argument.as_ref().to_string_lossy())
@@ -155,15 +152,17 @@ impl Node {
     pub fn start(root: &Path, core: Option<usize>) -> Result<Node> {
         let log = std::fs::File::create(root.join("bench.stderr")).context("make the node's log")?;
         let spawned = machine::on_core(core, || {
-            Command::new(std::env::current_exe()?)
+            let mut command = Command::new(std::env::current_exe()?);
+            let command = command
                 .arg("--root")
                 .arg(root)
-                .args(["--json", "start"])
+                // However this process ends, the pipe does with it.
+                .args(["--json", "start", "--until-stdin-ends"])
                 .env_remove("CVP_ROOT")
-                .stdin(Stdio::null())
+                .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
-                .stderr(log)
-                .spawn()
+                .stderr(log);
+            interrupt::spawn(command)
         });
         let mut process = spawned?.context("start a node")?;
         let stdout = process.stdout.take().context("a node without stdout")?;
@@ -252,14 +251,18 @@ impl Node {
     /// SIGKILL.
     pub fn kill(mut self) -> Result<()> {
         self.process.kill()?;
-        self.process.wait()?;
-        Ok(())
+        self.reap()
     }
 
     /// SIGTERM, and waits for its end.
     pub fn stop(mut self) -> Result<()> {
         self.signal(rustix::process::Signal::TERM)?;
+        self.reap()
+    }
+
+    fn reap(&mut self) -> Result<()> {
         self.process.wait()?;
+        interrupt::ended(self.pid());
         Ok(())
     }
 }
@@ -267,7 +270,7 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         let _ = self.process.kill();
-        let _ = self.process.wait();
+        let _ = self.reap();
     }
 }
 

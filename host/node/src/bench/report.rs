@@ -172,7 +172,8 @@ impl Line {
     }
 }
 
-fn amount(value: f64, unit: &str) -> String {
+/// A value as a person reads it.
+pub fn amount(value: f64, unit: &str) -> String {
     match unit {
         "B/s" if value >= 1e6 => format!("{:.0} MB/s", value / 1e6),
         "B" if value >= 1e6 => format!("{:.0} MB", value / 1e6),

@@ -1,6 +1,6 @@
 //! `cvp bench`: measures this program beside what the machine can do.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::ValueEnum as _;
 
@@ -21,7 +21,7 @@ pub struct Arguments {
     /// Bytes of a block's record: one case of that size (catch-up).
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1024..=4 << 20))]
     size: Option<u64>,
-    /// Bytes of the chain that is copied, 1 GiB unless told otherwise (catch-up).
+    /// Bytes of the chain that is copied, 1 GiB unless told otherwise (catch-up, strategy).
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1 << 26..=1 << 38))]
     bytes: Option<u64>,
     /// Also draws the figures.
@@ -37,6 +37,7 @@ pub struct Arguments {
 
 /// Runs `bench`.
 pub fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Failure> {
+    check(arguments)?;
     let options = Options {
         seconds: arguments.seconds,
         size: arguments.size,
@@ -44,33 +45,48 @@ pub fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Failure> {
         runs: usize::try_from(arguments.runs).unwrap_or(3),
         directory: arguments.dir.clone().unwrap_or_else(cache),
     };
-    let name: &'static str = match arguments.scenario {
-        Scenario::CatchUp => "catch-up",
-        Scenario::Bootstrap => "bootstrap",
-        Scenario::Live => "live",
-        Scenario::Overhead => "overhead",
-        Scenario::Strong => "strong",
-        Scenario::Partitions => "partitions",
-        Scenario::Promote => "promote",
-        Scenario::Strategy => "strategy",
-    };
-    debug_assert!(
-        arguments
-            .scenario
-            .to_possible_value()
-            .is_some_and(|value| value.get_name() == name)
-    );
-    let mut report = Report::new(name, context.json, print_line, print_note);
+    let mut report = Report::new(arguments.scenario.name(), context.json, print_line, print_note);
     let failed = |help: &str| {
         let help = help.to_owned();
         move |error: anyhow::Error| Failure::failed("bench-failed", format!("{error:#}"), help)
     };
-    bench::run(arguments.scenario, &options, &mut report)
+    bench::run(arguments.scenario, &options, &mut report, print_note)
         .map_err(failed("look at the lines above; --dir names another disk"))?;
     if let Some(file) = &arguments.svg {
         bench::plot(report.lines(), file).map_err(failed("name another file with --svg"))?;
     }
     Ok(Exit::Done)
+}
+
+/// What would not be heeded is refused.
+fn check(arguments: &Arguments) -> Result<(), Failure> {
+    let scenario = arguments.scenario;
+    for (option, given, takes) in [
+        (
+            "--size",
+            arguments.size.is_some(),
+            Scenario::takes_size as fn(Scenario) -> bool,
+        ),
+        ("--bytes", arguments.bytes.is_some(), Scenario::takes_bytes),
+    ] {
+        if given && !takes(scenario) {
+            let taking = Scenario::value_variants().iter().filter(|scenario| takes(**scenario));
+            let taking: Vec<&str> = taking.map(|scenario| scenario.name()).collect();
+            return Err(Failure::usage(
+                format!("`cvp bench {}` takes no {option}", scenario.name()),
+                format!("leave it out; {option} goes with {}", taking.join(" and ")),
+            ));
+        }
+    }
+    // Known before the first run, not after the last.
+    let parent = arguments.svg.as_deref().and_then(Path::parent);
+    if let Some(parent) = parent.filter(|parent| !parent.as_os_str().is_empty() && !parent.is_dir()) {
+        return Err(Failure::usage(
+            format!("there is no directory {}", parent.display()),
+            "make it, or name another file with --svg",
+        ));
+    }
+    Ok(())
 }
 
 /// `${XDG_CACHE_HOME:-$HOME/.cache}/cvp/bench`.
@@ -82,4 +98,17 @@ fn cache() -> PathBuf {
     };
     let base = named("XDG_CACHE_HOME").or_else(|| named("HOME").map(|home| home.join(".cache")));
     base.unwrap_or_else(std::env::temp_dir).join("cvp/bench")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_scenario_has_the_name_it_is_called_by() {
+        for scenario in Scenario::value_variants() {
+            let called = scenario.to_possible_value().unwrap();
+            assert_eq!(called.get_name(), scenario.name());
+        }
+    }
 }

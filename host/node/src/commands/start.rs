@@ -6,13 +6,27 @@ use crate::ipc::{Exit, Failure};
 
 /// Arguments of `start`.
 #[derive(clap::Args, Debug)]
-pub struct Arguments {}
+pub struct Arguments {
+    /// Also stops when its standard input ends: with whoever holds the other end of that pipe, however that one ends.
+    #[arg(long, hide = true)]
+    until_stdin_ends: bool,
+}
 
 /// Runs `start`.
-pub fn run(context: &Context, _arguments: &Arguments) -> Result<Exit, Failure> {
+pub fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Failure> {
     let json = context.json;
+    if arguments.until_stdin_ends {
+        let watch = std::thread::Builder::new().name("stdin".into()).spawn(stop_at_end);
+        watch.map_err(|error| Failure::failed("no-thread", error.to_string(), "raise the limit of threads"))?;
+    }
     assembly::run(&context.root, move |ready| print_line(&line(ready, json)))?;
     Ok(Exit::Done)
+}
+
+/// Stops this process as a signal does, once there is nothing more to read.
+fn stop_at_end() {
+    let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+    let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM);
 }
 
 /// The one line that says that the node serves.

@@ -1,5 +1,6 @@
 //! Real nodes, real TLS, real signals: what the simulator cannot show. One binary, so that the harness is linked once.
 
+mod bench;
 mod bootstrap;
 mod commands;
 mod configuration;
