@@ -78,6 +78,7 @@ pub struct Disk {
     pub identity: Vec<u8>,
     pub binding: Option<Vec<u8>>,
     pub last_receiver: Option<Vec<u8>>,
+    pub last_held: Option<Vec<u8>>,
     pub fenced: Option<Vec<u8>>,
     /// By namespace and kind.
     pub stored: BTreeMap<(Namespace, &'static str), Vec<u8>>,
@@ -106,6 +107,7 @@ impl Disk {
         match what {
             ControlFile::Binding(binding) => self.binding = Some(binding.encode()),
             ControlFile::LastReceiver(last) => self.last_receiver = Some(last.encode()),
+            ControlFile::LastHeld(held) => self.last_held = Some(held.encode()),
             ControlFile::Fenced(fenced) => self.fenced = Some(fenced.encode()),
             ControlFile::KeptLocal { ns, keys } => {
                 self.kept.insert(ns.clone(), keys.clone());
@@ -122,6 +124,7 @@ impl Disk {
         let file = match what {
             ControlFile::Binding(_) => self.binding.as_mut(),
             ControlFile::LastReceiver(_) => self.last_receiver.as_mut(),
+            ControlFile::LastHeld(_) => self.last_held.as_mut(),
             ControlFile::Fenced(_) => self.fenced.as_mut(),
             ControlFile::Stored { .. } | ControlFile::KeptLocal { .. } => None,
         };

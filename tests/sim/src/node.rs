@@ -11,7 +11,7 @@ use cvp_core::promotion::{HeldNamespace, Journal};
 use cvp_core::replication::{
     ChangesSetup, ConnId, ControlFile, Inventory, Limits, NamespaceSetup, Pair, Setup, StagedPart, StrategySetup, Token,
 };
-use cvp_core::session::{Binding, Fenced, Identity, LastReceiver, SessionKind, StrategyId};
+use cvp_core::session::{Binding, Fenced, Identity, LastHeld, LastReceiver, SessionKind, StrategyId};
 use cvp_core::strategy::{
     ChainSyncStrategy, ConfigSync, ConfigSyncStrategy, IndexCheck, IndexCheckStrategy, MqSyncStrategy, Native,
 };
@@ -334,6 +334,11 @@ impl Node {
             },
             last_receiver: if provider {
                 self.decode("last-receiver", &self.disk.last_receiver, LastReceiver::decode)?
+            } else {
+                None
+            },
+            last_held: if provider {
+                self.decode("last-held", &self.disk.last_held, LastHeld::decode)?
             } else {
                 None
             },

@@ -31,6 +31,7 @@ impl Pair {
         pair.changes.unreplicated.clone_from(&before.changes.unreplicated);
         pair.held.clone_from(&before.held);
         pair.followers = before.followers.met();
+        pair.remember_held(before);
         pair
     }
 

@@ -358,6 +358,7 @@ impl Pair {
             });
             return self.set_stage(conn, Stage::ExpectVerdict(state));
         }
+        self.forget_other(last.node_id);
         self.setup.last_receiver = Some(last.clone());
         self.on_standby_moved();
         self.set_stage(conn, Stage::Attaching(Box::new(reply), state));

@@ -1,6 +1,6 @@
 //! The small files of a pair, which the host writes for the machine.
 
-use crate::session::{Binding, Fenced, LastReceiver};
+use crate::session::{Binding, Fenced, LastHeld, LastReceiver};
 use crate::types::Namespace;
 
 use super::tree::KeptKey;
@@ -12,6 +12,8 @@ pub enum ControlFile {
     Binding(Binding),
     /// `system/cvp/last-receiver`.
     LastReceiver(LastReceiver),
+    /// `system/cvp/last-held`: nothing waits for it, and only the latest counts.
+    LastHeld(LastHeld),
     /// `system/cvp/fenced`.
     Fenced(Fenced),
     /// Receiver: the keys that a config-sync strategy keeps for this node at an upgrade (`system/cvp/kept-<ns>`).

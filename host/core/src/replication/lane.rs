@@ -81,6 +81,8 @@ pub(super) struct Lane {
     pub peer: Option<Position>,
     /// The same, as last heard ever.
     pub peer_seen: Option<Position>,
+    /// Provider: that was before this process; the standby may hold more.
+    pub seen_before: bool,
     /// Oldest height that the provider of this session still holds.
     pub history_from: Height,
     /// Height the receiver must reach before the stream counts as live.
@@ -150,6 +152,7 @@ impl Lane {
             applied: setup.applied,
             peer: None,
             peer_seen: None,
+            seen_before: false,
             history_from: 0,
             target: Height::MAX,
             live: false,
@@ -247,7 +250,7 @@ impl Lane {
             self.advisor.owes_progress = true;
         }
         self.peer = Some(peer);
-        self.peer_seen = Some(peer);
+        (self.peer_seen, self.seen_before) = (Some(peer), false);
         match role {
             Role::Provider => self.marks.held(peer.height),
             Role::Receiver => self.marks.tip(peer.height, self.local.height, now),

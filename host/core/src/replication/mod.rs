@@ -25,6 +25,7 @@ mod desks;
 mod sender;
 mod intake;
 mod lag;
+mod last_held;
 mod index;
 mod ingest;
 mod report;

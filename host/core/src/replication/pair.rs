@@ -15,6 +15,7 @@ use super::changes::Changes;
 use super::control_file::ControlFile;
 use super::followers::Followers;
 use super::lane::Lane;
+use super::last_held::Noted;
 use super::link::{DialPurpose, Link, Session, Stage, Waiting};
 use super::passing::Passing;
 use super::place::Place;
@@ -73,6 +74,8 @@ pub struct Pair {
     /// The last link that was refused here.
     pub(super) refused: Option<RefusedDial>,
     pub(super) last_heard: Option<Millis>,
+    /// Provider: what is on the disk of what the standby holds.
+    pub(super) noted: Noted,
     pub(super) nonces: u64,
     pub(super) defect: Option<String>,
 }
@@ -81,11 +84,13 @@ impl Pair {
     /// A machine that has seen nothing yet. Step it with [`Event::Tick`] at once for its first actions.
     pub fn new(setup: Setup) -> Self {
         let giving = setup.role == Role::Provider && setup.kind == SessionKind::Standby;
-        let lanes = setup
+        let mut lanes: Vec<Lane> = setup
             .namespaces
             .iter()
             .map(|namespace| Lane::new(namespace.clone(), giving, 0))
             .collect();
+        let noted = Noted::read(&setup);
+        lanes.iter_mut().for_each(|lane| noted.recall(lane));
         let pauses = BackoffRange {
             first_ms: DIAL_PAUSE_MS.min(setup.limits.dial_pause_ms_max),
             last_ms: setup.limits.dial_pause_ms_max,
@@ -119,6 +124,7 @@ impl Pair {
             silent_since: None,
             refused: None,
             last_heard: None,
+            noted,
             nonces: 0,
             defect: None,
         }
@@ -213,6 +219,7 @@ impl Pair {
         self.settle_links();
         self.settle_session();
         if self.is_standby() {
+            self.settle_noted();
             self.settle_changes();
             self.settle_queues();
             self.settle_tree();
@@ -318,6 +325,7 @@ impl Pair {
                 lane.detach();
             }
         }
+        self.note_held();
         self.drop_passing();
         self.close_changes();
         self.release_edits();
@@ -362,6 +370,13 @@ impl Pair {
     }
 
     pub(super) fn on_persist_failed(&mut self, token: Token, refusal: Refusal) {
+        if self.noted.failed(token) {
+            return self.out.push(Action::Log {
+                level: Level::Warn,
+                ns: None,
+                text: format!("what the standby holds cannot be noted: {}", refusal.text),
+            });
+        }
         self.waiting.remove(&token);
         self.fail_control(refusal);
     }

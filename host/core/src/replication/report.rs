@@ -343,9 +343,14 @@ impl Pair {
                 } else {
                     "provider-unreachable"
                 };
-                let text = ending
-                    .as_ref()
-                    .map_or_else(|| "no session yet".to_owned(), |ending| ending.text.clone());
+                let text = match ending {
+                    Some(ending) => ending.text.clone(),
+                    None if self.lanes.iter().any(|lane| lane.seen_before) => {
+                        "no session since this node's start: what the receiver holds is as it was last noted before"
+                            .to_owned()
+                    }
+                    None => "no session yet".to_owned(),
+                };
                 reasons.push(Refusal::new(code, text, "check the network and the other node"));
             }
         }
@@ -386,6 +391,7 @@ impl Pair {
             phase: self.phase(lane),
             tip,
             durable,
+            durable_before: lane.seen_before,
             lag_blocks: self.lag_blocks(lane),
             lag_bytes: lane.lag_bytes(self.setup.role),
             lag_ms: lane.marks.age(now),

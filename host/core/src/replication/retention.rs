@@ -32,7 +32,7 @@ pub(super) struct Bounds {
     pub tip: Height,
     /// What the receiver holds; none when there is no receiver to keep anything for.
     pub held: Option<Height>,
-    /// That was heard since this node started; if not, it may hold more, and how much it lacks is not known.
+    /// That was heard since this node started; if not, it is what was noted before (0: nothing), and it may hold more.
     pub heard: bool,
     /// Bytes of the records above that.
     pub above: u64,
@@ -56,13 +56,13 @@ impl Bounds {
         // No queue misses a block: whoever does not want to read any more unregisters it.
         let wanted = wanted.min(self.needed.unwrap_or(Height::MAX));
         match self.held {
-            Some(_) if !self.heard => wanted.min(self.newest()),
+            Some(held) if !self.heard => wanted.min(self.newest().max(if held == 0 { 0 } else { held + 1 })),
             Some(held) if !self.is_overrun() => wanted.min(held + 1),
             _ => wanted,
         }
     }
 
-    /// Where the newest records begin that take `retain_bytes`: they stay for a receiver of which nothing is known yet.
+    /// Where the newest records begin that take `retain_bytes`: they stay for a receiver that was not heard yet.
     fn newest(&self) -> Height {
         if self.above <= self.retain_bytes {
             return 0;
@@ -85,8 +85,7 @@ impl Bounds {
     /// Soon.
     pub fn is_tight(&self) -> bool {
         self.keep_blocks > 0
-            && self.held.is_some()
-            && self.heard
+            && self.held.is_some_and(|held| self.heard || held > 0)
             && self.above / 100 >= self.retain_bytes.div_ceil(100) * WARN_PERCENT / 100
     }
 }
@@ -183,7 +182,7 @@ impl Pair {
             retain_bytes: self.setup.limits.retain_bytes,
             tip: lane.applied,
             held: (ever && self.is_standby()).then_some(held),
-            heard: lane.peer_seen.is_some(),
+            heard: lane.peer_seen.is_some() && !lane.seen_before,
             above: lane.survey.above_now(held),
             records: (lane.applied + 1).saturating_sub(from.max(held + 1)),
             needed: lane.survey.needed,
@@ -359,6 +358,18 @@ mod tests {
             ..much
         };
         assert_eq!(wanted.below(), 501, "what the operator wants kept");
+        // Noted before the start: what it surely holds may go, and what it lacks is said.
+        let noted = Bounds {
+            held: Some(700),
+            records: 300,
+            ..unheard
+        };
+        assert_eq!(
+            (noted.below(), noted.is_overrun(), noted.is_tight()),
+            (701, false, true)
+        );
+        let more = Bounds { above: 3_000, ..noted };
+        assert_eq!((more.below(), more.is_overrun()), (901, false), "a third of them fits");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What a machine is made of.
 
-use crate::session::{Binding, Fenced, Identity, LastReceiver, NodeKey, SessionKind, StrategyId};
+use crate::session::{Binding, Fenced, Identity, LastHeld, LastReceiver, NodeKey, SessionKind, StrategyId};
 use crate::types::strategy::Role;
 use crate::types::{Digest, Height, Hostname, Namespace, NodeRole, Position};
 
@@ -70,6 +70,8 @@ pub struct Setup {
     pub fenced: Option<Fenced>,
     /// `system/cvp/last-receiver`, if this provider ever had one.
     pub last_receiver: Option<LastReceiver>,
+    /// `system/cvp/last-held`: what that one was last noted to hold.
+    pub last_held: Option<LastHeld>,
     /// Program version.
     pub program: String,
     /// `cvp.enable`.

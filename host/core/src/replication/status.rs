@@ -134,6 +134,8 @@ pub struct NamespaceStatus {
     pub tip: Height,
     /// The receiver's durable tip, as last heard.
     pub durable: Height,
+    /// Provider: the standby acknowledged that before this process began; it may hold more.
+    pub durable_before: bool,
     /// Blocks between them.
     pub lag_blocks: u64,
     /// Estimated bytes between them.

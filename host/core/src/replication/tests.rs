@@ -63,6 +63,7 @@ fn setup(role: Role) -> Setup {
         binding: None,
         fenced: None,
         last_receiver: None,
+        last_held: None,
         program: "test".into(),
         enabled: true,
         tls: true,

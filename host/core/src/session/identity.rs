@@ -1,7 +1,7 @@
-//! What a node keeps about itself and its peer: the contents of `system/cvp/identity`, `system/cvp/binding` and `system/cvp/last-receiver`.
+//! What a node keeps about itself and its peer: the contents of `identity`, `binding`, `last-receiver` and `last-held` of `system/cvp`.
 //! The host wraps them with magic, version and checksum and writes them atomically (`node::durable`).
 
-use crate::types::{Digest, Hostname, Malformed, Namespace, NodeId, Reader, Writer};
+use crate::types::{Digest, Hostname, Malformed, Namespace, NodeId, Position, Reader, Writer};
 
 use super::{Lineage, NAMESPACES_MAX};
 
@@ -45,6 +45,26 @@ pub struct LastReceiver {
     pub hostname: Hostname,
     /// `IP:PORT` where it listens; empty if it did not say.
     pub address: String,
+}
+
+/// A namespace of which a receiver acknowledged blocks.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HeldNamespace {
+    /// Its name.
+    pub namespace: Namespace,
+    /// Hash of its record 0.
+    pub genesis: Digest,
+    /// The last record acknowledged.
+    pub at: Position,
+}
+
+/// What the last receiver had acknowledged when that was last noted: it may hold more by now.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LastHeld {
+    /// The receiver's node-id.
+    pub node_id: NodeId,
+    /// Each namespace that was ever heard of; at most [`NAMESPACES_MAX`].
+    pub namespaces: Vec<HeldNamespace>,
 }
 
 impl Identity {
@@ -146,5 +166,42 @@ impl LastReceiver {
             hostname,
             address,
         })
+    }
+}
+
+impl LastHeld {
+    /// File content.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Writer::new();
+        out.node_id(&self.node_id);
+        out.u32(self.namespaces.len() as u32);
+        for held in &self.namespaces {
+            out.namespace(&held.namespace);
+            out.digest(&held.genesis);
+            out.u64(held.at.height);
+            out.digest(&held.at.hash);
+        }
+        out.into_bytes()
+    }
+
+    /// Reads [`LastHeld::encode`]'s bytes.
+    pub fn decode(bytes: &[u8]) -> Result<LastHeld, Malformed> {
+        let mut input = Reader::new(bytes);
+        let node_id = input.node_id()?;
+        let count = input.count(NAMESPACES_MAX, 77)?;
+        let namespaces = (0..count)
+            .map(|_| {
+                Ok(HeldNamespace {
+                    namespace: input.namespace()?,
+                    genesis: input.digest()?,
+                    at: Position {
+                        height: input.u64()?,
+                        hash: input.digest()?,
+                    },
+                })
+            })
+            .collect::<Result<Vec<_>, Malformed>>()?;
+        input.finish()?;
+        Ok(LastHeld { node_id, namespaces })
     }
 }

@@ -24,7 +24,7 @@ pub use handshake::{
 };
 pub use heartbeat::{Beat, Heartbeat, REASONS_MAX};
 pub use hello::{FOLLOWERS_MAX, Hello, NAMESPACES_MAX, NamespaceOffer, PROTOCOL, STANDBY_KEY, SessionKind, StrategyId};
-pub use identity::{Binding, BoundNamespace, Identity, LastReceiver};
+pub use identity::{Binding, BoundNamespace, HeldNamespace, Identity, LastHeld, LastReceiver};
 pub use index::{BackendHealth, IndexOffer, IndexState, PROBLEM_BYTES_MAX};
 pub use judge::{Judge, Mood};
 pub use lineage::{Lineage, LineageFork, Reign, Standing, Start};

@@ -35,7 +35,7 @@ struct Cleared {
 }
 
 /// What belongs to the provider below `system/cvp`, beside what strategies stored.
-const SYSTEM_FILES: [&str; 10] = [
+const SYSTEM_FILES: [&str; 11] = [
     "followed",
     "told",
     "staged",
@@ -46,6 +46,7 @@ const SYSTEM_FILES: [&str; 10] = [
     "promotion.journal",
     "provider",
     "last-receiver",
+    "last-held",
 ];
 const STORED: [&str; 2] = ["strategy-", "kept-"];
 /// These go last: while they are there, a half-cleared copy refuses any other provider, a half-cleared old provider does not start, and

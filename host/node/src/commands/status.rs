@@ -221,7 +221,11 @@ fn table(out: &mut String, namespaces: &[NamespaceView]) {
             n.role.clone(),
             n.phase.clone(),
             n.tip.to_string(),
-            n.durable.to_string(),
+            format!(
+                "{}{}",
+                n.durable,
+                if n.durable_before_start { " (before start)" } else { "" }
+            ),
             lag,
             strategies.collect::<Vec<_>>().join(", "),
         ]);

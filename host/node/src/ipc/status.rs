@@ -214,6 +214,9 @@ pub struct NamespaceView {
     pub tip: u64,
     /// The receiver's durable height.
     pub durable: u64,
+    /// Provider: the receiver acknowledged it before this process began, and may hold more; absent otherwise.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub durable_before_start: bool,
     /// Blocks the receiver lacks.
     pub lag_blocks: u64,
     /// Bytes of records the receiver lacks (estimated from the last ones).
@@ -370,6 +373,7 @@ impl From<&NamespaceStatus> for NamespaceView {
             phase: status.phase.as_str().to_owned(),
             tip: status.tip,
             durable: status.durable,
+            durable_before_start: status.durable_before,
             lag_blocks: status.lag_blocks,
             lag_bytes: status.lag_bytes,
             lag_seconds: status.lag_ms as f64 / 1_000.0,

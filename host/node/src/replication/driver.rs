@@ -181,6 +181,9 @@ impl Driver {
     /// Tells `done` once what was asked of the disk is there: a change that was answered and stands in no durable file of its own would be
     /// written again at the next start, over whatever somebody wrote there meanwhile.
     fn end(&self, done: oneshot::Sender<()>) {
+        if let Some(what) = self.pair.unnoted() {
+            let _ = self.environment.writer.push(self.epoch, Write::Last(what));
+        }
         let written = self.environment.writer.flushed();
         let settled = self.environment.tree.as_ref().map(TreeWorker::flushed);
         tokio::spawn(async move {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use cvp_core::replication::{Change, ChangeId, ControlFile, Inventory, KeptKey};
-use cvp_core::session::{Binding, Fenced, Identity, LastReceiver};
+use cvp_core::session::{Binding, Fenced, Identity, LastHeld, LastReceiver};
 use cvp_core::types::{Malformed, Namespace, Reader, Refusal, Writer};
 
 use crate::durable::{self, DurableError};
@@ -12,6 +12,7 @@ const VERSION: u16 = 1;
 const IDENTITY: &[u8; 8] = b"CVPIDENT";
 const BINDING: &[u8; 8] = b"CVPBINDG";
 const LAST_RECEIVER: &[u8; 8] = b"CVPLASTR";
+const LAST_HELD: &[u8; 8] = b"CVPLHELD";
 const FENCED: &[u8; 8] = b"CVPFENCE";
 const STORED: &[u8; 8] = b"CVPSTORE";
 const PROVIDER: &[u8; 8] = b"CVPPROVD";
@@ -119,6 +120,11 @@ impl ControlFiles {
     /// The receiver served last.
     pub fn last_receiver(&self) -> Result<Option<LastReceiver>, FileError> {
         self.read("last-receiver", LAST_RECEIVER, LastReceiver::decode)
+    }
+
+    /// What that one was last noted to hold.
+    pub fn last_held(&self) -> Result<Option<LastHeld>, FileError> {
+        self.read("last-held", LAST_HELD, LastHeld::decode)
     }
 
     /// Why this node makes no more blocks.
@@ -288,6 +294,7 @@ impl ControlFiles {
         match what {
             ControlFile::Binding(binding) => self.write("binding", BINDING, &binding.encode()),
             ControlFile::LastReceiver(receiver) => self.write("last-receiver", LAST_RECEIVER, &receiver.encode()),
+            ControlFile::LastHeld(held) => self.write("last-held", LAST_HELD, &held.encode()),
             ControlFile::Fenced(fenced) => self.write("fenced", FENCED, &fenced.encode()),
             ControlFile::KeptLocal { ns, keys } => {
                 let mut out = Writer::new();

@@ -394,6 +394,7 @@ fn setup_of(state: &State, files: &ControlFiles, names: &[Namespace]) -> Result<
     setup.binding = files.binding().map_err(|error| error.refusal())?;
     setup.fenced = None;
     setup.last_receiver = None;
+    setup.last_held = None;
     setup.self_section = Vec::new();
     setup.changes = cvp_core::replication::ChangesSetup::default();
     setup.copy = cvp_core::replication::Inventory::default();

@@ -56,6 +56,7 @@ impl SetupSource<'_> {
             binding: if provider { None } else { self.binding()? },
             fenced: if provider { self.files.fenced()? } else { None },
             last_receiver: if provider { self.files.last_receiver()? } else { None },
+            last_held: if provider { self.files.last_held()? } else { None },
             program: env!("CARGO_PKG_VERSION").to_owned(),
             enabled: dynamic.cvp.enable,
             tls: self.config.system.p2p.enable_tls,

@@ -79,6 +79,7 @@ async fn end(role: Role, remotes: Vec<Remote>) -> End {
         binding: None,
         fenced: None,
         last_receiver: None,
+        last_held: None,
         program: "test".into(),
         enabled: true,
         tls: false,

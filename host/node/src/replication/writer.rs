@@ -21,6 +21,8 @@ pub(super) enum Write {
     File(Token, ControlFile),
     /// The provider's `[self]`, as its handshake said.
     Provider(Vec<(String, String)>),
+    /// What a machine that ends leaves; nobody is told of it.
+    Last(ControlFile),
     /// Nothing: whoever waits for it knows that the control writes before it are done.
     Mark(oneshot::Sender<()>),
 }
@@ -30,6 +32,7 @@ pub(super) enum Write {
 enum Place {
     Stored(Namespace, &'static str),
     Provider,
+    Held,
 }
 
 impl Write {
@@ -37,7 +40,8 @@ impl Write {
         match self {
             Write::File(_, ControlFile::Stored { ns, kind, .. }) => Some(Place::Stored(ns.clone(), kind)),
             Write::File(_, ControlFile::KeptLocal { ns, .. }) => Some(Place::Stored(ns.clone(), "kept")),
-            Write::File(..) | Write::Mark(_) => None,
+            Write::File(_, ControlFile::LastHeld(_)) => Some(Place::Held),
+            Write::File(..) | Write::Last(_) | Write::Mark(_) => None,
             Write::Provider(_) => Some(Place::Provider),
         }
     }
@@ -160,6 +164,12 @@ fn write(files: &ControlFiles, job: Write) -> Option<Event> {
             }
             None
         }
+        Write::Last(what) => {
+            if let Err(error) = files.write_control(&what) {
+                tracing::error!(%error, "write a control file at the end");
+            }
+            None
+        }
         Write::Mark(done) => {
             let _ = done.send(());
             None
@@ -195,7 +205,7 @@ mod tests {
     fn token(job: Option<Job>) -> Option<Token> {
         match job?.1 {
             Write::File(token, _) => Some(token),
-            Write::Provider(_) | Write::Mark(_) => None,
+            Write::Provider(_) | Write::Last(_) | Write::Mark(_) => None,
         }
     }
 

@@ -1,9 +1,11 @@
 //! Either end killed again and again under load: no gap, no divergence.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use cvp_pair::node::Node;
 use cvp_pair::pair::{Pair, Setup};
-use cvp_pair::signer::{Load, settled};
+use cvp_pair::signer::{Load, ec, send_many, settled};
 use serde_json::json;
 
 /// Kills of each end: 20 in a full run.
@@ -79,4 +81,49 @@ fn a_provider_killed_under_load_loses_nothing_it_showed() -> Result<()> {
         pair.provider.wait_normal()?;
     }
     settle(&pair, load)
+}
+
+/// A provider whose standby is away knows after a restart what that one held, however it ended.
+#[test]
+fn a_provider_that_restarts_alone_says_what_its_standby_held() -> Result<()> {
+    let mut pair = Pair::start(&Setup::default())?;
+    let load = Load::start(pair.provider.rpc())?;
+    let shown = pair.provider.rpc().height()?;
+    pair.wait_durable("global", shown.max(3))?;
+    settle(&pair, load)?;
+    let held = pair.provider.rpc().height()?;
+    pair.receiver.kill()?;
+    pair.provider
+        .wait_status("the standby is away", Duration::from_secs(10), |status| {
+            status["peer"].is_null()
+        })?;
+    for _ in 0..2 {
+        send_many(&pair.provider.rpc(), &ec()?, 1)?;
+    }
+    for kill in [true, false] {
+        if kill {
+            pair.provider.kill()?;
+        } else {
+            pair.provider.stop()?;
+        }
+        pair.provider.start()?;
+        let status = pair.provider.status()?;
+        let ns = &status["namespaces"][0];
+        ensure!(ns["durable"] == held && ns["durable_before_start"] == true, "{ns}");
+        let lag = ns["tip"].as_u64().map(|tip| tip - held);
+        ensure!(lag >= Some(2) && ns["lag_blocks"].as_u64() == lag, "{ns}");
+    }
+    // Whoever is stopped in the middle of a session notes it as well.
+    pair.receiver.start()?;
+    pair.provider.wait_normal()?;
+    let height = pair.provider.rpc().height()?;
+    pair.wait_durable("global", height)?;
+    pair.provider.stop()?;
+    pair.receiver.kill()?;
+    pair.provider.start()?;
+    let status = pair.provider.status()?;
+    let ns = &status["namespaces"][0];
+    ensure!(ns["durable"] == height && ns["lag_blocks"] == 0, "{ns}");
+    ensure!(ns["durable_before_start"] == true, "{ns}");
+    Ok(())
 }

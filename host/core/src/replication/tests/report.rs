@@ -1,6 +1,7 @@
 //! What the status says: that a silence lasts, who was refused, which strategy does not run, and no standstill where nothing is owed.
 
 use super::*;
+use crate::session::LastHeld;
 
 fn reason(status: &PairStatus, code: &str) -> Option<String> {
     let found = status.reasons.iter().find(|reason| reason.code == code);
@@ -132,4 +133,75 @@ fn a_strategy_that_does_not_run_is_named_with_its_reason() {
         text.starts_with("global: strategy mine faulted too often (the last time: trap: unreachable), the default runs; correct it, then run `cvp plugin reset mine`"),
         "{text}"
     );
+}
+
+fn held(file: Option<ControlFile>) -> Option<(LastHeld, Height)> {
+    match file? {
+        ControlFile::LastHeld(held) => Some((held.clone(), held.namespaces[0].at.height)),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_provider_that_starts_again_says_what_its_absent_standby_held() {
+    let mut ends = Ends::attached(fetch_all);
+    ends.grow(5);
+    ends.run(1_000);
+    let unnoted = |ends: &Ends<_>| held(ends.pairs[PROVIDER].unnoted()).map(|(_, height)| height);
+    assert_eq!(
+        unnoted(&ends),
+        Some(5),
+        "noted at the beginning, and no block makes a write"
+    );
+    ends.run(10_000);
+    assert_eq!(unnoted(&ends), None);
+    ends.grow(7);
+    ends.run(1_000);
+    let (last_held, height) = held(ends.pairs[PROVIDER].unnoted()).expect("not noted yet");
+    assert_eq!(height, 7);
+    let closed = Event::Closed {
+        conn: CONN,
+        reason: None,
+    };
+    let written = ends.pairs[PROVIDER].step(ends.now * 1_000, closed);
+    let written = written.now.into_iter().find_map(|action| match action {
+        Action::Persist { token, what } => Some((token, what)),
+        _ => None,
+    });
+    let (token, what) = written.expect("written at the end of the session");
+    assert_eq!(what, ControlFile::LastHeld(last_held.clone()));
+    assert_eq!(unnoted(&ends), None);
+
+    // A disk that refuses it costs no session: it is tried again.
+    let full = Refusal::new("disk-full", "full", "");
+    let _ = ends.pairs[PROVIDER].step(ends.now * 1_000, Event::PersistFailed(token, full));
+    assert!(ends.pairs[PROVIDER].control_failed.is_none());
+    assert_eq!(unnoted(&ends), Some(7));
+
+    let mut again = setup(Role::Provider);
+    (again.namespaces[0].durable, again.namespaces[0].applied) = (at(9), 9);
+    again
+        .last_receiver
+        .clone_from(&ends.pairs[PROVIDER].setup.last_receiver);
+    again.last_held = Some(last_held);
+    let shown = |setup: &Setup| {
+        let status = Pair::new(setup.clone()).status(1);
+        let ns = &status.namespaces[0];
+        let text = reason(&status, "receiver-unreachable").unwrap_or_default();
+        (
+            ns.durable,
+            ns.lag_blocks,
+            ns.durable_before,
+            text.contains("as it was last noted"),
+        )
+    };
+    assert_eq!(shown(&again), (7, 2, true, true));
+    let mut other = again.clone();
+    other.last_receiver.as_mut().unwrap().node_id = NodeId([9; 16]);
+    assert_eq!(shown(&other), (0, 9, false, false), "another node stands by since");
+    let mut restored = again.clone();
+    (restored.namespaces[0].durable, restored.namespaces[0].applied) = (at(6), 6);
+    assert_eq!(shown(&restored), (0, 6, false, false), "this node lost what was held");
+    again.namespaces[0].genesis = at(1).hash;
+    assert_eq!(shown(&again), (0, 9, false, false), "another chain of that name");
 }
