@@ -9,6 +9,7 @@ mod chain;
 mod commit_times;
 mod committer;
 mod maker;
+mod own_time;
 mod set;
 mod state;
 mod submission;
