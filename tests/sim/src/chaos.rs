@@ -152,7 +152,7 @@ impl World {
                 continue;
             };
             let copy = &self.nodes[F].stores[index].ledger;
-            ingest(copy, &namespace, tip, run.bytes).map_err(|error| format!("{error:?}"))?;
+            ingest(copy, &namespace, tip, run.bytes, || ()).map_err(|error| format!("{error:?}"))?;
             copy.sync().map_err(|error| error.to_string())?;
         }
         self.start(F)?;

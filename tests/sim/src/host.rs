@@ -229,7 +229,7 @@ impl World {
         let Some(store) = self.nodes[node].store(ns) else {
             return;
         };
-        let event = match ingest(&store.ledger, &namespace_digest(ns), parent, bytes) {
+        let event = match ingest(&store.ledger, &namespace_digest(ns), parent, bytes, || ()) {
             Ok(tip) => {
                 self.check_appended(node, ns, tip);
                 Event::Ingested {

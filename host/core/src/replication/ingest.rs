@@ -16,6 +16,7 @@ pub enum NotIngested {
 }
 
 /// Checks a run of records (bounds, digests, links, and the state commitment at its end) and appends it: all of it or nothing.
+/// `checked` is called in between.
 ///
 /// # Errors
 /// Why nothing was appended.
@@ -24,6 +25,7 @@ pub fn ingest(
     namespace: &Digest,
     parent: Position,
     bytes: Bytes,
+    checked: impl FnOnce(),
 ) -> Result<Position, NotIngested> {
     #[cfg(feature = "planted-faults")]
     let parent = planted_parent(parent, &bytes);
@@ -34,6 +36,7 @@ pub fn ingest(
             "run `cvp verify` on the node that sent it",
         ))
     })?;
+    checked();
     ledger.append(span).map_err(|error| match error.fault() {
         Fault::Peer => NotIngested::Peer(error.refusal()),
         Fault::Us | Fault::Disk => NotIngested::Store(error.refusal()),

@@ -76,12 +76,12 @@ fn metrics(provider: &Node) -> Result<String> {
     super::load::get(&address, "/metrics")
 }
 
-/// A quantile of `receiver_ack_seconds`.
+/// A quantile of `cvp_receiver_ack_seconds`.
 fn summary(page: &str, quantile: &str) -> Result<f64> {
     let wanted = format!("quantile=\"{quantile}\"");
     let line = page
         .lines()
-        .find(|line| line.starts_with("receiver_ack_seconds{") && line.contains(&wanted));
+        .find(|line| line.starts_with("cvp_receiver_ack_seconds{") && line.contains(&wanted));
     let value = line.and_then(|line| line.rsplit(' ').next());
     value
         .context("no block was acknowledged")?

@@ -189,9 +189,12 @@ fn run(chain: &Chain, digest: &Digest, job: Job) -> Option<Event> {
         }
         Job::Ingest { parent, bytes, .. } => {
             let length = bytes.len() as u64;
-            match ingest(chain.ledger().as_ref(), digest, parent, bytes) {
+            let mut checked = begun;
+            let checks = || checked = Instant::now();
+            match ingest(chain.ledger().as_ref(), digest, parent, bytes, checks) {
                 Ok(tip) => {
-                    telemetry::received(&ns, tip.height - parent.height, length, begun.elapsed());
+                    let took = (checked.duration_since(begun), checked.elapsed());
+                    telemetry::received(&ns, tip.height - parent.height, length, took);
                     Event::Ingested {
                         ns,
                         tip,

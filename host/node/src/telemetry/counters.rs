@@ -7,20 +7,20 @@ use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogra
 use cvp_core::types::{Height, Namespace};
 
 /// Publishing a commit had to wait for a reader of the tips (the link's side of the node); must stay 0.
-pub const COMMITS_WAITED_ON_LINK: &str = "commits_waited_on_link";
+pub const COMMITS_WAITED_ON_LINK: &str = "cvp_commits_waited_on_link";
 /// The same, for the status: the registry of the page is not read back.
 static WAITED_ON_LINK: AtomicU64 = AtomicU64::new(0);
-const BLOCKS_MADE: &str = "blocks_made";
-const TRANSACTIONS: &str = "transactions_committed";
-const COMMIT_SECONDS: &str = "commit_seconds";
-const RECEIVER_ACK_SECONDS: &str = "receiver_ack_seconds";
-const APPLIED_HEIGHT: &str = "applied_height";
-const POOL: &str = "pool_transactions";
-const SUBMITTED: &str = "transactions_submitted";
-const REFUSED: &str = "transactions_refused";
-const RPC_SECONDS: &str = "rpc_seconds";
-const RPC_ERRORS: &str = "rpc_errors";
-const RPC_CONNECTIONS: &str = "rpc_connections";
+const BLOCKS_MADE: &str = "cvp_blocks_made";
+const TRANSACTIONS: &str = "cvp_transactions_committed";
+const COMMIT_SECONDS: &str = "cvp_commit_seconds";
+const RECEIVER_ACK_SECONDS: &str = "cvp_receiver_ack_seconds";
+const APPLIED_HEIGHT: &str = "cvp_applied_height";
+const POOL: &str = "cvp_pool_transactions";
+const SUBMITTED: &str = "cvp_transactions_submitted";
+const REFUSED: &str = "cvp_transactions_refused";
+const RPC_SECONDS: &str = "cvp_rpc_seconds";
+const RPC_ERRORS: &str = "cvp_rpc_errors";
+const RPC_CONNECTIONS: &str = "cvp_rpc_connections";
 
 /// Registers descriptions and sets what must be visible at 0. Call once the exporter's recorder is installed.
 pub fn describe() {

@@ -6,28 +6,29 @@ use cvp_core::replication::PairStatus;
 use cvp_core::types::Namespace;
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
-const NORMAL: &str = "pair_normal";
-const TIP: &str = "tip_height";
-const DURABLE: &str = "durable_height";
-const HISTORY_FROM: &str = "history_from_height";
-const LAG_BLOCKS: &str = "lag_blocks";
-const LAG_BYTES: &str = "lag_bytes";
-const LAG_SECONDS: &str = "lag_seconds";
-const SNAPSHOT_BYTES: &str = "snapshot_bytes";
-const SNAPSHOT_TOTAL_BYTES: &str = "snapshot_total_bytes";
-const SENT_BYTES: &str = "records_sent_bytes";
-const RECEIVED_BYTES: &str = "records_received_bytes";
-const RECEIVED_BLOCKS: &str = "records_received";
-const BATCH_BYTES: &str = "batch_bytes";
-const BATCH_VERIFY_SECONDS: &str = "batch_verify_seconds";
-const FSYNC_SECONDS: &str = "fsync_seconds";
-const SNAPSHOT_SENT_BYTES: &str = "snapshot_sent_bytes";
-const SNAPSHOT_RECEIVED_BYTES: &str = "snapshot_received_bytes";
-const STRATEGY_CALLS: &str = "strategy_calls";
-const STRATEGY_NANOS: &str = "strategy_call_nanoseconds";
-const STRATEGY_RESTARTS: &str = "strategy_restarts";
-const STRATEGY_FAULTS: &str = "strategy_faults";
-const STRATEGY_REFUSED: &str = "strategy_refused";
+const NORMAL: &str = "cvp_pair_normal";
+const TIP: &str = "cvp_tip_height";
+const DURABLE: &str = "cvp_durable_height";
+const HISTORY_FROM: &str = "cvp_history_from_height";
+const LAG_BLOCKS: &str = "cvp_lag_blocks";
+const LAG_BYTES: &str = "cvp_lag_bytes";
+const LAG_SECONDS: &str = "cvp_lag_seconds";
+const SNAPSHOT_BYTES: &str = "cvp_snapshot_bytes";
+const SNAPSHOT_TOTAL_BYTES: &str = "cvp_snapshot_total_bytes";
+const SENT_BYTES: &str = "cvp_records_sent_bytes";
+const RECEIVED_BYTES: &str = "cvp_records_received_bytes";
+const RECEIVED_BLOCKS: &str = "cvp_records_received";
+const BATCH_BYTES: &str = "cvp_batch_bytes";
+const BATCH_VERIFY_SECONDS: &str = "cvp_batch_verify_seconds";
+const BATCH_APPEND_SECONDS: &str = "cvp_batch_append_seconds";
+const FSYNC_SECONDS: &str = "cvp_fsync_seconds";
+const SNAPSHOT_SENT_BYTES: &str = "cvp_snapshot_sent_bytes";
+const SNAPSHOT_RECEIVED_BYTES: &str = "cvp_snapshot_received_bytes";
+const STRATEGY_CALLS: &str = "cvp_strategy_calls";
+const STRATEGY_NANOS: &str = "cvp_strategy_call_nanoseconds";
+const STRATEGY_RESTARTS: &str = "cvp_strategy_restarts";
+const STRATEGY_FAULTS: &str = "cvp_strategy_faults";
+const STRATEGY_REFUSED: &str = "cvp_strategy_refused";
 
 pub(super) fn describe() {
     describe_gauge!(NORMAL, "1: the pair is normal, as `cvp status` says");
@@ -66,13 +67,14 @@ pub(super) fn describe() {
     describe_histogram!(
         BATCH_VERIFY_SECONDS,
         Unit::Seconds,
-        "one batch: its digests, links and state checked, and appended"
+        "one batch: its digests, links and state checked"
     );
     describe_histogram!(
-        FSYNC_SECONDS,
+        BATCH_APPEND_SECONDS,
         Unit::Seconds,
-        "one group made durable here, and brought to the state"
+        "one batch that was checked: appended to the log, not durable yet"
     );
+    describe_histogram!(FSYNC_SECONDS, Unit::Seconds, "one group made durable here");
     describe_counter!(
         SNAPSHOT_SENT_BYTES,
         Unit::Bytes,
@@ -136,12 +138,13 @@ pub fn sent(namespace: &Namespace, bytes: u64) {
     counter!(SENT_BYTES, "namespace" => namespace.to_string()).increment(bytes);
 }
 
-/// A batch of records was verified and appended within `took`.
-pub fn received(namespace: &Namespace, blocks: u64, bytes: u64, took: Duration) {
+/// A batch of records was verified and appended, each within its time.
+pub fn received(namespace: &Namespace, blocks: u64, bytes: u64, (verified, appended): (Duration, Duration)) {
     counter!(RECEIVED_BYTES, "namespace" => namespace.to_string()).increment(bytes);
     counter!(RECEIVED_BLOCKS, "namespace" => namespace.to_string()).increment(blocks);
     histogram!(BATCH_BYTES, "namespace" => namespace.to_string()).record(bytes as f64);
-    histogram!(BATCH_VERIFY_SECONDS, "namespace" => namespace.to_string()).record(took);
+    histogram!(BATCH_VERIFY_SECONDS, "namespace" => namespace.to_string()).record(verified);
+    histogram!(BATCH_APPEND_SECONDS, "namespace" => namespace.to_string()).record(appended);
 }
 
 /// A group of records was made durable within `took`.

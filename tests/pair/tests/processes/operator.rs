@@ -144,12 +144,22 @@ fn the_page_of_metrics_counts() -> Result<()> {
         Ok(number.parse()?)
     };
     let height = pair.provider.rpc().height()? as f64;
-    ensure!(value("blocks_made{namespace=\"global\"}")? == height, "{page}");
-    ensure!(value("transactions_committed{namespace=\"global\"}")? == 3.0, "{page}");
-    ensure!(value("transactions_submitted{namespace=\"global\"}")? == 3.0, "{page}");
-    ensure!(value("applied_height{namespace=\"global\"}")? == height, "{page}");
-    ensure!(value("rpc_errors{")? >= 1.0, "{page}");
-    ensure!(page.contains("# TYPE commits_waited_on_link counter"), "{page}");
+    ensure!(value("cvp_blocks_made{namespace=\"global\"}")? == height, "{page}");
+    ensure!(
+        value("cvp_transactions_committed{namespace=\"global\"}")? == 3.0,
+        "{page}"
+    );
+    ensure!(
+        value("cvp_transactions_submitted{namespace=\"global\"}")? == 3.0,
+        "{page}"
+    );
+    ensure!(value("cvp_applied_height{namespace=\"global\"}")? == height, "{page}");
+    ensure!(value("cvp_rpc_errors{")? >= 1.0, "{page}");
+    ensure!(page.contains("# TYPE cvp_commits_waited_on_link counter"), "{page}");
+    let other = page
+        .lines()
+        .find(|line| !line.is_empty() && !line.starts_with("# ") && !line.starts_with("cvp_"));
+    ensure!(other.is_none(), "a metric of any program's name: {other:?}");
     Ok(())
 }
 
@@ -176,25 +186,30 @@ fn the_page_of_metrics_says_how_far_the_copy_is() -> Result<()> {
     let of = |name: &str| format!("{name}{{namespace=\"global\"}}");
     let of_strategy = |name: &str| format!("{name}{{namespace=\"global\",kind=\"chain-sync\"}}");
     for node in [&pair.provider, &pair.receiver] {
-        wait(node, "pair_normal", &|value| value == 1.0)?;
-        wait(node, &of("durable_height"), &|value| value == height as f64)?;
-        wait(node, &of("lag_blocks"), &|value| value == 0.0)?;
-        wait(node, &of_strategy("strategy_calls"), &|value| value > 0.0)?;
-        ensure!(metric(node, &of_strategy("strategy_faults"))? == 0.0);
-        ensure!(metric(node, &of_strategy("strategy_restarts"))? == 0.0);
+        wait(node, "cvp_pair_normal", &|value| value == 1.0)?;
+        wait(node, &of("cvp_durable_height"), &|value| value == height as f64)?;
+        wait(node, &of("cvp_lag_blocks"), &|value| value == 0.0)?;
+        wait(node, &of_strategy("cvp_strategy_calls"), &|value| value > 0.0)?;
+        ensure!(metric(node, &of_strategy("cvp_strategy_faults"))? == 0.0);
+        ensure!(metric(node, &of_strategy("cvp_strategy_restarts"))? == 0.0);
     }
-    ensure!(metric(&pair.receiver, &of("records_received"))? == height as f64);
-    let bytes = metric(&pair.receiver, &of("records_received_bytes"))?;
-    ensure!(bytes > 0.0 && metric(&pair.provider, &of("records_sent_bytes"))? >= bytes);
-    for name in ["batch_bytes", "batch_verify_seconds", "fsync_seconds"] {
+    ensure!(metric(&pair.receiver, &of("cvp_records_received"))? == height as f64);
+    let bytes = metric(&pair.receiver, &of("cvp_records_received_bytes"))?;
+    ensure!(bytes > 0.0 && metric(&pair.provider, &of("cvp_records_sent_bytes"))? >= bytes);
+    for name in [
+        "cvp_batch_bytes",
+        "cvp_batch_verify_seconds",
+        "cvp_batch_append_seconds",
+        "cvp_fsync_seconds",
+    ] {
         ensure!(metric(&pair.receiver, &of(&format!("{name}_count")))? >= 1.0, "{name}");
     }
     pair.receiver.kill()?;
     send_many(&pair.provider.rpc(), &ec()?, 4)?;
-    wait(&pair.provider, "pair_normal", &|value| value == 0.0)?;
+    wait(&pair.provider, "cvp_pair_normal", &|value| value == 0.0)?;
     let lacked = (pair.provider.rpc().height()? - height) as f64;
-    wait(&pair.provider, &of("lag_blocks"), &|value| value == lacked)?;
-    wait(&pair.provider, &of("lag_bytes"), &|value| value > 0.0)
+    wait(&pair.provider, &of("cvp_lag_blocks"), &|value| value == lacked)?;
+    wait(&pair.provider, &of("cvp_lag_bytes"), &|value| value > 0.0)
 }
 
 fn said<'a>(status: &'a Value, list: &str, begins: &str) -> Option<&'a str> {

@@ -41,7 +41,7 @@ fn a_stopped_receiver_never_delays_the_producer() -> Result<()> {
     ensure!(*counted == 0, "commits_waited_on_link in status: {counted}");
     let metrics = status["metrics"].as_str().context("status names no metrics address")?;
     let page = Rpc::page(&format!("http://{metrics}/metrics"))?;
-    let counter = page.lines().find(|line| line.starts_with("commits_waited_on_link"));
+    let counter = page.lines().find(|line| line.starts_with("cvp_commits_waited_on_link"));
     ensure!(
         counter.is_some_and(|line| line.ends_with(" 0")),
         "commits_waited_on_link: {counter:?}"
