@@ -5,13 +5,14 @@ use bytes::Bytes;
 
 use crate::frame::{Frame, Kind};
 use crate::session::refuse;
-use crate::types::strategy::Level;
+use crate::types::strategy::{Level, Role};
 use crate::types::{Height, Malformed, Millis, Reader, Refusal, Writer};
 
 use super::api::{Action, ConnId};
 use super::archive::ArchiveWork;
 use super::lane::Lane;
 use super::pair::Pair;
+use super::status::BackfillStatus;
 
 /// Bytes of one piece: what the live tail may have to wait for on the link.
 const PIECE_BYTES: u64 = 4 << 20;
@@ -29,6 +30,8 @@ pub(super) struct Backfill {
     asked: Option<(u32, Millis)>,
     prepending: bool,
     next_at: Millis,
+    /// Receiver: where the history began when the first piece of this session was asked for, and when that was.
+    begun: Option<(Height, Millis)>,
     /// Receiver: why it has ended before its time, in this session.
     pub refused: Option<Refusal>,
     /// Receiver: the disk has no room for the next piece; the stream has, as long as its log has.
@@ -44,7 +47,7 @@ pub(super) struct Backfill {
 impl Backfill {
     /// The session is over.
     pub fn detach(&mut self) {
-        (self.asked, self.wanted, self.refused) = (None, None, None);
+        (self.asked, self.wanted, self.refused, self.begun) = (None, None, None, None);
         // Its answer belongs to the session's link, and numbers begin anew with the next one.
         self.reading = None;
     }
@@ -71,6 +74,35 @@ impl Backfill {
 /// Whether a receiver lacks history that its provider has.
 pub(super) fn is_wanted(lane: &Lane) -> bool {
     lane.setup.backfill && lane.offer.is_some() && lane.setup.history_from > lane.history_from
+}
+
+impl Lane {
+    /// Receiver: how far it is, as long as it is wanted.
+    pub fn backfill_status(&self, role: Role, now: Millis) -> Option<BackfillStatus> {
+        let wanted = role == Role::Receiver && self.backfill.refused.is_none() && is_wanted(self);
+        let (before, at) = self.backfill.begun.unwrap_or((self.setup.history_from, now));
+        wanted.then(|| BackfillStatus {
+            from: self.setup.history_from,
+            to: self.history_from,
+            before,
+            elapsed_ms: now.saturating_sub(at),
+        })
+    }
+
+    /// What an operator should know of a receiver's history.
+    pub fn history_warning(&self, role: Role) -> Option<String> {
+        let from = self.setup.history_from;
+        if role == Role::Provider || from == 0 {
+            return None;
+        }
+        let more = match (&self.backfill.refused, &self.backfill.waits_for_room) {
+            (Some(refusal), _) => format!(", and is filled in no further: {}", refusal.text),
+            (None, _) if !is_wanted(self) => String::new(),
+            (None, Some(refusal)) => format!(", and is filled in when there is room: {}", refusal.text),
+            (None, None) => ", and is being filled in: an upgrade before its end leaves it so for good".to_owned(),
+        };
+        Some(format!("history-incomplete: the history begins at block {from}{more}"))
+    }
 }
 
 impl Pair {
@@ -107,6 +139,7 @@ impl Pair {
         lane.snapshot_streams += 1;
         let stream = lane.snapshot_streams;
         lane.backfill.asked = Some((stream, now));
+        lane.backfill.begun.get_or_insert((lane.setup.history_from, now));
         let mut out = Writer::with_capacity(16);
         out.u64(lane.setup.history_from.saturating_sub(1));
         out.u64(PIECE_BYTES);

@@ -406,31 +406,6 @@ impl Lane {
         self.taking.as_ref().and_then(Taking::disk_since)
     }
 
-    /// What an operator should know of a receiver's history.
-    pub fn history_warning(&self, role: Role) -> Option<String> {
-        let from = self.setup.history_from;
-        if role == Role::Provider || from == 0 {
-            return None;
-        }
-        let waits = self.backfill.waits_for_room.as_ref();
-        Some(match &self.backfill.refused {
-            Some(refusal) => format!(
-                "the history begins at block {from}, and is filled in no further: {}",
-                refusal.text
-            ),
-            None if super::backfill::is_wanted(self) => match waits {
-                Some(refusal) => format!(
-                    "the history begins at block {from}, and is filled in when there is room: {}",
-                    refusal.text
-                ),
-                None => format!(
-                    "the history begins at block {from}, and is being filled in: an upgrade before its end leaves it so"
-                ),
-            },
-            None => format!("the history begins at block {from}"),
-        })
-    }
-
     /// Estimated bytes the receiver lacks.
     pub fn lag_bytes(&self, role: Role) -> u64 {
         let (tip, durable) = self.heights(role);

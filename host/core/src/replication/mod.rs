@@ -64,8 +64,8 @@ pub use queues::{BrokerState, QueueEvent, QueueWork, QueuesHeld};
 pub use roster::{Heard, Roster};
 pub use setup::{NamespaceSetup, Setup, StrategySetup};
 pub use status::{
-    BootstrapStatus, BootstrappedStatus, NamespaceStatus, PairStatus, PeerStatus, Phase, RefusedDial, StrategyStatus,
-    TreeStatus,
+    BackfillStatus, BootstrapStatus, BootstrappedStatus, NamespaceStatus, PairStatus, PeerStatus, Phase, RefusedDial,
+    StrategyStatus, TreeStatus,
 };
 pub use strong::{Change, ChangeId, NOT_UNDONE, Outcome, Ticket};
 pub use taking::StagedPart;

@@ -33,8 +33,7 @@ impl PeerTls {
 
     /// What the operator should know when the certificate of a peer that is called `hostname` does not carry that name.
     pub(super) fn warning(&self, hostname: &Hostname) -> Option<String> {
-        let text =
-            "the TLS certificate proves membership only: its name is the shared one of p2p.tlsServerHostOverride";
+        let text = "certificate-shared: the TLS certificate proves membership only: its name is the shared one of p2p.tlsServerHostOverride";
         (self.tls && !self.proves(hostname)).then(|| text.to_owned())
     }
 

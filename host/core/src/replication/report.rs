@@ -398,6 +398,7 @@ impl Pair {
             ack_micros: lane.sender.ack_micros(),
             history_from: lane.setup.history_from,
             bootstrap: lane.bootstrap(self.setup.role, now),
+            backfill: lane.backfill_status(self.setup.role, now),
             bootstrapped: lane.bootstrapped,
             strategies: lane.desks().map(strategy_status).to_vec(),
             overrides: Vec::new(),

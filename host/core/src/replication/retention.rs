@@ -298,14 +298,14 @@ impl Pair {
         }
         if let Some(height) = bounds.waits_for_queue() {
             return Some(format!(
-                "a message queue was not told block {height} yet: all blocks from there on are kept (`cvp mq status` names it; unregister it if nobody reads it)"
+                "queue-keeps-history: a message queue was not told block {height} yet: all blocks from there on are kept (`cvp mq status` names it; unregister it if nobody reads it)"
             ));
         }
         if lane.must_begin_anew() {
             let held = lane.peer_seen.map_or(0, |peer| peer.height);
             let from = lane.survey.kept.history_from;
             return Some(format!(
-                "the standby holds block {held}, and this node keeps blocks from {from} on: it begins again from a snapshot when it is back"
+                "standby-begins-anew: the standby holds block {held}, and this node keeps blocks from {from} on: it begins again from a snapshot when it is back"
             ));
         }
         if !bounds.is_tight() {
@@ -313,7 +313,7 @@ impl Pair {
         }
         let (above, most) = (bounds.above, bounds.retain_bytes);
         Some(format!(
-            "the records that the standby lacks take {above} of {most} bytes (cvp.retain_bytes): past it they go, and the standby begins again from a snapshot"
+            "retention-nearly-full: the records that the standby lacks take {above} of {most} bytes (cvp.retain_bytes): past it they go, and the standby begins again from a snapshot"
         ))
     }
 }

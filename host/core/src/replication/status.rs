@@ -108,6 +108,19 @@ pub struct BootstrapStatus {
     pub elapsed_ms: Millis,
 }
 
+/// History before a snapshot that a receiver fills in, newest first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct BackfillStatus {
+    /// Where the history begins now.
+    pub from: Height,
+    /// Where it will: at the oldest block that the provider keeps.
+    pub to: Height,
+    /// Where it began when this session's first piece was asked for.
+    pub before: Height,
+    /// How long ago that was, milliseconds.
+    pub elapsed_ms: Millis,
+}
+
 /// A snapshot that a receiver stands on since this process began.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct BootstrappedStatus {
@@ -148,6 +161,8 @@ pub struct NamespaceStatus {
     pub history_from: Height,
     /// A snapshot on its way.
     pub bootstrap: Option<BootstrapStatus>,
+    /// Receiver: the filling in of older history, while there is some to come.
+    pub backfill: Option<BackfillStatus>,
     /// Receiver: the last one that it stood on in this process.
     pub bootstrapped: Option<BootstrappedStatus>,
     /// Strategies.

@@ -149,6 +149,19 @@ fn progress(out: &mut String, namespaces: &[NamespaceView]) {
                 left(out, pace.eta_seconds);
             }
         }
+        if let Some(backfill) = &n.backfill {
+            let (from, to) = (backfill.from, backfill.to);
+            let bar = bar(n.durable.saturating_sub(from), n.durable.saturating_sub(to));
+            let _ = write!(
+                out,
+                "\nbackfill   {}: {bar} from block {from} on, to come: down to {to}",
+                n.name
+            );
+            if backfill.blocks_per_second > 0.0 {
+                let _ = write!(out, ", {:.0} blocks/s", backfill.blocks_per_second);
+            }
+            left(out, backfill.eta_seconds);
+        }
     }
 }
 
@@ -247,7 +260,9 @@ fn table(out: &mut String, namespaces: &[NamespaceView]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ipc::{BootstrapView, PeerView, ReasonView, RefusedView};
+    use cvp_core::replication::BackfillStatus;
+
+    use crate::ipc::{BackfillView, BootstrapView, PeerView, ReasonView, RefusedView};
 
     fn view() -> StatusView {
         StatusView {
@@ -309,6 +324,20 @@ mod tests {
         });
         let line = "snapshot   global: [##########..........] 50 %, 512.00 MiB of 1.00 GiB, 1.00 MiB/s, 9 minutes left";
         assert!(human(&now).contains(line), "{}", human(&now));
+    }
+
+    #[test]
+    fn how_far_older_history_is_filled_in_is_shown() {
+        let mut view = view();
+        view.namespaces[0].durable = 1_000;
+        view.namespaces[0].backfill = Some(BackfillView::from(&BackfillStatus {
+            from: 600,
+            to: 200,
+            before: 900,
+            elapsed_ms: 3_000,
+        }));
+        let line = "backfill   global: [##########..........] 50 %, from block 600 on, to come: down to 200, 100 blocks/s, 4 seconds left";
+        assert!(human(&view).contains(line), "{}", human(&view));
     }
 
     #[test]

@@ -15,9 +15,9 @@ mod wire;
 
 pub use crate::failure::{Exit, Failure};
 pub use client::Connection;
-#[cfg(test)]
-pub use progress::BootstrapView;
 pub use progress::PaceView;
+#[cfg(test)]
+pub use progress::{BackfillView, BootstrapView};
 pub use queues::{LeftView, MissingView, QueueList, QueueView, QueuesStatus, QueuesView, UnreadableView};
 pub use request::{Request, wrong_role};
 pub use server::{Operator, Progress, Server};

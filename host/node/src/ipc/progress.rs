@@ -1,6 +1,6 @@
 //! How far a copy is that is not level: the parts of the status view that say so.
 
-use cvp_core::replication::{BootstrapStatus, BootstrappedStatus};
+use cvp_core::replication::{BackfillStatus, BootstrapStatus, BootstrappedStatus};
 use serde::{Deserialize, Serialize};
 
 /// A snapshot on its way to the receiver.
@@ -27,6 +27,34 @@ impl From<&BootstrapStatus> for BootstrapView {
             total: status.total,
             bytes_per_second: rate,
             eta_seconds: (rate > 0.0 && status.total > 0).then(|| left / rate),
+        }
+    }
+}
+
+/// History before a snapshot that a receiver fills in, newest first.
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct BackfillView {
+    /// Where the history begins now.
+    pub from: u64,
+    /// Where it will: at the oldest block that the provider keeps.
+    pub to: u64,
+    /// Blocks a second in this session; 0 while none came.
+    pub blocks_per_second: f64,
+    /// Seconds to the end at that rate; absent until there is one.
+    pub eta_seconds: Option<f64>,
+}
+
+impl From<&BackfillStatus> for BackfillView {
+    fn from(status: &BackfillStatus) -> Self {
+        let seconds = status.elapsed_ms as f64 / 1_000.0;
+        let came = status.before.saturating_sub(status.from) as f64;
+        let rate = if seconds > 0.0 { came / seconds } else { 0.0 };
+        let left = status.from.saturating_sub(status.to) as f64;
+        Self {
+            from: status.from,
+            to: status.to,
+            blocks_per_second: rate,
+            eta_seconds: (rate > 0.0).then(|| left / rate),
         }
     }
 }

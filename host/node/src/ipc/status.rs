@@ -11,7 +11,7 @@ use cvp_core::replication::{
 use cvp_core::types::{Incarnation, Millis, Refusal};
 use serde::{Deserialize, Serialize};
 
-use super::progress::{BootstrapView, BootstrappedView, PaceView};
+use super::progress::{BackfillView, BootstrapView, BootstrappedView, PaceView};
 use super::queues::QueuesView;
 
 /// State of a node as its operator sees it.
@@ -232,6 +232,9 @@ pub struct NamespaceView {
     /// A snapshot that the copy begins from; absent when none is on its way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bootstrap: Option<BootstrapView>,
+    /// Receiver: the filling in of older history; absent when there is none to come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backfill: Option<BackfillView>,
     /// Receiver: the snapshot that it stood on last in this process; absent when on none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bootstrapped: Option<BootstrappedView>,
@@ -380,6 +383,7 @@ impl From<&NamespaceStatus> for NamespaceView {
             ack_micros: status.ack_micros,
             history_from: status.history_from,
             bootstrap: status.bootstrap.as_ref().map(BootstrapView::from),
+            backfill: status.backfill.as_ref().map(BackfillView::from),
             bootstrapped: status.bootstrapped.as_ref().map(BootstrappedView::from),
             pace: None,
             mq: None,

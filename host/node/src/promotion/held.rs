@@ -86,6 +86,7 @@ impl Ground {
                 provider_tip: None,
                 staged: None,
                 history_from: 0,
+                fills_to: None,
                 untold: Vec::new(),
                 queues_unreadable: None,
                 provider_strategies: Vec::new(),

@@ -247,6 +247,7 @@ fn namespaces(
                     Some((durable, manifest.bytes()))
                 }),
                 history_from,
+                fills_to: seen.and_then(|ns| ns.backfill).map(|backfill| backfill.to),
                 untold,
                 queues_unreadable,
                 keys: keys_of(&ground.root, (config, &reading.told), &name),

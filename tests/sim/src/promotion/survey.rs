@@ -81,6 +81,7 @@ impl World {
                 chain,
                 staged: None,
                 history_from: 0,
+                fills_to: None,
                 untold: Vec::new(),
                 queues_unreadable: None,
                 keys: KeyState::Match,

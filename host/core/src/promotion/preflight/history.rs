@@ -30,7 +30,7 @@ pub(super) fn complete(view: &PreflightView) -> Check {
         .namespaces
         .iter()
         .filter(|ns| ns.history_from > 0)
-        .map(|ns| format!("{} begins at {}", ns.name, ns.history_from))
+        .map(begins)
         .collect();
     if cut.is_empty() {
         return Check::pass(id, "the whole history is here");
@@ -38,7 +38,17 @@ pub(super) fn complete(view: &PreflightView) -> Check {
     let text = cut.join(", ");
     let untold: Vec<String> = view.namespaces.iter().filter_map(untold).collect();
     if untold.is_empty() {
-        return Check::warn(id, text, "queries below answer `not found` after the upgrade");
+        return Check::warn(
+            id,
+            text,
+            match view.namespaces.iter().any(|ns| ns.fills_to.is_some()) {
+                true => {
+                    "an upgrade ends the filling-in for good: as long as the provider can be started, let it go on until `cvp status` shows no backfill; \
+                     else queries below answer `not found` from then on"
+                }
+                false => "queries below answer `not found` after the upgrade, for good",
+            },
+        );
     }
     Check::warn(
         id,
@@ -49,6 +59,15 @@ pub(super) fn complete(view: &PreflightView) -> Check {
         "as long as the provider can be started, let it fill them in and upgrade when `cvp status` shows none missing; else each of these queues is \
          told once which blocks it is not told of, and queries below answer `not found`",
     )
+}
+
+/// Where a namespace's history begins, and down to where it was being filled in.
+fn begins(ns: &NamespaceView) -> String {
+    let fills = ns
+        .fills_to
+        .map(|to| format!(" (being filled in down to {to})"))
+        .unwrap_or_default();
+    format!("{} begins at {}{fills}", ns.name, ns.history_from)
 }
 
 /// A chain of which no block is here although its provider had some, in words. What would be served under its name is another chain.

@@ -36,6 +36,7 @@ pub(in super::super) fn healthy() -> PreflightView {
             }),
             provider_tip: Some(120),
             history_from: 0,
+            fills_to: None,
             untold: Vec::new(),
             staged: None,
             queues_unreadable: None,
@@ -91,6 +92,24 @@ fn a_healthy_receiver_passes_every_check_of_the_page() {
         "{checks:?}"
     );
     assert!(allowed(&checks));
+}
+
+#[test]
+fn an_upgrade_that_ends_the_filling_in_of_history_says_so_and_where_it_begins() {
+    let said = |fills_to| {
+        let mut view = healthy();
+        (view.namespaces[0].history_from, view.namespaces[0].fills_to) = (61, fills_to);
+        let checks = preflight(&view);
+        let check = checks.iter().find(|check| check.id == "history-complete").unwrap();
+        assert_eq!(check.verdict, Verdict::Warn);
+        (
+            check.message.clone(),
+            check.hint.contains("ends the filling-in for good"),
+        )
+    };
+    assert_eq!(said(None), ("global begins at 61".to_owned(), false));
+    let filling = "global begins at 61 (being filled in down to 3)";
+    assert_eq!(said(Some(3)), (filling.to_owned(), true));
 }
 
 #[test]

@@ -44,6 +44,8 @@ pub struct NamespaceView {
     pub staged: Option<(u64, u64)>,
     /// First height that is here.
     pub history_from: u64,
+    /// Down to which height the history was being filled in when the provider was last heard; `None` when it was not, or that is not known.
+    pub fills_to: Option<u64>,
     /// Blocks below it that message queues were not told yet, or did not confirm.
     pub untold: Vec<Missing>,
     /// Why its message queues cannot be read here, if so.
