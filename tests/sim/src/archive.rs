@@ -92,7 +92,8 @@ impl World {
         self.step(node, Event::Archive { ns, event });
     }
 
-    /// What the receiver lacks, as the provider has heard, stays while there is room for it.
+    /// What the receiver lacks, as the provider has heard, stays while there is room for it. Where it must begin anew that is what follows the
+    /// snapshot at hand; without one nothing is.
     fn check_prune(&mut self, node: usize, ns: &Namespace, work: &ArchiveWork) {
         let ArchiveWork::Prune { below } = work else { return };
         self.counts.prunings += 1;
@@ -107,11 +108,18 @@ impl World {
         let Some(store) = machine.stores.iter().find(|store| store.namespace == *ns) else {
             return;
         };
+        let anew = held + 1 < store.ledger.history_from();
+        let of_use = if anew {
+            store.ledger.snapshot().map(|made| made.manifest().at.height)
+        } else {
+            Some(held)
+        };
+        let Some(held) = of_use else { return };
         let above = store.ledger.bytes_above(held);
         let much = above + HEARD_MEANWHILE >= self.retention.retain_bytes;
         if *below > held + 1 && !much {
             let text = format!(
-                "{} lets records below {below} of {ns} go: the standby holds {held}, and lacks {above} bytes",
+                "{} lets records below {below} of {ns} go: the standby holds {held}, or will with a snapshot, and lacks {above} bytes",
                 machine.name
             );
             self.fail(text);

@@ -104,6 +104,8 @@ pub enum ArchiveEvent {
         above: u64,
         /// Lowest height that a message queue still has to be told; none where no queue has.
         needed: Option<Height>,
+        /// Provider: of which record a snapshot is at hand.
+        snapshot: Option<Height>,
     },
     /// Provider: a snapshot is at hand, or why there is none.
     Made(Result<Arc<Manifest>, Refusal>),
@@ -144,7 +146,12 @@ pub enum ArchiveEvent {
 impl Pair {
     pub(super) fn on_archive(&mut self, index: usize, event: ArchiveEvent) {
         match event {
-            ArchiveEvent::Surveyed { kept, above, needed } => self.on_surveyed(index, kept, (above, needed)),
+            ArchiveEvent::Surveyed {
+                kept,
+                above,
+                needed,
+                snapshot,
+            } => self.on_surveyed(index, kept, above, (needed, snapshot)),
             ArchiveEvent::Made(made) => self.on_snapshot_made(index, made),
             ArchiveEvent::Shipped { conn, stream, result } => self.on_shipped(index, conn, stream, result),
             ArchiveEvent::Staged(result) => self.on_staged(index, result),
@@ -165,6 +172,7 @@ impl Pair {
         match self.setup.role {
             Role::Provider => {
                 self.settle_survey(index);
+                self.settle_unused_snapshot(index);
                 self.settle_shipping(index);
                 self.settle_headers(index);
             }

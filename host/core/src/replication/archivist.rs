@@ -127,6 +127,7 @@ fn surveyed(ledger: &dyn Ledger, held: u64) -> Archived {
         kept: ledger.kept(),
         above: ledger.bytes_above(held),
         needed: None,
+        snapshot: ledger.snapshot().map(|made| made.manifest().at.height),
     })
 }
 

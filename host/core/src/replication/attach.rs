@@ -10,6 +10,7 @@ use crate::types::strategy::Role;
 use crate::types::{Digest, Namespace, Reader, Refusal};
 
 use super::address::listening_address;
+use super::advice::halt_frame;
 use super::api::{Action, ConnId};
 use super::control_file::ControlFile;
 use super::link::{DialPurpose, Link, Session, Stage, Waiting};
@@ -438,6 +439,7 @@ impl Pair {
             self.taker.attach();
         }
         for index in 0..self.lanes.len() {
+            self.announce_store(index);
             if self.serves_follower() {
                 // No strategy speaks for it: the operator's limit alone holds.
                 self.advise_rate(index, 0);
@@ -446,6 +448,15 @@ impl Pair {
             self.announce_quarantine(index);
             self.announce_index(index);
             self.compare_strategies(index);
+        }
+    }
+
+    /// A receiver whose store takes nothing now says so: else its provider would see a stream that stands still.
+    fn announce_store(&mut self, index: usize) {
+        let lane = self.lanes.get(index).filter(|_| self.setup.role == Role::Receiver);
+        let frame = lane.and_then(|lane| Some(halt_frame(lane, lane.store.as_ref()?)));
+        if let Some(frame) = frame {
+            self.send_session(frame);
         }
     }
 

@@ -225,7 +225,7 @@ impl Lane {
     }
 
     /// The session is over.
-    pub fn detach(&mut self) {
+    pub fn detach(&mut self, now: Millis) {
         self.peer = None;
         self.live = false;
         self.sender.stop();
@@ -234,7 +234,7 @@ impl Lane {
         // What is being adopted is, session or not.
         self.wants_snapshot = false;
         self.taking = self.taking.take().filter(Taking::is_adopting);
-        self.shipping.detach();
+        self.shipping.detach(now);
         self.backfill.detach();
         self.advisor.desk.detach();
         self.files.detach();

@@ -183,6 +183,7 @@ impl Pair {
         self.started = true;
         for lane in &mut self.lanes {
             lane.moved_at = self.now;
+            lane.shipping.start(self.now);
         }
         if self.is_standby() {
             self.start_place();
@@ -322,7 +323,7 @@ impl Pair {
         for index in 0..self.lanes.len() {
             self.keep_what_came(index);
             if let Some(lane) = self.lanes.get_mut(index) {
-                lane.detach();
+                lane.detach(self.now);
             }
         }
         self.note_held();

@@ -106,7 +106,7 @@ fn strategy_status(desk: &Desk) -> StrategyStatus {
 }
 
 impl Pair {
-    fn other(&self) -> &'static str {
+    pub(super) fn other(&self) -> &'static str {
         match self.setup.role {
             Role::Provider => "receiver",
             Role::Receiver => "provider",
@@ -233,7 +233,9 @@ impl Pair {
         let name = &lane.setup.namespace;
         let (idle, age) = (lane.idle_ms(role, now), lane.marks.age(now));
         let behind = format!("{} blocks behind", self.lag_blocks(lane));
-        if idle >= STALL_MS {
+        if idle >= STALL_MS && (lane.store.is_some() || lane.halt.is_some()) {
+            // Why is said already.
+        } else if idle >= STALL_MS {
             let text = format!("{name}: nothing moved for {idle} ms, {behind}");
             reasons.push(Refusal::new(
                 "stream-stalled",

@@ -96,6 +96,8 @@ pub(super) struct Survey {
     pub kept: Kept,
     pub above: u64,
     pub needed: Option<Height>,
+    /// Of which record a snapshot is at hand.
+    pub snapshot: Option<Height>,
     /// The height that `above` is of, and the tip then.
     pub held: Height,
     pub tip: Height,
@@ -171,17 +173,30 @@ impl Offer {
     }
 }
 
+impl Lane {
+    /// Provider: records above this height are of use to the receiver. Where it must begin anew those are that follow the snapshot at hand;
+    /// without one none is: the snapshot that it will be given comes after all of them.
+    fn of_use_above(&self) -> Option<Height> {
+        if !self.must_begin_anew() || self.seen_before {
+            return Some(self.peer_seen.map_or(0, |peer| peer.height));
+        }
+        let tail = self.shipping.needs_from().map(|from| from - 1);
+        tail.or(self.survey.snapshot)
+    }
+}
+
 impl Pair {
     /// What bounds a lane's history now.
     pub(super) fn bounds(&self, lane: &Lane) -> Bounds {
         let ever = self.setup.last_receiver.is_some() || lane.peer_seen.is_some();
-        let held = lane.peer_seen.map_or(0, |peer| peer.height);
+        let of_use = lane.of_use_above().filter(|_| ever && self.is_standby());
+        let held = of_use.unwrap_or(lane.applied);
         let from = lane.survey.kept.history_from;
         Bounds {
             keep_blocks: lane.setup.keep_blocks,
             retain_bytes: self.setup.limits.retain_bytes,
             tip: lane.applied,
-            held: (ever && self.is_standby()).then_some(held),
+            held: of_use,
             heard: lane.peer_seen.is_some() && !lane.seen_before,
             above: lane.survey.above_now(held),
             records: (lane.applied + 1).saturating_sub(from.max(held + 1)),
@@ -200,16 +215,23 @@ impl Pair {
             return;
         }
         (lane.survey.under_way, lane.survey.at) = (true, Some(now));
-        lane.survey.held = lane.peer_seen.map_or(0, |peer| peer.height);
+        lane.survey.held = lane.of_use_above().unwrap_or(lane.applied);
         let (ns, held) = (lane.setup.namespace.clone(), lane.survey.held);
         let work = ArchiveWork::Survey { held };
         self.out.push(Action::Archive { ns, work });
     }
 
-    pub(super) fn on_surveyed(&mut self, index: usize, kept: Kept, (above, needed): (u64, Option<Height>)) {
+    pub(super) fn on_surveyed(
+        &mut self,
+        index: usize,
+        kept: Kept,
+        above: u64,
+        (needed, snapshot): (Option<Height>, Option<Height>),
+    ) {
         let Some(lane) = self.lanes.get_mut(index) else { return };
         lane.survey.under_way = false;
-        (lane.survey.kept, lane.survey.above, lane.survey.needed) = (kept, above, needed);
+        (lane.survey.kept, lane.survey.above) = (kept, above);
+        (lane.survey.needed, lane.survey.snapshot) = (needed, snapshot);
         lane.survey.tip = lane.applied;
         lane.setup.history_from = kept.history_from;
         if lane.record_bytes_16 == 0 {

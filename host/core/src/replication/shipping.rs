@@ -20,6 +20,9 @@ use super::sender::PACES_PER_SECOND;
 /// Bytes of one chunk: what an interruption may cost.
 const CHUNK_BYTES: usize = 1 << 20;
 
+/// A snapshot that no receiver asked for in so long goes from the disk: its files hold what the database has dropped since.
+const UNUSED_MS: Millis = 3_600_000;
+
 /// A namespace's snapshot on its way out.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Shipping {
@@ -27,6 +30,8 @@ pub(super) struct Shipping {
     /// What the receiver has of one, and how far; while one is being made.
     making: Option<(Option<Digest>, u64)>,
     manifest: Option<Arc<Manifest>>,
+    /// Since when nobody has asked for what may be at hand.
+    unused_since: Option<Millis>,
     /// The receiver wants its bytes.
     open: bool,
     next: u64,
@@ -42,8 +47,16 @@ pub(super) struct Shipping {
 }
 
 impl Shipping {
-    /// The session is over; the snapshot stays.
-    pub fn detach(&mut self) {
+    /// The node has started: the one before may have left a snapshot.
+    pub fn start(&mut self, now: Millis) {
+        self.unused_since = Some(now);
+    }
+
+    /// The session is over; the snapshot stays for a while.
+    pub fn detach(&mut self, now: Millis) {
+        if self.making.is_some() || self.open {
+            self.unused_since = Some(now);
+        }
         (self.open, self.making, self.stream) = (false, None, 0);
         (self.reading, self.reads_headers, self.headers) = (false, false, None);
     }
@@ -110,6 +123,7 @@ impl Pair {
         }
         lane.sender.stop();
         (shipping.stream, shipping.open, shipping.headers) = (frame.stream, false, None);
+        shipping.unused_since = None;
         shipping.credit = credit.min(window).max(1);
         // Wishes that come while one is being made are answered by it: whoever floods them costs no more than one snapshot at a time.
         let asked = shipping.making.replace((id, from)).is_some();
@@ -193,6 +207,21 @@ impl Pair {
             text: format!("the standby stands on the snapshot at {}", adopted.height),
         });
         Ok(())
+    }
+
+    /// A receiver that vanished in the middle of it may come back; not for ever.
+    pub(super) fn settle_unused_snapshot(&mut self, index: usize) {
+        let (now, standby) = (self.now, self.is_standby());
+        let Some(lane) = self.lanes.get_mut(index).filter(|_| standby) else {
+            return;
+        };
+        let shipping = &mut lane.shipping;
+        let long = |since: &mut Millis| now.saturating_sub(*since) >= UNUSED_MS;
+        if shipping.unused_since.take_if(long).is_some() {
+            (shipping.open, shipping.manifest) = (false, None);
+            let (ns, work) = (lane.setup.namespace.clone(), ArchiveWork::DropMade);
+            self.out.push(Action::Archive { ns, work });
+        }
     }
 
     pub(super) fn settle_shipping(&mut self, index: usize) {

@@ -225,6 +225,10 @@ impl Pair {
 
     fn on_halt(&mut self, index: usize, payload: &[u8]) -> Result<(), Refusal> {
         let refusal = Refusal::read(&mut Reader::new(payload)).map_err(|error| refuse::malformed("a halt", &error))?;
+        let refusal = Refusal {
+            text: format!("on the {}: {}", self.other(), refusal.text),
+            ..refusal
+        };
         match self.setup.role {
             // Until the receiver asks again.
             Role::Provider => {

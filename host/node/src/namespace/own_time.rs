@@ -114,7 +114,11 @@ mod tests {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         std::thread::scope(|scope| {
             for _ in 0..8 * processors {
-                scope.spawn(|| while !ended.load(Ordering::Relaxed) {});
+                scope.spawn(|| {
+                    while !ended.load(Ordering::Relaxed) {
+                        std::hint::spin_loop();
+                    }
+                });
             }
             let time = OwnTime::open();
             let begun = time.begin();

@@ -17,7 +17,7 @@ pub(super) struct Archives {
     record_bytes: u64,
     /// Bytes of the state.
     state: usize,
-    made: Option<Arc<Manifest>>,
+    pub made: Option<Arc<Manifest>>,
     pub makes: usize,
     staged: Option<(Digest, Vec<u8>, u64)>,
     /// What was asked of the provider's disk.
@@ -39,7 +39,7 @@ pub(super) struct Archives {
     /// Works that found no room.
     pub fulls: usize,
     /// Works that wait, by a test.
-    held_back: bool,
+    pub held_back: bool,
     waiting: Vec<ArchiveWork>,
 }
 
@@ -87,8 +87,9 @@ impl Archives {
                     log_bytes: (tip.height - self.history_from[PROVIDER]) * self.record_bytes,
                     state_bytes: self.state as u64,
                 },
-                above: tip.height.saturating_sub(held) * self.record_bytes,
+                above: (tip.height + 1).saturating_sub(self.history_from[PROVIDER].max(held + 1)) * self.record_bytes,
                 needed: None,
+                snapshot: self.made.as_ref().map(|made| made.at.height),
             },
             ArchiveWork::Prune { below } => {
                 self.pruned.push(below);
@@ -441,9 +442,13 @@ fn what_the_receiver_lacks_is_kept_and_too_much_of_it_goes() {
     ends.grow(90);
     ends.run(3_000);
     assert_eq!(ends.archives.pruned.last(), Some(&81), "too much");
+    ends.grow(100);
+    ends.run(3_000);
+    let pruned = ends.archives.pruned.last();
+    assert_eq!(pruned, Some(&91), "of no use to a receiver that must begin anew");
     ends.failing[RECEIVER] = None;
     ends.run(5_000);
-    assert_eq!((ends.appended, ends.archives.makes), (90, 1));
+    assert_eq!((ends.appended, ends.archives.makes), (100, 1));
     assert!(ends.status(PROVIDER).normal, "{:?}", ends.status(PROVIDER).reasons);
 }
 
