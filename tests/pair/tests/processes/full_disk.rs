@@ -62,6 +62,10 @@ fn wait_full(node: &Node) -> Result<()> {
 
 /// Strong changes of a file and of a queue are on both disks.
 fn control_records_are_written(pair: &Pair, queue: &str) -> Result<()> {
+    // The copy of the configuration may still be on its way: it needs none of the room either.
+    let copied = |status: &Value| status["configuration"]["equal"] == true;
+    pair.provider
+        .wait_status("the configuration is copied", WITHIN, copied)?;
     let (exit, answer) = pair.provider.json(&[
         "config",
         "set",
