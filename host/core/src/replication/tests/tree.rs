@@ -270,6 +270,41 @@ fn without_a_receiver_a_change_is_local_and_named_until_it_is_seen() {
 }
 
 #[test]
+fn a_local_change_is_seen_although_the_tree_is_looked_at_when_the_receiver_says_so() {
+    let mut ends = Ends::apart([setup(Role::Provider), setup(Role::Receiver)], fetch_all);
+    ends.propose(1, "a", false);
+    let (end, event) = ends.queue.pop_back().unwrap();
+    for action in ends.pairs[end].step(0, event).now {
+        ends.act(end, action);
+    }
+    ends.queue.extend([(PROVIDER, Event::Tick), (RECEIVER, Event::Tick)]);
+    let mut looks = 0;
+    while let Some((end, event)) = ends.queue.pop_front() {
+        let says_so = matches!(&event, Event::Frame { frame, .. } if end == PROVIDER && frame.kind == Kind::TreeHeld);
+        let mut actions = Vec::new();
+        if says_so {
+            let touched = Event::Tree(TreeEvent::Touched);
+            actions = ends.pairs[end].step(0, touched).now;
+            looks += actions
+                .iter()
+                .filter(|it| matches!(it, Action::Tree(TreeWork::Scan { .. })))
+                .count();
+        }
+        actions.extend(ends.pairs[end].step(0, event).now);
+        for action in actions {
+            ends.act(end, action);
+        }
+    }
+    assert!(
+        looks > 0 && ends.answers == [(1, Outcome::Local)],
+        "{looks} {:?}",
+        ends.answers
+    );
+    assert!(ends.is_equal());
+    assert_eq!(ends.reason(PROVIDER, "unreplicated-changes"), None);
+}
+
+#[test]
 fn a_receiver_refuses_a_change_that_it_does_not_know() {
     let mut ends = Ends::attached(idle);
     let proposal = Proposal {

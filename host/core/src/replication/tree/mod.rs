@@ -152,9 +152,6 @@ impl Pair {
                 input.finish().map_err(malformed)?;
                 self.giver.on_held(version, trouble)?;
                 self.tree_changes += 1;
-                if self.giver.is_held() {
-                    self.changes.unreplicated.clear();
-                }
             }
         }
         Ok(())
@@ -178,6 +175,10 @@ impl Pair {
                             self.send_session(Frame::node(Kind::Inventory, out.into_bytes()));
                         }
                     }
+                }
+                // Not with the receiver's word: a look at the tree may have been under way then, which found it as it was.
+                if self.giver.is_held() {
+                    self.changes.unreplicated.clear();
                 }
             }
             Role::Receiver => {
