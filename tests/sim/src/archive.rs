@@ -3,6 +3,7 @@
 use cvp_core::ledger::{Archive, Ledger};
 use cvp_core::planted::{self, Fault};
 use cvp_core::replication::{ArchiveEvent, ArchiveWork, Event, archive};
+use cvp_core::session::LastHeld;
 use cvp_core::types::{Digest, Millis, Namespace};
 
 use crate::random::Random;
@@ -123,6 +124,31 @@ impl World {
                 machine.name
             );
             self.fail(text);
+        }
+    }
+
+    /// What a provider notes of its standby was durable at a maker, and is so on another node: after a restart it is a floor, never more.
+    pub fn check_noted(&mut self, node: usize, noted: &LastHeld) {
+        self.counts.noted += 1;
+        for held in noted.namespaces.iter().filter(|held| held.at.height > 0) {
+            let index = self.namespaces.iter().position(|name| *name == held.namespace);
+            let made = index.is_some_and(|index| self.durable.contains(&(index, held.at.height, held.at.hash)));
+            let others = self.nodes.iter().enumerate().filter(|(other, _)| *other != node);
+            let mut stores = others
+                .flat_map(|(_, other)| &other.stores)
+                .filter(|store| store.namespace == held.namespace);
+            // What a crash left on the disk beyond what was synced is in no history.
+            let reached = stores.any(|store| {
+                let synced = store.history.iter().map(|(_, height)| *height);
+                let most = synced.chain([store.ledger.tips().durable.height]).max();
+                most >= Some(held.at.height)
+            });
+            if !made || !reached {
+                let (name, ns, height) = (self.nodes[node].name, &held.namespace, held.at.height);
+                return self.fail(format!(
+                    "{name} notes that its standby holds {height} of {ns}: made {made}, held {reached}"
+                ));
+            }
         }
     }
 

@@ -261,7 +261,11 @@ impl World {
 
     /// A binding is for life, and what was heard of incarnations never goes back.
     pub fn check_written(&mut self, node: usize, what: &ControlFile) {
-        let ControlFile::Binding(new) = what else { return };
+        let new = match what {
+            ControlFile::Binding(new) => new,
+            ControlFile::LastHeld(noted) => return self.check_noted(node, noted),
+            _ => return,
+        };
         let Ok(Some(old)) = self.nodes[node].binding() else {
             return;
         };

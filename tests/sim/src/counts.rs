@@ -40,6 +40,7 @@ counts! {
     prunings "prunings",
     adopted "snapshots adopted",
     prepended "pieces of history filled in",
+    noted "notes of what the standby holds",
     rejected "rejected runs",
     intruders "intruders",
     forgeries "forged take-overs",
