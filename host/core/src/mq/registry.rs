@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::registration::Registration;
 use super::{Cursor, Leaving, Place, Refused, code, shown};
 use crate::chain::node_hash;
-use crate::types::{Height, Hostname, Malformed, Namespace, Reader, UnixNanos, Writer};
+use crate::types::{Digest, Height, Hostname, Malformed, Namespace, Reader, UnixNanos, Writer};
 
 /// Most queues of a namespace.
 pub const QUEUES_MAX: usize = 256;
@@ -216,6 +216,16 @@ impl Registry {
         let before = self.leaving.clone();
         self.leaving.keep_of(noted);
         self.leaving != before
+    }
+
+    /// Digest of what is registered; none where nothing is. What is still to be removed at a broker does not count: the node that removes it
+    /// knows first.
+    pub fn digest(&self) -> Option<Digest> {
+        let registered = Registry {
+            leaving: Leaving::default(),
+            ..self.clone()
+        };
+        (!self.queues.is_empty()).then(|| Digest::of(&registered.encode()))
     }
 
     fn check_exchanger(&self, exchanger: &str) -> Result<(), Refused> {

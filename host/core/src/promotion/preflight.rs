@@ -125,14 +125,20 @@ pub fn allowed(checks: &[Check]) -> bool {
 
 fn last_heard(view: &PreflightView) -> Check {
     let id = "last-heard";
+    let provider = view
+        .provider
+        .as_ref()
+        .map_or("the provider", |provider| provider.as_str());
+    let stopped: Vec<String> = view.behind.iter().map(|it| it.words(provider)).collect();
     let Some(ago) = view.last_heard_ms_ago else {
+        let unknown = "the provider was not heard since this node started: how far it had come is not known".to_owned();
         return Check::warn(
             id,
-            "the provider was not heard since this node started: how far it had come is not known",
+            [vec![unknown], stopped].concat().join("; "),
             "blocks that it made while this node was away are not here",
         );
     };
-    let behind: Vec<String> = view
+    let mut behind: Vec<String> = view
         .namespaces
         .iter()
         .filter_map(|ns| {
@@ -141,6 +147,7 @@ fn last_heard(view: &PreflightView) -> Check {
             Some(format!("{}: {} of {tip} blocks", ns.name, durable))
         })
         .collect();
+    behind.extend(stopped);
     if behind.is_empty() {
         return Check::pass(
             id,

@@ -446,6 +446,10 @@ impl Pair {
             reasons,
             tree: (self.session.is_some() && self.is_standby()).then(|| self.tree_status()),
             followers: self.followers.list(),
+            behind: self
+                .session
+                .as_ref()
+                .map_or_else(Vec::new, |session| session.agreement.behind().to_vec()),
             left_out: self
                 .session
                 .as_ref()

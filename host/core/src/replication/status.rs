@@ -1,6 +1,6 @@
 //! The status of a pair, as commands.md shows it, seen from one end.
 
-use crate::session::StrategyId;
+use crate::session::{CopyBehind, StrategyId};
 use crate::types::strategy::Role;
 use crate::types::{Height, Hostname, Incarnation, Micros, Millis, Namespace, NodeId, NodeRole, Refusal};
 
@@ -221,6 +221,8 @@ pub struct PairStatus {
     pub followers: Vec<(ConnId, Hostname)>,
     /// A follower's machine: what the VP does not serve, or has otherwise, each with the reason.
     pub left_out: Vec<(Namespace, Refusal)>,
+    /// Namespaces that neither end runs, and of which the receiver has less than the provider; none known without a session.
+    pub behind: Vec<CopyBehind>,
     /// What an operator should know.
     pub warnings: Vec<String>,
 }

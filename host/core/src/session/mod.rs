@@ -13,6 +13,7 @@ mod identity;
 mod index;
 mod judge;
 mod lineage;
+mod stopped;
 mod takeover;
 pub(crate) mod refuse;
 mod round_trip;
@@ -29,6 +30,7 @@ pub use index::{BackendHealth, IndexOffer, IndexState, PROBLEM_BYTES_MAX};
 pub use judge::{Judge, Mood};
 pub use lineage::{Lineage, LineageFork, Reign, Standing, Start};
 pub use round_trip::{Echo, RoundTrip};
+pub use stopped::{COPY_BEHIND, CopyBehind, StoppedChain, copies_behind, stopped_chains, without_stopped};
 pub use takeover::{NodeKey, SIGNATURE_BYTES_MAX, TakeOver};
 
 #[cfg(test)]

@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cvp_core::config::{self, GLOBAL, Loaded, NodeConfig, PairRole};
 use cvp_core::promotion::KeyState;
+use cvp_core::session::CopyBehind;
 use cvp_core::types::{Digest, Namespace, Refusal};
 
 use super::chains::check_genesis;
 use super::node::Ready;
 use super::verify::CopyReport;
-use super::{fitness, uncopied};
+use super::{fitness, stopped, uncopied};
 use crate::config::{Places, Root, read_tree};
 use crate::ipc::{Failure, ReasonView, StatusView};
 use crate::namespace::ChainSet;
@@ -66,8 +67,17 @@ pub(super) struct Seen {
     keys: Vec<ReasonView>,
     /// What the provider lists and was never copied.
     uncopied: Vec<ReasonView>,
+    /// What it stopped, and of which less is here than it had.
+    behind: Vec<CopyBehind>,
     /// What the copy has otherwise than the provider had when it was last heard.
     lacking: Option<String>,
+}
+
+impl Seen {
+    /// With what stores that nobody has open say.
+    pub(super) fn with_behind(self, behind: Vec<CopyBehind>) -> Seen {
+        Seen { behind, ..self }
+    }
 }
 
 /// Looks at both trees; `ready`: where this node serves, `known`: what runs or is held here. Nothing is there to see before the first copy.
@@ -95,6 +105,7 @@ pub(super) fn look(
     unfit.extend(promotion::exchangeable(root).err().map(|refusal| refusal.text));
     Seen {
         keys,
+        behind: Vec::new(),
         uncopied: uncopied::of_copy(root, files, known),
         lacking,
         overrides: overrides(root, files, &copy),
@@ -254,6 +265,9 @@ pub(super) fn add(view: &mut StatusView, seen: Seen) {
     }
     view.warnings.extend(seen.keys);
     view.warnings.extend(seen.uncopied);
+    let provider = view.peer.as_ref().map_or("the provider", |peer| peer.hostname.as_str());
+    let behind = stopped::warnings(PairRole::Receiver, &seen.behind, provider);
+    view.warnings.extend(behind);
     let lacking = seen.lacking.map(|text| {
         let follows = "an upgrade would go on with the version that this node got last of each, if any";
         ReasonView::new(INCOMPLETE, format!("{text}; {follows}"))

@@ -17,6 +17,7 @@ use super::chains::{Held, Opened, close_all, open_all};
 use super::fleet::Fleet;
 use super::looks::Looks;
 use super::node::{Node, Ready, strategy_role};
+use super::stopped::Stopped;
 use super::{copied, following, held, online, ports, secrets, uncopied, view};
 use crate::config::Root;
 use crate::durable::{self, LockFile};
@@ -216,6 +217,7 @@ fn build(
         http: tokio::sync::Mutex::new(None),
         ready: parking_lot::Mutex::default(),
         looks: Looks::default(),
+        stopped: Arc::new(Stopped::new(root.clone())),
         changing: tokio::sync::Mutex::new(()),
         stopping: tokio::sync::Notify::new(),
         tasks: Handle::current(),

@@ -75,11 +75,14 @@ impl Node {
             return look.found.clone();
         }
         let (root, files, of) = (self.root.clone(), self.files.clone(), beside.clone());
+        let (stopped, chains) = (Arc::clone(&self.stopped), self.chains.clone());
         let begun = Instant::now();
         let look = move || Found {
             own: copied::own(&root, &of.running),
-            copy: (of.config.role() == PairRole::Receiver)
-                .then(|| copied::look(&root, &files, &of.config, (&of.ready, &of.running, &of.known))),
+            copy: (of.config.role() == PairRole::Receiver).then(|| {
+                let seen = copied::look(&root, &files, &of.config, (&of.ready, &of.running, &of.known));
+                seen.with_behind(stopped.behind(&files, &chains))
+            }),
         };
         let found = tokio::task::spawn_blocking(look).await.unwrap_or_default();
         let ended = Instant::now();

@@ -13,6 +13,7 @@ mod fitness;
 mod secrets;
 mod fleet;
 mod held;
+mod stopped;
 mod uncopied;
 mod following;
 mod ports;

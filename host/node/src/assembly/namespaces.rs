@@ -19,7 +19,7 @@ use super::node::{Node, strategy_role};
 use super::operator::{blocking, encode};
 use super::queues::at_rest;
 use super::settings::FileEdit;
-use super::uncopied;
+use super::{stopped, uncopied};
 use crate::config::{Root, read_tree, remove_tree};
 use crate::durable;
 use crate::ipc::{Failure, Progress};
@@ -132,7 +132,7 @@ impl Node {
         self: &Arc<Self>,
         name: &str,
         must_replicate: bool,
-        anew: bool,
+        (anew, as_copied): (bool, bool),
     ) -> Result<Value, Failure> {
         let _one_at_a_time = self.changing.lock().await;
         let name = named(name)?;
@@ -145,10 +145,11 @@ impl Node {
             let refusal = promotion::not_taken_over(held);
             return Err(Failure::refused(&refusal.code, refusal.text, refusal.hint));
         }
-        let (root, of) = (self.root.clone(), name.clone());
+        let (root, files, of) = (self.root.clone(), self.files.clone(), name.clone());
         let draft = move || {
             let (list, ns) = draft_start(&root, &of)?;
             let beginning = uncopied::may_start(&root, &standing.uncopied, (&of, &ns), anew)?;
+            stopped::may_start(&root, (&files, &standing.predecessor), (&of, &ns), as_copied)?;
             Ok((list, ns, beginning))
         };
         let (list, ns, beginning) = blocking(draft).await?;
@@ -166,7 +167,10 @@ impl Node {
         let standby = self.standby().await;
         let answer = self.change_list(&list, note, must_replicate).await;
         let begun = match answer {
-            Ok(answer) => self.settle(&name, beginning).map(|()| answer),
+            Ok(answer) => self
+                .settle(&name, beginning)
+                .and_then(|()| stopped::settle(&self.files, &name))
+                .map(|()| answer),
             failed => failed,
         };
         let answer = match begun {
@@ -262,6 +266,7 @@ impl Node {
         let data = put_away.await?;
         self.queues.names().let_go(&name);
         promotion::release(&self.files, &name).map_err(|refusal| Failure::from_refusal(&refusal))?;
+        stopped::settle(&self.files, &name)?;
         tracing::info!(namespace = %name, answer, data = data.as_deref(), "namespace destroyed by the operator");
         encode(&Switched {
             data,

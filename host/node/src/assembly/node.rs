@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use cvp_core::config::{NodeConfig, NsConfig, PairRole, Problem};
 use cvp_core::promotion::{HeldNamespace, Plan, PortView};
 use cvp_core::replication::Setup;
+use cvp_core::session::CopyBehind;
 use cvp_core::types::strategy::Role;
 use cvp_core::types::{Namespace, NodeRole, Position, Refusal};
 use parking_lot::Mutex;
@@ -18,6 +19,7 @@ use tokio::runtime::Handle;
 use super::chains::{Held, Opener, chain_options, check_genesis};
 use super::fleet::Fleet;
 use super::looks::Looks;
+use super::stopped::{self, Stopped};
 use super::{certificates, copied, fitness, secrets, uncopied, view};
 use crate::config::{Places, Root};
 use crate::ipc::{Failure, ReasonView, StatusView};
@@ -71,6 +73,7 @@ pub(super) struct Node {
     pub(super) http: tokio::sync::Mutex<Option<RpcServer>>,
     pub(super) ready: Mutex<Ready>,
     pub(super) looks: Looks,
+    pub(super) stopped: Arc<Stopped>,
     /// One change of the node at a time: switches, upgrades, the begin of block making.
     pub(super) changing: tokio::sync::Mutex<()>,
     /// Told when the node is to stop by itself.
@@ -112,6 +115,7 @@ impl Node {
             copied: Places::copy(&self.root),
             node_key: self.root.node_key(),
             listen,
+            stopped: self.stopped.chains(&self.chains),
             predecessor,
         };
         let read = source.read().and_then(|setup| Ok((setup, source.known()?)));
@@ -190,6 +194,10 @@ impl Node {
             peer: status.as_ref().and_then(|(status, _)| status.peer.as_ref()?.not_after),
             https: self.https.as_ref().map(Https::not_after),
         };
+        let behind = status
+            .as_ref()
+            .map(|(status, _)| status.behind.clone())
+            .unwrap_or_default();
         let mut view = match status {
             Some((status, now)) => view::of_pair(&status, now, &config),
             None => view::without_pair(&self.chains, &config),
@@ -202,6 +210,9 @@ impl Node {
                 view::add_unfinished(&mut view);
             } else if config.role() == PairRole::Provider {
                 view.warnings.extend(uncopied::warnings(&standing.uncopied, &known));
+                view.warnings.extend(stopped::warnings(config.role(), &behind, ""));
+                view.warnings
+                    .extend(self.behind_predecessor(&standing.predecessor).await);
             }
         }
         view::add_queues(&mut view, self.view_queues());
@@ -217,6 +228,16 @@ impl Node {
                 .extend(unsupported.map(|remark| ReasonView::new("unsupported", remark.to_string())));
         }
         view
+    }
+
+    /// Promoted: what the predecessor had more of when it was last heard, and does not run here.
+    async fn behind_predecessor(&self, predecessor: &[String]) -> Vec<ReasonView> {
+        if predecessor.is_empty() {
+            return Vec::new();
+        }
+        let (stopped, files, chains) = (Arc::clone(&self.stopped), self.files.clone(), self.chains.clone());
+        let behind = tokio::task::spawn_blocking(move || stopped.behind(&files, &chains)).await;
+        stopped::warnings_of_promoted(&behind.unwrap_or_default(), &predecessor.join(", "))
     }
 
     /// What runs, and what is held with its reason.
@@ -331,6 +352,10 @@ impl Hooks for NodeHooks {
             Some(chain) => check_genesis(name, ns, &chain.ledger().genesis().hash),
             None => Ok(()),
         }
+    }
+
+    fn behind(&self) -> Vec<CopyBehind> {
+        self.0.stopped.behind(&self.0.files, &self.0.chains)
     }
 
     fn go_on_receiving(&self) {

@@ -44,7 +44,8 @@ impl Operator for Node {
                     name,
                     must_replicate,
                     anew,
-                } => self.start_namespace(&name, must_replicate, anew).await,
+                    as_copied,
+                } => self.start_namespace(&name, must_replicate, (anew, as_copied)).await,
                 Request::NamespaceStop { name, must_replicate } => {
                     self.stop_namespace(&name, must_replicate, progress).await
                 }

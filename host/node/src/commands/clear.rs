@@ -1,8 +1,9 @@
 //! `cvp clear`: wipes what a stopped receiver holds of its provider, so that it can protect another node. Keys and its own configuration
-//! stay. With `--as-standby-of` also the way back of a provider that was replaced: it becomes a standby of the node that took its place.
+//! stay; so does, moved aside, the chain of a namespace that stood still on a provider when it was replaced: nobody took it over. With `--as-standby-of` also the way back of a provider that was replaced: it becomes a standby of the node that took its place.
 //!
 //! Every step can be repeated after a crash; until the last one a start is refused or asks nobody for blocks.
 
+mod kept;
 mod standby;
 
 use std::path::{Path, PathBuf};
@@ -30,6 +31,9 @@ pub struct Arguments {
 #[derive(Debug, Serialize)]
 struct Cleared {
     cleared: Vec<String>,
+    /// Data that may be nowhere else, where it lies now.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    kept: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     standby_of: Option<String>,
 }
@@ -70,8 +74,14 @@ pub fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Failure> {
         Some(remote) => standby::configure(&context.root, remote)?,
         None => refuse_provider(context)?,
     }
-    let mut cleared = Vec::new();
+    let own_chains = kept::is_replaced(&context.root)?;
+    let started = kept::started(&context.root)?;
+    let (mut cleared, mut kept) = (Vec::new(), Vec::new());
     for namespace in namespaces(context)? {
+        let name = namespace.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if own_chains && !started.contains(&name) {
+            kept.extend(kept::put_aside(&namespace.join("data"))?);
+        }
         wipe(&namespace.join("data"), &mut cleared)?;
         wipe(&namespace.join("system/cvp"), &mut cleared)?;
     }
@@ -89,13 +99,25 @@ pub fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Failure> {
         wipe(&system.join(name), &mut cleared)?;
     }
     let standby_of = arguments.as_standby_of.as_ref().map(ToString::to_string);
-    context.print(&Cleared { cleared, standby_of }, |answer| {
+    let answer = Cleared {
+        cleared,
+        kept,
+        standby_of,
+    };
+    context.print(&answer, |answer| {
         let count = answer.cleared.len();
-        match &answer.standby_of {
+        let done = match &answer.standby_of {
             Some(remote) => format!("cleared {count} items; this node is a standby of {remote}: start it"),
             None if count == 0 => "nothing was there to clear".to_owned(),
             None => format!("cleared {count} items; this node can protect another provider now"),
-        }
+        };
+        let kept = answer.kept.iter().map(|path| {
+            format!(
+                "\nkept {path}: the namespace was stopped here, and its chain may be nowhere else; put it in its place on the node that serves, or \
+                 remove it when it is not needed"
+            )
+        });
+        done + &kept.collect::<String>()
     });
     Ok(Exit::Done)
 }

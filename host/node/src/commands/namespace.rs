@@ -21,6 +21,9 @@ pub enum Arguments {
         /// Begin its chain anew, where this node never copied the one of its predecessor: that one is given up.
         #[arg(long)]
         anew: bool,
+        /// Go on from the copy that is here, where the node before told of more when it was stopped: that is given up.
+        #[arg(long, conflicts_with = "anew")]
+        as_copied: bool,
     },
     /// Ends a namespace, here and on the standby; `global` ends this node (provider).
     Stop {
@@ -61,12 +64,15 @@ pub fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Failure> {
             name,
             must_replicate,
             anew,
+            as_copied,
         } => {
-            let (name, must_replicate, anew) = (name.clone(), *must_replicate, *anew);
+            let (name, must_replicate) = (name.clone(), *must_replicate);
+            let (anew, as_copied) = (*anew, *as_copied);
             let request = Request::NamespaceStart {
                 name,
                 must_replicate,
                 anew,
+                as_copied,
             };
             (request, |name| format!("successfully start namespace: \"{name}\""))
         }
@@ -106,6 +112,12 @@ fn human(answer: &Switched, line: &str) -> String {
         lines.push(
             "no standby is attached: this node alone was changed; the standby follows when it attaches".to_owned(),
         );
+        if !answer.running && answer.data.is_none() && answer.namespace != "global" {
+            lines.push(
+                "what the standby did not copy of it before stays on this node alone, until it is started again with the standby attached"
+                    .to_owned(),
+            );
+        }
     }
     match answer.data.as_deref() {
         Some("removed") => lines.push("its data was removed; its configuration and keys stay".to_owned()),

@@ -39,6 +39,9 @@ pub enum Request {
         /// Its chain begins anew, though a lost node may have another.
         #[serde(default)]
         anew: bool,
+        /// It goes on from the copy, though a lost node may have more.
+        #[serde(default)]
+        as_copied: bool,
     },
     /// Ends a namespace, on both nodes; `global` ends the node.
     NamespaceStop {

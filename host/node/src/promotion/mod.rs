@@ -28,6 +28,7 @@ use cvp_core::promotion::{
     Check, Entry, HeldNamespace, Journal, Plan, PortView, StepReport, Uncopied, allowed, next_step, preflight, promote,
     resume,
 };
+use cvp_core::session::CopyBehind;
 use cvp_core::types::{Namespace, Position, Refusal};
 
 use crate::config::Root;
@@ -64,6 +65,8 @@ pub trait Hooks: Send + Sync + 'static {
     fn uninstalled(&self, config: &NodeConfig) -> Vec<String>;
     /// Whether a namespace's genesis file, as this configuration has it, is that of the chain which is here.
     fn genesis_fits(&self, name: &Namespace, ns: &NsConfig) -> Result<(), Refusal>;
+    /// What the provider stopped, and of which less is here than it had.
+    fn behind(&self) -> Vec<CopyBehind>;
     /// The receiver goes on as before: the promotion did not begin after all.
     fn go_on_receiving(&self);
 }

@@ -10,7 +10,7 @@ use cvp_core::promotion::{
     Check, CopyState, IndexView, KeyState, NamespaceView, Plan, PreflightView, StrategyView, TlsNameView,
 };
 use cvp_core::replication::{CERTIFICATES as CERTIFICATE_TREE, Inventory, PairStatus};
-use cvp_core::session::Binding;
+use cvp_core::session::{Binding, CopyBehind};
 use cvp_core::types::{Height, Namespace, NodeRole, Refusal};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -105,6 +105,7 @@ pub(super) async fn survey(ground: &Arc<Ground>, flags: Flags) -> Surveyed {
             &section,
             status.as_ref().map(|(status, _)| status),
         ),
+        behind: behind(ground).await,
         tls_name: names,
         tls_override,
         copy: match &reading.trees {
@@ -128,6 +129,15 @@ pub(super) async fn survey(ground: &Arc<Ground>, flags: Flags) -> Surveyed {
         view,
         plan,
         probed,
+    }
+}
+
+/// Stores are looked at, on a thread that may wait for the disk.
+async fn behind(ground: &Arc<Ground>) -> Vec<CopyBehind> {
+    let looking = Arc::clone(ground);
+    match tokio::task::spawn_blocking(move || looking.hooks.behind()).await {
+        Ok(behind) => behind,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }
 

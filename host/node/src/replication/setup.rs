@@ -1,9 +1,11 @@
 //! What a machine is made of, read from the node's configuration, control files and chains: one function for both roles, so that a start
 //! after an upgrade and the upgrade itself cannot differ.
 
+use std::collections::BTreeMap;
+
 use cvp_core::config::{NodeConfig, PairRole, Remote};
 use cvp_core::replication::{ChangesSetup, Inventory, Limits, NamespaceSetup, Setup, StagedPart, StrategySetup};
-use cvp_core::session::{Binding, Identity, Lineage, NodeKey, SessionKind, StrategyId};
+use cvp_core::session::{Binding, Identity, Lineage, NodeKey, SessionKind, StoppedChain, StrategyId};
 use cvp_core::strategy::{ChainSync, ConfigSync, IndexCheck, Kind, MqSync};
 use cvp_core::types::strategy::Role;
 use cvp_core::types::{Incarnation, Namespace, NodeId};
@@ -28,6 +30,8 @@ pub struct SetupSource<'a> {
     pub node_key: NodeKey,
     /// `IP:PORT` or `:PORT` where it listens for its peer.
     pub listen: String,
+    /// What the namespaces hold that do not run.
+    pub stopped: BTreeMap<Namespace, StoppedChain>,
     /// Addresses of the node whose place this one took (`"node1 10.0.0.1:50011"`).
     pub predecessor: Vec<String>,
 }
@@ -167,6 +171,7 @@ impl SetupSource<'_> {
             section.push((format!("{name}/self.type"), format!("{:?}", ns.dynamic.role.as_str())));
             section.push((format!("{name}/self.n"), ns.dynamic.n.to_string()));
         }
+        section.extend(self.stopped.iter().map(|(name, chain)| chain.entry(name)));
         section
     }
 

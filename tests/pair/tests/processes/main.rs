@@ -5,6 +5,7 @@ mod bootstrap;
 mod commands;
 mod configuration;
 mod control_files;
+mod copy_behind;
 mod crashes;
 mod fencing;
 mod flapping;

@@ -21,7 +21,7 @@ const SETUP: Setup<'static> = Setup {
 };
 
 /// A pair whose provider stopped ns2, which has blocks, before its standby came; how many.
-fn stopped_before_it_was_copied() -> Result<(Pair, u64)> {
+pub fn stopped_before_it_was_copied() -> Result<(Pair, u64)> {
     let mut pair = Pair::init(&SETUP)?;
     pair.provider.start()?;
     one_block(&pair.provider, "ns2")?;

@@ -4,6 +4,7 @@ use super::super::target::ProbeAnswer;
 use super::*;
 use crate::mq::Missing;
 use crate::promotion::TargetProbe;
+use crate::session::CopyBehind;
 use crate::types::{Digest, Hostname, NodeRole, Position};
 
 pub(in super::super) fn healthy() -> PreflightView {
@@ -44,6 +45,7 @@ pub(in super::super) fn healthy() -> PreflightView {
             provider_strategies: vec![strategy.clone()],
             own_strategies: vec![strategy],
         }],
+        behind: Vec::new(),
         tls_name: TlsNameView::Names(vec!["cvp".into(), "node1".into()]),
         tls_override: None,
         config: Ok(()),
@@ -182,6 +184,22 @@ fn each_check_sees_what_is_wrong() {
     use Verdict::{Fail, Pass, Warn};
     assert_eq!(after("last-heard", |v| v.last_heard_ms_ago = None), Warn);
     assert_eq!(after("last-heard", |v| v.namespaces[0].provider_tip = Some(121)), Warn);
+    let stopped = |v: &mut PreflightView| {
+        v.behind.push(CopyBehind {
+            namespace: Namespace::new("ns1").unwrap(),
+            copied: 7,
+            stopped_at: 20,
+        });
+    };
+    assert_eq!(after("last-heard", stopped), Warn);
+    let mut unheard = healthy();
+    stopped(&mut unheard);
+    unheard.last_heard_ms_ago = None;
+    let said = preflight(&unheard).swap_remove(1);
+    assert!(
+        said.message.contains("namespace ns1 is stopped on node1 at block 20"),
+        "{said:?}"
+    );
     assert_eq!(after("backup-complete", |v| v.provider = None), Fail);
     assert_eq!(after("backup-complete", |v| v.namespaces.clear()), Fail);
     let unreadable = |v: &mut PreflightView| v.unreadable = Some("binding is damaged".into());

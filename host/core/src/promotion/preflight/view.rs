@@ -3,6 +3,7 @@
 use super::index::IndexView;
 use crate::mq::Missing;
 use crate::promotion::target::TargetProbe;
+use crate::session::CopyBehind;
 use crate::types::{Hostname, Namespace, NodeRole, Position};
 
 /// A strategy that runs, as the handshake compares it.
@@ -126,6 +127,8 @@ pub struct PreflightView {
     pub lacking: Option<String>,
     /// The provider's namespaces.
     pub namespaces: Vec<NamespaceView>,
+    /// Namespaces that the provider stopped, and of which less is here than it had then.
+    pub behind: Vec<CopyBehind>,
     /// Own TLS certificate.
     pub tls_name: TlsNameView,
     /// `p2p.tlsServerHostOverride`, when set: the name that peers check instead.

@@ -13,7 +13,7 @@ use crate::types::strategy::Role;
 use crate::types::{Digest, Height, Hostname, Namespace, NodeId, NodeRole, Position, Refusal};
 
 use super::hello::{NamespaceOffer, PROTOCOL};
-use super::{Binding, Hello, IndexOffer, Lineage, SessionKind, StrategyId, TakeOver, refuse};
+use super::{Binding, CopyBehind, Hello, IndexOffer, Lineage, SessionKind, StrategyId, TakeOver, refuse};
 
 pub use provider::{ExpectHello, ExpectVerdict, LookUp};
 pub use receiver::{Confirmed, ExpectReply};
@@ -115,6 +115,11 @@ impl Own {
             self_section: self.self_section.clone(),
         }
     }
+}
+
+/// Whether a namespace was ever copied; that of one which was not is no older copy.
+fn is_bound(binding: Option<&Binding>, namespace: &Namespace) -> bool {
+    binding.is_some_and(|binding| binding.genesis(namespace).is_some())
 }
 
 /// Versions, and who speaks: what comes before binding and lineage.
@@ -358,6 +363,7 @@ pub struct Agreement {
     missing: Vec<Namespace>,
     extra: Vec<Namespace>,
     left_out: Vec<(Namespace, Refusal)>,
+    behind: Vec<CopyBehind>,
 }
 
 impl Agreement {
@@ -400,5 +406,9 @@ impl Agreement {
     /// Namespaces that a follower asked for and does not get, each with the reason.
     pub fn left_out(&self) -> &[(Namespace, Refusal)] {
         &self.left_out
+    }
+    /// Namespaces that neither end runs, and of which the receiver has less than the provider.
+    pub fn behind(&self) -> &[CopyBehind] {
+        &self.behind
     }
 }

@@ -5,10 +5,11 @@ use crate::types::{Digest, Height, Hostname, Malformed, Namespace, NodeId, Reade
 
 use super::follower::{check_chain, check_served, leave_out};
 use super::{
-    AgreedNamespace, Agreement, NamespaceTip, Own, Provider, Stop, alone, check_binding, check_chains, read_hello,
+    AgreedNamespace, Agreement, NamespaceTip, Own, Provider, Stop, alone, check_binding, check_chains, is_bound,
+    read_hello,
 };
 use crate::session::claim::{Verdict, judge_lineage};
-use crate::session::{Binding, Hello, refuse};
+use crate::session::{Binding, Hello, copies_behind, refuse, stopped_chains};
 
 /// Provider: a link was accepted, nothing read yet.
 #[derive(Debug)]
@@ -129,6 +130,11 @@ impl LookUp {
         }
         check_served(own, &self.hello, &own.hostname, &namespaces, &mut left_out)?;
         let (missing, extra) = alone(own, &self.hello);
+        let mut behind = copies_behind(
+            &stopped_chains(&own.self_section),
+            &stopped_chains(&self.hello.self_section),
+        );
+        behind.retain(|it| is_bound(self.hello.binding.as_ref(), &it.namespace));
         let reply = own.hello(self.hello.nonce, &hash_of);
         let agreement = Agreement {
             peer_hostname: self.hello.hostname,
@@ -141,6 +147,7 @@ impl LookUp {
             missing,
             extra,
             left_out,
+            behind,
         };
         Ok((reply, ExpectVerdict { agreement }))
     }

@@ -4,8 +4,13 @@ use crate::frame::NamespaceTag;
 use crate::types::{Refusal, Writer};
 
 use super::follower::{check_chain, check_served, leave_out};
-use super::{AgreedNamespace, Agreement, NamespaceTip, Own, Provider, alone, check_binding, check_chains, read_hello};
-use crate::session::{Binding, BoundNamespace, Hello, Lineage, NAMESPACES_MAX, SessionKind, Standing, refuse};
+use super::{
+    AgreedNamespace, Agreement, NamespaceTip, Own, Provider, alone, check_binding, check_chains, is_bound, read_hello,
+};
+use crate::session::{
+    Binding, BoundNamespace, Hello, Lineage, NAMESPACES_MAX, SessionKind, Standing, copies_behind, refuse,
+    stopped_chains,
+};
 
 /// Receiver: the hello is sent.
 #[derive(Debug)]
@@ -83,6 +88,8 @@ impl ExpectReply {
         }
         check_served(own, &hello, &hello.hostname, &namespaces, &mut left_out)?;
         let (extra, missing) = alone(own, &hello);
+        let mut behind = copies_behind(&stopped_chains(&hello.self_section), &stopped_chains(&own.self_section));
+        behind.retain(|it| is_bound(own.binding.as_ref(), &it.namespace));
         let binding = Binding {
             node_id: hello.node_id,
             hostname: hello.hostname.clone(),
@@ -100,6 +107,7 @@ impl ExpectReply {
             missing,
             extra,
             left_out,
+            behind,
         };
         Ok(Confirmed { agreement, binding })
     }
