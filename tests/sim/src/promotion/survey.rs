@@ -36,6 +36,7 @@ impl World {
             last_heard_ms_ago: heard.map(|heard| now.saturating_sub(heard)),
             probes: self.probes(node),
             namespaces: self.namespace_views(node)?,
+            behind: Vec::new(),
             tls_name: TlsNameView::Names(
                 binding
                     .map(|binding| binding.hostname.to_string())
