@@ -417,6 +417,14 @@ impl World {
         blocks(receiver) + blocks(G) + queues(provider) + queues(receiver)
     }
 
+    /// Whether an end says that the receiver began from a snapshot time and again.
+    pub fn begins_again(&self) -> bool {
+        let (provider, receiver) = self.last_pair();
+        let status = |node: usize| Some(self.nodes[node].pair.as_ref()?.status(self.now));
+        let mut told = [provider, receiver].into_iter().filter_map(status);
+        told.any(|status| status.reasons.iter().any(|it| it.code == "bootstrap-again"))
+    }
+
     /// After quiet: both stores equal, both ends normal, the old provider fenced.
     pub fn check_end(&mut self) -> Result<(), String> {
         let (provider, receiver) = self.last_pair();

@@ -79,6 +79,7 @@ pub struct Disk {
     pub binding: Option<Vec<u8>>,
     pub last_receiver: Option<Vec<u8>>,
     pub last_held: Option<Vec<u8>>,
+    pub promised: Option<Vec<u8>>,
     pub fenced: Option<Vec<u8>>,
     /// By namespace and kind.
     pub stored: BTreeMap<(Namespace, &'static str), Vec<u8>>,
@@ -108,6 +109,7 @@ impl Disk {
             ControlFile::Binding(binding) => self.binding = Some(binding.encode()),
             ControlFile::LastReceiver(last) => self.last_receiver = Some(last.encode()),
             ControlFile::LastHeld(held) => self.last_held = Some(held.encode()),
+            ControlFile::Promised(promised) => self.promised = Some(promised.encode()),
             ControlFile::Fenced(fenced) => self.fenced = Some(fenced.encode()),
             ControlFile::KeptLocal { ns, keys } => {
                 self.kept.insert(ns.clone(), keys.clone());
@@ -125,6 +127,7 @@ impl Disk {
             ControlFile::Binding(_) => self.binding.as_mut(),
             ControlFile::LastReceiver(_) => self.last_receiver.as_mut(),
             ControlFile::LastHeld(_) => self.last_held.as_mut(),
+            ControlFile::Promised(_) => self.promised.as_mut(),
             ControlFile::Fenced(_) => self.fenced.as_mut(),
             ControlFile::Stored { .. } | ControlFile::KeptLocal { .. } => None,
         };

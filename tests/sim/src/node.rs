@@ -9,7 +9,8 @@ use cvp_core::ledger::{Archive, Ledger, MemoryLedger};
 use cvp_core::planted::{self, Fault};
 use cvp_core::promotion::{HeldNamespace, Journal};
 use cvp_core::replication::{
-    ChangesSetup, ConnId, ControlFile, Inventory, Limits, NamespaceSetup, Pair, Setup, StagedPart, StrategySetup, Token,
+    ChangesSetup, ConnId, ControlFile, Inventory, Limits, NamespaceSetup, Pair, Promised, Setup, StagedPart,
+    StrategySetup, Token,
 };
 use cvp_core::session::{Binding, Fenced, Identity, LastHeld, LastReceiver, SessionKind, StrategyId};
 use cvp_core::strategy::{
@@ -363,6 +364,9 @@ impl Node {
             },
             changes: ChangesSetup {
                 committed: self.disk.copy.committed,
+                promised: self
+                    .decode("promised", &self.disk.promised, Promised::decode)?
+                    .unwrap_or_default(),
                 staged: self.disk.copy.staged.as_ref().map(|change| change.id),
             },
             limits: Limits {

@@ -40,6 +40,8 @@ const STILL_MS: Millis = 15_000;
 /// before the stillness comes through a small window. What stands still is judged.
 const LATE_MS: Millis = 30_000;
 const LOOK_MS: Millis = 2_000;
+/// Longer than the pause before the ninth snapshot in a row.
+const PAUSE_MS: Millis = 700_000;
 const TICK_MS: Millis = 50;
 
 /// What will happen.
@@ -295,11 +297,17 @@ impl World {
     pub fn run(&mut self) -> Result<(), String> {
         self.run_to_end()?;
         let (last, mut backlog) = (self.end + LATE_MS, self.backlog());
-        while backlog > 0 && self.end < last {
+        let last_pause = self.end + PAUSE_MS;
+        loop {
+            // A receiver that began again and again waits before it begins once more.
+            let pauses = self.begins_again() && self.end < last_pause;
+            if !pauses && (backlog == 0 || self.end >= last) {
+                break;
+            }
             self.end += LOOK_MS;
             self.run_to_end()?;
             let before = std::mem::replace(&mut backlog, self.backlog());
-            if backlog >= before {
+            if backlog >= before && !pauses {
                 break;
             }
         }

@@ -5,13 +5,13 @@ use std::collections::VecDeque;
 use crate::frame::{Frame, Kind};
 use crate::session::refuse;
 use crate::types::strategy::Role;
-use crate::types::{Malformed, Reader, Refusal, Writer};
+use crate::types::{Malformed, NodeId, Reader, Refusal, Writer};
 
 use super::api::Action;
 use super::pair::Pair;
 use super::setup::Setup;
 use super::strong::{
-    Change, ChangeId, Outcome, Proposer, ProviderDo, ReceiverDo, Settlement, Stager, Ticket, decode_aborted,
+    Change, ChangeId, Outcome, Promised, Proposer, ProviderDo, ReceiverDo, Settlement, Stager, Ticket, decode_aborted,
     encode_aborted,
 };
 use super::work::{ChangeEvent, ChangeWork, Proposal};
@@ -27,6 +27,8 @@ const NAMED_MAX: usize = 32;
 pub struct ChangesSetup {
     /// Provider: the last change that was committed while a receiver held it.
     pub committed: Option<ChangeId>,
+    /// Provider: the last ones of earlier receivers.
+    pub promised: Promised,
     /// Receiver: a change that is staged and not settled.
     pub staged: Option<ChangeId>,
 }
@@ -50,6 +52,7 @@ pub(super) struct Changes {
     /// Whether a session was open when each was proposed.
     queue: VecDeque<(Proposal, bool)>,
     opening: Opening,
+    promised: Promised,
     doing: Option<(Ticket, String)>,
     /// What the receiver has not seen.
     pub(super) unreplicated: Vec<String>,
@@ -64,9 +67,21 @@ impl Changes {
             stager: Stager::new(setup.changes.staged),
             queue: VecDeque::new(),
             opening: Opening::Unheard,
+            promised: setup.changes.promised.clone(),
             doing: None,
             unreplicated: Vec::new(),
         }
+    }
+
+    /// Provider: not now may another receiver take the place of the last one.
+    pub(super) fn is_promising(&self) -> bool {
+        self.proposer.is_promising()
+    }
+
+    /// Another receiver takes the place of `before`: what is to be remembered of that one, if anything.
+    pub(super) fn replace(&mut self, before: NodeId) -> Option<Promised> {
+        self.promised.keep(before, self.proposer.committed()?);
+        Some(self.promised.clone())
     }
 
     /// Provider: a session is open, and what the receiver held staged is settled.
@@ -303,7 +318,9 @@ impl Pair {
         let told = self.changes.proposer.tick(self.now);
         self.provide(told);
         if let Opening::Unsettled(id) = self.changes.opening {
-            let told = match self.changes.proposer.settle(Some(id)) {
+            let receiver = self.setup.last_receiver.as_ref().map(|last| &last.node_id);
+            let promised = receiver.and_then(|receiver| self.changes.promised.to(receiver));
+            let told = match self.changes.proposer.settle(Some(id), promised) {
                 Settlement::Wait => None,
                 Settlement::Nothing => Some(None),
                 Settlement::Commit(id) => {

@@ -3,6 +3,7 @@
 use crate::session::{Binding, Fenced, LastHeld, LastReceiver};
 use crate::types::Namespace;
 
+use super::strong::Promised;
 use super::tree::KeptKey;
 
 /// A control file the host writes atomically with `node::durable`.
@@ -14,6 +15,8 @@ pub enum ControlFile {
     LastReceiver(LastReceiver),
     /// `system/cvp/last-held`: nothing waits for it, and only the latest counts.
     LastHeld(LastHeld),
+    /// Provider: `system/cvp/promised`.
+    Promised(Promised),
     /// `system/cvp/fenced`.
     Fenced(Fenced),
     /// Receiver: the keys that a config-sync strategy keeps for this node at an upgrade (`system/cvp/kept-<ns>`).

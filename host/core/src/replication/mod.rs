@@ -67,7 +67,7 @@ pub use status::{
     BackfillStatus, BootstrapStatus, BootstrappedStatus, NamespaceStatus, PairStatus, PeerStatus, Phase, RefusedDial,
     StrategyStatus, TreeStatus,
 };
-pub use strong::{Change, ChangeId, NOT_UNDONE, Outcome, Ticket};
+pub use strong::{Change, ChangeId, NOT_UNDONE, Outcome, Promised, Ticket};
 pub use taking::StagedPart;
 pub use tree::{
     CERTIFICATES, CHANGED, CHANGED_BYTES_MAX, CONFIG_CHANGE, CONFIGURATION, ELSEWHERE, FILE_BYTES_MAX, FILES_MAX,

@@ -46,6 +46,7 @@ const SYSTEM_FILES: [&str; 11] = [
     "staging",
     "copy",
     "committed",
+    "promised",
     "configuration_vp",
     "promotion.journal",
     "provider",

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use cvp_core::replication::{Change, ChangeId, ControlFile, Inventory, KeptKey};
 use cvp_core::session::{Binding, Fenced, Identity, LastHeld, LastReceiver};
+use cvp_core::replication::{Change, ChangeId, ControlFile, Inventory, KeptKey, Promised};
 use cvp_core::types::{Malformed, Namespace, Reader, Refusal, Writer};
 
 use crate::durable::{self, DurableError};
@@ -20,6 +20,7 @@ const COPY: &[u8; 8] = b"CVPCOPYI";
 const TOLD: &[u8; 8] = b"CVPTOLDI";
 const STAGED: &[u8; 8] = b"CVPSTAGE";
 const COMMITTED: &[u8; 8] = b"CVPCOMMT";
+const PROMISED: &[u8; 8] = b"CVPPROMI";
 const KEPT: &[u8; 8] = b"CVPKEPTL";
 
 const KEPT_PREFIX: &str = "kept-";
@@ -252,6 +253,11 @@ impl ControlFiles {
         self.write("committed", COMMITTED, out.as_slice())
     }
 
+    /// Provider: the last strong changes of the receivers before this one.
+    pub fn promised(&self) -> Result<Promised, FileError> {
+        Ok(self.read("promised", PROMISED, Promised::decode)?.unwrap_or_default())
+    }
+
     /// Receiver: the keys that a namespace's config-sync strategy keeps for this node at an upgrade.
     pub fn kept_local(&self, namespace: &Namespace) -> Result<Vec<KeptKey>, FileError> {
         let read = self.read(&kept_name(namespace), KEPT, |bytes| {
@@ -295,6 +301,7 @@ impl ControlFiles {
             ControlFile::Binding(binding) => self.write("binding", BINDING, &binding.encode()),
             ControlFile::LastReceiver(receiver) => self.write("last-receiver", LAST_RECEIVER, &receiver.encode()),
             ControlFile::LastHeld(held) => self.write("last-held", LAST_HELD, &held.encode()),
+            ControlFile::Promised(promised) => self.write("promised", PROMISED, &promised.encode()),
             ControlFile::Fenced(fenced) => self.write("fenced", FENCED, &fenced.encode()),
             ControlFile::KeptLocal { ns, keys } => {
                 let mut out = Writer::new();

@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use cvp_core::config::{NodeConfig, PairRole, Remote};
-use cvp_core::replication::{ChangesSetup, Inventory, Limits, NamespaceSetup, Setup, StagedPart, StrategySetup};
+use cvp_core::replication::{
+    ChangesSetup, Inventory, Limits, NamespaceSetup, Promised, Setup, StagedPart, StrategySetup,
+};
 use cvp_core::session::{Binding, Identity, Lineage, NodeKey, SessionKind, StoppedChain, StrategyId};
 use cvp_core::strategy::{ChainSync, ConfigSync, IndexCheck, Kind, MqSync};
 use cvp_core::types::strategy::Role;
@@ -76,6 +78,11 @@ impl SetupSource<'_> {
             copy: if provider { Inventory::default() } else { self.copy()? },
             changes: ChangesSetup {
                 committed: self.files.committed()?.map(|(id, _)| id),
+                promised: if provider {
+                    self.files.promised()?
+                } else {
+                    Promised::default()
+                },
                 staged: self.files.staged()?.map(|change| change.id),
             },
             limits: limits(self.config),

@@ -10,6 +10,7 @@ use cvp_core::types::{Height, Millis, Namespace};
 use serde_json::Value;
 
 use super::Serving;
+use crate::node::Node;
 use crate::world::{A, Ev, World};
 
 /// Blocks read in one go: a window.
@@ -157,6 +158,15 @@ impl World {
 
     /// What is told is within a window of what the standby's disk says, where it said so.
     fn check_ahead(&mut self, node: usize, ns: &Namespace, queue: &Queue, message: &Message) {
+        let reign = |machine: &Node| {
+            let (_, cursors) = machine.disk.queues.get(ns)?;
+            Some(cursors.incarnation.as_ref()?.number)
+        };
+        let own = reign(&self.nodes[node]);
+        if self.nodes.iter().any(|machine| reign(machine) > own) {
+            // The standby took over, unknown to this node, and has cut its cursors to its own blocks.
+            return;
+        }
         let others = self.nodes.iter().enumerate().filter(|(other, _)| *other != node);
         let held = others.filter_map(|(_, machine)| {
             let (registry, cursors) = machine.disk.queues.get(ns)?;

@@ -5,6 +5,7 @@
 //! answers its client or says commit; a change begun with a session never becomes a local one; what was staged when a session ended is
 //! settled by the next handshake before anything else, and the provider's copy is the truth.
 
+mod promised;
 mod proposer;
 mod stager;
 
@@ -12,6 +13,7 @@ use bytes::Bytes;
 
 use crate::types::{Malformed, Reader, Refusal, Writer};
 
+pub use promised::Promised;
 pub use proposer::{NOT_UNDONE, Outcome, Proposer, ProviderDo, Settlement, Ticket};
 pub use stager::{ReceiverDo, Stager};
 

@@ -250,8 +250,19 @@ impl Proposer {
         }
     }
 
-    /// What the handshake does about `staged`. A change that is still being committed here is waited for.
-    pub fn settle(&self, staged: Option<ChangeId>) -> Settlement {
+    /// The last change that was committed here while a receiver held it.
+    pub fn committed(&self) -> Option<ChangeId> {
+        self.committed
+    }
+
+    /// A change that a receiver holds is being committed here: whether its client hears so is not known yet.
+    pub fn is_promising(&self) -> bool {
+        matches!(self.state, State::Committing { replicated: true, .. })
+    }
+
+    /// What the handshake does about `staged`; `promised`: the last change of this receiver, where others held later ones. A change that is
+    /// still being committed here is waited for.
+    pub fn settle(&self, staged: Option<ChangeId>, promised: Option<ChangeId>) -> Settlement {
         let Some(id) = staged else { return Settlement::Nothing };
         match &self.state {
             State::Committing {
@@ -259,7 +270,8 @@ impl Proposer {
                 replicated: true,
                 ..
             } if *under_way == id => Settlement::Wait,
-            _ if self.committed == Some(id) => Settlement::Commit(id),
+            // Also one that is history here: until this receiver has what came after it, it holds what its client was told it holds.
+            _ if self.committed == Some(id) || promised == Some(id) => Settlement::Commit(id),
             _ => Settlement::Abort(id),
         }
     }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use proptest::prelude::*;
 
 use super::*;
-use crate::types::Millis;
+use crate::types::{Millis, NodeId};
 
 const TIMEOUT: Millis = 5_000;
 
@@ -69,7 +69,7 @@ impl World {
         if self.attached || self.receiver_write.is_some() {
             return;
         }
-        match self.proposer.settle(self.stager.staged()) {
+        match self.proposer.settle(self.stager.staged(), None) {
             Settlement::Wait => return,
             Settlement::Nothing => {}
             Settlement::Commit(id) => {
@@ -337,7 +337,7 @@ fn a_commit_that_is_under_way_is_waited_for_by_the_handshake() {
     world.write_receiver(true);
     world.deliver_up();
     world.detach();
-    assert_eq!(world.proposer.settle(world.stager.staged()), Settlement::Wait);
+    assert_eq!(world.proposer.settle(world.stager.staged(), None), Settlement::Wait);
     world.write_provider(true);
     assert_eq!(world.answers, [(1, Outcome::Replicated)]);
     world.quiet();
@@ -355,7 +355,7 @@ fn a_number_given_before_a_crash_is_not_given_again() {
     world.crash_provider();
     world.answers.clear();
     // The handshake asks for the drop; the next change is on its way before the receiver answers.
-    assert_eq!(world.proposer.settle(Some(staged)), Settlement::Abort(staged));
+    assert_eq!(world.proposer.settle(Some(staged), None), Settlement::Abort(staged));
     world.proposer.attach();
     world.begin(2);
     assert_eq!(world.proposer.on_aborted(staged, None), None);
@@ -373,11 +373,41 @@ fn a_receiver_that_attaches_during_a_commit_is_told_nothing_of_it() {
     world.deliver_up();
     world.detach();
     // Another standby, which holds nothing staged.
-    assert_eq!(world.proposer.settle(None), Settlement::Nothing);
+    assert_eq!(world.proposer.settle(None, None), Settlement::Nothing);
     world.proposer.attach();
     world.write_provider(true);
     assert_eq!(world.answers, [(1, Outcome::Replicated)]);
     assert!(world.down.is_empty());
+}
+
+#[test]
+fn a_receiver_that_comes_back_after_another_keeps_what_it_was_promised() {
+    let mut world = World::new();
+    world.attach();
+    world.begin(1);
+    world.deliver_down();
+    world.write_receiver(true);
+    world.deliver_up();
+    world.detach();
+    let staged = world.stager.staged().unwrap();
+    assert!(world.proposer.is_promising());
+    world.write_provider(true);
+    assert_eq!(world.answers, [(1, Outcome::Replicated)]);
+    assert!(!world.proposer.is_promising());
+    // Another one takes its place, and holds the next.
+    let mut promised = Promised::default();
+    promised.keep(NodeId([7; 16]), world.proposer.committed().unwrap());
+    world.proposer.attach();
+    world.begin(2);
+    let Some(Wire::Prepare(next)) = world.down.pop_front() else {
+        panic!("the next change is prepared")
+    };
+    world.proposer.on_prepared(next.id);
+    world.proposer.on_committed(0, Ok(()));
+    assert_eq!(world.proposer.committed(), Some(next.id));
+    let settle = |of: u8| world.proposer.settle(Some(staged), promised.to(&NodeId([of; 16])));
+    assert_eq!(settle(7), Settlement::Commit(staged));
+    assert_eq!(settle(8), Settlement::Abort(staged));
 }
 
 #[test]
