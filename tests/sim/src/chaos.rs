@@ -144,6 +144,7 @@ impl World {
     /// A copy of the provider's chain under another node-id answers at the provider's address.
     fn impostor(&mut self) -> Result<(), String> {
         self.crash(F);
+        self.nodes[F].open_stores();
         for index in 0..self.namespaces.len() {
             let namespace = namespace_digest(&self.namespaces[index]);
             let tip = self.nodes[F].stores[index].durable();

@@ -197,9 +197,12 @@ impl World {
             .iter()
             .rev()
             .find(|(_, conn)| conn.ends[0].0 == node)
-            .map(|(_, conn)| conn.ends[1].0);
-        let Some(provider) = conn else { return };
-        self.check_one_switch(node, provider);
+            .map(|(_, conn)| (conn.ends[1], conn.open[1]));
+        let Some(((provider, epoch), open)) = conn else { return };
+        // A provider that began anew meanwhile knows nothing of this session.
+        if open && self.nodes[provider].epoch == epoch {
+            self.check_one_switch(node, provider);
+        }
         for index in 0..self.namespaces.len() {
             let ns = &self.namespaces[index];
             if !self.nodes[node].runs(ns) || !self.nodes[provider].runs(ns) {

@@ -178,8 +178,12 @@ impl World {
         let remote = self.nodes[node].remote();
         let target = match &purpose {
             DialPurpose::Session if node == B && self.now < self.alias_until => Some(F),
-            // Either may be the VP, and is asked in turn.
-            DialPurpose::Session if node == G => Some(if self.random.chance(50) { A } else { B }),
+            // Either may be the VP, and is asked in turn; in the chaos also one of them time and again.
+            DialPurpose::Session if node == G => {
+                let again = self.now < self.chaos_until && self.random.chance(50);
+                self.follower_asks_a ^= !again;
+                Some(if self.follower_asks_a { A } else { B })
+            }
             DialPurpose::Session => remote.and_then(|remote| self.node_at(&remote.address)),
             DialPurpose::Question { address } | DialPurpose::Notice { address } => self.node_at(address),
         };

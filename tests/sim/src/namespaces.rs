@@ -87,11 +87,21 @@ impl World {
         };
         self.trees.renewed.push(self.now);
         let machine = &mut self.nodes[node];
+        let mut failed = false;
         for store in &mut machine.stores {
             // A chain goes on by itself meanwhile; one that is not open yet opens.
-            store.broken |= store.ledger.sync().and_then(|_| store.ledger.apply()).is_err();
+            let broken = store.ledger.sync().and_then(|_| store.ledger.apply()).is_err();
+            failed |= broken && !store.broken;
+            store.broken |= broken;
             store.committing = false;
         }
+        if failed {
+            // Its disk failed just now: the operator sees it, and restarts the node.
+            self.crash(node);
+            self.later(50, Ev::Restart { node });
+            return Ok(());
+        }
+        let machine = &mut self.nodes[node];
         machine.make_pair_in_place_of(&before, self.now, &mut self.random)?;
         self.note_survivors(node);
         self.begin_ticking(node)

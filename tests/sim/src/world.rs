@@ -192,6 +192,8 @@ pub struct World {
     /// How much of its history every node keeps.
     pub retention: Retention,
     pub chaos_until: Millis,
+    /// Whom the follower asked last.
+    pub follower_asks_a: bool,
     pub end: Millis,
     healed: bool,
     /// B's promotion has begun: it cannot be taken back.
@@ -270,6 +272,7 @@ impl World {
             tamper_next: None,
             retention,
             chaos_until,
+            follower_asks_a: false,
             end: chaos_until + QUIET_MS,
             healed: false,
             promoted: false,

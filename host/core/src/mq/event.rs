@@ -31,6 +31,14 @@ pub struct Notice {
     pub from: Height,
 }
 
+impl Notice {
+    /// On a node whose first block is `first`: what is due below it comes before that one.
+    pub fn on_node_from(self, first: Height) -> Self {
+        let from = self.from.max(first);
+        Self { from }
+    }
+}
+
 #[derive(Serialize)]
 struct Envelope<'a, B> {
     timestamp: UnixNanos,

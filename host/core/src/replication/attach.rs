@@ -139,7 +139,7 @@ impl Pair {
         let Some(link) = self.links.remove(&conn) else { return };
         let streaming = self.session.as_ref().is_some_and(|session| session.conn == conn);
         match link.purpose {
-            Some(DialPurpose::Question { address }) => self.on_question_over(&address),
+            Some(DialPurpose::Question { address }) => self.on_question_broken(address),
             Some(DialPurpose::Notice { address }) => self.on_notice_failed(&address),
             Some(DialPurpose::Session) | None => {
                 let ours = link.purpose.is_some();

@@ -39,6 +39,8 @@ pub(super) struct Place {
     making: bool,
     /// Addresses that have not answered, and until when they may.
     asking: Option<(Millis, BTreeSet<String>)>,
+    /// Addresses that are asked a second time.
+    asked_again: BTreeSet<String>,
     telling: Vec<Telling>,
     fenced: Option<Fenced>,
     fence_durable: bool,
@@ -59,6 +61,7 @@ impl Place {
         Place {
             making: false,
             asking: None,
+            asked_again: BTreeSet::new(),
             telling,
             fenced: setup.fenced.clone(),
             fence_durable: setup.fenced.is_some(),
@@ -133,6 +136,16 @@ impl Pair {
             });
         }
         self.place.asking = Some((self.now + ASK_MS, addresses));
+    }
+
+    /// A link to an address broke before the answer came: somebody is there, who was perhaps beginning anew, and is asked once more.
+    pub(super) fn on_question_broken(&mut self, address: String) {
+        let open = matches!(&self.place.asking, Some((until, open)) if self.now < *until && open.contains(&address));
+        if !open || !self.place.asked_again.insert(address.clone()) {
+            return self.on_question_over(&address);
+        }
+        let purpose = DialPurpose::Question { address };
+        self.out.push(Action::Dial { purpose });
     }
 
     /// An address answered, or will not.

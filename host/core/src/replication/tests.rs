@@ -5,6 +5,7 @@ mod archive;
 mod calls;
 mod followers;
 mod index;
+mod place;
 mod queues;
 mod report;
 mod room;

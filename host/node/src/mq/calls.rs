@@ -397,7 +397,7 @@ impl Queues {
         };
         // With the first block that is here.
         let first = self.chain.ledger().history_from();
-        let notice = notice.map(|from| Notice { from: from.max(first) });
+        let notice = notice.map(|from| Notice { from }.on_node_from(first));
         Ok(Feed::new(Arc::clone(self), queue, at, notice))
     }
 

@@ -178,6 +178,8 @@ fn fill(
         let Some(height) = delivery.wants(gate) else {
             break;
         };
+        // Blocks may go while the queue waits.
+        let notice = notice.map(|due| due.on_node_from(ledger.history_from()));
         match read(ledger, height)? {
             Found::Block(bytes) => delivery.loaded(height, events_in(&bytes, height, queue, notice)?),
             Found::BelowFirst(from) => tell_missing(&mut delivery, ledger, queue, from)?,

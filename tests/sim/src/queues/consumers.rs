@@ -224,7 +224,7 @@ impl World {
                 feed.missing(first, last, word);
                 continue;
             }
-            let notice = notice.map(|from| Notice { from });
+            let notice = notice.map(|due| Notice { from: due }.on_node_from(from));
             let events = events_of(&record, queue, notice).map_err(|error| error.to_string())?;
             feed.loaded(height, events);
         }
