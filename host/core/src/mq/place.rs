@@ -50,6 +50,11 @@ pub struct Left {
 }
 
 impl Left {
+    /// Whether it is the queue of this registration.
+    pub(super) fn is_of(&self, number: u64) -> bool {
+        self.queue.as_ref().is_some_and(|(known, _)| *known == number)
+    }
+
     /// Name of the exchange that stands as long as it does.
     pub(super) fn proof(&self) -> String {
         match &self.queue {

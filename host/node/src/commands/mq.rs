@@ -171,7 +171,7 @@ mod tests {
         };
         let text = status(&QueuesStatus { mq: vec![view] });
         let below = "\nglobal: the disk is full\nglobal: not told, as they are not on this node: queue orders of blocks 4 to 60\
-            \nglobal: left at another broker than that of mq.rabbit.url: queue refunds (exchange global_fa34664e_1) at old:5672/; remove them there by hand, or set the address back";
+            \nglobal: left at another broker than that of mq.rabbit.url: queue refunds (exchange global_fa34664e_1) at old:5672/; remove them there by hand, unless that is another name of the broker in use, or set the address back";
         assert!(text.ends_with(below), "{text}");
         assert!(status(&QueuesStatus::default()).contains("service_name"));
     }

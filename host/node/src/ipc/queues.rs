@@ -69,7 +69,7 @@ impl QueuesView {
         let list = shown.join(", ");
         (!shown.is_empty()).then(|| {
             format!(
-                "left at another broker than that of mq.rabbit.url: {list}; remove them there by hand, or set the address back"
+                "left at another broker than that of mq.rabbit.url: {list}; remove them there by hand, unless that is another name of the broker in use, or set the address back"
             )
         })
     }

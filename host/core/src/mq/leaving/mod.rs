@@ -340,11 +340,18 @@ impl Leaving {
                 continue;
             }
             let unknown = self.may_stand(number) && self.made_at(number).is_none();
+            let name = &queue.registration.queue;
+            if stands(&seal(registry.exchanger(), number))
+                && let Some(between) = self.made_at(number).cloned()
+                && self.left.iter().any(|it| it.is_of(number))
+            {
+                // It was somewhere else between, if this is one of the places before under another name. Nobody can tell.
+                self.leave(number, name, registry.exchanger(), Some(between));
+            }
             if stands(&seal(registry.exchanger(), number)) || (unknown && unsealed(number, registry.exchanger())) {
                 self.makes(number, here);
                 continue;
             }
-            let name = &queue.registration.queue;
             self.leave(number, name, registry.exchanger(), self.made_at(number).cloned());
         }
         let elsewhere = self.queues.iter().filter(|(_, going)| going.at.as_ref() != Some(here));

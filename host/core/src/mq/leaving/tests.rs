@@ -136,6 +136,28 @@ fn who_comes_back_to_a_place_removes_what_it_left_there_and_leaves_what_took_its
 }
 
 #[test]
+fn what_was_made_between_two_names_of_one_broker_is_named_too() {
+    let (first, alias, other) = (place("broker:5672/"), place("alias:5672/"), place("broker:5672/other"));
+    let registry = registry(&["orders"]);
+    let number = registry.queues()["orders"].number;
+    let standing = set(&[EXCHANGER, &seal(EXCHANGER, number)]);
+    let mut note = made(&registry, &first);
+    assert!(note.arrive(&registry, &alias, &standing).is_empty());
+    assert_eq!(note.arrive(&registry, &other, &set(&[])).len(), 1);
+    note.makes(number, &other);
+    let left = note.arrive(&registry, &first, &standing);
+    assert_eq!(
+        said(&left),
+        ["queue orders (exchange global_fa34664e_1) at broker:5672/other"]
+    );
+    assert_eq!(note.made_at(number), Some(&first), "it goes on");
+    // Who never was anywhere else comes under another name alone.
+    let mut note = made(&registry, &first);
+    assert!(note.arrive(&registry, &alias, &standing).is_empty());
+    assert!(note.arrive(&registry, &first, &standing).is_empty());
+}
+
+#[test]
 fn who_takes_over_has_what_the_other_made_where_its_seals_stand() {
     let here = place("here:5672/");
     let mut registry = registry(&["stays", "gone"]);

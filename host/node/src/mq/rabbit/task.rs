@@ -237,7 +237,7 @@ impl Task {
         let left = self.queues.arrive(&standing).await;
         let left = left.map_err(|error| format!("note what stays at another broker: {error}"))?;
         for it in &left {
-            tracing::warn!(namespace = %self.queues.namespace(), "{it} stays there, for mq.rabbit.url names another place now: remove it there by hand, or set the address back");
+            tracing::warn!(namespace = %self.queues.namespace(), "{it} stays there, for mq.rabbit.url names another place now: remove it there by hand, unless that is another name of this broker, or set the address back");
         }
         if !left.is_empty() {
             self.state.send_modify(|state| state.left.extend(left));
