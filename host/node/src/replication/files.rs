@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use cvp_core::session::{Binding, Fenced, Identity, LastHeld, LastReceiver};
 use cvp_core::replication::{Change, ChangeId, ControlFile, Inventory, KeptKey, Promised};
+use cvp_core::session::{Binding, Fenced, Identity, LastHeld, LastReceiver};
 use cvp_core::types::{Malformed, Namespace, Reader, Refusal, Writer};
 
 use crate::durable::{self, DurableError};
