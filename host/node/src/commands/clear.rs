@@ -39,7 +39,7 @@ struct Cleared {
 }
 
 /// What belongs to the provider below `system/cvp`, beside what strategies stored.
-const SYSTEM_FILES: [&str; 11] = [
+const SYSTEM_FILES: [&str; 12] = [
     "followed",
     "told",
     "staged",
