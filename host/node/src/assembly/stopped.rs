@@ -1,7 +1,7 @@
 //! What the namespaces hold that are listed here and do not run: told to the other end, so that both can say whether the copy of one is as
 //! new as the original; and what a promoted node does about one that its predecessor had more of.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cvp_core::config::{self, NsConfig, PairRole};
 use cvp_core::session::{CopyBehind, StoppedChain, copies_behind, stopped_chains, without_stopped};
@@ -18,7 +18,14 @@ use crate::replication::{ControlFiles, queue_files};
 /// What was found in stores that nobody has open; looked at once for as long as a namespace stands still.
 pub(super) struct Stopped {
     root: Root,
-    seen: Mutex<BTreeMap<Namespace, StoppedChain>>,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    chains: BTreeMap<Namespace, StoppedChain>,
+    /// What could not be read, which the log says once.
+    unreadable: BTreeSet<Namespace>,
 }
 
 impl Stopped {
@@ -39,11 +46,12 @@ impl Stopped {
         let names = entries.into_iter().filter_map(|(name, _)| Namespace::new(&name).ok());
         let still: Vec<Namespace> = names.filter(|name| running.get(name.as_str()).is_none()).collect();
         let mut seen = self.seen.lock();
-        seen.retain(|name, _| still.contains(name));
+        seen.chains.retain(|name, _| still.contains(name));
+        seen.unreadable.retain(|name| still.contains(name));
         let has_data = |name: &&Namespace| self.root.namespace(name).join("data").is_dir();
         let fresh: Vec<&Namespace> = still
             .iter()
-            .filter(|name| !seen.contains_key(*name))
+            .filter(|name| !seen.chains.contains_key(*name))
             .filter(has_data)
             .collect();
         if !fresh.is_empty() {
@@ -58,15 +66,18 @@ impl Stopped {
             for name in fresh {
                 let ns = loaded.as_ref().and_then(|loaded| loaded.config.namespaces.get(name));
                 match ns.map(|ns| held_by(&self.root, name, ns)) {
-                    Some(Ok(Some(chain))) => _ = seen.insert(name.clone(), chain),
-                    Some(Err(failure)) => tracing::warn!(
+                    Some(Ok(Some(chain))) => {
+                        seen.unreadable.remove(name);
+                        seen.chains.insert(name.clone(), chain);
+                    }
+                    Some(Err(failure)) if seen.unreadable.insert(name.clone()) => tracing::warn!(
                         namespace = %name, "what it holds while it is stopped cannot be read, and is not told to the other node: {failure}"
                     ),
-                    Some(Ok(None)) | None => {}
+                    Some(Ok(None) | Err(_)) | None => {}
                 }
             }
         }
-        seen.clone()
+        seen.chains.clone()
     }
 
     /// What of the provider's stopped namespaces was copied here, and is older than there, by its last word.

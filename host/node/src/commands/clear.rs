@@ -1,5 +1,5 @@
 //! `cvp clear`: wipes what a stopped receiver holds of its provider, so that it can protect another node. Keys and its own configuration
-//! stay; so does, moved aside, the chain of a namespace that stood still on a provider when it was replaced: nobody took it over. With `--as-standby-of` also the way back of a provider that was replaced: it becomes a standby of the node that took its place.
+//! stay; so does, moved aside, the chain of a namespace that stood still on a provider when it was replaced, or that its standby never had: nobody took it over. With `--as-standby-of` also the way back of a provider that was replaced: it becomes a standby of the node that took its place.
 //!
 //! Every step can be repeated after a crash; until the last one a start is refused or asks nobody for blocks.
 
@@ -76,11 +76,13 @@ pub fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Failure> {
         None => refuse_provider(context)?,
     }
     let own_chains = kept::is_replaced(&context.root)?;
-    let started = kept::started(&context.root)?;
+    let (started, copied) = (kept::started(&context.root)?, kept::copied(&context.root)?);
+    let taken_over =
+        |name: &String| started.contains(name) && copied.as_ref().is_none_or(|copied| copied.contains(name));
     let (mut cleared, mut kept) = (Vec::new(), Vec::new());
     for namespace in namespaces(context)? {
         let name = namespace.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if own_chains && !started.contains(&name) {
+        if own_chains && !taken_over(&name) {
             kept.extend(kept::put_aside(&namespace.join("data"))?);
         }
         wipe(&namespace.join("data"), &mut cleared)?;
@@ -114,7 +116,7 @@ pub fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Failure> {
         };
         let kept = answer.kept.iter().map(|path| {
             format!(
-                "\nkept {path}: the namespace was stopped here, and its chain may be nowhere else; put it in its place on the node that serves, or \
+                "\nkept {path}: the namespace was stopped here or never copied, and its chain may be nowhere else; put it in its place on the node that serves, or \
                  remove it when it is not needed"
             )
         });

@@ -131,6 +131,35 @@ fn queues_alone_count_and_one_that_ran_beside_its_standby_is_whole() -> Result<(
 }
 
 #[test]
+fn what_a_replaced_node_ran_and_its_standby_never_had_outlives_its_way_back() -> Result<()> {
+    let (mut pair, height) = stopped_before_it_was_copied()?;
+    pair.provider.provokes(&["this node is fenced"]);
+    let global = one_block(&pair.provider, "global")?;
+    wait_durable(&pair.receiver, "global", global)?;
+    pair.receiver.stop()?;
+    namespace(&pair.provider, &["start", "ns2"])?;
+    ensure!(one_block(&pair.provider, "ns2")? == height + 1);
+    pair.lose_provider()?;
+    pair.receiver.start()?;
+    let (code, report) = pair.receiver.json(&["upgrade"])?;
+    ensure!(code == 0, "{report}");
+    pair.provider.start()?;
+    fenced(&pair.provider)?;
+    pair.provider.stop()?;
+    let peer = format!("node1 {}", pair.receiver.p2p());
+    let (code, answer) = pair
+        .provider
+        .json(&["clear", "--yes", "--as-standby-of", peer.as_str()])?;
+    let kept = answer["kept"].as_array().context("nothing was kept")?;
+    ensure!(code == 0 && kept.len() == 1, "{code} {answer}");
+    let own = pair.provider.root().join("namespaces");
+    let kept = pair.provider.root().join(kept[0].as_str().context("no path")?);
+    ensure!(kept.is_dir() && kept.starts_with(own.join("ns2")), "{answer}");
+    ensure!(!own.join("global/data").exists(), "{answer}");
+    Ok(())
+}
+
+#[test]
 fn what_a_replaced_node_had_stopped_outlives_its_way_back() -> Result<()> {
     let (mut pair, height) = stopped_before_it_was_copied()?;
     pair.provider.provokes(&["this node is fenced"]);

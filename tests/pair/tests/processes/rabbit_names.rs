@@ -103,6 +103,7 @@ fn the_names_of_a_namespace_whose_registry_is_gone_are_not_free_and_who_is_refus
     let files = node.root().join("namespaces/ns1/data/mq");
     std::fs::remove_file(files.join("registry"))?;
     ensure!(files.join("cursors").exists());
+    node.provokes(&["what it holds while it is stopped cannot be read"]);
     node.start()?;
     broker_state(node, "connected")?;
     let params = |name: &str| json!([{"queueName": name, "routingKeys": ["MQBlock"], "fromBlock": "1"}]);

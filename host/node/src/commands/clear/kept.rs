@@ -1,11 +1,12 @@
-//! What `clear` leaves of a provider that was replaced: the chain of a namespace that it did not run is perhaps nowhere else, for nobody takes
-//! over what stands still.
+//! What `clear` leaves of a provider that was replaced: the chain of a namespace that it did not run, or that its standby never had, is perhaps
+//! nowhere else, for nobody takes over what stands still or was not copied.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use cvp_core::config;
+use cvp_core::session::LastHeld;
 
 use crate::config::{Root, read_tree};
 use crate::durable;
@@ -41,6 +42,17 @@ pub(super) fn started(root: &Root) -> Result<BTreeSet<String>, Failure> {
         .filter(|(_, start)| *start)
         .map(|(name, _)| name)
         .collect())
+}
+
+/// The namespaces that a standby held something of, as far as it said; none where nobody noted it, as an earlier release did not.
+///
+/// # Errors
+/// The file that says so is damaged.
+pub(super) fn copied(root: &Root) -> Result<Option<BTreeSet<String>>, Failure> {
+    let held = ControlFiles::new(root.system()).last_held();
+    let held = held.map_err(|error| Failure::from_refusal(&error.refusal()))?;
+    let names = |held: LastHeld| held.namespaces.into_iter().map(|it| it.namespace.to_string()).collect();
+    Ok(held.map(names))
 }
 
 /// Moves data to a name beside it that nothing has, durably; says where it is, none where there is nothing.
