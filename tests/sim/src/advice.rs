@@ -5,7 +5,7 @@ use cvp_core::types::Namespace;
 use cvp_core::types::strategy::{Fault, chain_sync};
 
 use crate::chaos::nonsense;
-use crate::node::open_strategy;
+use crate::natives::open_strategy;
 use crate::world::{Ev, World};
 
 impl World {

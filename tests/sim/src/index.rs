@@ -8,7 +8,7 @@ use cvp_core::types::strategy::{Fault, Role, index_check};
 use cvp_core::types::{Millis, Namespace};
 
 use crate::configuration;
-use crate::node::open_index;
+use crate::natives::open_index;
 use crate::random::Random;
 use crate::world::{A, B, D, Ev, World};
 

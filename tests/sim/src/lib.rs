@@ -9,6 +9,7 @@ mod archive;
 mod chain;
 mod disk;
 mod configuration;
+mod natives;
 mod node;
 mod papers;
 mod world;

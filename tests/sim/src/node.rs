@@ -2,8 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use cvp_chain_sync::Default as ChainSyncDefault;
-use cvp_config_sync::Default as ConfigSyncDefault;
 use cvp_core::config::{NodeConfig, Remote, Value};
 use cvp_core::ledger::{Archive, Ledger, MemoryLedger};
 use cvp_core::planted::{self, Fault};
@@ -13,17 +11,15 @@ use cvp_core::replication::{
     StrategySetup, Token,
 };
 use cvp_core::session::{Binding, Fenced, Identity, LastHeld, LastReceiver, SessionKind, StrategyId};
-use cvp_core::strategy::{
-    ChainSyncStrategy, ConfigSync, ConfigSyncStrategy, IndexCheck, IndexCheckStrategy, MqSyncStrategy, Native,
-};
+use cvp_core::strategy::{ChainSyncStrategy, ConfigSyncStrategy, IndexCheckStrategy, MqSyncStrategy};
 use cvp_core::types::strategy::{Role, chain_sync, config_sync, index_check, mq_sync};
 use cvp_core::types::{Hostname, Malformed, Millis, Namespace, NodeId, NodeRole, Position};
-use cvp_index_check::Default as IndexCheckDefault;
 
 use crate::archive::Retention;
 use crate::chain::Maker;
 use crate::configuration;
 use crate::disk::Disk;
+use crate::natives::{open_files, open_index, open_strategy};
 use crate::papers::Papers;
 use crate::promotion::{Expected, Promotion};
 use crate::queues::{Serving, open_queues};
@@ -483,21 +479,4 @@ impl Store {
             .last()
             .map_or(0, |(_, height)| *height)
     }
-}
-
-pub fn open_strategy(role: Role, namespace: &Namespace) -> Result<ChainSyncStrategy, String> {
-    let native = Native::<ChainSyncDefault>::open(role, namespace.as_str(), "{}").map_err(|fault| fault.to_string())?;
-    Ok(Box::new(native))
-}
-
-/// The default config-sync strategy, natively.
-pub fn open_files(role: Role, namespace: &Namespace) -> Result<ConfigSyncStrategy, String> {
-    let native = Native::<ConfigSyncDefault, ConfigSync>::open(role, namespace.as_str(), "{}");
-    Ok(Box::new(native.map_err(|fault| fault.to_string())?))
-}
-
-/// The default index-check strategy, natively.
-pub fn open_index(role: Role, namespace: &Namespace) -> Result<IndexCheckStrategy, String> {
-    let native = Native::<IndexCheckDefault, IndexCheck>::open(role, namespace.as_str(), "{}");
-    Ok(Box::new(native.map_err(|fault| fault.to_string())?))
 }

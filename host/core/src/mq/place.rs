@@ -24,6 +24,11 @@ impl Place {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Name of the virtual host; empty for the broker's default one.
+    pub(super) fn virtual_host(&self) -> &str {
+        self.0.split_once('/').map_or("", |(_, name)| name)
+    }
 }
 
 impl fmt::Display for Place {
@@ -50,11 +55,6 @@ pub struct Left {
 }
 
 impl Left {
-    /// Whether it is the queue of this registration.
-    pub(super) fn is_of(&self, number: u64) -> bool {
-        self.queue.as_ref().is_some_and(|(known, _)| *known == number)
-    }
-
     /// Name of the exchange that stands as long as it does.
     pub(super) fn proof(&self) -> String {
         match &self.queue {

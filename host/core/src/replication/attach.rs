@@ -359,19 +359,8 @@ impl Pair {
             });
             return self.set_stage(conn, Stage::ExpectVerdict(state));
         }
-        let other = |before: &LastReceiver| before.node_id != last.node_id;
-        if self.changes.is_promising() && self.setup.last_receiver.as_ref().is_some_and(other) {
-            let text = "a change that the standby before this one holds is being written on this node";
-            return self.refuse(conn, Refusal::new("busy", text, "the standby tries again by itself"));
-        }
-        self.forget_other(last.node_id);
-        let before = self.setup.last_receiver.take().filter(other);
-        self.setup.last_receiver = Some(last.clone());
-        // Before the name: whoever comes next may make it history what the one before holds.
-        if let Some(promised) = before.and_then(|before| self.changes.replace(before.node_id)) {
-            let token = self.next_token();
-            let what = ControlFile::Promised(promised);
-            self.out.push(Action::Persist { token, what });
+        if let Err(refusal) = self.replace_standby(&last) {
+            return self.refuse(conn, refusal);
         }
         self.on_standby_moved();
         self.set_stage(conn, Stage::Attaching(Box::new(reply), state));

@@ -3,11 +3,12 @@
 use std::collections::VecDeque;
 
 use crate::frame::{Frame, Kind};
-use crate::session::refuse;
+use crate::session::{LastReceiver, refuse};
 use crate::types::strategy::Role;
 use crate::types::{Malformed, NodeId, Reader, Refusal, Writer};
 
 use super::api::Action;
+use super::control_file::ControlFile;
 use super::pair::Pair;
 use super::setup::Setup;
 use super::strong::{
@@ -73,13 +74,8 @@ impl Changes {
         }
     }
 
-    /// Provider: not now may another receiver take the place of the last one.
-    pub(super) fn is_promising(&self) -> bool {
-        self.proposer.is_promising()
-    }
-
     /// Another receiver takes the place of `before`: what is to be remembered of that one, if anything.
-    pub(super) fn replace(&mut self, before: NodeId) -> Option<Promised> {
+    fn replace(&mut self, before: NodeId) -> Option<Promised> {
         self.promised.keep(before, self.proposer.committed()?);
         Some(self.promised.clone())
     }
@@ -124,6 +120,27 @@ impl Pair {
             }
             ChangeEvent::Settled(Err(refusal)) => self.fail_control(refusal),
         }
+    }
+
+    /// Another receiver may take the place of the last one, of which is remembered what it was promised.
+    ///
+    /// # Errors
+    /// Not at this moment.
+    pub(super) fn replace_standby(&mut self, next: &LastReceiver) -> Result<(), Refusal> {
+        let other = |before: &LastReceiver| before.node_id != next.node_id;
+        if self.changes.proposer.is_promising() && self.setup.last_receiver.as_ref().is_some_and(other) {
+            let text = "a change that the standby before this one holds is being written on this node";
+            return Err(Refusal::new("busy", text, "the standby tries again by itself"));
+        }
+        self.forget_other(next.node_id);
+        let before = self.setup.last_receiver.replace(next.clone()).filter(other);
+        // Before the name: whoever comes next may make history of what the one before holds.
+        if let Some(promised) = before.and_then(|before| self.changes.replace(before.node_id)) {
+            let token = self.next_token();
+            let what = ControlFile::Promised(promised);
+            self.out.push(Action::Persist { token, what });
+        }
+        Ok(())
     }
 
     fn on_proposed(&mut self, proposal: Proposal) {

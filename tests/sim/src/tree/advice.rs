@@ -6,7 +6,7 @@ use cvp_core::replication::Event;
 use cvp_core::types::Namespace;
 use cvp_core::types::strategy::{Fault, Role, config_sync};
 
-use crate::node::open_files;
+use crate::natives::open_files;
 use crate::world::{Ev, World};
 
 impl World {

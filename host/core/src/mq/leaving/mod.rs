@@ -343,9 +343,9 @@ impl Leaving {
             let name = &queue.registration.queue;
             if stands(&seal(registry.exchanger(), number))
                 && let Some(between) = self.made_at(number).cloned()
-                && self.left.iter().any(|it| it.is_of(number))
+                && between.virtual_host() != here.virtual_host()
             {
-                // It was somewhere else between, if this is one of the places before under another name. Nobody can tell.
+                // It stands here from before under another name of this broker; another virtual host is no name of this one.
                 self.leave(number, name, registry.exchanger(), Some(between));
             }
             if stands(&seal(registry.exchanger(), number)) || (unknown && unsealed(number, registry.exchanger())) {
