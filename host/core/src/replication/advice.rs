@@ -298,15 +298,11 @@ impl Pair {
         self.send_session(frame);
     }
 
-    /// The lower of what the strategy and the operator allow.
+    /// What the strategy allows its namespace; what the operator allows all of them together is the budget's.
     pub(super) fn advise_rate(&mut self, index: usize, rate: u64) {
-        let ceiling = self.setup.limits.max_rate;
+        self.budget.set(self.setup.limits.max_rate, self.now_micros);
         let Some(lane) = self.lanes.get_mut(index) else { return };
         lane.advisor.rate = rate;
-        let rate = match (rate, ceiling) {
-            (0, rate) | (rate, 0) => rate,
-            (rate, ceiling) => rate.min(ceiling),
-        };
         lane.sender.set_rate(rate);
         lane.shipping.set_rate(rate);
         lane.backfill.set_rate(rate);

@@ -67,6 +67,8 @@ pub enum Event {
         /// The frame.
         frame: Frame,
     },
+    /// Part of a frame came in, of one that takes long.
+    Arriving(ConnId),
     /// A link ended, by itself or after [`Action::Close`].
     Closed {
         /// Which.

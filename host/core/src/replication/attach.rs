@@ -182,6 +182,14 @@ impl Pair {
         }
     }
 
+    /// Who is in the middle of a frame is not silent: on a slow line a large one takes longer than heartbeats may be away.
+    pub(super) fn on_arriving(&mut self, conn: ConnId) {
+        if let Some(session) = self.session.as_mut().filter(|session| session.conn == conn) {
+            session.judge.signal(self.now);
+            self.last_heard = Some(self.now);
+        }
+    }
+
     pub(super) fn on_frame(&mut self, conn: ConnId, frame: Frame) {
         let Some(link) = self.links.get_mut(&conn) else {
             #[cfg(feature = "planted-faults")]

@@ -10,18 +10,20 @@ use crate::types::{Height, Malformed, Millis, Reader, Refusal, Writer};
 
 use super::api::{Action, ConnId};
 use super::archive::ArchiveWork;
+use super::budget::{PieceSize, at_most};
 use super::lane::Lane;
 use super::pair::Pair;
+use super::sender::PACES_PER_SECOND;
 use super::status::BackfillStatus;
 
-/// Bytes of one piece: what the live tail may have to wait for on the link.
+/// Bytes of the largest piece: what the live tail may have to wait for on the link.
 const PIECE_BYTES: u64 = 4 << 20;
 /// Least pause between two pieces.
 const PAUSE_MS: Millis = 10;
 /// A disk without room for a piece is tried again after so long.
 const ROOM_MS: Millis = 15_000;
 /// A piece that has not come for so long is asked for again.
-const ASK_AGAIN_MS: Millis = 10_000;
+const ASK_AGAIN_MS: Millis = 60_000;
 
 /// One namespace's backfill, on either end.
 #[derive(Clone, Debug, Default)]
@@ -30,6 +32,8 @@ pub(super) struct Backfill {
     asked: Option<(u32, Millis)>,
     prepending: bool,
     next_at: Millis,
+    /// Receiver: of the next piece.
+    size: PieceSize,
     /// Receiver: where the history began when the first piece of this session was asked for, and when that was.
     begun: Option<(Height, Millis)>,
     /// Receiver: why it has ended before its time, in this session.
@@ -54,7 +58,10 @@ impl Backfill {
 
     /// Bytes a second; 0: no limit.
     pub fn set_rate(&mut self, rate: u64) {
-        (self.rate, self.allowed_at) = (rate, 0);
+        self.rate = rate;
+        if rate == 0 {
+            self.allowed_at = 0;
+        }
     }
 
     /// Provider: a piece was sent, or cannot be; false: it was something else.
@@ -116,7 +123,13 @@ impl Pair {
         if let Some((stream, last, bytes_max)) = lane.backfill.wanted
             && lane.backfill.reading.is_none()
             && now >= lane.backfill.allowed_at
+            && let Some(piece) = self.budget.piece(self.now_micros)
         {
+            let pace = match lane.backfill.rate {
+                0 => piece,
+                rate => piece.min((rate / PACES_PER_SECOND).max(1)),
+            };
+            let bytes_max = at_most(pace, bytes_max);
             (lane.backfill.wanted, lane.backfill.reading) = (None, Some(stream));
             let ns = lane.setup.namespace.clone();
             let work = ArchiveWork::ReadBack {
@@ -142,7 +155,7 @@ impl Pair {
         lane.backfill.begun.get_or_insert((lane.setup.history_from, now));
         let mut out = Writer::with_capacity(16);
         out.u64(lane.setup.history_from.saturating_sub(1));
-        out.u64(PIECE_BYTES);
+        out.u64(lane.backfill.size.bytes());
         let frame = Frame::of(Kind::HistoryFetch, lane.tag, stream, out.into_bytes().into());
         self.send_session(frame);
     }
@@ -169,6 +182,7 @@ impl Pair {
         lane.backfill.prepending = true;
         // The pause is as long as the work: from the question on.
         if let Some((_, at)) = &mut lane.backfill.asked {
+            lane.backfill.size.took(now.saturating_sub(*at));
             lane.backfill.next_at = *at;
             *at = now;
         }

@@ -12,6 +12,7 @@ impl Pair {
             Event::Dialed { conn, purpose, peer } => self.on_dialed(conn, purpose, peer),
             Event::DialFailed { purpose, refusal } => self.on_dial_failed(purpose, refusal),
             Event::Frame { conn, frame } => self.on_frame(conn, frame),
+            Event::Arriving(conn) => self.on_arriving(conn),
             Event::Closed { conn, reason } => self.on_closed(conn, reason),
             Event::Found { conn, found } => self.on_found(conn, &found),
             Event::Persisted(token) => self.on_persisted(token),

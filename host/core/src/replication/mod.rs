@@ -40,6 +40,7 @@ mod linking;
 mod taking;
 mod backfill;
 mod beginnings;
+mod budget;
 mod control_file;
 mod align;
 mod followers;

@@ -11,6 +11,7 @@ use crate::types::{Height, Hostname, Micros, Millis, Namespace, NodeId, Refusal,
 
 use super::align::Alignment;
 use super::api::{Action, ConnId, Event, Ready, Token};
+use super::budget::Budget;
 use super::changes::Changes;
 use super::control_file::ControlFile;
 use super::followers::Followers;
@@ -61,6 +62,7 @@ pub struct Pair {
     pub(super) followers: Followers,
     /// Transactions on their way between a follower and its VP.
     pub(super) passing: Passing,
+    pub(super) budget: Budget,
     pub(super) queues: QueueTeller,
     /// Configured here, and not running.
     pub(super) held: Vec<(Namespace, Refusal)>,
@@ -115,6 +117,7 @@ impl Pair {
             alignment: Alignment::default(),
             followers: Followers::default(),
             passing: Passing::default(),
+            budget: Budget::default(),
             queues: QueueTeller::default(),
             held: Vec::new(),
             tokens: 0,

@@ -119,7 +119,9 @@ impl Sender {
     /// Bytes a second; 0: no limit.
     pub fn set_rate(&mut self, rate: u64) {
         self.rate = rate;
-        self.allowed_at = 0;
+        if rate == 0 {
+            self.allowed_at = 0;
+        }
     }
 
     /// Stops until the next fetch.

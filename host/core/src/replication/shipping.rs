@@ -14,6 +14,7 @@ use crate::types::{Digest, Height, Malformed, Millis, Position, Reader, Refusal}
 use super::advice::halt_frame;
 use super::api::{Action, ConnId};
 use super::archive::ArchiveWork;
+use super::budget::at_most;
 use super::pair::Pair;
 use super::sender::PACES_PER_SECOND;
 
@@ -63,7 +64,10 @@ impl Shipping {
 
     /// Bytes a second; 0: no limit.
     pub fn set_rate(&mut self, rate: u64) {
-        (self.rate, self.allowed_at) = (rate, 0);
+        self.rate = rate;
+        if rate == 0 {
+            self.allowed_at = 0;
+        }
     }
 
     /// The record after the snapshot: its tail must be kept.
@@ -229,6 +233,9 @@ impl Pair {
         let Some(conn) = self.session.as_ref().map(|session| session.conn) else {
             return;
         };
+        let Some(piece) = self.budget.piece(self.now_micros) else {
+            return;
+        };
         let Some(lane) = self.lanes.get_mut(index) else { return };
         let shipping = &mut lane.shipping;
         let Some(total) = shipping.manifest.as_ref().filter(|_| shipping.open).map(|m| m.bytes()) else {
@@ -250,7 +257,7 @@ impl Pair {
             conn,
             stream: shipping.stream,
             offset: shipping.next,
-            bytes_max: usize::try_from(room.min(pace)).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES),
+            bytes_max: at_most(room.min(pace).min(piece), CHUNK_BYTES),
         };
         let ns = lane.setup.namespace.clone();
         self.out.push(Action::Archive { ns, work });
@@ -261,6 +268,8 @@ impl Pair {
             return;
         }
         let now = self.now;
+        self.budget
+            .spend(result.as_ref().map_or(0, |bytes| *bytes), self.now_micros);
         let Some(lane) = self.lanes.get_mut(index) else { return };
         if lane.backfill.on_sent(stream, &result, now) {
             return;

@@ -397,6 +397,7 @@ impl Pair {
             return;
         }
         let now = self.now_micros;
+        self.budget.spend(bytes, now);
         let Some(lane) = self.lanes.get_mut(index) else { return };
         if lane.sender.on_read_done(stream, first, last, bytes, now) {
             lane.count_records((last.height + 1).saturating_sub(first), bytes);
@@ -465,6 +466,7 @@ impl Pair {
                     return;
                 };
                 if lane.index.is_accepted()
+                    && let Some(piece) = self.budget.piece(self.now_micros)
                     && let Some(wanted) = lane.sender.wanted(now, lane.local.height)
                 {
                     lane.sender.begin_read(now);
@@ -475,7 +477,7 @@ impl Pair {
                         stream,
                         first,
                         last: wanted.last,
-                        bytes_max: wanted.bytes_max,
+                        bytes_max: super::budget::at_most(piece, wanted.bytes_max),
                     });
                 }
             }

@@ -5,7 +5,7 @@
 
 use std::future::Future;
 use std::io::IoSlice;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
 use cvp_core::frame::{Frame, FrameHeader, HEADER_BYTES, Side};
@@ -24,6 +24,8 @@ const QUEUE_FRAMES_MAX: usize = 256;
 const PROGRESS_MS_MAX: u64 = 10_000;
 /// Time for the last words of a link that is being closed.
 const GOODBYE_MS_MAX: u64 = 1_000;
+/// A frame that takes long is reported so often: well below what heartbeats may be away.
+const ARRIVING_EVERY: Duration = Duration::from_millis(100);
 /// Read-ahead for headers and small payloads.
 const AHEAD_BYTES: usize = 16 << 10;
 /// Allocated at once for a payload; longer ones grow as they arrive, so a length alone costs no memory.
@@ -34,6 +36,8 @@ const FIRST_BYTES_MAX: usize = 4 << 20;
 pub enum LinkEvent {
     /// A whole, checked frame.
     Frame(Frame),
+    /// Bytes of a frame that is not whole yet, said now and then.
+    Arriving,
     /// The link has ended; nothing follows.
     Closed(LinkError),
 }
@@ -82,7 +86,7 @@ impl Connection {
         };
         let reader = tokio::spawn(async move {
             loop {
-                match source.next().await {
+                match source.next(&mut report).await {
                     Ok(Some(frame)) => report(LinkEvent::Frame(frame)).await,
                     Ok(None) => {}
                     Err(error) => return report(LinkEvent::Closed(error)).await,
@@ -159,7 +163,11 @@ struct Source {
 
 impl Source {
     /// The next frame; `None` for one that is to be skipped.
-    async fn next(&mut self) -> Result<Option<Frame>, LinkError> {
+    async fn next<F, R>(&mut self, report: &mut F) -> Result<Option<Frame>, LinkError>
+    where
+        F: FnMut(LinkEvent) -> R + Send,
+        R: Future<Output = ()> + Send,
+    {
         let malformed = |error: cvp_core::frame::FrameError| LinkError::Malformed(error.to_string());
         while self.ahead.len() < HEADER_BYTES {
             // Between frames a peer may be silent: the heartbeats judge that.
@@ -172,17 +180,27 @@ impl Source {
         let mut bytes = [0; HEADER_BYTES];
         self.ahead.copy_to_slice(&mut bytes);
         let header = FrameHeader::parse(&bytes, self.side, self.checksums).map_err(malformed)?;
-        let payload = self.payload(header.length).await?;
+        let payload = self.payload(header.length, report).await?;
         header.finish(payload).map_err(malformed)
     }
 
-    async fn payload(&mut self, length: usize) -> Result<Bytes, LinkError> {
+    /// The rest of a frame; what takes long is reported meanwhile.
+    async fn payload<F, R>(&mut self, length: usize, report: &mut F) -> Result<Bytes, LinkError>
+    where
+        F: FnMut(LinkEvent) -> R + Send,
+        R: Future<Output = ()> + Send,
+    {
         if self.ahead.len() >= length {
             return Ok(Bytes::copy_from_slice(&self.ahead.split_to(length)));
         }
         let mut out = BytesMut::with_capacity(length.min(FIRST_BYTES_MAX));
         out.extend_from_slice(&self.ahead.split());
+        let mut said = Instant::now();
         while out.len() < length {
+            if said.elapsed() >= ARRIVING_EVERY {
+                said = Instant::now();
+                report(LinkEvent::Arriving).await;
+            }
             if out.len() == out.capacity() {
                 out.reserve((length - out.len()).min(out.len()));
             }

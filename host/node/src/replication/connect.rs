@@ -62,6 +62,7 @@ impl Driver {
             async move {
                 let event = match event {
                     LinkEvent::Frame(frame) => Event::Frame { conn, frame },
+                    LinkEvent::Arriving => Event::Arriving(conn),
                     LinkEvent::Closed(error) => Event::Closed {
                         conn,
                         reason: Some(error.refusal()),

@@ -1,0 +1,140 @@
+//! `cvp.max_rate`: one token bucket for everything of records, snapshots and history that a provider sends, whatever the namespace. Each of those
+//! who send asks before a read and pays for what it sent, so a bucket that is overdrawn by several at once is paid back by all of them.
+
+use crate::types::{Micros, Millis};
+
+/// So many pieces a second are sent at the rate: a slow stream flows, and nobody waits long for another's piece.
+const PIECES_PER_SECOND: u64 = 20;
+/// What was not used for so long may be caught up with: senders look at the clock now and then.
+const BURST_MICROS: Micros = 100_000;
+
+/// The bucket.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Budget {
+    /// Bytes a second; 0: no limit.
+    rate: u64,
+    /// When what was sent is paid for.
+    paid_at: Micros,
+}
+
+impl Budget {
+    /// Another rate. What was sent is paid for at the new one.
+    pub fn set(&mut self, rate: u64, now: Micros) {
+        if rate == self.rate {
+            return;
+        }
+        let owed = u128::from(self.paid_at.saturating_sub(now)) * u128::from(self.rate);
+        let owed = owed.checked_div(u128::from(rate)).unwrap_or(0);
+        self.paid_at = now.saturating_add(u64::try_from(owed).unwrap_or(u64::MAX));
+        self.rate = rate;
+    }
+
+    /// Bytes that one read may bring now; none where everybody waits.
+    pub fn piece(&self, now: Micros) -> Option<u64> {
+        match self.rate {
+            0 => Some(u64::MAX),
+            rate => (now >= self.paid_at).then_some((rate / PIECES_PER_SECOND).max(1)),
+        }
+    }
+
+    /// These were sent.
+    pub fn spend(&mut self, bytes: u64, now: Micros) {
+        if let Some(pause) = bytes.saturating_mul(1_000_000).checked_div(self.rate) {
+            self.paid_at = self.paid_at.max(now.saturating_sub(BURST_MICROS)).saturating_add(pause);
+        }
+    }
+}
+
+/// As [`Budget::piece`], for a size that fits a buffer.
+pub(super) fn at_most(piece: u64, bytes: usize) -> usize {
+    usize::try_from(piece).unwrap_or(bytes).min(bytes)
+}
+
+/// A size that follows the link: what one piece took decides the next one's.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PieceSize(u64);
+
+impl PieceSize {
+    /// The smallest, and the largest, bytes.
+    const RANGE: (u64, u64) = (64 << 10, 4 << 20);
+    /// One that took less may be larger, one that took more is to be smaller.
+    const GOOD_MS: (Millis, Millis) = (200, 800);
+
+    /// Bytes of the next piece.
+    pub fn bytes(self) -> u64 {
+        self.0
+    }
+
+    /// A piece took so long.
+    pub fn took(&mut self, millis: Millis) {
+        let next = match millis {
+            short if short < Self::GOOD_MS.0 => self.0.saturating_mul(2),
+            long if long > Self::GOOD_MS.1 => self.0 / 2,
+            _ => self.0,
+        };
+        self.0 = next.clamp(Self::RANGE.0, Self::RANGE.1);
+    }
+}
+
+impl Default for PieceSize {
+    fn default() -> Self {
+        Self(256 << 10)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes that `senders` send in ten seconds, each as much as it may whenever it looks.
+    fn sent(budget: &mut Budget, senders: usize, record: u64) -> u64 {
+        let mut sum = 0;
+        for now in (20_000_000..30_000_000).step_by(50_000) {
+            let pieces: Vec<u64> = (0..senders).filter_map(|_| budget.piece(now)).collect();
+            for piece in pieces {
+                let bytes = piece.max(record);
+                budget.spend(bytes, now);
+                sum += bytes;
+            }
+        }
+        sum
+    }
+
+    #[test]
+    fn all_together_keep_the_rate_and_one_alone_reaches_it() {
+        for (senders, record) in [(1, 0), (5, 0), (300, 0), (5, 200_000)] {
+            let mut budget = Budget::default();
+            budget.set(400_000, 0);
+            let sum = sent(&mut budget, senders, record);
+            let over = (senders as u64) * record.max(20_000) + 40_000;
+            assert!(
+                (3_900_000..=4_000_000 + over).contains(&sum),
+                "{senders} of {record}: {sum}"
+            );
+        }
+    }
+
+    #[test]
+    fn another_rate_forgives_nothing() {
+        let mut budget = Budget::default();
+        assert_eq!(budget.piece(0), Some(u64::MAX));
+        budget.set(100_000, 0);
+        budget.spend(1_000_000, 200_000);
+        budget.set(200_000, 200_000);
+        assert_eq!(budget.piece(5_000_000), None, "a megabyte is five seconds of it");
+        assert_eq!(budget.piece(5_200_000), Some(10_000));
+        budget.set(0, 300_000);
+        assert_eq!(budget.piece(300_000), Some(u64::MAX));
+    }
+
+    #[test]
+    fn a_piece_follows_the_link() {
+        let mut size = PieceSize::default();
+        (0..9).for_each(|_| size.took(20));
+        assert_eq!(size.bytes(), 4 << 20);
+        size.took(500);
+        assert_eq!(size.bytes(), 4 << 20);
+        (0..9).for_each(|_| size.took(16_000));
+        assert_eq!(size.bytes(), 64 << 10);
+    }
+}
