@@ -203,6 +203,27 @@ mod tests {
     }
 
     #[test]
+    fn a_queue_for_the_next_block_on_is_told_of_all_that_a_standby_makes() {
+        let mut registry = Registry::new("global_fa34664e_1".into());
+        for (name, from) in [("next", ""), ("later", "30")] {
+            let wanted = serde_json::json!({"queueName": name, "routingKeys": ["MQBlock"], "fromBlock": from});
+            registry
+                .register(Registration::from_json(&wanted).unwrap(), (0, 24))
+                .unwrap();
+        }
+        assert_eq!(registry.queues()["next"].first, 25);
+        assert!(registry.begin_at(11) && !registry.begin_at(11));
+        let mut cursors = Cursors {
+            at: [(1, Cursor::before(28))].into(),
+            ..Cursors::default()
+        };
+        assert!(cursors.take_over(&registry, AFTER, Some(11)));
+        let at = |name: &str| cursors.of(&registry.queues()[name]);
+        assert_eq!((at("next"), at("later")), (Cursor::before(11), Cursor::before(30)));
+        assert_eq!(cursors.notices.values().copied().collect::<Vec<_>>(), [11, 30]);
+    }
+
+    #[test]
     fn an_announcement_that_was_not_told_yet_is_not_lost_over_a_second_take_over() {
         let third = Incarnation { number: 3, id: [3; 16] };
         for (second, due) in [(20, 11), (7, 7)] {

@@ -82,6 +82,14 @@ impl Registry {
         &self.exchanger
     }
 
+    /// A standby took over whose first own block is `first`: a queue that was registered for the next block on, above what the standby held, is
+    /// told of all that are made from there on. Says whether one was.
+    pub fn begin_at(&mut self, first: Height) -> bool {
+        let next_on = |queue: &&mut Queue| queue.registration.from_block.is_none() && queue.first > first;
+        let above = self.queues.values_mut().filter(next_on);
+        above.map(|queue| queue.first = first).count() > 0
+    }
+
     /// The queues, by name.
     pub fn queues(&self) -> &BTreeMap<String, Queue> {
         &self.queues

@@ -22,6 +22,9 @@ use crate::replication::{Wish, queue_files};
 /// Cursors that move are told to the standby together.
 const CURSORS_GATHER: Duration = Duration::from_millis(500);
 
+/// What a standby says of the broker: the provider's configuration counts, before and after an upgrade.
+const PROVIDERS: &str = "provider's";
+
 /// Queues that wait for the standby gather for so long.
 const AWAITED_GATHER: Duration = Duration::from_millis(5);
 
@@ -278,13 +281,16 @@ impl Node {
         let copies = self.queues.copies();
         let copied = copies.iter().map(|(namespace, (registry, cursors))| {
             let chain = self.chains.get(namespace.as_str());
-            let from = chain.map_or(0, |chain| chain.ledger().history_from());
+            let (from, next) = chain.map_or((0, 0), |chain| (chain.ledger().history_from(), next_of(&chain)));
+            let rows = registry.queues().values().map(|queue| QueueRow {
+                queue: queue.clone(),
+                cursor: cursors.of(queue),
+            });
             QueuesView {
                 namespace: namespace.to_string(),
-                broker: broker_of(&config, namespace)
-                    .map_or("embedded", Broker::as_str)
-                    .to_owned(),
+                broker: PROVIDERS.to_owned(),
                 state: "standby".to_owned(),
+                behind: rows.map(|row| behind(&row, next)).max().unwrap_or_default(),
                 exchanger: Some(registry.exchanger().to_owned()),
                 queues: registry.queues().len(),
                 missing: cursors.missing(registry, from).into_iter().map(missing_view).collect(),
@@ -294,9 +300,7 @@ impl Node {
         let bad = self.queues.bad_copies();
         let unreadable = bad.iter().map(|(namespace, refusal)| QueuesView {
             namespace: namespace.to_string(),
-            broker: broker_of(&config, namespace)
-                .map_or("embedded", Broker::as_str)
-                .to_owned(),
+            broker: PROVIDERS.to_owned(),
             state: "failed".to_owned(),
             problem: Some(refusal.to_string()),
             ..QueuesView::default()

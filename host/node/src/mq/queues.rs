@@ -125,7 +125,7 @@ impl Queues {
             )
         };
         let (registry, mut cursors) = files.read().map_err(failed)?;
-        let registry = match registry {
+        let mut registry = match registry {
             Some(registry) => registry,
             None => {
                 let registry = Registry::new(exchanger_name(chain.namespace(), &around.hostname, wall_clock()));
@@ -136,12 +136,17 @@ impl Queues {
         let reigns = reigns_of(&chain, &around.lineage)?;
         // Of all take-overs that nobody told the queues of: a standby may have its cursors from a provider that was replaced before.
         let first = reigns.first_since(cursors.incarnation);
+        // Before the cursors say that it is done.
+        if let Some(first) = first.filter(|_| cursors.incarnation != Some(around.incarnation))
+            && registry.begin_at(first)
+        {
+            files.write_registry(&registry).map_err(failed)?;
+        }
         let took_over = cursors.take_over(&registry, around.incarnation, first);
         let here = match &around.broker {
             Broker::Embedded => None,
             Broker::Rabbit(url) => Some(place_of(url)),
         };
-        // Before the cursors say that it is done.
         let told = |queue: &Queue| cursors.of(queue);
         let leaving = LeavingNote::open(files.clone(), &registry, told, took_over, here.clone());
         let mut leaving = leaving.map_err(failed)?;

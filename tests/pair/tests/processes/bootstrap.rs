@@ -9,6 +9,7 @@ use cvp_pair::dice::Dice;
 use cvp_pair::node::Node;
 use cvp_pair::pair::{Pair, Setup, configured_p2p};
 use cvp_pair::proxy::Proxy;
+use cvp_pair::rpc::Rpc;
 use cvp_pair::signer::{RECEIVER, ec, send, send_many, settled, transfer, wait_shown};
 use cvp_pair::wait;
 use serde_json::{Value, json};
@@ -19,7 +20,7 @@ const GOES: [&str; 2] = ["cvp.retain_bytes", "stream halted"];
 /// Requests of whole blocks are taken.
 const MAX_BODY: (&str, &str) = ("max_content_length = \"100kb\"", "max_content_length = \"2mb\"");
 /// Blocks follow each other quickly.
-const BATCH: (&str, &str) = ("batch = \"0.5s\"", "batch = \"0.02s\"");
+pub const BATCH: (&str, &str) = ("batch = \"0.5s\"", "batch = \"0.02s\"");
 /// Bytes of a block made by [`fill`].
 const BLOCK_BYTES: usize = 200 << 10;
 
@@ -67,11 +68,16 @@ pub fn keep_blocks(node: &Node, blocks: u64) -> Result<()> {
 
 /// Makes `blocks` blocks of about 200 KiB; answers the height.
 pub fn fill(node: &Node, blocks: usize) -> Result<u64> {
-    let (rpc, signer) = (node.rpc(), ec()?);
+    fill_of(&node.rpc(), blocks)
+}
+
+/// The same, in a namespace.
+pub fn fill_of(rpc: &Rpc, blocks: usize) -> Result<u64> {
+    let signer = ec()?;
     let evidence = "x".repeat(BLOCK_BYTES);
     for _ in 0..blocks {
-        let hash = send(&rpc, transfer(&signer, 1, &evidence))?;
-        settled(&rpc, &hash)?;
+        let hash = send(rpc, transfer(&signer, 1, &evidence))?;
+        settled(rpc, &hash)?;
     }
     rpc.height()
 }

@@ -89,6 +89,41 @@ fn a_consumer_goes_on_with_the_standby_without_registering_again() -> Result<()>
     Ok(())
 }
 
+#[test]
+fn a_queue_for_the_next_block_on_is_told_what_a_standby_makes_that_was_behind() -> Result<()> {
+    let mut pair = Pair::init(&Setup::default())?;
+    enable(&pair.provider, "global", "")?;
+    pair.provider.start()?;
+    pair.receiver.start()?;
+    grow(&pair.provider.rpc(), 3)?;
+    wait_durable(&pair.receiver, "global", 3)?;
+    let (code, answer) = pair
+        .provider
+        .json(&["config", "set", "dynamic.toml", "cvp.max_rate", "1000"])?;
+    ensure!(code == 0, "{answer}");
+    grow(&pair.provider.rpc(), 40)?;
+    let next = json!([{"queueName": "next", "routingKeys": ["MQBlock"], "fromBlock": ""}]);
+    pair.provider.rpc().call("mq_register", next)?;
+    let told = pair.provider.rpc().height()? + 2;
+    grow(&pair.provider.rpc(), told)?;
+    pair.lose_provider()?;
+    let (code, report) = pair.receiver.json(&["upgrade", "--allow-missing-keys"])?;
+    ensure!(code == 0, "{report}");
+    let (node, rpc) = (&pair.receiver, pair.receiver.rpc());
+    // The block of the take-over.
+    let first = rpc.height()?;
+    ensure!(first < told, "the standby had all: {first} of {told}");
+    grow(&rpc, first + 2)?;
+    let events = Events::open(node.jsonrpc(), "global", "next", None)?;
+    announced(&events, first)?;
+    for height in first..=first + 2 {
+        let event = events.next(WITHIN)?;
+        ensure!(event.height()? == height, "{event:?} where {height} was due");
+        ensure!(event.data["body"]["hash"] == block_hash(&rpc, height)?, "{event:?}");
+    }
+    Ok(())
+}
+
 /// The next event is the word that blocks from `height` on may come again with another hash; its id.
 fn announced(events: &Events, height: u64) -> Result<String> {
     let event = events.next(WITHIN)?;

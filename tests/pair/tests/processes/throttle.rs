@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use cvp_pair::node::Node;
 use cvp_pair::pair::{Setup, durable, wait_durable};
 
-use crate::bootstrap::{fill, pair_with, replace};
+use crate::bootstrap::{BATCH, fill, fill_of, pair_with, replace, wait_history};
 use crate::held_namespaces::one_block;
 
 /// Bytes a second of the whole link.
@@ -52,5 +53,63 @@ fn a_small_namespace_stays_live_while_a_huge_one_catches_up() -> Result<()> {
         .json(&["config", "set", "dynamic.toml", "cvp.max_rate", "0"])?;
     wait_durable(&pair.receiver, "global", huge)?;
     pair.provider.wait_normal()?;
+    pair.receiver.verify()
+}
+
+/// A megabyte a second.
+const MEGABYTE: (&str, &str) = ("max_rate = 0", "max_rate = \"1mb\"");
+
+/// What was sent took no less time than the rate allows; `spare`: bytes of which the bound is forgiving.
+fn took_its_time(since: Instant, bytes: usize, spare: usize) -> Result<()> {
+    let (took, least) = (since.elapsed(), Duration::from_millis((bytes - spare) as u64 / 1000));
+    println!("{bytes} bytes took {took:?}, and at least {least:?} were due");
+    ensure!(took >= least, "{bytes} bytes took {took:?} at a megabyte a second");
+    Ok(())
+}
+
+fn filled(node: &Node, names: &[&str], blocks: usize) -> Result<usize> {
+    for name in names {
+        fill_of(&node.rpc().namespace(name), blocks)?;
+    }
+    Ok(names.len() * blocks * (200 << 10))
+}
+
+#[test]
+fn the_rate_is_that_of_all_namespaces_together() -> Result<()> {
+    let names = ["global", "ns1", "ns2"];
+    let setup = Setup {
+        namespaces: &names[1..],
+        ..Setup::default()
+    };
+    let mut pair = pair_with(&setup, 10)?;
+    for name in &names[1..] {
+        replace(&pair.provider, &format!("{name}/ns_static.toml"), BATCH.0, BATCH.1)?;
+    }
+    replace(&pair.provider, "dynamic.toml", MEGABYTE.0, MEGABYTE.1)?;
+    pair.provider.start()?;
+    let bytes = filled(&pair.provider, &names, 12)?;
+    let since = Instant::now();
+    pair.receiver.start()?;
+    for name in names {
+        wait_durable(&pair.receiver, name, 12)?;
+    }
+    took_its_time(since, bytes, 3 * (400 << 10))?;
+    pair.provider.wait_normal()?;
+    Ok(())
+}
+
+#[test]
+fn history_keeps_the_rate_too() -> Result<()> {
+    let mut pair = pair_with(&Setup::default(), 10)?;
+    let settings = "[strategy.chain-sync]\nsettings = { bootstrap_bytes_min = 0 }\n\n[strategy]\n";
+    replace(&pair.receiver, "global/ns_static.toml", "[strategy]\n", settings)?;
+    replace(&pair.provider, "dynamic.toml", MEGABYTE.0, MEGABYTE.1)?;
+    pair.provider.start()?;
+    let bytes = filled(&pair.provider, &["global"], 30)?;
+    let since = Instant::now();
+    pair.receiver.start()?;
+    wait_history(&pair.receiver, "a snapshot", |from| from > 0)?;
+    wait_history(&pair.receiver, "all is filled in", |from| from == 0)?;
+    took_its_time(since, bytes, 3 * (200 << 10))?;
     pair.receiver.verify()
 }

@@ -151,6 +151,9 @@ impl World {
         let hostname = machine.hostname.clone();
         let fresh = || (Registry::new(exchanger_name(ns, &hostname, made)), Default::default());
         let (registry, cursors) = machine.disk.queues.entry(ns.clone()).or_insert_with(fresh);
+        if cursors.incarnation != Some(incarnation) {
+            registry.begin_at(first);
+        }
         if cursors.take_over(registry, incarnation, Some(first)) {
             self.counts.queues_cut += u64::from(!registry.queues().is_empty());
         }
