@@ -57,7 +57,11 @@ pub(super) fn add_local(view: &mut StatusView, chains: &ChainSet, ready: &Ready,
     view.metrics.clone_from(&ready.metrics);
     env!("CARGO_PKG_VERSION").clone_into(&mut view.version);
     for chain in chains.all() {
-        if let ChainState::Failed(refusal) = chain.state() {
+        let failed = match chain.state() {
+            ChainState::Failed(refusal) => Some(refusal),
+            _ => chain.no_room(),
+        };
+        if let Some(refusal) = failed {
             view.normal = false;
             let reason = ReasonView::from(&refusal);
             let message = format!("{}: {}", chain.namespace(), reason.message);

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cvp_core::config::Remote;
 use cvp_core::frame::{Frame, Kind, NamespaceTag, Side};
 use cvp_core::types::Hostname;
 use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
@@ -216,10 +217,14 @@ fn open_both(met: (Result<Link, LinkError>, Result<Link, LinkError>)) -> [(Conne
     [open(met.0, Side::Receiver), open(met.1, Side::Provider)]
 }
 
-fn frame_of(event: Option<LinkEvent>) -> Frame {
-    match event {
-        Some(LinkEvent::Frame(frame)) => frame,
-        other => panic!("{other:?}"),
+/// The next frame, however long it takes.
+async fn frame_of(events: &mut mpsc::Receiver<LinkEvent>) -> Frame {
+    loop {
+        match events.recv().await {
+            Some(LinkEvent::Frame(frame)) => return frame,
+            Some(LinkEvent::Arriving) => {}
+            other => panic!("{other:?}"),
+        }
     }
 }
 
@@ -230,13 +235,13 @@ async fn frames_of_every_size_arrive_as_they_were_sent() {
         let [(here, mut heard_here), (there, mut heard_there)] = open_both(meet(a, b).await);
         here.send(Frame::node(Kind::Heartbeat, vec![1, 2, 3])).unwrap();
         here.send(Frame::node(Kind::Goodbye, Vec::new())).unwrap();
-        assert_eq!(frame_of(heard_there.recv().await).payload.as_ref(), [1, 2, 3]);
-        assert_eq!(frame_of(heard_there.recv().await).kind, Kind::Goodbye);
+        assert_eq!(frame_of(&mut heard_there).await.payload.as_ref(), [1, 2, 3]);
+        assert_eq!(frame_of(&mut heard_there).await.kind, Kind::Goodbye);
         for size in [31, 16 << 10, (9 << 20) + 17] {
             let payload: Vec<u8> = (0..size).map(|i| (i % 251) as u8).collect();
             let frame = Frame::of(Kind::Records, NamespaceTag(7), 3, payload.into());
             there.send(frame.clone()).unwrap();
-            assert_eq!(frame_of(heard_here.recv().await), frame);
+            assert_eq!(frame_of(&mut heard_here).await, frame);
         }
         // A provider takes no records at all: the link ends, and names it.
         here.send(Frame::of(Kind::Records, NamespaceTag(7), 3, vec![0; 64].into()))
@@ -249,11 +254,40 @@ async fn frames_of_every_size_arrive_as_they_were_sent() {
 }
 
 #[tokio::test]
+async fn a_frame_that_takes_long_is_reported_before_it_is_whole() {
+    let (here, there) = meet(None, None).await;
+    let (send, mut events) = mpsc::channel(8);
+    let _reads = Connection::open(here.unwrap(), Side::Receiver, move |event| {
+        let send = send.clone();
+        async move {
+            let _ = send.send(event).await;
+        }
+    });
+    let mut slow = there.unwrap().stream;
+    let frame = Frame::of(Kind::Records, NamespaceTag(7), 3, vec![5; 1 << 20].into());
+    slow.write_all(&frame.encode_header(true)).await.unwrap();
+    let mut written = 0;
+    loop {
+        slow.write_all(&frame.payload[written..=written]).await.unwrap();
+        slow.flush().await.unwrap();
+        written += 1;
+        match tokio::time::timeout(Duration::from_millis(5), events.recv()).await {
+            Ok(Some(LinkEvent::Arriving)) => break,
+            Ok(other) => panic!("{other:?}"),
+            Err(_) => assert!(written < frame.payload.len(), "it was never reported"),
+        }
+    }
+    slow.write_all(&frame.payload[written..]).await.unwrap();
+    slow.flush().await.unwrap();
+    assert_eq!(frame_of(&mut events).await, frame);
+}
+
+#[tokio::test]
 async fn last_words_are_written_before_a_link_ends() {
     let [(here, _heard_here), (_there, mut heard_there)] = open_both(meet(None, None).await);
     here.send(Frame::node(Kind::Goodbye, vec![9; 100])).unwrap();
     here.close();
-    assert_eq!(frame_of(heard_there.recv().await).payload.len(), 100);
+    assert_eq!(frame_of(&mut heard_there).await.payload.len(), 100);
     assert!(matches!(
         heard_there.recv().await,
         Some(LinkEvent::Closed(LinkError::Lost(_)))

@@ -73,6 +73,8 @@ pub(super) struct Shared {
     pub(super) state: watch::Sender<ChainState>,
     pub(super) signal: CommitSignal,
     pub(super) commits: CommitTimes,
+    /// Why no block is made for now: the disk is full.
+    pub(super) no_room: Mutex<Option<Refusal>>,
     /// What a standby holds durably; none while none is attached.
     pub(super) copy: watch::Sender<Option<Height>>,
     /// Where clients' transactions go while another node makes the blocks.
@@ -140,6 +142,7 @@ impl Chain {
             state: watch::Sender::new(ChainState::Following),
             signal: CommitSignal::default(),
             commits: CommitTimes::default(),
+            no_room: Mutex::new(None),
             copy: watch::Sender::new(None),
             onward: Mutex::new(None),
         });
@@ -175,6 +178,11 @@ impl Chain {
     /// Its ledger. Replication appends and syncs here while the chain follows; nobody else writes.
     pub fn ledger(&self) -> &Arc<dyn Ledger> {
         &self.shared.ledger
+    }
+
+    /// Why no block is made for now, where the disk is full: it goes on by itself when there is room.
+    pub fn no_room(&self) -> Option<Refusal> {
+        self.shared.no_room.lock().clone()
     }
 
     /// How far it is: what was last published.

@@ -132,11 +132,17 @@ impl Maker {
             match shared.ledger.append(span.clone()) {
                 Err(error @ LedgerError::Full { .. }) => {
                     warn!(namespace = %shared.namespace, %error, "no block is made until there is room");
+                    let text = format!("no block is made: {error}");
+                    let hint = "make room: it goes on by itself, and what was accepted waits";
+                    *shared.no_room.lock() = Some(Refusal::new("disk-full", text, hint));
                     if shared.order.wait_closed(ROOM_PAUSE) {
                         return Err(shared.ledger_error(error));
                     }
                 }
-                appended => return appended.map_err(|e| shared.ledger_error(e)),
+                appended => {
+                    *shared.no_room.lock() = None;
+                    return appended.map_err(|e| shared.ledger_error(e));
+                }
             }
         }
     }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use cvp_pair::node::Node;
 use cvp_pair::pair::Pair;
 use cvp_pair::queues::{enable, register};
-use cvp_pair::signer::wait_shown;
+use cvp_pair::signer::{ec, send, transfer, wait_shown};
 use cvp_pair::small_disk::SmallDisk;
 use cvp_pair::wait;
 use serde_json::{Value, json};
@@ -150,4 +150,37 @@ fn a_disk_that_fills_up_in_the_middle_stops_the_copy_and_loses_nothing_of_it() -
         "it came twice: {log}"
     );
     ends_equal(&pair)
+}
+
+#[test]
+fn a_node_that_makes_no_block_for_want_of_room_says_so_and_goes_on() -> Result<()> {
+    let mut pair = pair_of(10)?;
+    let node = &mut pair.provider;
+    let at = node.root().join("namespaces/global/data");
+    let Some(disk) = SmallDisk::mount(&at, 400 * MIB)? else {
+        return Ok(());
+    };
+    node.inside = disk.entry();
+    node.provokes(&["no block is made until there is room"]);
+    node.start()?;
+    disk.fill(RESERVE + 6 * MIB)?;
+    let (rpc, signer, evidence) = (node.rpc(), ec()?, "x".repeat(200 << 10));
+    wait::until("the disk is full", Duration::from_secs(120), || {
+        // More than fit, and no more than may wait.
+        let sent = send(&rpc, transfer(&signer, 1, &evidence));
+        let status = node.status()?;
+        Ok(if codes(&status).contains(&"disk-full") {
+            Ok(())
+        } else {
+            sent.map(|_| Err(status.to_string()))?
+        })
+    })?;
+    let height = rpc.height()?;
+    ensure!(node.status()?["normal"] == false);
+    disk.make_room()?;
+    wait_shown(&rpc, height + 1, WITHIN)?;
+    node.wait_status("it is full no more", WITHIN, |status| {
+        !codes(status).contains(&"disk-full")
+    })?;
+    node.verify()
 }
