@@ -187,6 +187,7 @@ impl Pair {
         if let Some(session) = self.session.as_mut().filter(|session| session.conn == conn) {
             session.judge.signal(self.now);
             self.last_heard = Some(self.now);
+            self.lanes.iter_mut().for_each(|lane| lane.moved_at = self.now);
         }
     }
 

@@ -28,6 +28,26 @@ fn a_silence_grows_before_and_after_the_end_of_its_session() {
 }
 
 #[test]
+fn who_is_in_the_middle_of_a_frame_is_neither_silent_nor_stalled() {
+    let mut ends = Ends::attached(fetch_all);
+    ends.run(1_000);
+    let receiver = &mut ends.pairs[RECEIVER];
+    let mut asked = 0;
+    for now in (1_050..12_000).step_by(50) {
+        let _ = receiver.step(now * 1_000, Event::Arriving(CONN));
+        let out = receiver.step(now * 1_000, Event::Tick).now;
+        let stalls = |told: &Told| matches!(told, Told::Stall { .. });
+        asked += out
+            .iter()
+            .filter(|action| matches!(action, Action::Strategy { events, .. } if events.iter().any(stalls)))
+            .count();
+        assert_eq!(reason(&receiver.status(now), "provider-silent"), None, "{now}");
+    }
+    assert!(receiver.session.is_some(), "its session lives");
+    assert_eq!(asked, 0, "nothing is asked for again");
+}
+
+#[test]
 fn nobody_catches_up_with_nothing() {
     let mut ends = Ends::apart([setup(Role::Provider), setup(Role::Receiver)], fetch_all);
     for _ in 0..40 {
