@@ -27,6 +27,7 @@ impl Pair {
     pub fn in_place_of(before: &Pair, setup: Setup) -> Pair {
         let mut pair = Pair::new(setup);
         pair.last_heard = before.last_heard;
+        pair.budget = before.budget;
         pair.refused.clone_from(&before.refused);
         pair.changes.unreplicated.clone_from(&before.changes.unreplicated);
         pair.held.clone_from(&before.held);

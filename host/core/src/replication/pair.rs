@@ -184,6 +184,7 @@ impl Pair {
 
     fn start(&mut self) {
         self.started = true;
+        self.budget.set(self.setup.limits.max_rate, self.now_micros);
         for lane in &mut self.lanes {
             lane.moved_at = self.now;
             lane.shipping.start(self.now);

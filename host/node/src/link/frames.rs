@@ -26,6 +26,8 @@ const PROGRESS_MS_MAX: u64 = 10_000;
 const GOODBYE_MS_MAX: u64 = 1_000;
 /// A frame that takes long is reported so often: well below what heartbeats may be away.
 const ARRIVING_EVERY: Duration = Duration::from_millis(100);
+/// And only when so much more of it came: who sends a byte now and then is as good as silent.
+const ARRIVING_BYTES: usize = 1 << 10;
 /// Read-ahead for headers and small payloads.
 const AHEAD_BYTES: usize = 16 << 10;
 /// Allocated at once for a payload; longer ones grow as they arrive, so a length alone costs no memory.
@@ -195,10 +197,10 @@ impl Source {
         }
         let mut out = BytesMut::with_capacity(length.min(FIRST_BYTES_MAX));
         out.extend_from_slice(&self.ahead.split());
-        let mut said = Instant::now();
+        let mut said = (Instant::now(), out.len());
         while out.len() < length {
-            if said.elapsed() >= ARRIVING_EVERY {
-                said = Instant::now();
+            if said.0.elapsed() >= ARRIVING_EVERY && out.len() - said.1 >= ARRIVING_BYTES {
+                said = (Instant::now(), out.len());
                 report(LinkEvent::Arriving).await;
             }
             if out.len() == out.capacity() {

@@ -268,11 +268,14 @@ async fn a_frame_that_takes_long_is_reported_before_it_is_whole() {
     slow.write_all(&frame.encode_header(true)).await.unwrap();
     let mut written = 0;
     loop {
-        slow.write_all(&frame.payload[written..=written]).await.unwrap();
+        slow.write_all(&frame.payload[written..written + 64]).await.unwrap();
         slow.flush().await.unwrap();
-        written += 1;
+        written += 64;
         match tokio::time::timeout(Duration::from_millis(5), events.recv()).await {
-            Ok(Some(LinkEvent::Arriving)) => break,
+            Ok(Some(LinkEvent::Arriving)) => {
+                assert!(written >= 1 << 10, "reported after {written} bytes");
+                break;
+            }
             Ok(other) => panic!("{other:?}"),
             Err(_) => assert!(written < frame.payload.len(), "it was never reported"),
         }
