@@ -1,11 +1,12 @@
-//! A wire between receiver and provider that listens and cuts: it records what passes, and ends connections when it is told to or after a
-//! random number of bytes.
+//! A wire between receiver and provider that listens, cuts and slows: it records what passes, ends connections when it is told to or after a
+//! random number of bytes, and lets no more through than a line of a given rate.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
@@ -13,6 +14,9 @@ use crate::dice::Dice;
 
 /// Most that is recorded, bytes.
 const RECORDED_MAX: usize = 256 << 20;
+/// Bytes that pass at once, and on a slow line.
+const PIECE: usize = 64 << 10;
+const PIECE_SLOW: usize = 4 << 10;
 
 #[derive(Default)]
 struct Shared {
@@ -20,6 +24,8 @@ struct Shared {
     open: Mutex<Vec<TcpStream>>,
     /// Most bytes that a connection lives for; 0: it lives on.
     budget_max: AtomicU64,
+    /// Bytes a second that pass in each direction of a connection; 0: as many as come.
+    rate: AtomicU64,
     cuts: AtomicU64,
     ended: AtomicBool,
 }
@@ -70,6 +76,11 @@ impl Proxy {
     pub fn cut_after(&self, bytes_max: u64) {
         self.shared.budget_max.store(bytes_max, Ordering::SeqCst);
         self.cut();
+    }
+
+    /// From now on so many bytes a second pass, each way (0: as many as come).
+    pub fn slow_to(&self, bytes_per_second: u64) {
+        self.shared.rate.store(bytes_per_second, Ordering::SeqCst);
     }
 
     /// Ends every connection.
@@ -125,11 +136,18 @@ fn join(near: TcpStream, far: TcpStream, budget: u64, shared: &Arc<Shared>) -> R
 }
 
 fn pump(mut from: &TcpStream, mut to: &TcpStream, left: &AtomicU64, shared: &Shared) -> Result<()> {
-    let mut bytes = vec![0; 64 << 10];
+    let mut bytes = vec![0; PIECE];
     loop {
-        let read = from.read(&mut bytes)?;
+        let rate = shared.rate.load(Ordering::SeqCst);
+        let most = if rate == 0 { PIECE } else { PIECE_SLOW };
+        let read = from.read(&mut bytes[..most])?;
         if read == 0 {
             return Ok(());
+        }
+        if let Some(nanos) = (read as u64 * 1_000_000_000).checked_div(rate) {
+            #[allow(clippy::disallowed_methods)]
+            // The line itself, not a wait for a condition.
+            std::thread::sleep(Duration::from_nanos(nanos));
         }
         let before = left.fetch_sub((read as u64).min(left.load(Ordering::SeqCst)), Ordering::SeqCst);
         // The last bytes of a connection go out, the rest does not: a frame ends in its middle.

@@ -401,6 +401,7 @@ impl Node {
             staged: store.ledger.staged().map(|(manifest, durable)| StagedPart {
                 id: manifest.id(),
                 durable,
+                total: manifest.bytes(),
             }),
             chain_sync: self.strategy_setup(&store.namespace, chain_sync::KIND),
             config_sync: self.strategy_setup(&store.namespace, config_sync::KIND),

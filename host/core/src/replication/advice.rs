@@ -10,8 +10,8 @@ use super::api::Action;
 use super::archive::ArchiveWork;
 use super::control_file::ControlFile;
 use super::lane::{Calling, Lane, STALL_MS};
+use super::offer::Offer;
 use super::pair::Pair;
-use super::retention::Offer;
 use super::scrutiny::Ground;
 
 /// Least time between two calls that only tell of progress.
@@ -298,14 +298,11 @@ impl Pair {
         self.send_session(frame);
     }
 
-    /// What the strategy allows its namespace; what the operator allows all of them together is the budget's.
+    /// What the strategy allows its namespace, bytes a second; 0: no limit.
     pub(super) fn advise_rate(&mut self, index: usize, rate: u64) {
-        self.budget.set(self.setup.limits.max_rate, self.now_micros);
-        let Some(lane) = self.lanes.get_mut(index) else { return };
-        lane.advisor.rate = rate;
-        lane.sender.set_rate(rate);
-        lane.shipping.set_rate(rate);
-        lane.backfill.set_rate(rate);
+        if let Some(lane) = self.lanes.get_mut(index) {
+            lane.budget.set(rate, self.now_micros);
+        }
     }
 
     /// The state is checked once a run, so the provider is asked for runs that are no longer.

@@ -117,6 +117,8 @@ pub enum ArchiveEvent {
         stream: u32,
         /// Bytes queued.
         result: Result<u64, Refusal>,
+        /// Of records: the height of the first.
+        first: Option<Height>,
     },
     /// Receiver: a snapshot is staged up to here, durably; or why it is not taken.
     Staged(Result<u64, Refusal>),
@@ -153,7 +155,12 @@ impl Pair {
                 snapshot,
             } => self.on_surveyed(index, kept, above, (needed, snapshot)),
             ArchiveEvent::Made(made) => self.on_snapshot_made(index, made),
-            ArchiveEvent::Shipped { conn, stream, result } => self.on_shipped(index, conn, stream, result),
+            ArchiveEvent::Shipped {
+                conn,
+                stream,
+                result,
+                first,
+            } => self.on_shipped(index, (conn, stream), result, first),
             ArchiveEvent::Staged(result) => self.on_staged(index, result),
             ArchiveEvent::Written(written) => self.on_snapshot_written(index, written),
             ArchiveEvent::Damaged => self.on_snapshot_damaged(index),

@@ -5,7 +5,7 @@ use bytes::{Bytes, BytesMut};
 use crate::frame::{Frame, Kind, NamespaceTag};
 use crate::ledger::{Ledger, LedgerError};
 use crate::record::{check_headers, namespace_digest};
-use crate::types::{Digest, Namespace, Refusal};
+use crate::types::{Digest, Height, Namespace, Refusal};
 
 use super::api::ConnId;
 use super::archive::{ArchiveEvent, ArchiveWork};
@@ -62,20 +62,20 @@ pub fn archive(ledger: &dyn Ledger, namespace: &Namespace, work: ArchiveWork) ->
             stream,
             offset,
             bytes_max,
-        } => shipped(
-            (conn, Kind::SnapshotChunk, tag, stream),
-            chunk(ledger, offset, bytes_max),
-        ),
+        } => {
+            let read = chunk(ledger, offset, bytes_max);
+            shipped((conn, Kind::SnapshotChunk, tag, stream), read, None)
+        }
         ArchiveWork::ReadBack {
             conn,
             stream,
             last,
             bytes_max,
         } => {
-            let read = ledger
-                .read_back(last, bytes_max)
-                .map(|run| (run.bytes.len() as u64, run.bytes));
-            shipped((conn, Kind::History, tag, stream), read)
+            let read = ledger.read_back(last, bytes_max);
+            let first = read.as_ref().ok().map(|run| run.first);
+            let read = read.map(|run| (run.bytes.len() as u64, run.bytes));
+            shipped((conn, Kind::History, tag, stream), read, first)
         }
         ArchiveWork::Headers {
             conn,
@@ -86,7 +86,7 @@ pub fn archive(ledger: &dyn Ledger, namespace: &Namespace, work: ArchiveWork) ->
             let read = ledger
                 .headers(first, last)
                 .map(|headers| (headers.len() as u64, headers));
-            shipped((conn, Kind::Headers, tag, stream), read)
+            shipped((conn, Kind::Headers, tag, stream), read, None)
         }
         ArchiveWork::Link { from, headers } => {
             let linked =
@@ -160,12 +160,18 @@ fn chunk(ledger: &dyn Ledger, offset: u64, bytes_max: usize) -> Result<(u64, Byt
 fn shipped(
     (conn, kind, tag, stream): (ConnId, Kind, NamespaceTag, u32),
     read: Result<(u64, Bytes), LedgerError>,
+    first: Option<Height>,
 ) -> Archived {
     let (frame, result) = match read {
         Ok((bytes, payload)) => (Some((conn, Frame::of(kind, tag, stream, payload))), Ok(bytes)),
         Err(error) => (None, Err(error.refusal())),
     };
-    let answer = Some(ArchiveEvent::Shipped { conn, stream, result });
+    let answer = Some(ArchiveEvent::Shipped {
+        conn,
+        stream,
+        result,
+        first,
+    });
     Archived { frame, answer }
 }
 

@@ -13,7 +13,6 @@ use super::archive::ArchiveWork;
 use super::budget::{PieceSize, at_most};
 use super::lane::Lane;
 use super::pair::Pair;
-use super::sender::PACES_PER_SECOND;
 use super::status::BackfillStatus;
 
 /// Bytes of the largest piece: what the live tail may have to wait for on the link.
@@ -44,8 +43,19 @@ pub(super) struct Backfill {
     wanted: Option<(u32, Height, usize)>,
     /// Provider: the number of the piece that is being read.
     reading: Option<u32>,
-    rate: u64,
-    allowed_at: Millis,
+    /// Provider: what this session's wishes tell of the receiver's history.
+    served: Option<Served>,
+}
+
+/// How far a receiver is, as its provider knows.
+#[derive(Clone, Copy, Debug)]
+struct Served {
+    /// Where its history begins, or will with what was sent.
+    from: Height,
+    /// Where it began at the first wish, and when that came.
+    begun: (Height, Millis),
+    /// When the last one came.
+    asked: Millis,
 }
 
 impl Backfill {
@@ -53,28 +63,30 @@ impl Backfill {
     pub fn detach(&mut self) {
         (self.asked, self.wanted, self.refused, self.begun) = (None, None, None, None);
         // Its answer belongs to the session's link, and numbers begin anew with the next one.
-        self.reading = None;
+        (self.reading, self.served) = (None, None);
     }
 
-    /// Bytes a second; 0: no limit.
-    pub fn set_rate(&mut self, rate: u64) {
-        self.rate = rate;
-        if rate == 0 {
-            self.allowed_at = 0;
-        }
-    }
-
-    /// Provider: a piece was sent, or cannot be; false: it was something else.
-    pub fn on_sent(&mut self, stream: u32, result: &Result<u64, Refusal>, now: Millis) -> bool {
+    /// Provider: a piece that begins at `first` was sent, or cannot be; false: it was something else.
+    pub fn on_sent(&mut self, stream: u32, first: Option<Height>) -> bool {
         if self.reading != Some(stream) {
             return false;
         }
         self.reading = None;
-        let bytes = result.as_ref().map_or(0, |bytes| *bytes);
-        if let Some(pause) = bytes.saturating_mul(1000).checked_div(self.rate) {
-            self.allowed_at = self.allowed_at.max(now).saturating_add(pause);
+        if let (Some(served), Some(first)) = (&mut self.served, first) {
+            served.from = first;
         }
         true
+    }
+
+    /// Provider: the receiver wishes for what ends at `last`.
+    fn serve(&mut self, last: Height, now: Millis) {
+        let from = last.saturating_add(1);
+        let begun = self.served.map_or((from, now), |served| served.begun);
+        self.served = Some(Served {
+            from,
+            begun,
+            asked: now,
+        });
     }
 }
 
@@ -84,13 +96,26 @@ pub(super) fn is_wanted(lane: &Lane) -> bool {
 }
 
 impl Lane {
-    /// Receiver: how far it is, as long as it is wanted.
+    /// How far it is, as long as it is wanted; on a provider, as long as the receiver goes on asking.
     pub fn backfill_status(&self, role: Role, now: Millis) -> Option<BackfillStatus> {
-        let wanted = role == Role::Receiver && self.backfill.refused.is_none() && is_wanted(self);
-        let (before, at) = self.backfill.begun.unwrap_or((self.setup.history_from, now));
-        wanted.then(|| BackfillStatus {
-            from: self.setup.history_from,
-            to: self.history_from,
+        let (from, to, (before, at)) = match role {
+            Role::Provider => {
+                let to = self.survey.kept.history_from;
+                let asks = |served: &Served| served.from > to && now.saturating_sub(served.asked) < 2 * ASK_AGAIN_MS;
+                let served = self.backfill.served.filter(asks)?;
+                (served.from, to, served.begun)
+            }
+            Role::Receiver => {
+                if self.backfill.refused.is_some() || !is_wanted(self) {
+                    return None;
+                }
+                let from = self.setup.history_from;
+                (from, self.history_from, self.backfill.begun.unwrap_or((from, now)))
+            }
+        };
+        Some(BackfillStatus {
+            from,
+            to,
             before,
             elapsed_ms: now.saturating_sub(at),
         })
@@ -119,17 +144,13 @@ impl Pair {
         let Some(conn) = self.session.as_ref().map(|session| session.conn) else {
             return;
         };
+        let piece = self.piece(index);
         let Some(lane) = self.lanes.get_mut(index) else { return };
         if let Some((stream, last, bytes_max)) = lane.backfill.wanted
             && lane.backfill.reading.is_none()
-            && now >= lane.backfill.allowed_at
-            && let Some(piece) = self.budget.piece(self.now_micros)
+            && let Some(piece) = piece
         {
-            let pace = match lane.backfill.rate {
-                0 => piece,
-                rate => piece.min((rate / PACES_PER_SECOND).max(1)),
-            };
-            let bytes_max = at_most(pace, bytes_max);
+            let bytes_max = at_most(piece, bytes_max);
             (lane.backfill.wanted, lane.backfill.reading) = (None, Some(stream));
             let ns = lane.setup.namespace.clone();
             let work = ArchiveWork::ReadBack {
@@ -166,6 +187,7 @@ impl Pair {
         let (last, bytes) = read().map_err(|error| refuse::malformed("a wish for history", &error))?;
         if let Some(lane) = self.lanes.get_mut(index) {
             let bytes = usize::try_from(bytes.min(PIECE_BYTES)).unwrap_or(0);
+            lane.backfill.serve(last, self.now);
             lane.backfill.wanted = Some((frame.stream, last, bytes));
         }
         Ok(())

@@ -1,7 +1,10 @@
-//! `cvp.max_rate`: one token bucket for everything of records, snapshots and history that a provider sends, whatever the namespace. Each of those
-//! who send asks before a read and pays for what it sent, so a bucket that is overdrawn by several at once is paid back by all of them.
+//! Rates, as token buckets for everything of records, snapshots and history that a provider sends: `cvp.max_rate` for all namespaces together, and
+//! for each of them what its strategy asks for. Each of those who send asks before a read and pays for what it sent, so a bucket that is overdrawn
+//! by several at once is paid back by all of them.
 
 use crate::types::{Micros, Millis};
+
+use super::pair::Pair;
 
 /// So many pieces a second are sent at the rate: a slow stream flows, and nobody waits long for another's piece.
 const PIECES_PER_SECOND: u64 = 20;
@@ -41,6 +44,22 @@ impl Budget {
     pub fn spend(&mut self, bytes: u64, now: Micros) {
         if let Some(pause) = bytes.saturating_mul(1_000_000).checked_div(self.rate) {
             self.paid_at = self.paid_at.max(now.saturating_sub(BURST_MICROS)).saturating_add(pause);
+        }
+    }
+}
+
+impl Pair {
+    /// Bytes that one read of a namespace may bring now; none where it waits.
+    pub(super) fn piece(&self, index: usize) -> Option<u64> {
+        let own = self.lanes.get(index)?.budget.piece(self.now_micros)?;
+        Some(own.min(self.budget.piece(self.now_micros)?))
+    }
+
+    /// These were sent of a namespace.
+    pub(super) fn spend(&mut self, index: usize, bytes: u64) {
+        self.budget.spend(bytes, self.now_micros);
+        if let Some(lane) = self.lanes.get_mut(index) {
+            lane.budget.spend(bytes, self.now_micros);
         }
     }
 }

@@ -92,9 +92,6 @@ impl Pair {
 
     fn on_limits(&mut self, limits: Limits) {
         self.setup.limits = limits;
-        for index in 0..self.lanes.len() {
-            let rate = self.lanes.get(index).map_or(0, |lane| lane.advisor.rate);
-            self.advise_rate(index, rate);
-        }
+        self.budget.set(limits.max_rate, self.now_micros);
     }
 }

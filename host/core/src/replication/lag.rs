@@ -45,8 +45,8 @@ impl Marks {
 const SAMPLE_MS: Millis = 5_000;
 /// And judged over so long.
 const SPAN_MS: Millis = 60_000;
-/// Not before it was seen for so long.
-const SPAN_MS_MIN: Millis = 30_000;
+/// Not before it was seen to grow for so long.
+const SPAN_MS_MIN: Millis = 20_000;
 
 /// Whether the gap between the two ends grows while blocks flow.
 #[derive(Clone, Debug, Default)]
@@ -74,9 +74,11 @@ impl Growth {
         }
     }
 
-    /// Blocks a minute by which the gap has grown lately; none when it has not.
+    /// Blocks a minute by which the gap has grown since it was smallest; none when it has not for long enough.
     pub fn per_minute(&self) -> Option<u64> {
-        let ((first, before), (last, after)) = (*self.samples.front()?, *self.samples.back()?);
+        let (last, after) = *self.samples.back()?;
+        // The last of the smallest: what came before is not of this growth.
+        let (first, before) = *self.samples.iter().rev().min_by_key(|(_, blocks)| *blocks)?;
         let span = last.saturating_sub(first);
         if span < SPAN_MS_MIN || after <= before || self.samples.iter().any(|(_, blocks)| *blocks > after) {
             return None;
@@ -98,6 +100,10 @@ mod tests {
         assert_eq!(growth.per_minute(), Some(120));
         growth.look(50, 65_000);
         assert_eq!(growth.per_minute(), None, "it shrinks");
+        let mut late = Growth::default();
+        (0..60).for_each(|second| late.look(3, second * 1_000));
+        (60..=85).for_each(|second| late.look(3 + (second - 55) * 10, second * 1_000));
+        assert_eq!(late.per_minute(), Some(600), "since it began to grow");
         let mut short = Growth::default();
         (0..20).for_each(|second| short.look(second, second * 1_000));
         assert_eq!(short.per_minute(), None, "not seen for long enough");

@@ -9,12 +9,14 @@ use crate::types::{Height, Millis, Position, Refusal};
 use super::api::Action;
 use super::backfill::Backfill;
 use super::beginnings::Beginnings;
+use super::budget::Budget;
 use super::desk::Desk;
 use super::index::IndexAdvisor;
 use super::intake::Intake;
 use super::lag::{Growth, Marks};
+use super::offer::Offer;
 use super::queues::QueueAdvisor;
-use super::retention::{Offer, Survey};
+use super::retention::Survey;
 use super::sender::Sender;
 use super::setup::NamespaceSetup;
 use super::shipping::Shipping;
@@ -63,8 +65,6 @@ pub(super) struct Advisor {
     pub owes_stall: bool,
     pub stalled_at: Millis,
     pub paused: Option<String>,
-    /// Bytes a second that a provider's strategy asked for; 0: no limit.
-    pub rate: u64,
     /// Records between two checks of the state that a receiver's strategy asked for; 0: whatever comes in one run.
     pub verify_every: u64,
 }
@@ -98,6 +98,8 @@ pub(super) struct Lane {
     pub halt: Option<Halt>,
     pub halts: u32,
     pub sender: Sender,
+    /// Provider: what its strategy allows it.
+    pub budget: Budget,
     /// Fetches and acks about the run that is being read.
     pub early: Vec<Frame>,
     pub intake: Intake,
@@ -164,6 +166,7 @@ impl Lane {
             halt: None,
             halts: 0,
             sender: Sender::new(setup.durable),
+            budget: Budget::default(),
             early: Vec::new(),
             intake: Intake::new(setup.durable),
             advisor: Advisor {
@@ -173,7 +176,6 @@ impl Lane {
                 owes_stall: false,
                 stalled_at: now,
                 paused: None,
-                rate: 0,
                 verify_every: 0,
             },
             files: FileAdvisor::new(Desk::new(config.id, config.stored, now), setup.kept_local.clone()),
@@ -252,7 +254,10 @@ impl Lane {
         self.peer = Some(peer);
         (self.peer_seen, self.seen_before) = (Some(peer), false);
         match role {
-            Role::Provider => self.marks.held(peer.height),
+            Role::Provider => {
+                self.marks.held(peer.height);
+                self.marks.tip(self.local.height, peer.height, now);
+            }
             Role::Receiver => self.marks.tip(peer.height, self.local.height, now),
         }
     }
@@ -392,12 +397,13 @@ impl Lane {
     /// How far a snapshot is, on whichever end this is.
     pub fn bootstrap(&self, role: Role, now: Millis) -> Option<BootstrapStatus> {
         match role {
-            Role::Provider => self.shipping.progress().map(|(bytes, total)| BootstrapStatus {
-                bytes,
-                total,
-                ..BootstrapStatus::default()
-            }),
-            Role::Receiver => self.taking.as_ref().map(|taking| taking.progress(now)),
+            Role::Provider => self.shipping.progress(now),
+            Role::Receiver => {
+                let coming = self.taking.as_ref().map(|taking| taking.progress(now));
+                // What is here of it goes on when its provider is there again; before the manifest nobody knows more.
+                let known = coming.filter(|coming| coming.total > 0);
+                known.or(self.staged.map(StagedPart::progress)).or(coming)
+            }
         }
     }
 
@@ -406,10 +412,15 @@ impl Lane {
         self.taking.as_ref().and_then(Taking::disk_since)
     }
 
-    /// Estimated bytes the receiver lacks.
+    /// Bytes of records the receiver lacks: those the provider counted when it last looked, and those made since, of the size of the last ones.
     pub fn lag_bytes(&self, role: Role) -> u64 {
         let (tip, durable) = self.heights(role);
-        (tip - durable.min(tip)).saturating_mul(self.record_bytes_16) / 16
+        let (counted, to) = match role {
+            Role::Provider => self.survey.lacked(durable),
+            Role::Receiver => self.offer.map_or((0, 0), |offer| offer.lacked(durable)),
+        };
+        let since = tip.saturating_sub(durable.max(to));
+        counted.saturating_add(since.saturating_mul(self.record_bytes_16) / 16)
     }
 
     /// One more run: its share in the mean record size.

@@ -128,7 +128,10 @@ impl Pair {
                 other.setup.namespace == lane.setup.namespace && other.setup.genesis == lane.setup.genesis
             });
             match same {
-                Some(same) => (lane.peer_seen, lane.seen_before) = (same.peer_seen, same.seen_before),
+                Some(same) => {
+                    (lane.peer_seen, lane.seen_before) = (same.peer_seen, same.seen_before);
+                    lane.marks = same.marks.clone();
+                }
                 None => self.noted.recall(lane),
             }
         }

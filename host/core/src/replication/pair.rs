@@ -187,6 +187,10 @@ impl Pair {
         self.budget.set(self.setup.limits.max_rate, self.now_micros);
         for lane in &mut self.lanes {
             lane.moved_at = self.now;
+            // Of blocks from before this process nobody notes when they came: they are lacked from here on.
+            if let Some(peer) = lane.peer_seen {
+                lane.marks.tip(lane.local.height, peer.height, self.now);
+            }
             lane.shipping.start(self.now);
         }
         if self.is_standby() {

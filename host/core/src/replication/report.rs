@@ -15,6 +15,9 @@ use super::status::{NamespaceStatus, PairStatus, PeerStatus, Phase, RefusedDial,
 /// A read, write or fsync that takes so long is stalled.
 const DISK_MS: Millis = 2_000;
 
+/// A receiver began from a snapshot so often that it pauses before the next one.
+const BOOTSTRAP_AGAIN: &str = "bootstrap-again";
+
 /// Codes of the handshake that need no `refused-` before them.
 const PLAIN_CODES: [&str; 12] = [
     "diverged",
@@ -215,7 +218,7 @@ impl Pair {
     fn beginnings_reason(lane: &Lane, now: Millis) -> Option<Refusal> {
         let count = lane.beginnings.many(lane.live, now)?;
         Some(Refusal::new(
-            "bootstrap-again",
+            BOOTSTRAP_AGAIN,
             format!(
                 "{}: began from a snapshot {count} times in a row: what the provider keeps is gone before it is copied",
                 lane.setup.namespace
@@ -235,6 +238,8 @@ impl Pair {
         let behind = format!("{} blocks behind", self.lag_blocks(lane));
         if idle >= STALL_MS && (lane.store.is_some() || lane.halt.is_some()) {
             // Why is said already.
+        } else if idle >= STALL_MS && self.pauses_on_purpose(lane) {
+            // It says so itself.
         } else if idle >= STALL_MS {
             let text = format!("{name}: nothing moved for {idle} ms, {behind}");
             reasons.push(Refusal::new(
@@ -262,6 +267,16 @@ impl Pair {
         } else if !lane.live && self.lag_blocks(lane) > 0 {
             reasons.push(Refusal::new("catching-up", format!("{name}: {behind}"), ""));
         }
+    }
+
+    /// Provider: the receiver waits before it begins from a snapshot once more.
+    fn pauses_on_purpose(&self, lane: &Lane) -> bool {
+        let said = self.session.iter().flat_map(|session| &session.peer_reasons);
+        let prefix = format!("{}: ", lane.setup.namespace);
+        self.setup.role == Role::Provider
+            && said
+                .filter(|reason| reason.code == BOOTSTRAP_AGAIN)
+                .any(|reason| reason.text.starts_with(&prefix))
     }
 
     fn lag_blocks(&self, lane: &Lane) -> u64 {

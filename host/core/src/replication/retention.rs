@@ -1,14 +1,11 @@
-//! How long a provider keeps old records, and what it offers a receiver that needs more than it keeps.
+//! How long a provider keeps old records.
 //!
 //! `ledger.keep_blocks` says what the operator wants kept. What the receiver lacks stays longer, up to `cvp.retain_bytes` a namespace; past that it
 //! goes, and the receiver begins again from a snapshot. So a receiver that is away can never fill this node's disk.
 
-use crate::frame::{FLAG_OPTIONAL, Frame, Kind};
 use crate::ledger::Kept;
-use crate::session::refuse;
-use crate::types::strategy::chain_sync::Snapshot;
-use crate::types::strategy::{self, Level, Role};
-use crate::types::{Height, Malformed, Millis, Position, Reader, Refusal, Writer};
+use crate::types::strategy::{Level, Role};
+use crate::types::{Height, Millis};
 
 use super::api::Action;
 use super::archive::ArchiveWork;
@@ -116,60 +113,21 @@ impl Survey {
         let share = share.checked_div(u128::from(all)).unwrap_or(0);
         self.above.saturating_sub(u64::try_from(share).unwrap_or(u64::MAX))
     }
-}
 
-/// What a provider says it keeps, and could hand over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Offer {
-    pub at: Position,
-    pub kept: Kept,
-}
-
-impl Offer {
-    fn encode(&self) -> Vec<u8> {
-        let mut out = Writer::with_capacity(64);
-        out.u64(self.at.height);
-        out.digest(&self.at.hash);
-        out.u64(self.kept.history_from);
-        out.u64(self.kept.log_bytes);
-        out.u64(self.kept.state_bytes);
-        out.into_bytes()
-    }
-
-    /// What a later release adds is skipped.
-    fn decode(bytes: &[u8]) -> Result<Offer, Malformed> {
-        let mut input = Reader::new(bytes);
-        Ok(Offer {
-            at: Position {
-                height: input.u64()?,
-                hash: input.digest()?,
-            },
-            kept: Kept {
-                history_from: input.u64()?,
-                log_bytes: input.u64()?,
-                state_bytes: input.u64()?,
-            },
-        })
-    }
-
-    /// As a strategy sees it.
-    pub fn snapshot(&self) -> Snapshot {
-        Snapshot {
-            at: strategy::Position {
-                height: self.at.height,
-                hash: self.at.hash.0,
-            },
-            bytes: self.kept.state_bytes,
+    /// Bytes counted above `held`, and the height up to which. Of a receiver that must begin anew: all that is kept.
+    pub fn lacked(&self, held: Height) -> (u64, Height) {
+        if held + 1 < self.kept.history_from {
+            (self.kept.log_bytes, self.tip)
+        } else if self.held <= held {
+            (self.above_now(held), self.tip)
+        } else {
+            (0, 0)
         }
     }
 
-    /// Bytes of the records above `height`, by the mean of all.
-    fn bytes_above(&self, height: Height) -> u64 {
-        let from = self.kept.history_from;
-        let records = (self.at.height + 1).saturating_sub(from).max(1);
-        let wanted = self.at.height.saturating_sub(height.max(from.saturating_sub(1)));
-        let bytes = u128::from(self.kept.log_bytes) * u128::from(wanted) / u128::from(records);
-        u64::try_from(bytes).unwrap_or(u64::MAX)
+    /// Whether it tells of the ledger as it is now.
+    fn is_of(&self, tip: Height) -> bool {
+        self.kept.log_bytes > 0 && self.tip == tip
     }
 }
 
@@ -209,14 +167,16 @@ impl Pair {
         let Some(lane) = self.lanes.get_mut(index) else { return };
         let due = lane.survey.at.is_none_or(|at| now.saturating_sub(at) >= SURVEY_MS);
         let wanted = role == Role::Provider && standby && !lane.survey.under_way && due;
-        // Without a mean of the records nobody can say how many bytes a standby lacks that is away.
-        let sized = lane.record_bytes_16 > 0;
-        if !wanted || (lane.setup.keep_blocks == 0 && lane.peer.is_none() && sized) {
+        let held = lane.of_use_above().unwrap_or(lane.applied);
+        // Where nothing is let go, sizes are for the status alone, and for the receiver of a session that begins.
+        let known = lane.survey.is_of(lane.applied) && lane.survey.held == held;
+        let told = lane.peer.is_none() || lane.survey.told.is_some();
+        if !wanted || (lane.setup.keep_blocks == 0 && known && told) {
             return;
         }
         (lane.survey.under_way, lane.survey.at) = (true, Some(now));
-        lane.survey.held = lane.of_use_above().unwrap_or(lane.applied);
-        let (ns, held) = (lane.setup.namespace.clone(), lane.survey.held);
+        lane.survey.held = held;
+        let ns = lane.setup.namespace.clone();
         let work = ArchiveWork::Survey { held };
         self.out.push(Action::Archive { ns, work });
     }
@@ -275,43 +235,6 @@ impl Pair {
         self.out.push(Action::Archive { ns, work });
     }
 
-    /// Tells the receiver what is kept and could be handed over: when a session opens, and when the history begins elsewhere.
-    fn offer(&mut self, index: usize) {
-        let standby = self.is_standby();
-        let Some(lane) = self.lanes.get_mut(index) else { return };
-        let from = lane.survey.kept.history_from;
-        if lane.peer.is_none() || lane.survey.told == Some(from) || !standby {
-            return;
-        }
-        lane.survey.told = Some(from);
-        let offer = Offer {
-            at: lane.local,
-            kept: lane.survey.kept,
-        };
-        let mut frame = Frame::of(Kind::SnapshotOffer, lane.tag, 0, offer.encode().into());
-        frame.flags = FLAG_OPTIONAL;
-        self.send_session(frame);
-    }
-
-    pub(super) fn on_offer(&mut self, index: usize, payload: &[u8]) -> Result<(), Refusal> {
-        let offer = Offer::decode(payload).map_err(|error| refuse::malformed("an offer", &error))?;
-        let Some(lane) = self.lanes.get_mut(index) else {
-            return Ok(());
-        };
-        lane.history_from = offer.kept.history_from;
-        if lane.record_bytes_16 == 0 {
-            let blocks = offer.at.height.saturating_sub(lane.local.height);
-            lane.record_bytes_16 = offer
-                .bytes_above(lane.local.height)
-                .saturating_mul(16)
-                .checked_div(blocks)
-                .unwrap_or(0);
-        }
-        lane.offer = Some(offer);
-        lane.advisor.owes_progress = true;
-        Ok(())
-    }
-
     /// What an operator should know of a provider's history.
     pub(super) fn retention_warning(&self, lane: &Lane) -> Option<String> {
         let bounds = self.bounds(lane);
@@ -334,8 +257,14 @@ impl Pair {
             return None;
         }
         let (above, most) = (bounds.above, bounds.retain_bytes);
+        // Past it already: heard of only before this start, so the newest stay for it.
+        let then = if above > most {
+            "the oldest of them go, and the standby begins again from a snapshot unless it holds more than is known here"
+        } else {
+            "past it they go, and the standby begins again from a snapshot"
+        };
         Some(format!(
-            "retention-nearly-full: the records that the standby lacks take {above} of {most} bytes (cvp.retain_bytes): past it they go, and the standby begins again from a snapshot"
+            "retention-nearly-full: the records that the standby lacks take {above} of {most} bytes (cvp.retain_bytes): {then}"
         ))
     }
 }
@@ -411,6 +340,7 @@ mod tests {
         assert_eq!(survey.above_now(100), 0);
         assert_eq!(survey.above_now(u64::MAX), 0);
         assert_eq!(Survey::default().above_now(7), 0);
+        assert_eq!((survey.lacked(26), survey.lacked(5)), ((44_400, 100), (0, 100)));
     }
 
     #[test]
@@ -448,25 +378,5 @@ mod tests {
         assert_eq!((read.below(), read.waits_for_queue()), (901, None));
         let loose = Bounds { above: 799, ..behind };
         assert!(!loose.is_tight());
-    }
-
-    #[test]
-    fn an_offer_reads_back_and_estimates() {
-        let offer = Offer {
-            at: Position {
-                height: 199,
-                hash: crate::types::Digest([2; 32]),
-            },
-            kept: Kept {
-                history_from: 100,
-                log_bytes: 10_000,
-                state_bytes: 7,
-            },
-        };
-        let mut bytes = offer.encode();
-        assert_eq!(Offer::decode(&bytes), Ok(offer));
-        bytes.push(1);
-        assert_eq!(Offer::decode(&bytes), Ok(offer), "of a later release");
-        assert_eq!((offer.bytes_above(149), offer.bytes_above(0)), (5_000, 10_000));
     }
 }

@@ -7,9 +7,6 @@ use std::collections::VecDeque;
 use crate::frame::RECORDS_PAYLOAD_BYTES_TARGET;
 use crate::types::{Digest, Height, Micros, Millis, Position};
 
-/// A stream with a rate sends at least so often, as long as one record fits.
-pub(super) const PACES_PER_SECOND: u64 = 4;
-
 /// Why an acknowledgement is refused.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum BadAck {
@@ -57,8 +54,6 @@ pub(super) struct Sender {
     reading_since: Option<Millis>,
     acked: Position,
     ack_micros: Option<Micros>,
-    rate: u64,
-    allowed_at: Millis,
 }
 
 impl Sender {
@@ -76,8 +71,6 @@ impl Sender {
             reading_since: None,
             acked,
             ack_micros: None,
-            rate: 0,
-            allowed_at: 0,
         }
     }
 
@@ -116,14 +109,6 @@ impl Sender {
         self.reading_since
     }
 
-    /// Bytes a second; 0: no limit.
-    pub fn set_rate(&mut self, rate: u64) {
-        self.rate = rate;
-        if rate == 0 {
-            self.allowed_at = 0;
-        }
-    }
-
     /// Stops until the next fetch.
     pub fn stop(&mut self) {
         self.open = false;
@@ -135,8 +120,6 @@ impl Sender {
             stream: self.stream,
             reading_since: self.reading_since,
             ack_micros: self.ack_micros,
-            rate: self.rate,
-            allowed_at: self.allowed_at,
             ..Sender::new(position)
         };
     }
@@ -221,7 +204,7 @@ impl Sender {
     }
 
     /// What to read next, if anything may be sent: never above `durable`.
-    pub fn wanted(&self, now: Millis, durable: Height) -> Option<Wanted> {
+    pub fn wanted(&self, durable: Height) -> Option<Wanted> {
         let mut last = self.last.min(durable);
         if let Some(more) = self.run_records.checked_sub(1) {
             last = last.min(self.next.saturating_add(more));
@@ -231,14 +214,10 @@ impl Sender {
         if crate::planted::active(crate::planted::Fault::CreditIgnored) {
             room = u64::MAX;
         }
-        if !self.open || self.reading_since.is_some() || self.next > last || room == 0 || now < self.allowed_at {
+        if !self.open || self.reading_since.is_some() || self.next > last || room == 0 {
             return None;
         }
         room = room.min(RECORDS_PAYLOAD_BYTES_TARGET as u64);
-        if self.rate > 0 {
-            // A slow stream flows: it does not stand still after each large run.
-            room = room.min((self.rate / PACES_PER_SECOND).max(1));
-        }
         Some(Wanted {
             first: self.next,
             last,
@@ -260,9 +239,6 @@ impl Sender {
         self.next = last.height + 1;
         self.sent.push_back(Sent { last, bytes, at: now });
         self.sent_bytes += bytes;
-        if let Some(pause) = bytes.saturating_mul(1000).checked_div(self.rate) {
-            self.allowed_at = self.allowed_at.max(now / 1000).saturating_add(pause);
-        }
         true
     }
 
@@ -298,7 +274,7 @@ mod tests {
     }
 
     fn send(sender: &mut Sender, last: Height, bytes: u64) {
-        let wanted = sender.wanted(0, 1000).unwrap();
+        let wanted = sender.wanted(1000).unwrap();
         sender.begin_read(0);
         assert!(sender.on_read_done(sender.stream(), wanted.first, at(last), bytes, 0));
     }
@@ -306,21 +282,21 @@ mod tests {
     #[test]
     fn credit_bounds_what_is_under_way_and_acks_return_it() {
         let mut sender = Sender::new(at(10));
-        assert_eq!(sender.wanted(0, 1000), None);
+        assert_eq!(sender.wanted(1000), None);
         sender.on_fetch(1, (11, u64::MAX), 100, 0).unwrap();
         send(&mut sender, 12, 60);
         send(&mut sender, 13, 60);
-        assert_eq!(sender.wanted(0, 1000), None);
+        assert_eq!(sender.wanted(1000), None);
         assert_eq!(sender.on_ack(at(12), 0), Ok(true));
         assert_eq!(
-            sender.wanted(0, 1000),
+            sender.wanted(1000),
             Some(Wanted {
                 first: 14,
                 last: 1000,
                 bytes_max: 40
             })
         );
-        assert_eq!(sender.wanted(0, 13), None);
+        assert_eq!(sender.wanted(13), None);
         sender.invariants().unwrap();
     }
 
@@ -378,21 +354,11 @@ mod tests {
     fn runs_are_no_longer_than_the_receiver_verifies() {
         let mut sender = Sender::new(at(0));
         sender.on_fetch(1, (1, u64::MAX), 1000, 3).unwrap();
-        assert_eq!(sender.wanted(0, 10).map(|wanted| wanted.last), Some(3));
-        assert_eq!(sender.wanted(0, 2).map(|wanted| wanted.last), Some(2));
+        assert_eq!(sender.wanted(10).map(|wanted| wanted.last), Some(3));
+        assert_eq!(sender.wanted(2).map(|wanted| wanted.last), Some(2));
         sender.on_fetch(1, (1, u64::MAX), 1000, u64::MAX).unwrap();
-        assert_eq!(sender.wanted(0, 10).map(|wanted| wanted.last), Some(10));
+        assert_eq!(sender.wanted(10).map(|wanted| wanted.last), Some(10));
         sender.on_fetch(1, (1, 9), 1000, 0).unwrap();
-        assert_eq!(sender.wanted(0, 10).map(|wanted| wanted.last), Some(9));
-    }
-
-    #[test]
-    fn a_rate_spreads_the_reads() {
-        let mut sender = Sender::new(at(0));
-        sender.set_rate(1000);
-        sender.on_fetch(1, (1, u64::MAX), 1 << 20, 0).unwrap();
-        send(&mut sender, 1, 500);
-        assert_eq!(sender.wanted(499, 1000), None);
-        assert!(sender.wanted(500, 1000).is_some());
+        assert_eq!(sender.wanted(10).map(|wanted| wanted.last), Some(9));
     }
 }

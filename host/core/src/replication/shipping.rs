@@ -16,7 +16,7 @@ use super::api::{Action, ConnId};
 use super::archive::ArchiveWork;
 use super::budget::at_most;
 use super::pair::Pair;
-use super::sender::PACES_PER_SECOND;
+use super::status::BootstrapStatus;
 
 /// Bytes of one chunk: what an interruption may cost.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -37,14 +37,14 @@ pub(super) struct Shipping {
     open: bool,
     next: u64,
     acked: u64,
+    /// What the receiver had of it when this stream began, and when that was.
+    begun: (u64, Millis),
     credit: u64,
     reading: bool,
     /// What is read are headers.
     reads_headers: bool,
     /// Headers that the receiver wants.
     pub(super) headers: Option<(Height, Height)>,
-    rate: u64,
-    allowed_at: Millis,
 }
 
 impl Shipping {
@@ -60,14 +60,6 @@ impl Shipping {
         }
         (self.open, self.making, self.stream) = (false, None, 0);
         (self.reading, self.reads_headers, self.headers) = (false, false, None);
-    }
-
-    /// Bytes a second; 0: no limit.
-    pub fn set_rate(&mut self, rate: u64) {
-        self.rate = rate;
-        if rate == 0 {
-            self.allowed_at = 0;
-        }
     }
 
     /// The record after the snapshot: its tail must be kept.
@@ -102,13 +94,20 @@ impl Shipping {
 
     /// The receiver holds all of it, and has not said yet that it stands on it.
     pub fn is_whole(&self) -> bool {
-        self.progress().is_some_and(|(acked, total)| acked >= total)
+        let sent = self.manifest.as_ref().filter(|_| self.open);
+        sent.is_some_and(|manifest| self.acked >= manifest.bytes())
     }
 
-    /// Of the snapshot on its way: bytes the receiver holds, and all.
-    pub fn progress(&self) -> Option<(u64, u64)> {
+    /// How far the snapshot is that is on its way.
+    pub fn progress(&self, now: Millis) -> Option<BootstrapStatus> {
         let manifest = self.manifest.as_ref().filter(|_| self.open)?;
-        Some((self.acked, manifest.bytes()))
+        let (before, at) = self.begun;
+        Some(BootstrapStatus {
+            bytes: self.acked,
+            total: manifest.bytes(),
+            before,
+            elapsed_ms: now.saturating_sub(at),
+        })
     }
 }
 
@@ -162,7 +161,7 @@ impl Pair {
         let shipping = &mut lane.shipping;
         let goes_on = id == Some(manifest.id()) && from <= manifest.bytes();
         (shipping.next, shipping.acked) = if goes_on { (from, from) } else { (0, 0) };
-        shipping.open = true;
+        (shipping.open, shipping.begun) = (true, (shipping.acked, self.now));
         let frame = Frame::of(
             Kind::SnapshotManifest,
             lane.tag,
@@ -229,13 +228,10 @@ impl Pair {
     }
 
     pub(super) fn settle_shipping(&mut self, index: usize) {
-        let now = self.now;
         let Some(conn) = self.session.as_ref().map(|session| session.conn) else {
             return;
         };
-        let Some(piece) = self.budget.piece(self.now_micros) else {
-            return;
-        };
+        let Some(piece) = self.piece(index) else { return };
         let Some(lane) = self.lanes.get_mut(index) else { return };
         let shipping = &mut lane.shipping;
         let Some(total) = shipping.manifest.as_ref().filter(|_| shipping.open).map(|m| m.bytes()) else {
@@ -244,34 +240,33 @@ impl Pair {
         let room = shipping
             .credit
             .saturating_sub(shipping.next.saturating_sub(shipping.acked));
-        if shipping.reading || shipping.next >= total || room == 0 || now < shipping.allowed_at {
+        if shipping.reading || shipping.next >= total || room == 0 {
             return;
         }
         shipping.reading = true;
-        let pace = if shipping.rate > 0 {
-            (shipping.rate / PACES_PER_SECOND).max(1)
-        } else {
-            u64::MAX
-        };
         let work = ArchiveWork::Ship {
             conn,
             stream: shipping.stream,
             offset: shipping.next,
-            bytes_max: at_most(room.min(pace).min(piece), CHUNK_BYTES),
+            bytes_max: at_most(room.min(piece), CHUNK_BYTES),
         };
         let ns = lane.setup.namespace.clone();
         self.out.push(Action::Archive { ns, work });
     }
 
-    pub(super) fn on_shipped(&mut self, index: usize, conn: ConnId, stream: u32, result: Result<u64, Refusal>) {
+    pub(super) fn on_shipped(
+        &mut self,
+        index: usize,
+        (conn, stream): (ConnId, u32),
+        result: Result<u64, Refusal>,
+        first: Option<Height>,
+    ) {
         if !self.is_session(conn) {
             return;
         }
-        let now = self.now;
-        self.budget
-            .spend(result.as_ref().map_or(0, |bytes| *bytes), self.now_micros);
+        self.spend(index, result.as_ref().map_or(0, |bytes| *bytes));
         let Some(lane) = self.lanes.get_mut(index) else { return };
-        if lane.backfill.on_sent(stream, &result, now) {
+        if lane.backfill.on_sent(stream, first) {
             return;
         }
         let shipping = &mut lane.shipping;
@@ -282,12 +277,7 @@ impl Pair {
         }
         match result {
             Ok(_) if headers => {}
-            Ok(bytes) => {
-                shipping.next += bytes;
-                if let Some(pause) = bytes.saturating_mul(1000).checked_div(shipping.rate) {
-                    shipping.allowed_at = shipping.allowed_at.max(now).saturating_add(pause);
-                }
-            }
+            Ok(bytes) => shipping.next += bytes,
             // The files of the snapshot cannot be read: the next wish makes another.
             Err(refusal) => {
                 (shipping.open, shipping.manifest) = (false, None);

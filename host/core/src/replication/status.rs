@@ -102,9 +102,9 @@ pub struct BootstrapStatus {
     pub bytes: u64,
     /// Bytes of all of it; 0 until it is known.
     pub total: u64,
-    /// Receiver: bytes that were here when it began, or went on.
+    /// Of them, those that were there when it began, or went on.
     pub before: u64,
-    /// Receiver: how long it has run since, milliseconds.
+    /// How long it has run since, milliseconds; 0 while none of it comes.
     pub elapsed_ms: Millis,
 }
 
@@ -151,7 +151,7 @@ pub struct NamespaceStatus {
     pub durable_before: bool,
     /// Blocks between them.
     pub lag_blocks: u64,
-    /// Estimated bytes between them.
+    /// Bytes of the records between them, as the provider counted; of the newest an estimate.
     pub lag_bytes: u64,
     /// Age of the oldest block that is not at the receiver, milliseconds.
     pub lag_ms: Millis,
@@ -161,7 +161,7 @@ pub struct NamespaceStatus {
     pub history_from: Height,
     /// A snapshot on its way.
     pub bootstrap: Option<BootstrapStatus>,
-    /// Receiver: the filling in of older history, while there is some to come.
+    /// The filling in of the receiver's older history, while there is some to come.
     pub backfill: Option<BackfillStatus>,
     /// Receiver: the last one that it stood on in this process.
     pub bootstrapped: Option<BootstrappedStatus>,

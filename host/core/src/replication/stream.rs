@@ -2,7 +2,7 @@
 
 use crate::frame::{Frame, Kind};
 use crate::session::hello::{read_position, write_position};
-use crate::session::{Beat, Heartbeat, Mood, refuse};
+use crate::session::refuse;
 use crate::types::strategy::{Level, Role};
 use crate::types::{Height, Malformed, Millis, Position, Reader, Refusal, Writer};
 
@@ -87,72 +87,6 @@ impl Pair {
         };
         self.close(conn, Some(refusal.clone()), true);
         self.remember(refusal);
-    }
-
-    fn on_heartbeat(&mut self, payload: &[u8]) -> Result<(), Refusal> {
-        let beat = Heartbeat::decode(payload).map_err(|error| refuse::malformed("a heartbeat", &error))?;
-        let Some(session) = &mut self.session else {
-            return Ok(());
-        };
-        session.round_trip.on_beat(beat.sequence, beat.echo, self.now_micros);
-        session.peer_reasons = beat.reasons;
-        for beat in beat.beats {
-            let Some(index) = self.lane_of(beat.namespace) else {
-                continue;
-            };
-            match self.setup.role {
-                Role::Provider => self.on_receiver_beat(index, beat.durable)?,
-                Role::Receiver => self.on_provider_beat(index, beat.durable)?,
-            }
-        }
-        Ok(())
-    }
-
-    /// A heartbeat cannot overtake the acks before it: the heights are the acknowledged ones, unless an ack waits.
-    fn on_receiver_beat(&mut self, index: usize, durable: Position) -> Result<(), Refusal> {
-        let Some(lane) = self.lanes.get(index) else {
-            return Ok(());
-        };
-        if !lane.early.is_empty() {
-            return Ok(());
-        }
-        let acked = lane.sender.acked();
-        if durable.height == acked.height && durable.hash != acked.hash {
-            return Err(refuse::diverged(
-                &lane.setup.namespace,
-                acked.height,
-                &durable.hash,
-                Some(&acked.hash),
-            ));
-        }
-        if durable.height > acked.height {
-            return Err(refuse::unexpected("height in a heartbeat, above what was acknowledged"));
-        }
-        Ok(())
-    }
-
-    fn on_provider_beat(&mut self, index: usize, durable: Position) -> Result<(), Refusal> {
-        let (now, role) = (self.now, self.setup.role);
-        let Some(lane) = self.lanes.get_mut(index) else {
-            return Ok(());
-        };
-        if durable.height < lane.local.height {
-            return Err(refuse::receiver_ahead(&lane.setup.namespace, &lane.local, &durable));
-        }
-        if durable.height == lane.local.height && durable.hash != lane.local.hash {
-            return Err(refuse::diverged(
-                &lane.setup.namespace,
-                durable.height,
-                &lane.local.hash,
-                Some(&durable.hash),
-            ));
-        }
-        // Nothing was owed until now: the stream did not stand still before.
-        if !lane.owed(role) {
-            lane.moved_at = now;
-        }
-        lane.hear_peer(role, durable, now);
-        Ok(())
     }
 
     pub(super) fn on_fetch(&mut self, index: usize, frame: &Frame) -> Result<(), Refusal> {
@@ -306,6 +240,9 @@ impl Pair {
         };
         lane.move_local(role, durable, applied, now);
         lane.count_records(batch.records, batch.bytes);
+        if let Some(offer) = &mut lane.offer {
+            offer.came += batch.bytes;
+        }
         lane.batch = Some(batch);
         lane.batches += 1;
         (lane.moved_at, lane.halts) = (now, 0);
@@ -397,45 +334,12 @@ impl Pair {
             return;
         }
         let now = self.now_micros;
-        self.budget.spend(bytes, now);
+        self.spend(index, bytes);
         let Some(lane) = self.lanes.get_mut(index) else { return };
         if lane.sender.on_read_done(stream, first, last, bytes, now) {
             lane.count_records((last.height + 1).saturating_sub(first), bytes);
         }
         self.take_early(index);
-    }
-
-    /// The session's own clock: heartbeats out, the judge of those that come in.
-    pub(super) fn settle_session(&mut self) {
-        let heartbeat_ms = self.setup.limits.heartbeat_ms;
-        let Some(session) = &mut self.session else { return };
-        if session.judge.tardy(self.now) == Mood::Dead {
-            let (conn, age) = (session.conn, session.judge.age(self.now));
-            self.close(conn, Some(refuse::silent(age)), false);
-            return self.remember_silence(self.now.saturating_sub(age));
-        }
-        if self.now < session.beat_at {
-            return;
-        }
-        session.beat_at = self.now + heartbeat_ms;
-        let (sequence, echo) = session.round_trip.beat(self.now_micros);
-        let beats = self
-            .lanes
-            .iter()
-            .map(|lane| Beat {
-                namespace: lane.tag,
-                durable: lane.local,
-                applied: lane.applied,
-            })
-            .collect();
-        let reasons = self.own_reasons(self.now);
-        let beat = Heartbeat {
-            sequence,
-            echo,
-            beats,
-            reasons,
-        };
-        self.send_session(Frame::node(Kind::Heartbeat, beat.encode()));
     }
 
     /// Moves one namespace as far as it goes: reads, runs, fsyncs, fetches, its strategy.
@@ -458,6 +362,7 @@ impl Pair {
             return self.probe_store(index);
         }
         self.settle_archive(index);
+        let piece = self.piece(index);
         let Some(lane) = self.lanes.get_mut(index) else { return };
         let ns = lane.setup.namespace.clone();
         match role {
@@ -466,8 +371,8 @@ impl Pair {
                     return;
                 };
                 if lane.index.is_accepted()
-                    && let Some(piece) = self.budget.piece(self.now_micros)
-                    && let Some(wanted) = lane.sender.wanted(now, lane.local.height)
+                    && let Some(piece) = piece
+                    && let Some(wanted) = lane.sender.wanted(lane.local.height)
                 {
                     lane.sender.begin_read(now);
                     let (stream, first) = (lane.sender.stream(), wanted.first);

@@ -41,6 +41,20 @@ pub struct StagedPart {
     pub id: Digest,
     /// Bytes of it that are durable.
     pub durable: u64,
+    /// Bytes of all of it.
+    pub total: u64,
+}
+
+impl StagedPart {
+    /// How far it is while nothing of it comes.
+    pub(super) fn progress(self) -> BootstrapStatus {
+        BootstrapStatus {
+            bytes: self.durable,
+            total: self.total,
+            before: self.durable,
+            elapsed_ms: 0,
+        }
+    }
 }
 
 /// A snapshot on its way in.
@@ -241,6 +255,7 @@ impl Pair {
         lane.staged = Some(StagedPart {
             id: manifest.id(),
             durable,
+            total: manifest.bytes(),
         });
         lane.moved_at = now;
         if durable == taking.durable {
@@ -373,6 +388,10 @@ impl Pair {
         });
         let stream = taking.map(|taking| (taking.stream, taking.durable));
         (lane.staged, lane.setup.history_from) = (None, tip.height);
+        if let Some(offer) = &mut lane.offer {
+            // It counted from what was here before.
+            offer.above = None;
+        }
         lane.intake.stand_on(tip);
         lane.move_local(role, tip, tip.height, now);
         (lane.moved_at, lane.halts) = (now, 0);

@@ -234,13 +234,16 @@ impl Subject<'_> {
     ) -> Result<NamespaceReport, Failure> {
         let from = wanted.from.unwrap_or(0).max(self.history_from);
         let last = self.last.unwrap_or(0);
-        let to = wanted.to.unwrap_or(last);
+        let asked = wanted.to.unwrap_or(last).min(last);
         let mut tell = |height: Height| {
-            on_progress(json!({"namespace": self.name.as_str(), "height": height, "to": to.min(last)}))
+            on_progress(json!({"namespace": self.name.as_str(), "height": height, "to": asked.max(height)}))
         };
         // Damage behind the last record is asked for too, unless the operator names an end below it.
         let found = (self.verify)(from, wanted.to.unwrap_or(Height::MAX), &mut tell)
             .map_err(|error| ledger_failure(self.name, &error))?;
+        // A running node has made more meanwhile.
+        let last = last.max((from + found.checked).saturating_sub(1));
+        let to = wanted.to.unwrap_or(last);
         Ok(NamespaceReport {
             name: self.name.to_string(),
             from,

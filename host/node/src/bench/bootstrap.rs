@@ -22,7 +22,7 @@ const CASE: &str = "64KiB";
 /// Runs the scenario.
 pub fn run(bench: &mut Bench<'_>) -> Result<()> {
     let seconds = bench.seconds(SECONDS);
-    let made = chain::accounts(&bench.options.directory, bench.report, ACCOUNTS)?;
+    let made = chain::accounts(bench, ACCOUNTS)?;
     let tls = nodes::certificates(&bench.options.directory)?;
     let pipes = PipeTls::load(&tls)?;
     let files = state_files(&made, &bench.scratch.0.join("tables"))?;

@@ -36,7 +36,7 @@ pub struct Copied {
 pub fn chain_of(bench: &Bench<'_>, record_bytes: u64) -> Result<Made> {
     let bytes = bench.options.bytes.unwrap_or(CHAIN_BYTES);
     let blocks = (bytes / record_bytes).clamp(16, bytes / CHAIN_BYTES.min(bytes) * 1_000_000);
-    chain::chain(&bench.options.directory, bench.report, blocks, record_bytes)
+    chain::chain(bench, blocks, record_bytes)
 }
 
 /// Runs the scenario.

@@ -10,6 +10,7 @@ use cvp_core::record::{parse, record_length};
 use cvp_core::types::Height;
 use serde::{Deserialize, Serialize};
 
+use super::Bench;
 use super::load::{BLOCK_TRANSACTIONS, Wallet};
 use super::nodes::{self, Node};
 use super::report::Report;
@@ -138,20 +139,19 @@ impl Draft {
 }
 
 /// A chain of `blocks` blocks whose records have about `record_bytes` bytes: the cached one, else made now.
-pub fn chain(directory: &Path, report: &Report, blocks: u64, record_bytes: u64) -> Result<Made> {
-    make(directory, report, Draft::Blocks { blocks, record_bytes })
+pub fn chain(bench: &Bench<'_>, blocks: u64, record_bytes: u64) -> Result<Made> {
+    make(bench, Draft::Blocks { blocks, record_bytes })
 }
 
 /// A chain that has paid `accounts` accounts: the cached one, else made now.
-pub fn accounts(directory: &Path, report: &Report, accounts: u64) -> Result<Made> {
-    make(directory, report, Draft::Accounts(accounts))
+pub fn accounts(bench: &Bench<'_>, accounts: u64) -> Result<Made> {
+    make(bench, Draft::Accounts(accounts))
 }
 
 /// `namespaces` chains that hold `blocks` blocks together: the cached ones, else made now. `tip` is that of each.
-pub fn partitioned(directory: &Path, report: &Report, namespaces: u64, blocks: u64, record_bytes: u64) -> Result<Made> {
+pub fn partitioned(bench: &Bench<'_>, namespaces: u64, blocks: u64, record_bytes: u64) -> Result<Made> {
     make(
-        directory,
-        report,
+        bench,
         Draft::Partitions {
             namespaces,
             blocks,
@@ -165,7 +165,8 @@ pub fn partitions(count: u64) -> Vec<String> {
     (1..count).map(|number| format!("ns{number}")).collect()
 }
 
-fn make(directory: &Path, report: &Report, draft: Draft) -> Result<Made> {
+fn make(bench: &Bench<'_>, draft: Draft) -> Result<Made> {
+    let (directory, report) = (&bench.options.directory, &*bench.report);
     let root = directory.join(draft.name());
     if let Ok(text) = std::fs::read_to_string(root.join(DONE)) {
         let done: Done =
@@ -192,12 +193,15 @@ fn make(directory: &Path, report: &Report, draft: Draft) -> Result<Made> {
     });
     let _ = std::fs::remove_dir_all(&root);
     let tls = nodes::certificates(directory)?;
-    nodes::init_provider_of(&root, &tls, &draft.namespaces())?;
+    // What an interruption leaves goes with the run's directory.
+    let making = bench.scratch.0.join(draft.name());
+    nodes::init_provider_of(&making, &tls, &draft.namespaces())?;
     // The first start draws the identity under which the blocks are made.
-    Node::start(&root, None)?.stop()?;
-    let (tip, bytes) = fill(&root, report, draft)?;
+    Node::start(&making, None)?.stop()?;
+    let (tip, bytes) = fill(&making, report, draft)?;
     let done = Done { tip, bytes };
-    std::fs::write(root.join(DONE), serde_json::to_vec(&done)?)?;
+    std::fs::write(making.join(DONE), serde_json::to_vec(&done)?)?;
+    std::fs::rename(&making, &root).with_context(|| format!("put the chain in its place, {}", root.display()))?;
     Ok(Made { root, tip, bytes })
 }
 

@@ -26,7 +26,7 @@ const CASES: [u64; 3] = [1, 10, 100];
 pub fn run(bench: &mut Bench<'_>) -> Result<()> {
     let made: Vec<Made> = CASES
         .iter()
-        .map(|count| chain::partitioned(&bench.options.directory, bench.report, *count, BLOCKS, RECORD_BYTES))
+        .map(|count| chain::partitioned(bench, *count, BLOCKS, RECORD_BYTES))
         .collect::<Result<_>>()?;
     let mut rates: [Series; 3] = Default::default();
     let mut resident: [Series; 3] = Default::default();

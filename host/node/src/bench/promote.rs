@@ -27,10 +27,9 @@ const FSYNCS: usize = 20;
 pub fn run(bench: &mut Bench<'_>) -> Result<()> {
     let mut first: Option<Series> = None;
     for (case, namespaces, blocks) in CASES {
-        let (directory, report) = (&bench.options.directory, &mut *bench.report);
         let made = match namespaces {
-            1 => chain::chain(directory, report, blocks, RECORD_BYTES)?,
-            many => chain::partitioned(directory, report, many, blocks, RECORD_BYTES)?,
+            1 => chain::chain(bench, blocks, RECORD_BYTES)?,
+            many => chain::partitioned(bench, many, blocks, RECORD_BYTES)?,
         };
         let [mut promotion, mut probes, mut fsyncs]: [Series; 3] = Default::default();
         for number in 1..=bench.options.runs {

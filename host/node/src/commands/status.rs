@@ -161,6 +161,8 @@ fn progress(out: &mut String, namespaces: &[NamespaceView]) {
                 let _ = write!(out, ", {:.0} blocks/s", backfill.blocks_per_second);
             }
             left(out, backfill.eta_seconds);
+        } else if n.history_from > 0 {
+            let _ = write!(out, "\nhistory    {}: from block {} on", n.name, n.history_from);
         }
     }
 }
@@ -338,6 +340,18 @@ mod tests {
         }));
         let line = "backfill   global: [##########..........] 50 %, from block 600 on, to come: down to 200, 100 blocks/s, 4 seconds left";
         assert!(human(&view).contains(line), "{}", human(&view));
+    }
+
+    #[test]
+    fn where_the_history_begins_is_shown_unless_it_is_all_there() {
+        let mut view = view();
+        assert!(!human(&view).contains("history"), "{}", human(&view));
+        view.namespaces[0].history_from = 40;
+        assert!(
+            human(&view).contains("\nhistory    global: from block 40 on\n"),
+            "{}",
+            human(&view)
+        );
     }
 
     #[test]

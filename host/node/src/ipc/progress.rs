@@ -3,6 +3,13 @@
 use cvp_core::replication::{BackfillStatus, BootstrapStatus, BootstrappedStatus};
 use serde::{Deserialize, Serialize};
 
+/// How much comes in a second, 0 while nothing came, and in how many seconds the rest will have come.
+fn pace(came: u64, left: u64, elapsed_ms: u64) -> (f64, Option<f64>) {
+    let seconds = elapsed_ms as f64 / 1_000.0;
+    let rate = if seconds > 0.0 { came as f64 / seconds } else { 0.0 };
+    (rate, (rate > 0.0).then(|| left as f64 / rate))
+}
+
 /// A snapshot on its way to the receiver.
 #[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct BootstrapView {
@@ -10,23 +17,22 @@ pub struct BootstrapView {
     pub bytes: u64,
     /// Bytes of all of it; 0 until it is known.
     pub total: u64,
-    /// Receiver: bytes a second since it began, or went on.
+    /// Bytes a second since it began, or went on; 0 while none come.
     pub bytes_per_second: f64,
-    /// Receiver: seconds to the end at that rate; absent until there is one.
+    /// Seconds to the end at that rate; absent until there is one.
     pub eta_seconds: Option<f64>,
 }
 
 impl From<&BootstrapStatus> for BootstrapView {
     fn from(status: &BootstrapStatus) -> Self {
-        let seconds = status.elapsed_ms as f64 / 1_000.0;
-        let came = status.bytes.saturating_sub(status.before) as f64;
-        let rate = if seconds > 0.0 { came / seconds } else { 0.0 };
-        let left = status.total.saturating_sub(status.bytes) as f64;
+        let came = status.bytes.saturating_sub(status.before);
+        let left = status.total.saturating_sub(status.bytes);
+        let (bytes_per_second, eta_seconds) = pace(came, left, status.elapsed_ms);
         Self {
             bytes: status.bytes,
             total: status.total,
-            bytes_per_second: rate,
-            eta_seconds: (rate > 0.0 && status.total > 0).then(|| left / rate),
+            bytes_per_second,
+            eta_seconds: eta_seconds.filter(|_| status.total > 0),
         }
     }
 }
@@ -46,15 +52,14 @@ pub struct BackfillView {
 
 impl From<&BackfillStatus> for BackfillView {
     fn from(status: &BackfillStatus) -> Self {
-        let seconds = status.elapsed_ms as f64 / 1_000.0;
-        let came = status.before.saturating_sub(status.from) as f64;
-        let rate = if seconds > 0.0 { came / seconds } else { 0.0 };
-        let left = status.from.saturating_sub(status.to) as f64;
+        let came = status.before.saturating_sub(status.from);
+        let left = status.from.saturating_sub(status.to);
+        let (blocks_per_second, eta_seconds) = pace(came, left, status.elapsed_ms);
         Self {
             from: status.from,
             to: status.to,
-            blocks_per_second: rate,
-            eta_seconds: (rate > 0.0).then(|| left / rate),
+            blocks_per_second,
+            eta_seconds,
         }
     }
 }

@@ -219,9 +219,9 @@ pub struct NamespaceView {
     pub durable_before_start: bool,
     /// Blocks the receiver lacks.
     pub lag_blocks: u64,
-    /// Bytes of records the receiver lacks (estimated from the last ones).
+    /// Bytes of records the receiver lacks: counted by the provider, of the newest ones estimated.
     pub lag_bytes: u64,
-    /// Age of the oldest block that the receiver lacks, seconds.
+    /// Age of the oldest block that the receiver lacks, seconds; of blocks from before this process, since it began.
     pub lag_seconds: f64,
     /// Provider: from sending a run of blocks to its durable acknowledgement, microseconds, smoothed; null before the session's first.
     #[serde(default)]
@@ -232,7 +232,7 @@ pub struct NamespaceView {
     /// A snapshot that the copy begins from; absent when none is on its way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bootstrap: Option<BootstrapView>,
-    /// Receiver: the filling in of older history; absent when there is none to come.
+    /// The filling in of the receiver's older history; absent when there is none to come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backfill: Option<BackfillView>,
     /// Receiver: the snapshot that it stood on last in this process; absent when on none.

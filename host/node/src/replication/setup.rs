@@ -206,6 +206,7 @@ impl SetupSource<'_> {
                 staged: chain.ledger().staged().map(|(manifest, durable)| StagedPart {
                     id: manifest.id(),
                     durable,
+                    total: manifest.bytes(),
                 }),
                 chain_sync: self.strategy_of(&namespace, ChainSync::NAME)?,
                 config_sync: self.strategy_of(&namespace, ConfigSync::NAME)?,

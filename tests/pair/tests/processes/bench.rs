@@ -22,19 +22,7 @@ struct Bench {
 impl Bench {
     /// Starts one that would take an hour, and waits until both of its nodes run.
     fn start(directory: &Path) -> Result<Bench> {
-        let process = Command::new(binary()?)
-            .args(["bench", "strong", "--seconds", "1200", "--dir"])
-            .arg(directory)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()?;
-        let runs = directory.join(format!("run-{}", process.id()));
-        let mut bench = Bench {
-            process,
-            runs,
-            nodes: Vec::new(),
-        };
+        let mut bench = Bench::spawn(directory, &["strong", "--seconds", "1200"])?;
         bench.nodes = wait::until("two nodes run", SOON, || {
             let roots = ["provider", "receiver"].map(|name| bench.runs.join(name));
             let nodes: Vec<u32> = roots.iter().filter_map(|root| holder(root)).collect();
@@ -47,6 +35,24 @@ impl Bench {
             })
         })?;
         Ok(bench)
+    }
+
+    fn spawn(directory: &Path, arguments: &[&str]) -> Result<Bench> {
+        let process = Command::new(binary()?)
+            .arg("bench")
+            .args(arguments)
+            .arg("--dir")
+            .arg(directory)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let runs = directory.join(format!("run-{}", process.id()));
+        Ok(Bench {
+            process,
+            runs,
+            nodes: Vec::new(),
+        })
     }
 
     /// Sends it a signal, waits for its end, and answers its exit code.
@@ -95,10 +101,11 @@ fn is_alive(pid: u32) -> bool {
         .is_some_and(|rest| !rest.is_empty() && !rest.trim_start().starts_with('Z'))
 }
 
+/// What is in it beside the certificates.
 fn left(directory: &Path) -> Result<Vec<String>> {
     let names = std::fs::read_dir(directory)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
     let mut names = names.collect::<Result<Vec<_>>>()?;
-    names.retain(|name| name.starts_with("run-"));
+    names.retain(|name| name != "tls");
     Ok(names)
 }
 
@@ -112,6 +119,19 @@ fn an_interrupted_benchmark_ends_its_nodes_and_removes_what_they_wrote() -> Resu
         bench.nodes_end()?;
         ensure!(left(directory.path())?.is_empty(), "{:?}", left(directory.path())?);
     }
+    Ok(())
+}
+
+#[test]
+fn a_chain_that_is_half_made_goes_with_the_benchmark_that_makes_it() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let mut bench = Bench::spawn(directory.path(), &["catch-up", "--size", "1024"])?;
+    let making = bench.runs.join("chain-v2-1000000x1024/namespaces/global/data/log");
+    wait::until("a chain is being made", SOON, || {
+        Ok(making.exists().then_some(()).ok_or_else(|| "not yet".to_owned()))
+    })?;
+    ensure!(bench.signal(Signal::INT)? == Some(130));
+    ensure!(left(directory.path())?.is_empty(), "{:?}", left(directory.path())?);
     Ok(())
 }
 

@@ -287,7 +287,20 @@ fn a_bootstrap_cut_at_fifty_random_bytes_and_killed_on_both_ends_goes_on() -> Re
         .json(&["config", "set", "dynamic.toml", "cvp.max_rate", "0"])?;
     pair.provider.wait_normal()?;
     ensure!(stands(&pair));
+    // What came before a cut, or a SIGKILL of either end, does not come again.
+    let log = pair.receiver.log();
+    let kept: Vec<u64> = log.lines().filter_map(bytes_here).collect();
+    ensure!(
+        kept.len() >= 10 && kept.is_sorted() && kept.first() < kept.last(),
+        "each beginning goes on where the one before ended: {kept:?}"
+    );
     the_same(&pair)
+}
+
+/// Bytes of a snapshot that a line of the log says are here.
+fn bytes_here(line: &str) -> Option<u64> {
+    let (_, rest) = line.split_once("going on with a snapshot of the provider's state, ")?;
+    rest.split_once(" bytes are here")?.0.parse().ok()
 }
 
 #[test]

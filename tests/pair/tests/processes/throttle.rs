@@ -1,10 +1,13 @@
-//! A link of a bounded rate, shared: a namespace that is long behind takes nothing from one that is live.
+//! A link of a bounded rate, shared: a namespace that is long behind takes nothing from one that is live. And a line that is slow by itself.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use cvp_pair::dice::Dice;
 use cvp_pair::node::Node;
-use cvp_pair::pair::{Setup, durable, wait_durable};
+use cvp_pair::pair::{Setup, configured_p2p, durable, wait_durable};
+use cvp_pair::proxy::Proxy;
+use serde_json::Value;
 
 use crate::bootstrap::{BATCH, fill, fill_of, pair_with, replace, wait_history};
 use crate::held_namespaces::one_block;
@@ -111,5 +114,36 @@ fn history_keeps_the_rate_too() -> Result<()> {
     wait_history(&pair.receiver, "a snapshot", |from| from > 0)?;
     wait_history(&pair.receiver, "all is filled in", |from| from == 0)?;
     took_its_time(since, bytes, 3 * (200 << 10))?;
+    pair.receiver.verify()
+}
+
+/// Bytes a second of a slow line.
+const SLOW: u64 = 200 << 10;
+
+/// Blocks that go as one frame of eight seconds: longer than what counts as silence.
+const SLOW_BLOCKS: usize = 8;
+
+#[test]
+fn a_slow_line_carries_a_large_frame_in_one_session() -> Result<()> {
+    let mut pair = pair_with(&Setup::default(), 10)?;
+    let target = configured_p2p(pair.provider.root())?;
+    let proxy = Proxy::start(&target, Dice::new(5))?;
+    proxy.lead(pair.receiver.root(), &target)?;
+    proxy.slow_to(SLOW);
+    pair.provider.start()?;
+    let height = fill(&pair.provider, SLOW_BLOCKS)?;
+    pair.receiver.start()?;
+    let session = |status: &Value| status["peer"]["since"].as_str().map(str::to_owned);
+    let status = pair
+        .receiver
+        .wait_status("a session", Duration::from_secs(30), |status| session(status).is_some())?;
+    wait_durable(&pair.receiver, "global", height)?;
+    let after = pair.receiver.status()?;
+    ensure!(
+        session(&after) == session(&status),
+        "one session carries it all: {status} {after}"
+    );
+    proxy.slow_to(0);
+    pair.provider.wait_normal()?;
     pair.receiver.verify()
 }

@@ -84,7 +84,7 @@ impl Archives {
             ArchiveWork::Survey { held } => ArchiveEvent::Surveyed {
                 kept: Kept {
                     history_from: self.history_from[PROVIDER],
-                    log_bytes: (tip.height - self.history_from[PROVIDER]) * self.record_bytes,
+                    log_bytes: tip.height.saturating_sub(self.history_from[PROVIDER]) * self.record_bytes,
                     state_bytes: self.state as u64,
                 },
                 above: (tip.height + 1).saturating_sub(self.history_from[PROVIDER].max(held + 1)) * self.record_bytes,
@@ -135,17 +135,25 @@ impl Archives {
                 }
                 let frame = Frame::of(Kind::SnapshotChunk, tag, stream, payload.into());
                 let result = Ok(length);
-                let event = ArchiveEvent::Shipped { conn, stream, result };
+                let event = ArchiveEvent::Shipped {
+                    conn,
+                    stream,
+                    result,
+                    first: None,
+                };
                 return (Some((conn, frame)), Some(event));
             }
             ArchiveWork::ReadBack { conn, stream, last, .. } => {
                 let payload = Bytes::from(last.to_le_bytes().to_vec());
                 let frame = Frame::of(Kind::History, tag, stream, payload);
                 let result = Ok(8);
-                return (
-                    Some((conn, frame)),
-                    Some(ArchiveEvent::Shipped { conn, stream, result }),
-                );
+                let event = ArchiveEvent::Shipped {
+                    conn,
+                    stream,
+                    result,
+                    first: Some(last.saturating_sub(9)),
+                };
+                return (Some((conn, frame)), Some(event));
             }
             ArchiveWork::Stage(manifest) if self.room.is_some_and(|room| room < manifest.bytes()) => {
                 ArchiveEvent::Staged(Err(self.no_room()))
@@ -188,7 +196,12 @@ impl Archives {
                 self.headers += last + 1 - first;
                 let frame = Frame::of(Kind::Headers, tag, stream, last.to_le_bytes().to_vec().into());
                 let result = Ok(8);
-                let event = ArchiveEvent::Shipped { conn, stream, result };
+                let event = ArchiveEvent::Shipped {
+                    conn,
+                    stream,
+                    result,
+                    first: None,
+                };
                 return (Some((conn, frame)), Some(event));
             }
             ArchiveWork::Link { headers, .. } => {
@@ -275,16 +288,20 @@ fn a_standby_below_the_history_begins_from_a_snapshot_and_streams_the_rest() {
     let mut ends = pruned(5 * CHUNK + 7, false);
     ends.run(0);
     ends.grow(510);
-    let mut filled = Vec::new();
+    let mut filled = [Vec::new(), Vec::new()];
     for _ in 0..40 {
         ends.run(50);
-        filled.extend(ends.status(RECEIVER).namespaces[0].backfill);
+        for end in [PROVIDER, RECEIVER] {
+            filled[end].extend(ends.status(end).namespaces[0].backfill);
+        }
     }
     assert_eq!((ends.appended, ends.archives.makes), (510, 1));
-    let first = filled.first().expect("the filling in shows");
-    assert_eq!((first.to, first.before), (400, 500));
-    assert!(filled.is_sorted_by(|a, b| a.from >= b.from && a.elapsed_ms < b.elapsed_ms) && filled.len() > 5);
-    assert_eq!(ends.status(RECEIVER).namespaces[0].backfill, None, "it has ended");
+    for (end, filled) in filled.iter().enumerate() {
+        let first = filled.first().expect("the filling in shows");
+        assert_eq!((first.to, first.before), (400, 500), "{end}");
+        assert!(filled.is_sorted_by(|a, b| a.from >= b.from && a.elapsed_ms < b.elapsed_ms) && filled.len() > 5);
+        assert_eq!(ends.status(end).namespaces[0].backfill, None, "it has ended");
+    }
     let (ours, theirs) = (ends.status(RECEIVER), ends.status(PROVIDER));
     assert!(ours.normal && theirs.normal, "{:?} {:?}", ours.reasons, theirs.reasons);
     // The rest of what the provider has comes from behind.
@@ -434,6 +451,8 @@ fn what_the_receiver_lacks_is_kept_and_too_much_of_it_goes() {
     ends.grow(70);
     ends.run(3_000);
     assert_eq!(ends.archives.pruned.last(), Some(&31));
+    let lacked = |end: usize| ends.status(end).namespaces[0].lag_bytes;
+    assert_eq!(lacked(PROVIDER), 40 * 1_000, "counted, not by what a test's runs weigh");
     let warned = &ends.status(PROVIDER).namespaces[0].warnings;
     assert!(
         warned.iter().any(|line| line.starts_with("retention-nearly-full: ")),
@@ -450,6 +469,38 @@ fn what_the_receiver_lacks_is_kept_and_too_much_of_it_goes() {
     ends.run(5_000);
     assert_eq!((ends.appended, ends.archives.makes), (100, 1));
     assert!(ends.status(PROVIDER).normal, "{:?}", ends.status(PROVIDER).reasons);
+}
+
+#[test]
+fn both_ends_show_how_far_a_snapshot_is_and_the_receiver_without_a_session_too() {
+    let mut ends = pruned(40 * CHUNK, false);
+    ends.archives.held_back = true;
+    ends.run(1_000);
+    // The machine staged it, and lost the next chunk.
+    for work in std::mem::take(&mut ends.archives.waiting) {
+        ends.archives.held_back = !matches!(work, ArchiveWork::Stage(_));
+        ends.archive(RECEIVER, work);
+    }
+    ends.archives.held_back = true;
+    ends.run(1_000);
+    let shown = |end: usize| ends.status(end).namespaces[0].bootstrap.expect("it is under way");
+    for end in [PROVIDER, RECEIVER] {
+        let bootstrap = shown(end);
+        assert_eq!((bootstrap.bytes, bootstrap.total), (0, 40 << 20), "{end}");
+        assert!((1_000..=2_000).contains(&bootstrap.elapsed_ms), "{end}: {bootstrap:?}");
+    }
+    let mut alone = setup(Role::Receiver);
+    alone.namespaces[0].staged = Some(StagedPart {
+        id: Digest([1; 32]),
+        durable: 3,
+        total: 10,
+    });
+    let mut alone = Pair::new(alone);
+    let _ = alone.step(0, Event::Tick);
+    let status = &alone.status(5_000).namespaces[0];
+    let bootstrap = status.bootstrap.expect("what is staged shows");
+    assert_eq!((bootstrap.bytes, bootstrap.before, bootstrap.total), (3, 3, 10));
+    assert_eq!((bootstrap.elapsed_ms, status.phase), (0, Phase::Detached));
 }
 
 #[test]

@@ -48,6 +48,23 @@ fn who_is_in_the_middle_of_a_frame_is_neither_silent_nor_stalled() {
 }
 
 #[test]
+fn a_receiver_that_pauses_on_purpose_is_not_stalled() {
+    let mut ends = Ends::attached(|_: &[Told]| Ok(Vec::new()));
+    ends.grow(5);
+    ends.run(3_000);
+    assert!(reason(&ends.status(PROVIDER), "stream-stalled").is_some());
+    let say = |ends: &mut Ends<_>, text: &'static str| {
+        let session = ends.pairs[PROVIDER].session.as_mut().unwrap();
+        session.peer_reasons = vec![Refusal::new("bootstrap-again", text, "")];
+        let status = ends.status(PROVIDER);
+        assert!(reason(&status, "bootstrap-again").is_some());
+        reason(&status, "stream-stalled").is_some()
+    };
+    assert!(!say(&mut ends, "global: began from a snapshot 4 times in a row"));
+    assert!(say(&mut ends, "globals: began from a snapshot 4 times in a row"));
+}
+
+#[test]
 fn nobody_catches_up_with_nothing() {
     let mut ends = Ends::apart([setup(Role::Provider), setup(Role::Receiver)], fetch_all);
     for _ in 0..40 {
@@ -216,6 +233,10 @@ fn a_provider_that_starts_again_says_what_its_absent_standby_held() {
         )
     };
     assert_eq!(shown(&again), (7, 2, true, true));
+    let mut started = Pair::new(again.clone());
+    let _ = started.step(1_000, Event::Tick);
+    let age = started.status(5_001).namespaces[0].lag_ms;
+    assert_eq!(age, 5_000, "it lacks two blocks for as long as is known here");
     let mut other = again.clone();
     other.last_receiver.as_mut().unwrap().node_id = NodeId([9; 16]);
     assert_eq!(shown(&other), (0, 9, false, false), "another node stands by since");
