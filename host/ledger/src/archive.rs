@@ -11,7 +11,8 @@ use cvp_core::record::{HEADER_REGION, Span};
 use cvp_core::types::{Digest, Height, Position, UnixNanos};
 
 use crate::base::Base;
-use crate::databases::{Change, StateFiles};
+use crate::changes::Changes;
+use crate::databases::{Entries, StateFiles};
 use crate::log::write_segment;
 use crate::open::Opened;
 use crate::pending::PendingSpan;
@@ -221,8 +222,8 @@ impl Archive for Store {
             let _applied = self.apply_lock.lock();
             let databases = self.databases();
             let indexed = self.keep(databases.index_height())?.unwrap_or(below.height);
-            let change = Change {
-                state: &[],
+            let change = Entries {
+                state: &Changes::default(),
                 index: &pending.index,
             };
             self.keep(databases.write_index(&[change], indexed))?;

@@ -8,7 +8,8 @@ use cvp_core::ledger::{LedgerError, end_of};
 use cvp_core::record::{Accumulator, Span, check_genesis, check_span, record_length};
 use cvp_core::types::{Digest, Height, Position};
 
-use crate::databases::{Change, Databases, Marker};
+use crate::changes::Changes;
+use crate::databases::{Databases, Entries, Marker};
 use crate::log::Log;
 use crate::pending::PendingSpan;
 
@@ -50,8 +51,8 @@ pub(crate) fn bring_up(
         let span = checked_run(log, &namespace, next, last)?;
         let mut pending = PendingSpan::of(&span, accumulator)?;
         if indexed.is_none_or(|height| span.last().height > height) {
-            let index = Change {
-                state: &[],
+            let index = Entries {
+                state: &Changes::default(),
                 index: &pending.index,
             };
             databases.write_index(&[index], span.last().height)?;
@@ -79,9 +80,9 @@ fn checked_run(log: &Log, namespace: &Digest, first: Height, last: Height) -> Re
 }
 
 fn write_state(databases: &Databases, span: &Span, pending: &mut PendingSpan) -> Result<(), LedgerError> {
-    let old = databases.states(pending.state.iter().map(|(key, _)| key.as_ref()))?;
+    let old = databases.states(pending.state.iter().map(|(key, _)| key))?;
     for ((key, new), old) in pending.state.iter().zip(&old) {
-        pending.accumulator.replace(key, old.as_deref(), new.as_deref());
+        pending.accumulator.replace(key, old.as_deref(), new);
     }
     let (_, expected) = end_of(span)?;
     let found = pending.accumulator.digest();
@@ -97,7 +98,7 @@ fn write_state(databases: &Databases, span: &Span, pending: &mut PendingSpan) ->
         position: span.last(),
         accumulator: pending.accumulator.clone(),
     };
-    let state = Change {
+    let state = Entries {
         state: &pending.state,
         index: &[],
     };

@@ -11,8 +11,8 @@ use cvp_core::types::{Digest, Height, Position, Reader, Writer};
 use rocksdb::{DB, FlushOptions, Options, WriteBatch, WriteOptions};
 
 use crate::base::Base;
+use crate::changes::Changes;
 use crate::options::Shared;
-use crate::pending::StateChange;
 use crate::sum::sum_state;
 
 /// Marker keys sort before all others, which begin with a byte above 0.
@@ -56,9 +56,9 @@ impl Drop for Replaced {
     }
 }
 
-/// What one span changes in the databases.
-pub(crate) struct Change<'a> {
-    pub(crate) state: &'a [StateChange],
+/// What the databases are given of one span.
+pub(crate) struct Entries<'a> {
+    pub(crate) state: &'a Changes,
     pub(crate) index: &'a [([u8; 32], Digest, Place)],
 }
 
@@ -165,7 +165,15 @@ impl Databases {
 
     /// The values of many state keys, in order.
     pub(crate) fn states<'a>(&self, keys: impl Iterator<Item = &'a [u8]>) -> Result<Vec<Option<Vec<u8>>>, LedgerError> {
-        let found = self.state.multi_get(keys.map(state_key));
+        let (mut names, mut ends) = (Vec::new(), Vec::new());
+        for key in keys {
+            names.push(STATE);
+            names.extend_from_slice(key);
+            ends.push(names.len());
+        }
+        let starts = std::iter::once(&0).chain(&ends);
+        let names = starts.zip(&ends).filter_map(|(start, end)| names.get(*start..*end));
+        let found = self.state.multi_get(names);
         found
             .into_iter()
             .map(|value| value.map_err(failed("read", &self.state_path)))
@@ -199,10 +207,10 @@ impl Databases {
     }
 
     /// Writes the state changes of spans and moves the marker, atomically.
-    pub(crate) fn write_state(&self, changes: &[Change<'_>], marker: &Marker) -> Result<(), LedgerError> {
+    pub(crate) fn write_state(&self, spans: &[Entries<'_>], marker: &Marker) -> Result<(), LedgerError> {
         let mut batch = WriteBatch::default();
         let mut name = Vec::with_capacity(NAME_BYTES);
-        for (key, value) in changes.iter().flat_map(|c| c.state) {
+        for (key, value) in spans.iter().flat_map(|span| span.state.iter()) {
             let name = named(&mut name, STATE, key);
             match value {
                 Some(value) => batch.put(name, value),
@@ -217,10 +225,10 @@ impl Databases {
 
     /// Writes the index entries of spans up to height `to` and moves the marker, atomically. In the order of the keys: a memtable finds the
     /// place of the next one near that of the last, where keys in the order of the chain are looked for from the top, each of them.
-    pub(crate) fn write_index(&self, changes: &[Change<'_>], to: Height) -> Result<(), LedgerError> {
+    pub(crate) fn write_index(&self, spans: &[Entries<'_>], to: Height) -> Result<(), LedgerError> {
         let mut batch = WriteBatch::default();
         let mut name = Vec::with_capacity(NAME_BYTES);
-        let mut entries: Vec<_> = changes.iter().flat_map(|c| c.index).collect();
+        let mut entries: Vec<_> = spans.iter().flat_map(|span| span.index).collect();
         // Stable: of two entries of one key the later one counts.
         entries.sort_by_key(|entry| entry.0);
         for (hash, _, place) in &entries {

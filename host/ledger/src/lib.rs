@@ -11,6 +11,7 @@ mod snapshot;
 mod staging;
 mod inspect;
 mod bring_up;
+mod changes;
 mod verify;
 mod elements;
 mod pending;

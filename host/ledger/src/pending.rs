@@ -1,6 +1,7 @@
 //! What the databases do not hold yet: the changes of spans that are appended but not applied, found by key.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::hash::BuildHasher as _;
 use std::sync::Arc;
 
 use cvp_core::ledger::{LedgerError, Place};
@@ -8,24 +9,21 @@ use cvp_core::record::{Accumulator, BadPart, BadRecord, PartKind, RecordRef, Spa
 use cvp_core::types::{Digest, Height, Malformed, Position};
 // The default hasher took more of an append than the records' digests did. This one is seeded too: who chooses keys cannot foresee it.
 use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
-use crate::databases::Change;
+use crate::changes::{Change, Changes};
+use crate::databases::Entries;
 use crate::recent::Recent;
 
 /// Room that stays in the maps of pending entries when none is left: some full blocks.
 const KEPT_ENTRIES: usize = 8_192;
 
-/// A key and its new value, none where it is removed: one copy, shared by the span, the newest values, and the recent ones.
-pub(crate) type StateChange = (Arc<[u8]>, Option<Arc<[u8]>>);
-
-/// The newest value of a key, and the height of the span that made it.
-type Newest = (Option<Arc<[u8]>>, Height);
-
 /// One span's changes.
 pub(crate) struct PendingSpan {
     pub(crate) last: Position,
     pub(crate) accumulator: Accumulator,
-    pub(crate) state: Vec<StateChange>,
+    pub(crate) state: Changes,
     pub(crate) index: Vec<([u8; 32], Digest, Place)>,
     pub(crate) log_bytes: u64,
 }
@@ -34,13 +32,14 @@ impl PendingSpan {
     /// The changes of `span`, deltas coalesced; the accumulator is the one before it.
     pub(crate) fn of(span: &Span, accumulator: Accumulator) -> Result<Self, LedgerError> {
         let mut index = Vec::new();
-        let mut state = Vec::new();
-        if span.count() == 1 {
+        let state = if span.count() == 1 {
             // In the order of the keys already, each once.
+            let mut state = Changes::default();
             for record in span.records() {
-                each_change(&record, |key, value| state.push(copied(key, value)))?;
+                each_change(&record, |key, value| state.push(key, value))?;
                 index_of(&record, &mut index)?;
             }
+            state
         } else {
             let mut newest: BTreeMap<&[u8], Option<&[u8]>> = BTreeMap::new();
             for record in span.records() {
@@ -49,8 +48,13 @@ impl PendingSpan {
                 })?;
                 index_of(&record, &mut index)?;
             }
-            state.extend(newest.into_iter().map(|(key, value)| copied(key, value)));
-        }
+            let bytes = newest
+                .iter()
+                .map(|(key, value)| key.len() + value.map_or(0, <[u8]>::len));
+            let mut state = Changes::with_capacity(newest.len(), bytes.sum());
+            newest.into_iter().for_each(|(key, value)| state.push(key, value));
+            state
+        };
         Ok(Self {
             last: span.last(),
             accumulator,
@@ -61,16 +65,12 @@ impl PendingSpan {
     }
 
     /// What the databases are given of it.
-    pub(crate) fn change(&self) -> Change<'_> {
-        Change {
+    pub(crate) fn entries(&self) -> Entries<'_> {
+        Entries {
             state: &self.state,
             index: &self.index,
         }
     }
-}
-
-fn copied(key: &[u8], value: Option<&[u8]>) -> StateChange {
-    (key.into(), value.map(Arc::from))
 }
 
 fn bad(record: &RecordRef<'_>, part: PartKind, malformed: Malformed) -> LedgerError {
@@ -106,10 +106,28 @@ fn index_of(record: &RecordRef<'_>, index: &mut Vec<([u8; 32], Digest, Place)>) 
     Ok(())
 }
 
+/// The newest value of a key: in which span, and where there.
+struct Newest {
+    hash: u64,
+    span: Arc<PendingSpan>,
+    at: usize,
+}
+
+impl Newest {
+    fn change(&self) -> Change<'_> {
+        self.span.state.get(self.at).unwrap_or_default()
+    }
+
+    fn is_of(&self, key: &[u8]) -> bool {
+        self.change().0 == key
+    }
+}
+
 /// All spans between applied and appended, oldest first, and their newest values by key; and the values that were applied lately.
 pub(crate) struct Pending {
     spans: VecDeque<Arc<PendingSpan>>,
-    state: HashMap<Arc<[u8]>, Newest, RandomState>,
+    state: HashTable<Newest>,
+    hasher: RandomState,
     hashes: HashMap<[u8; 32], Place, RandomState>,
     texts: HashMap<Digest, Height, RandomState>,
     log_bytes: u64,
@@ -121,7 +139,8 @@ impl Pending {
     pub(crate) fn new(recent_bytes: usize) -> Self {
         Self {
             spans: VecDeque::new(),
-            state: HashMap::default(),
+            state: HashTable::default(),
+            hasher: RandomState::default(),
             hashes: HashMap::default(),
             texts: HashMap::default(),
             log_bytes: 0,
@@ -136,20 +155,33 @@ impl Pending {
 
     pub(crate) fn push(&mut self, span: PendingSpan) {
         self.log_bytes += span.log_bytes;
-        for (key, value) in &span.state {
-            self.state.insert(Arc::clone(key), (value.clone(), span.last.height));
+        let span = Arc::new(span);
+        for (at, (key, _)) in span.state.iter().enumerate() {
+            let hash = self.hasher.hash_one(key);
+            let newest = Newest {
+                hash,
+                span: Arc::clone(&span),
+                at,
+            };
+            match self.state.entry(hash, |newest| newest.is_of(key), |newest| newest.hash) {
+                Entry::Occupied(mut found) => *found.get_mut() = newest,
+                Entry::Vacant(place) => {
+                    place.insert(newest);
+                }
+            }
         }
         for (hash, text, place) in &span.index {
             self.hashes.insert(*hash, *place);
             self.texts.insert(*text, place.height);
         }
-        self.spans.push_back(Arc::new(span));
+        self.spans.push_back(span);
     }
 
     /// The newest value of `key`, pending or applied lately: `None` when only the databases know it, `Some(None)` when it is removed.
-    pub(crate) fn state(&self, key: &[u8]) -> Option<Option<Arc<[u8]>>> {
-        match self.state.get(key) {
-            Some((value, _)) => Some(value.clone()),
+    pub(crate) fn state(&self, key: &[u8]) -> Option<Option<&[u8]>> {
+        let hash = self.hasher.hash_one(key);
+        match self.state.find(hash, |newest| newest.is_of(key)) {
+            Some(newest) => Some(newest.change().1),
             None => self.recent.get(key),
         }
     }
@@ -180,13 +212,13 @@ impl Pending {
     pub(crate) fn drop_applied(&mut self, count: usize) {
         for span in self.spans.drain(..count.min(self.spans.len())).collect::<Vec<_>>() {
             self.log_bytes -= span.log_bytes;
-            for (key, value) in &span.state {
-                let newest = self
-                    .state
-                    .get(key)
-                    .is_none_or(|(_, height)| *height <= span.last.height);
-                if newest {
-                    self.state.remove(key);
+            for (key, value) in span.state.iter() {
+                let hash = self.hasher.hash_one(key);
+                let found = self.state.find_entry(hash, |newest| newest.is_of(key));
+                if let Ok(newest) = found
+                    && Arc::ptr_eq(&newest.get().span, &span)
+                {
+                    newest.remove();
                     self.recent.put(key, value);
                 }
             }
@@ -201,7 +233,7 @@ impl Pending {
         }
         if self.spans.is_empty() {
             // What a long backlog took is given back.
-            self.state.shrink_to(KEPT_ENTRIES);
+            self.state.shrink_to(KEPT_ENTRIES, |newest| newest.hash);
             self.hashes.shrink_to(KEPT_ENTRIES);
             self.texts.shrink_to(KEPT_ENTRIES);
         }

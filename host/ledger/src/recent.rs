@@ -3,57 +3,99 @@
 //! Two generations: the young one takes what is put; once it is full it takes the old one's place. So what is used again stays, at the cost
 //! of no list. Values here are the newest of their keys, unless a span is pending for them: whoever looks asks for that first.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::hash::BuildHasher as _;
 
 use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+
+use crate::changes::Part;
 
 /// What an entry takes beside its key and value, bytes, about.
-const ENTRY_BYTES: usize = 96;
+const ENTRY_BYTES: usize = 2 * size_of::<Part>();
 
-type Values = HashMap<Arc<[u8]>, Option<Arc<[u8]>>, RandomState>;
+/// Values by key, in one run of bytes that is used again when they go.
+#[derive(Default)]
+struct Generation {
+    bytes: Vec<u8>,
+    parts: HashTable<Part>,
+}
+
+impl Generation {
+    fn get(&self, hash: u64, key: &[u8]) -> Option<Option<&[u8]>> {
+        let part = self.parts.find(hash, |part| part.key(&self.bytes) == key)?;
+        Some(part.value(&self.bytes))
+    }
+
+    fn remove(&mut self, hash: u64, key: &[u8]) {
+        if let Ok(found) = self.parts.find_entry(hash, |part| part.key(&self.bytes) == key) {
+            found.remove();
+        }
+    }
+
+    /// Puts a value where one of its length is; false: there is none.
+    fn replace(&mut self, hash: u64, key: &[u8], value: Option<&[u8]>) -> bool {
+        let part = self.parts.find(hash, |part| part.key(&self.bytes) == key).copied();
+        part.is_some_and(|part| part.replace(&mut self.bytes, value))
+    }
+
+    fn used(&self) -> usize {
+        self.bytes.len() + self.parts.len() * ENTRY_BYTES
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.parts.clear();
+    }
+}
 
 /// The newest applied values of some keys, bounded in bytes.
 pub(crate) struct Recent {
-    young: Values,
-    old: Values,
-    young_bytes: usize,
+    young: Generation,
+    old: Generation,
     generation_bytes: usize,
+    hasher: RandomState,
 }
 
 impl Recent {
     /// At most about `bytes_max` in all.
     pub(crate) fn new(bytes_max: usize) -> Self {
         Self {
-            young: HashMap::default(),
-            old: HashMap::default(),
-            young_bytes: 0,
+            young: Generation::default(),
+            old: Generation::default(),
             generation_bytes: bytes_max / 2,
+            hasher: RandomState::default(),
         }
     }
 
     /// The newest value of `key` now, none where it was removed.
-    pub(crate) fn put(&mut self, key: &Arc<[u8]>, value: &Option<Arc<[u8]>>) {
-        let length = |value: &Option<Arc<[u8]>>| value.as_ref().map_or(0, |value| value.len());
-        let added = ENTRY_BYTES + key.len() + length(value);
+    pub(crate) fn put(&mut self, key: &[u8], value: Option<&[u8]>) {
+        let hash = self.hasher.hash_one(key);
+        let added = ENTRY_BYTES + key.len() + value.map_or(0, <[u8]>::len);
         if added > self.generation_bytes {
             // Code of a contract, say: known here no more, and not with an older value.
-            self.young.remove(key);
-            self.old.remove(key);
+            self.young.remove(hash, key);
+            self.old.remove(hash, key);
             return;
         }
-        if self.young_bytes + added > self.generation_bytes {
-            self.old = std::mem::take(&mut self.young);
-            self.young_bytes = 0;
+        if self.young.replace(hash, key, value) {
+            return;
         }
-        let before = self.young.insert(Arc::clone(key), value.clone());
-        let replaced = before.map_or(0, |value| ENTRY_BYTES + key.len() + length(&value));
-        self.young_bytes = (self.young_bytes + added).saturating_sub(replaced);
+        if self.young.used() + added > self.generation_bytes {
+            std::mem::swap(&mut self.young, &mut self.old);
+            self.young.clear();
+        } else {
+            // Of another length: its bytes are lost until the generation goes.
+            self.young.remove(hash, key);
+        }
+        let part = Part::put(&mut self.young.bytes, key, value);
+        let Generation { bytes, parts } = &mut self.young;
+        parts.insert_unique(hash, part, |part| self.hasher.hash_one(part.key(bytes)));
     }
 
     /// As [`crate::pending::Pending::state`].
-    pub(crate) fn get(&self, key: &[u8]) -> Option<Option<Arc<[u8]>>> {
-        self.young.get(key).or_else(|| self.old.get(key)).cloned()
+    pub(crate) fn get(&self, key: &[u8]) -> Option<Option<&[u8]>> {
+        let hash = self.hasher.hash_one(key);
+        self.young.get(hash, key).or_else(|| self.old.get(hash, key))
     }
 }
 
@@ -62,12 +104,12 @@ mod tests {
     use super::*;
 
     fn put(recent: &mut Recent, key: u32, value: Option<&[u8]>) {
-        recent.put(&key.to_le_bytes().as_slice().into(), &value.map(Arc::from));
+        recent.put(&key.to_le_bytes(), value);
     }
 
     fn get(recent: &Recent, key: u32) -> Option<Option<Vec<u8>>> {
         let found = recent.get(&key.to_le_bytes())?;
-        Some(found.map(|value| value.to_vec()))
+        Some(found.map(<[u8]>::to_vec))
     }
 
     #[test]
@@ -79,6 +121,8 @@ mod tests {
         assert_eq!(get(&recent, 1), Some(Some(vec![1])));
         assert_eq!(get(&recent, 2), Some(None), "known to be removed");
         assert_eq!(get(&recent, 3), None);
+        put(&mut recent, 2, Some(&[3, 4]));
+        assert_eq!(get(&recent, 2), Some(Some(vec![3, 4])), "of another length");
         // The young generation becomes the old one, and 1 is written anew.
         (100..130).for_each(|key| put(&mut recent, key, Some(&[0])));
         put(&mut recent, 1, Some(&[9]));
@@ -90,13 +134,16 @@ mod tests {
 
     #[test]
     fn bytes_are_bounded_and_what_is_used_again_stays() {
-        let mut recent = Recent::new(200 * 101);
+        let mut recent = Recent::new(20_000);
         for round in 0..10_000_u32 {
-            put(&mut recent, 0, Some(&round.to_le_bytes()));
+            // Of two lengths in turn.
+            let value = &round.to_le_bytes()[..2 + (round as usize % 2)];
+            put(&mut recent, 0, Some(value));
             put(&mut recent, 1_000 + round, Some(&[1]));
-            assert!(recent.young.len() + recent.old.len() <= 202);
-            assert_eq!(get(&recent, 0), Some(Some(round.to_le_bytes().to_vec())));
+            assert!(recent.young.used() <= 10_000 && recent.old.used() <= 10_000);
+            assert_eq!(get(&recent, 0), Some(Some(value.to_vec())));
         }
         assert_eq!(get(&recent, 1_000), None);
+        assert!(get(&recent, 10_999).is_some() && get(&recent, 10_900).is_some());
     }
 }

@@ -4,6 +4,7 @@
 //! looks). The databases are read without a lock; a reader looks at the pending changes first, which leave only after the databases hold
 //! them.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,7 +17,7 @@ use cvp_core::record::{
 use cvp_core::types::{Digest, Height, Position};
 use parking_lot::{Mutex, RwLock};
 
-use crate::databases::{Change, Databases, Marker};
+use crate::databases::{Databases, Entries, Marker};
 use crate::elements::Elements;
 use crate::log::{Log, last_hash};
 use crate::options::StoreOptions;
@@ -106,22 +107,26 @@ impl Store {
         result
     }
 
-    fn old_values(&self, inner: &Inner, keys: &[&[u8]]) -> Result<Vec<Option<Arc<[u8]>>>, LedgerError> {
-        let mut values: Vec<Option<Option<Arc<[u8]>>>> = keys.iter().map(|key| inner.pending.state(key)).collect();
-        let unknown: Vec<&[u8]> = keys
-            .iter()
-            .zip(&values)
-            .filter(|(_, v)| v.is_none())
-            .map(|(k, _)| *k)
-            .collect();
+    fn old_values<'i>(&self, inner: &'i Inner, keys: &[&[u8]]) -> Result<Vec<Option<Cow<'i, [u8]>>>, LedgerError> {
+        let mut unknown = Vec::new();
+        let known = keys.iter().enumerate().map(|(at, key)| match inner.pending.state(key) {
+            Some(value) => value.map(Cow::Borrowed),
+            None => {
+                unknown.push((at, *key));
+                None
+            }
+        });
+        let mut values: Vec<Option<Cow<'i, [u8]>>> = known.collect();
         if unknown.is_empty() {
-            return Ok(values.into_iter().map(Option::flatten).collect());
+            return Ok(values);
         }
-        let mut found = self.databases().states(unknown.into_iter())?.into_iter();
-        for value in values.iter_mut().filter(|v| v.is_none()) {
-            *value = Some(found.next().flatten().map(Arc::from));
+        let found = self.databases().states(unknown.iter().map(|(_, key)| *key))?;
+        for ((at, _), found) in unknown.iter().zip(found) {
+            if let Some(value) = values.get_mut(*at) {
+                *value = found.map(Cow::Owned);
+            }
         }
-        Ok(values.into_iter().map(Option::flatten).collect())
+        Ok(values)
     }
 
     /// The sum after `changes`; `alone`: they are one block's, and the next ones may change the same keys.
@@ -167,11 +172,7 @@ impl Store {
         let delta = own.map(|record| record.header().delta);
         pending.accumulator = match &inner.prepared {
             Some(prepared) if prepared.below == below && delta == Some(prepared.delta) => prepared.accumulator.clone(),
-            _ => self.accumulate(
-                inner,
-                span.count() == 1,
-                pending.state.iter().map(|(k, v)| (k.as_ref(), v.as_deref())),
-            )?,
+            _ => self.accumulate(inner, span.count() == 1, pending.state.iter())?,
         };
         let found = pending.accumulator.digest();
         if found != expected {
@@ -225,13 +226,13 @@ impl Store {
             inner.pending.up_to(inner.tips.durable.height, APPLY_BYTES_MAX)
         };
         let Some(last) = spans.last() else { return Ok(false) };
-        let changes: Vec<Change<'_>> = spans.iter().map(|span| span.change()).collect();
+        let entries: Vec<Entries<'_>> = spans.iter().map(|span| span.entries()).collect();
         let marker = Marker {
             position: last.last,
             accumulator: last.accumulator.clone(),
         };
-        self.databases().write_index(&changes, last.last.height)?;
-        self.databases().write_state(&changes, &marker)?;
+        self.databases().write_index(&entries, last.last.height)?;
+        self.databases().write_state(&entries, &marker)?;
         *since_flush += spans.iter().map(|s| s.log_bytes).sum::<u64>();
         if *since_flush >= self.options.flush_every_bytes {
             self.databases().flush(false)?;
@@ -408,10 +409,10 @@ impl Ledger for Store {
         let pending = {
             let inner = self.inner.read();
             Self::sound(&inner)?;
-            inner.pending.state(key)
+            inner.pending.state(key).map(|value| value.map(<[u8]>::to_vec))
         };
         match pending {
-            Some(value) => Ok(value.map(|value| value.to_vec())),
+            Some(value) => Ok(value),
             None => self.keep(self.databases().state(key)),
         }
     }

@@ -10,7 +10,8 @@ use cvp_core::record::{PartKind, Span, parse};
 use tempfile::TempDir;
 
 use super::{on, open_in, options, segments, settle};
-use crate::databases::{Change, Databases};
+use crate::changes::Changes;
+use crate::databases::{Databases, Entries};
 use crate::{Shared, Store, StoreOptions};
 
 fn chain(count: usize, transactions: u32, bytes: usize) -> (TempDir, ChainMaker, Store) {
@@ -179,10 +180,11 @@ fn a_state_that_was_tampered_with_is_found() {
     )
     .unwrap();
     let marker = databases.state_marker().unwrap().unwrap();
-    let state = [(key(9).into(), Some(b"more".as_slice().into()))];
+    let mut state = Changes::default();
+    state.push(&key(9), Some(b"more"));
     databases
         .write_state(
-            &[Change {
+            &[Entries {
                 state: &state,
                 index: &[],
             }],
