@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use super::load::{Load, Wallet};
+use super::load::{Load, Pace, Wallet};
 use super::nodes::{self, Node, pause};
 use super::overhead::{OTHER_CORE, PairOfNodes, Standby, rate};
 use super::pipe::{self, PipeTls};
@@ -62,7 +62,8 @@ fn latencies(bench: &Bench<'_>, blocks_per_second: f64, seconds: u64) -> Result<
     let count = (blocks_per_second * seconds as f64).ceil() as usize;
     let requests = Wallet::funded()?.requests(count);
     let pair = PairOfNodes::start(bench, Standby::CaughtUp, None)?;
-    let load = Load::start(&pair.provider.jsonrpc, requests, Some(blocks_per_second), OTHER_CORE)?;
+    let pace = Pace::Rate(blocks_per_second);
+    let load = Load::start(&pair.provider.jsonrpc, requests, pace, OTHER_CORE)?;
     pause(Duration::from_secs(seconds));
     load.stop()?;
     let page = metrics(&pair.provider)?;

@@ -25,6 +25,8 @@ const RECEIVERS: u64 = 1_000;
 const CONNECTIONS: usize = 4;
 /// Longest answer taken to a request of one block's transactions.
 const ANSWER_BYTES_MAX: usize = 4 << 20;
+/// Pause before a client that is ahead looks again.
+const AHEAD_PAUSE: Duration = Duration::from_millis(2);
 /// Pause before a request is sent again that met a full pool.
 const BUSY_PAUSE: Duration = Duration::from_millis(5);
 
@@ -91,6 +93,29 @@ fn now_nanos() -> u64 {
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
+/// How fast a client offers.
+#[derive(Clone)]
+pub enum Pace {
+    /// Requests a second.
+    Rate(f64),
+    /// So many requests more than blocks were made, as told in the counter: the producer always has work, and its pool never grows meanwhile.
+    Ahead(u64, Arc<AtomicU64>),
+}
+
+impl Pace {
+    /// Waits until the request of this number, from 0, may go, or until `stop`.
+    fn wait(&self, number: usize, begun: Instant, stop: &AtomicBool) {
+        match self {
+            Pace::Rate(rate) => pause(Duration::from_secs_f64(number as f64 / rate).saturating_sub(begun.elapsed())),
+            Pace::Ahead(most, made) => {
+                while number as u64 >= made.load(Ordering::Relaxed) + most && !stop.load(Ordering::Relaxed) {
+                    pause(AHEAD_PAUSE);
+                }
+            }
+        }
+    }
+}
+
 /// Requests on their way to one node; ends when dropped.
 pub struct Load {
     stop: Arc<AtomicBool>,
@@ -99,8 +124,8 @@ pub struct Load {
 }
 
 impl Load {
-    /// Sends `requests` to `address`, `rate` a second (none: as fast as they are taken), from threads on processor `core`.
-    pub fn start(address: &str, requests: Vec<Vec<u8>>, rate: Option<f64>, core: Option<usize>) -> Result<Load> {
+    /// Sends `requests` to `address` from threads on processor `core`.
+    pub fn start(address: &str, requests: Vec<Vec<u8>>, pace: Pace, core: Option<usize>) -> Result<Load> {
         let (stop, left) = (
             Arc::new(AtomicBool::new(false)),
             Arc::new(AtomicUsize::new(requests.len())),
@@ -117,13 +142,12 @@ impl Load {
                 Arc::clone(&queue),
                 Arc::clone(&taken),
             );
+            let pace = pace.clone();
             let work = move || {
                 while !stop.load(Ordering::Relaxed) {
                     let Some(request) = queue.lock().pop() else { break };
                     let number = taken.fetch_add(1, Ordering::Relaxed);
-                    if let Some(rate) = rate {
-                        pause(Duration::from_secs_f64(number as f64 / rate).saturating_sub(begun.elapsed()));
-                    }
+                    pace.wait(number, begun, &stop);
                     client.send_until_taken(&request, &stop)?;
                     left.fetch_sub(1, Ordering::Relaxed);
                 }
@@ -180,11 +204,6 @@ pub fn get(address: &str, path: &str) -> Result<String> {
     let mut page = String::new();
     client.0.take(ANSWER_BYTES_MAX as u64).read_to_string(&mut page)?;
     Ok(page)
-}
-
-/// One JSON-RPC call without parameters.
-pub fn call(address: &str, method: &str) -> Result<Value> {
-    Client::open(address)?.call(method, &json!([]))
 }
 
 impl Client {

@@ -2,23 +2,30 @@
 //! own; the client shares the standby's.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use serde_json::json;
 
-use super::load::{BLOCK_TRANSACTIONS, Load, Wallet};
-use super::nodes::{self, LOOK, Node, pause};
+use super::load::{BLOCK_TRANSACTIONS, Client, Load, Pace, Wallet};
+use super::nodes::{self, Node, pause};
 use super::report::Series;
 use super::{Bench, catch_up, chain};
 
 /// Seconds of a timed run, unless asked for otherwise.
 const SECONDS: u64 = 8;
 /// Blocks made before the clock starts.
-const WARM_UP_BLOCKS: u64 = 10;
+const WARM_UP_BLOCKS: f64 = 10.0;
 /// Time for these.
 const WARM_UP_MAX: Duration = Duration::from_secs(60);
 /// Full blocks a second that are signed for in advance; a machine that makes more starves, and the run says so.
 const RATE_MAX: u64 = 60;
+/// Blocks' worth of transfers that the client is ahead of the blocks.
+const AHEAD_BLOCKS: u64 = 16;
+/// Between two looks at how many blocks there are.
+const LOOK: Duration = Duration::from_millis(50);
 /// Record of the history that a standby catches up with meanwhile, bytes.
 const RECORD_BYTES: u64 = 64 << 10;
 /// The provider's processor, and the one of everything else.
@@ -126,17 +133,7 @@ impl PairOfNodes {
     }
 }
 
-/// Height of the provider's durable tip.
-pub fn tip(provider: &Node) -> Result<u64> {
-    Ok(provider
-        .status()?
-        .namespaces
-        .first()
-        .context("a node without namespaces")?
-        .tip)
-}
-
-/// Full blocks a second of a provider whose pool is never empty.
+/// Full blocks a second of a provider that always has transfers for some more, and takes in as many as it puts into blocks.
 pub fn rate(bench: &Bench<'_>, standby: Standby, history: Option<&Path>) -> Result<f64> {
     let seconds = bench.seconds(SECONDS);
     let requests = Wallet::funded()?.requests(usize::try_from(seconds.saturating_add(2) * RATE_MAX)?);
@@ -144,18 +141,30 @@ pub fn rate(bench: &Bench<'_>, standby: Standby, history: Option<&Path>) -> Resu
     if let (Standby::Stalled, Some(receiver)) = (standby, &pair.receiver) {
         receiver.freeze()?;
     }
-    let start = tip(&pair.provider)?;
-    let mut load = Load::start(&pair.provider.jsonrpc, requests, None, OTHER_CORE)?;
-    let begun = Instant::now();
-    while tip(&pair.provider)? < start + WARM_UP_BLOCKS {
+    let mut client = Client::open(&pair.provider.jsonrpc)?;
+    let start = blocks(&mut client)?;
+    let made = Arc::new(AtomicU64::new(0));
+    let pace = Pace::Ahead(AHEAD_BLOCKS, Arc::clone(&made));
+    let mut load = Load::start(&pair.provider.jsonrpc, requests, pace, OTHER_CORE)?;
+    let mut look = || -> Result<f64> {
+        pause(LOOK);
+        let blocks = blocks(&mut client)? - start;
+        made.store(blocks as u64, Ordering::Relaxed);
+        Ok(blocks)
+    };
+    let mut begun = Instant::now();
+    let mut before = 0.0;
+    while before < WARM_UP_BLOCKS {
         load.check()?;
         ensure!(begun.elapsed() < WARM_UP_MAX, "the provider makes no blocks");
-        pause(LOOK);
+        before = look()?;
     }
-    // Transactions by the block's size: a block that is not full counts for what it holds.
-    let (before, begun) = (blocks(&pair.provider)?, Instant::now());
-    pause(Duration::from_secs(seconds));
-    let (after, elapsed) = (blocks(&pair.provider)?, begun.elapsed().as_secs_f64());
+    begun = Instant::now();
+    let (mut after, mut elapsed) = (before, 0.0);
+    while elapsed < seconds as f64 {
+        after = look()?;
+        elapsed = begun.elapsed().as_secs_f64();
+    }
     ensure!(
         load.left() > 0,
         "the client ran out of signed transfers: lower --seconds"
@@ -165,9 +174,9 @@ pub fn rate(bench: &Bench<'_>, standby: Standby, history: Option<&Path>) -> Resu
     Ok((after - before) / elapsed)
 }
 
-/// Full blocks' worth of transfers in the provider's visible blocks.
-fn blocks(provider: &Node) -> Result<f64> {
-    let answer = super::load::call(&provider.jsonrpc, "tx_getTransactionsCount")?;
+/// Full blocks' worth of transfers in the provider's visible blocks: one that is not full counts for what it holds.
+fn blocks(client: &mut Client) -> Result<f64> {
+    let answer = client.call("tx_getTransactionsCount", &json!([]))?;
     let count = answer["result"]["count"].as_str().context("a count")?;
     Ok(u64::from_str_radix(count.trim_start_matches("0x"), 16)? as f64 / BLOCK_TRANSACTIONS as f64)
 }
