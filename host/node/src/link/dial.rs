@@ -11,7 +11,7 @@ use tokio_rustls::TlsStream;
 
 use super::error::{LinkError, from_io};
 use super::names::{Proof, names_of};
-use super::stream::{Stream, greet, prepare};
+use super::stream::{Socket, Stream, below_tls, greet, prepare};
 use super::tls::Tls;
 use super::{Link, Peer, PeerCertificate};
 
@@ -64,23 +64,24 @@ async fn handshake(socket: TcpStream, remote: &Remote, tls: &Tls) -> Result<(Str
     let (connector, check) = tls.connector()?;
     let name = ServerName::try_from(remote.hostname.as_str().to_owned())
         .map_err(|_| LinkError::Unreachable(remote.hostname.to_string(), "it cannot be a TLS name".into()))?;
-    let stream = connector
-        .connect(name, socket)
-        .await
-        .map_err(|error| match (from_io(&error), check.detail()) {
-            (LinkError::PeerCertificate { code, .. }, Some(detail)) => LinkError::PeerCertificate {
-                code,
-                text: detail.to_owned(),
-            },
-            (other, _) => other,
-        })?;
+    let stream =
+        connector
+            .connect(name, below_tls(socket))
+            .await
+            .map_err(|error| match (from_io(&error), check.detail()) {
+                (LinkError::PeerCertificate { code, .. }, Some(detail)) => LinkError::PeerCertificate {
+                    code,
+                    text: detail.to_owned(),
+                },
+                (other, _) => other,
+            })?;
     let stream = TlsStream::from(stream);
     let certificate = certificate_of(&stream, check.proof())?;
     Ok((Stream::Tls(Box::new(stream)), certificate))
 }
 
 /// What the peer's certificate says, after the handshake verified it.
-pub(super) fn certificate_of(stream: &TlsStream<TcpStream>, proof: Proof) -> Result<PeerCertificate, LinkError> {
+pub(super) fn certificate_of(stream: &TlsStream<Socket>, proof: Proof) -> Result<PeerCertificate, LinkError> {
     let bad = |text: String| LinkError::PeerCertificate {
         code: "certificate-bad",
         text,

@@ -12,7 +12,7 @@ use tokio_rustls::TlsStream;
 use super::dial::{HANDSHAKE_MS_MAX, SharedTls, certificate_of, within};
 use super::error::{LinkError, from_io};
 use super::names::Proof;
-use super::stream::{Stream, check_first_byte, prepare, welcome};
+use super::stream::{Stream, below_tls, check_first_byte, prepare, welcome};
 use super::{Link, Peer};
 
 /// Connections that may be before the end of their greeting at one time; more are closed at once.
@@ -81,7 +81,8 @@ async fn receive(mut socket: TcpStream, address: SocketAddr, tls: SharedTls) -> 
     let (mut stream, certificate) = match tls {
         None => (Stream::Plain(socket), None),
         Some(tls) => {
-            let stream = tls.acceptor().accept(socket).await.map_err(|error| from_io(&error))?;
+            let accepting = tls.acceptor().accept(below_tls(socket));
+            let stream = accepting.await.map_err(|error| from_io(&error))?;
             let stream = TlsStream::from(stream);
             // Who a client says it is comes with its hello; its certificate proves membership and lists its names.
             let certificate = certificate_of(&stream, Proof::Membership)?;

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use cvp_core::types::{Reader, Refusal, Writer};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
@@ -25,12 +25,23 @@ const REFUSAL_BYTES_MAX: usize = 4096;
 const TLS_HANDSHAKE: u8 = 0x16;
 const TLS_ALERT: u8 = 0x15;
 
+/// Read from the socket at once: TLS by itself asks the system for 4 KiB at a time.
+const SOCKET_BYTES: usize = 128 << 10;
+
+/// A socket below TLS.
+pub(super) type Socket = BufReader<TcpStream>;
+
+/// What TLS is spoken over.
+pub(super) fn below_tls(socket: TcpStream) -> Socket {
+    BufReader::with_capacity(SOCKET_BYTES, socket)
+}
+
 /// A connected stream.
 pub(super) enum Stream {
     /// TCP alone.
     Plain(TcpStream),
     /// TLS 1.3 over TCP.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Socket>>),
 }
 
 macro_rules! each {
