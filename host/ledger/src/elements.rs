@@ -1,58 +1,174 @@
 //! Elements of values that were put into the sum lately: the block that changes such a value again takes its element out, and need not make
 //! it once more. An element is a function of its key and value, so one that is found is the right one.
 //!
-//! Two generations, as of the values themselves (`recent`).
+//! Key, value and element lie side by side in a place that the key keeps: what was done between two blocks has driven all of it out of the
+//! processor's caches, and what lies apart is waited for apart.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::hash::BuildHasher as _;
 
-use cvp_core::record::{ACCUMULATOR_BYTES, Element};
+use cvp_core::record::{Accumulator, Element};
 use foldhash::fast::RandomState;
+use hashbrown::HashTable;
 
-/// What one takes, with its key, its value and its place, bytes, about.
-const ENTRY_BYTES: usize = ACCUMULATOR_BYTES + 256;
+use crate::changes::Change;
 
+/// Key and value of an element that is kept have no more bytes together.
+const TEXT_BYTES: usize = 112;
+/// What one takes, with its place in the table, bytes, about.
+const ENTRY_BYTES: usize = size_of::<Known>() + 16;
+
+#[repr(C)]
 struct Known {
-    value: Box<[u8]>,
-    element: Box<Element>,
+    text: [u8; TEXT_BYTES],
+    hash: u64,
+    key: u8,
+    value: u8,
+    /// The value is known; if not, the place is the key's all the same.
+    is_valid: bool,
+    /// It was asked for since the hand came by.
+    is_used: bool,
+    element: Element,
 }
 
-type Generation = HashMap<Arc<[u8]>, Known, RandomState>;
+impl Known {
+    fn key(&self) -> &[u8] {
+        self.text.get(..usize::from(self.key)).unwrap_or_default()
+    }
 
-/// Some elements by key, bounded.
+    fn is_of(&self, value: &[u8]) -> bool {
+        let (from, to) = (usize::from(self.key), usize::from(self.key) + usize::from(self.value));
+        self.is_valid && self.text.get(from..to) == Some(value)
+    }
+
+    fn fits(key: &[u8], value: &[u8]) -> bool {
+        key.len() + value.len() <= TEXT_BYTES
+    }
+
+    /// The element of this key and value, from now on.
+    fn put(&mut self, hash: u64, key: &[u8], value: &[u8], element: Element) {
+        let both = key.iter().chain(value);
+        self.text.iter_mut().zip(both).for_each(|(place, byte)| *place = *byte);
+        (self.hash, self.key, self.value) = (hash, key.len() as u8, value.len() as u8);
+        (self.is_valid, self.is_used, self.element) = (true, true, element);
+    }
+}
+
+/// Some elements by key, bounded. Where all places are taken, one whose element was not asked for lately goes.
 pub(crate) struct Elements {
-    young: Generation,
-    old: Generation,
+    table: HashTable<u32>,
+    places: Vec<Known>,
     count_max: usize,
+    hand: usize,
+    hasher: RandomState,
 }
 
 impl Elements {
     /// At most about `bytes_max` in all.
     pub(crate) fn new(bytes_max: usize) -> Self {
         Self {
-            young: HashMap::default(),
-            old: HashMap::default(),
-            count_max: bytes_max / 2 / ENTRY_BYTES,
+            table: HashTable::default(),
+            places: Vec::new(),
+            count_max: bytes_max / ENTRY_BYTES,
+            hand: 0,
+            hasher: RandomState::default(),
         }
     }
 
-    /// The element of this key and value, if it is known; it is not any more then.
-    pub(crate) fn take(&mut self, key: &[u8], value: &[u8]) -> Option<Box<Element>> {
-        let young = self.young.remove(key);
-        let known = young.or_else(|| self.old.remove(key))?;
-        (*known.value == *value).then_some(known.element)
+    fn find(&self, hash: u64, key: &[u8]) -> Option<u32> {
+        let is_key = |at: &u32| self.places.get(*at as usize).is_some_and(|known| known.key() == key);
+        self.table.find(hash, is_key).copied()
     }
 
-    /// The element of this key and value is known from now on.
-    pub(crate) fn put(&mut self, key: &[u8], value: &[u8], element: Box<Element>) {
-        if value.len() > ACCUMULATOR_BYTES {
+    /// Changes `sum` by what a block changes, each key once, with the value that it had.
+    pub(crate) fn apply<'a>(
+        &mut self,
+        sum: &mut Accumulator,
+        changes: impl Iterator<Item = (Change<'a>, Option<&'a [u8]>)> + Clone,
+    ) {
+        let changes = changes.filter(|((_, new), old)| new != old);
+        // All of them are looked for before the first is worked on: they come from memory side by side.
+        let found: Vec<(u64, Option<u32>)> = changes
+            .clone()
+            .map(|((key, _), _)| {
+                let hash = self.hasher.hash_one(key);
+                (hash, self.find(hash, key))
+            })
+            .collect();
+        for (((key, new), old), (hash, found)) in changes.zip(found) {
+            // Another key of this block may have taken the place meanwhile.
+            let place = found.filter(|at| self.places.get(*at as usize).is_some_and(|known| known.key() == key));
+            self.replace((hash, place), key, (old, new), sum);
+        }
+    }
+
+    fn replace(
+        &mut self,
+        (hash, place): (u64, Option<u32>),
+        key: &[u8],
+        (old, new): (Option<&[u8]>, Option<&[u8]>),
+        sum: &mut Accumulator,
+    ) {
+        let known = place.and_then(|at| self.places.get_mut(at as usize));
+        if let Some(old) = old {
+            match known.as_ref().filter(|known| known.is_of(old)) {
+                Some(known) => sum.remove_element(&known.element),
+                None => sum.remove(key, old),
+            }
+        }
+        if let Some(new) = new.filter(|new| Known::fits(key, new)) {
+            let element = Element::of(key, new);
+            sum.add_element(&element);
+            match known {
+                Some(known) => known.put(hash, key, new, element),
+                None => self.insert(hash, key, new, element),
+            }
             return;
         }
-        if self.young.len() >= self.count_max {
-            self.old = std::mem::take(&mut self.young);
+        if let Some(known) = known {
+            known.is_valid = false;
         }
-        let value = value.into();
-        self.young.insert(key.into(), Known { value, element });
+        if let Some(new) = new {
+            sum.add(key, new);
+        }
+    }
+
+    fn insert(&mut self, hash: u64, key: &[u8], value: &[u8], element: Element) {
+        if self.places.len() < self.count_max {
+            let mut known = Known {
+                text: [0; TEXT_BYTES],
+                hash,
+                key: 0,
+                value: 0,
+                is_valid: true,
+                is_used: true,
+                element: element.clone(),
+            };
+            known.put(hash, key, value, element);
+            let at = self.places.len() as u32;
+            self.places.push(known);
+            return self.name(hash, at);
+        }
+        // At most once around: whoever was asked for since is passed by, and no longer counts as such.
+        for _ in 0..=self.places.len() {
+            let at = self.hand;
+            self.hand = (self.hand + 1) % self.places.len().max(1);
+            let Some(known) = self.places.get_mut(at) else { return };
+            if std::mem::take(&mut known.is_used) {
+                continue;
+            }
+            let before = known.hash;
+            known.put(hash, key, value, element);
+            if let Ok(found) = self.table.find_entry(before, |other| *other as usize == at) {
+                found.remove();
+            }
+            return self.name(hash, at as u32);
+        }
+    }
+
+    fn name(&mut self, hash: u64, at: u32) {
+        let places = &self.places;
+        self.table
+            .insert_unique(hash, at, |at| places.get(*at as usize).map_or(0, |known| known.hash));
     }
 }
 
@@ -60,22 +176,73 @@ impl Elements {
 mod tests {
     use super::*;
 
-    #[test]
-    fn an_element_is_found_for_its_own_value_alone_and_their_number_is_bounded() {
-        let mut elements = Elements::new(20 * ENTRY_BYTES);
-        let of = |key: &[u8], value: &[u8]| Box::new(Element::of(key, value));
-        elements.put(b"key", b"one", of(b"key", b"one"));
-        assert!(elements.take(b"key", b"two").is_none());
-        elements.put(b"key", b"two", of(b"key", b"two"));
-        let found = elements.take(b"key", b"two").unwrap();
-        assert_eq!(format!("{found:?}"), format!("{:?}", Element::of(b"key", b"two")));
-        assert!(elements.take(b"key", b"two").is_none(), "it was taken");
-        for key in 0..1_000_u32 {
-            let key = key.to_le_bytes();
-            elements.put(&key, b"v", of(&key, b"v"));
-            assert!(elements.young.len() + elements.old.len() <= 20);
+    /// Applies changes as blocks, and compares with a sum that knows no elements.
+    fn check(elements: &mut Elements, blocks: &[&[(u32, Option<&[u8]>)]]) {
+        let mut state = std::collections::BTreeMap::<u32, Vec<u8>>::new();
+        let (mut sum, mut plain) = (Accumulator::new(), Accumulator::new());
+        for block in blocks {
+            let keys: Vec<[u8; 4]> = block.iter().map(|(key, _)| key.to_le_bytes()).collect();
+            let old: Vec<Option<Vec<u8>>> = block.iter().map(|(key, _)| state.get(key).cloned()).collect();
+            let changes = keys.iter().zip(*block).zip(&old);
+            let changes = changes.map(|((key, (_, new)), old)| ((key.as_slice(), *new), old.as_deref()));
+            for ((key, new), old) in changes.clone() {
+                plain.replace(key, old, new);
+            }
+            elements.apply(&mut sum, changes);
+            assert_eq!(sum.digest(), plain.digest());
+            for (key, new) in *block {
+                match new {
+                    Some(new) => state.insert(*key, new.to_vec()),
+                    None => state.remove(key),
+                };
+            }
+            assert!(elements.places.len() <= elements.count_max && elements.table.len() == elements.places.len());
         }
-        assert!(elements.take(&999_u32.to_le_bytes(), b"v").is_some());
-        assert!(elements.take(&0_u32.to_le_bytes(), b"v").is_none());
+    }
+
+    #[test]
+    fn the_sum_is_the_same_whatever_is_known() {
+        let mut elements = Elements::new(20 * ENTRY_BYTES);
+        let long = [7; 200];
+        let blocks: [&[(u32, Option<&[u8]>)]; 6] = [
+            &[(1, Some(b"one")), (2, Some(b"two"))],
+            &[(1, Some(b"one")), (2, Some(b"three"))],
+            &[(1, None), (2, Some(&long))],
+            &[(1, Some(b"again")), (2, Some(&long))],
+            &[(2, Some(b"short")), (3, None)],
+            &[(1, Some(b"")), (2, None)],
+        ];
+        check(&mut elements, &blocks);
+        assert_eq!(elements.places.len(), 2, "a key keeps its place");
+    }
+
+    #[test]
+    fn their_number_is_bounded_and_what_is_used_again_stays() {
+        let mut elements = Elements::new(20 * ENTRY_BYTES);
+        let values: Vec<[u8; 4]> = (0..200_u32).map(u32::to_le_bytes).collect();
+        let blocks: Vec<Vec<(u32, Option<&[u8]>)>> = (0..200_u32)
+            .map(|round| {
+                let value = values.get(round as usize).map(<[u8; 4]>::as_slice);
+                vec![(0, value), (1_000 + round, value), (2_000 + round % 50, value)]
+            })
+            .collect();
+        check(&mut elements, &blocks.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        let find = |key: u32| {
+            elements.find(
+                elements.hasher.hash_one(key.to_le_bytes().as_slice()),
+                &key.to_le_bytes(),
+            )
+        };
+        assert_eq!(elements.places.len(), 20);
+        assert!(find(0).is_some() && find(1_199).is_some() && find(1_000).is_none());
+    }
+
+    #[test]
+    fn more_than_fit_into_all_places_change_in_one_block() {
+        let mut elements = Elements::new(4 * ENTRY_BYTES);
+        let block: Vec<(u32, Option<&[u8]>)> = (0..30).map(|key| (key, Some(b"value".as_slice()))).collect();
+        let next: Vec<(u32, Option<&[u8]>)> = (0..30).map(|key| (key, Some(b"next".as_slice()))).collect();
+        check(&mut elements, &[&block, &next, &block]);
+        check(&mut Elements::new(0), &[&block, &next]);
     }
 }

@@ -11,9 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use cvp_core::ledger::{Ledger, LedgerError, Place, Progress, Run, Tips, VerifyReport, check_follows, end_of};
-use cvp_core::record::{
-    Accumulator, BadPart, BadRecord, ChainTip, Delta, Element, PartKind, RECORD_BYTES_MAX, Span, parse,
-};
+use cvp_core::record::{Accumulator, BadPart, BadRecord, ChainTip, Delta, PartKind, RECORD_BYTES_MAX, Span, parse};
 use cvp_core::types::{Digest, Height, Position};
 use parking_lot::{Mutex, RwLock};
 
@@ -145,20 +143,8 @@ impl Store {
             }
             return Ok(accumulator);
         }
-        let mut elements = self.elements.lock();
-        for ((key, new), old) in changes.zip(&old).filter(|((_, new), old)| *new != old.as_deref()) {
-            if let Some(old) = old {
-                match elements.take(key, old) {
-                    Some(known) => accumulator.remove_element(&known),
-                    None => accumulator.remove(key, old),
-                }
-            }
-            if let Some(new) = new {
-                let element = Box::new(Element::of(key, new));
-                accumulator.add_element(&element);
-                elements.put(key, new, element);
-            }
-        }
+        let changes = changes.zip(&old).map(|(change, old)| (change, old.as_deref()));
+        self.elements.lock().apply(&mut accumulator, changes);
         Ok(accumulator)
     }
 
