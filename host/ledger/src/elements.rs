@@ -63,8 +63,12 @@ pub(crate) struct Elements {
 }
 
 impl Elements {
-    /// At most about `bytes_max` in all.
+    /// At most about `bytes_max` in all; none where an element is made in less time than an old one comes from memory.
     pub(crate) fn new(bytes_max: usize) -> Self {
+        Self::bounded(if is_made_quickly() { 0 } else { bytes_max })
+    }
+
+    fn bounded(bytes_max: usize) -> Self {
         Self {
             table: HashTable::default(),
             places: Vec::new(),
@@ -85,6 +89,12 @@ impl Elements {
         sum: &mut Accumulator,
         changes: impl Iterator<Item = (Change<'a>, Option<&'a [u8]>)> + Clone,
     ) {
+        if self.count_max == 0 {
+            for ((key, new), old) in changes {
+                sum.replace(key, old, new);
+            }
+            return;
+        }
         let changes = changes.filter(|((_, new), old)| new != old);
         // All of them are looked for before the first is worked on: they come from memory side by side.
         let found: Vec<(u64, Option<u32>)> = changes
@@ -172,6 +182,14 @@ impl Elements {
     }
 }
 
+/// BLAKE3 makes the blocks of an element sixteen at a time: 2 KiB in a quarter of a microsecond, and in two one after the other.
+fn is_made_quickly() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return std::is_x86_feature_detected!("avx512f") && std::is_x86_feature_detected!("avx512vl");
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -202,7 +220,7 @@ mod tests {
 
     #[test]
     fn the_sum_is_the_same_whatever_is_known() {
-        let mut elements = Elements::new(20 * ENTRY_BYTES);
+        let mut elements = Elements::bounded(20 * ENTRY_BYTES);
         let long = [7; 200];
         let blocks: [&[(u32, Option<&[u8]>)]; 6] = [
             &[(1, Some(b"one")), (2, Some(b"two"))],
@@ -218,7 +236,7 @@ mod tests {
 
     #[test]
     fn their_number_is_bounded_and_what_is_used_again_stays() {
-        let mut elements = Elements::new(20 * ENTRY_BYTES);
+        let mut elements = Elements::bounded(20 * ENTRY_BYTES);
         let values: Vec<[u8; 4]> = (0..200_u32).map(u32::to_le_bytes).collect();
         let blocks: Vec<Vec<(u32, Option<&[u8]>)>> = (0..200_u32)
             .map(|round| {
@@ -239,10 +257,10 @@ mod tests {
 
     #[test]
     fn more_than_fit_into_all_places_change_in_one_block() {
-        let mut elements = Elements::new(4 * ENTRY_BYTES);
+        let mut elements = Elements::bounded(4 * ENTRY_BYTES);
         let block: Vec<(u32, Option<&[u8]>)> = (0..30).map(|key| (key, Some(b"value".as_slice()))).collect();
         let next: Vec<(u32, Option<&[u8]>)> = (0..30).map(|key| (key, Some(b"next".as_slice()))).collect();
         check(&mut elements, &[&block, &next, &block]);
-        check(&mut Elements::new(0), &[&block, &next]);
+        check(&mut Elements::bounded(0), &[&block, &next]);
     }
 }
