@@ -194,8 +194,11 @@ fn is_made_quickly() -> bool {
 mod tests {
     use super::*;
 
+    /// A key and what it is changed to.
+    type New<'a> = (u32, Option<&'a [u8]>);
+
     /// Applies changes as blocks, and compares with a sum that knows no elements.
-    fn check(elements: &mut Elements, blocks: &[&[(u32, Option<&[u8]>)]]) {
+    fn check(elements: &mut Elements, blocks: &[&[New<'_>]]) {
         let mut state = std::collections::BTreeMap::<u32, Vec<u8>>::new();
         let (mut sum, mut plain) = (Accumulator::new(), Accumulator::new());
         for block in blocks {
@@ -222,7 +225,7 @@ mod tests {
     fn the_sum_is_the_same_whatever_is_known() {
         let mut elements = Elements::bounded(20 * ENTRY_BYTES);
         let long = [7; 200];
-        let blocks: [&[(u32, Option<&[u8]>)]; 6] = [
+        let blocks: [&[New<'_>]; 6] = [
             &[(1, Some(b"one")), (2, Some(b"two"))],
             &[(1, Some(b"one")), (2, Some(b"three"))],
             &[(1, None), (2, Some(&long))],
@@ -238,7 +241,7 @@ mod tests {
     fn their_number_is_bounded_and_what_is_used_again_stays() {
         let mut elements = Elements::bounded(20 * ENTRY_BYTES);
         let values: Vec<[u8; 4]> = (0..200_u32).map(u32::to_le_bytes).collect();
-        let blocks: Vec<Vec<(u32, Option<&[u8]>)>> = (0..200_u32)
+        let blocks: Vec<Vec<New<'_>>> = (0..200_u32)
             .map(|round| {
                 let value = values.get(round as usize).map(<[u8; 4]>::as_slice);
                 vec![(0, value), (1_000 + round, value), (2_000 + round % 50, value)]
@@ -258,8 +261,8 @@ mod tests {
     #[test]
     fn more_than_fit_into_all_places_change_in_one_block() {
         let mut elements = Elements::bounded(4 * ENTRY_BYTES);
-        let block: Vec<(u32, Option<&[u8]>)> = (0..30).map(|key| (key, Some(b"value".as_slice()))).collect();
-        let next: Vec<(u32, Option<&[u8]>)> = (0..30).map(|key| (key, Some(b"next".as_slice()))).collect();
+        let block: Vec<New<'_>> = (0..30).map(|key| (key, Some(b"value".as_slice()))).collect();
+        let next: Vec<New<'_>> = (0..30).map(|key| (key, Some(b"next".as_slice()))).collect();
         check(&mut elements, &[&block, &next, &block]);
         check(&mut Elements::bounded(0), &[&block, &next]);
     }
