@@ -97,8 +97,8 @@ impl Archive for Store {
             ));
         }
         let mut slot = self.staging.lock();
-        if let Some(staged) = slot.as_ref().filter(|staged| staged.manifest == *manifest) {
-            return Ok(staged.durable);
+        if let Some(staged) = slot.as_mut().filter(|staged| staged.manifest == *manifest) {
+            return Ok(staged.rewind());
         }
         *slot = None;
         let generation = self.generation() + 1;

@@ -165,6 +165,12 @@ impl Staging {
         &self.state
     }
 
+    /// Goes on behind what is durable, and answers how much that is: what was written above it, of a session that is over, comes again.
+    pub(crate) fn rewind(&mut self) -> u64 {
+        self.written = self.durable;
+        self.durable
+    }
+
     /// Writes bytes from `offset` on.
     pub(crate) fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), LedgerError> {
         if offset != self.written || self.manifest.bytes().saturating_sub(offset) < bytes.len() as u64 {

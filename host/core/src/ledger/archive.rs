@@ -193,7 +193,8 @@ pub trait Archive: Send + Sync {
     /// Drops it.
     fn drop_snapshot(&self);
 
-    /// Begins to take a snapshot in, or goes on with what is staged of the same one. Answers how many of its bytes are here durably.
+    /// Begins to take a snapshot in, or goes on with what is staged of the same one. Answers how many of its bytes are here durably: what was
+    /// written above them is written again.
     ///
     /// # Errors
     /// `Refused`: it is not above the own tip, or its record is none of this chain. `Full`, `Disk`.

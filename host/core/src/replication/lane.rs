@@ -20,8 +20,9 @@ use super::retention::Survey;
 use super::sender::Sender;
 use super::setup::NamespaceSetup;
 use super::shipping::Shipping;
+use super::staged::StagedPart;
 use super::status::{BootstrapStatus, BootstrappedStatus};
-use super::taking::{StagedPart, Taking};
+use super::taking::Taking;
 use super::tree::FileAdvisor;
 
 /// Nothing moved for so long although something is owed: stalled.

@@ -37,6 +37,7 @@ mod archivist;
 mod retention;
 mod shipping;
 mod linking;
+mod staged;
 mod taking;
 mod backfill;
 mod beating;
@@ -66,12 +67,12 @@ pub use peer::PeerTls;
 pub use queues::{BrokerState, QueueEvent, QueueWork, QueuesHeld};
 pub use roster::{Heard, Roster};
 pub use setup::{NamespaceSetup, Setup, StrategySetup};
+pub use staged::StagedPart;
 pub use status::{
     BackfillStatus, BootstrapStatus, BootstrappedStatus, NamespaceStatus, PairStatus, PeerStatus, Phase, RefusedDial,
     StrategyStatus, TreeStatus,
 };
 pub use strong::{Change, ChangeId, NOT_UNDONE, Outcome, Promised, Ticket};
-pub use taking::StagedPart;
 pub use tree::{
     CERTIFICATES, CHANGED, CHANGED_BYTES_MAX, CONFIG_CHANGE, CONFIGURATION, ELSEWHERE, FILE_BYTES_MAX, FILES_MAX,
     FileChange, Inventory, KeptKey, LEFT_OUT_MAX, LeftOut, MemoryTree, PATH_BYTES_MAX, PRIVATE_KEY, TREE_BYTES_MAX,

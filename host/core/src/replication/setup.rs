@@ -6,7 +6,7 @@ use crate::types::{Digest, Height, Hostname, Namespace, NodeRole, Position};
 
 use super::changes::ChangesSetup;
 use super::limits::Limits;
-use super::taking::StagedPart;
+use super::staged::StagedPart;
 use super::tree::{Inventory, KeptKey};
 
 /// A strategy of one namespace.

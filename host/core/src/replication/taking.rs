@@ -19,6 +19,7 @@ use super::archive::ArchiveWork;
 use super::linking::Linking;
 use super::pair::Pair;
 use super::shipping::CHUNK_HEAD_BYTES;
+use super::staged::StagedPart;
 use super::status::{BootstrapStatus, BootstrappedStatus};
 
 /// Bytes that may be sent and not yet durable here.
@@ -33,29 +34,6 @@ const ASK_AGAIN_MS: Millis = 30_000;
 const TAKINGS_MAX: usize = 4;
 /// Damaged chunks in a row that end it.
 const DAMAGED_MAX: u32 = 5;
-
-/// What is staged here, as the disk knows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StagedPart {
-    /// Which snapshot.
-    pub id: Digest,
-    /// Bytes of it that are durable.
-    pub durable: u64,
-    /// Bytes of all of it.
-    pub total: u64,
-}
-
-impl StagedPart {
-    /// How far it is while nothing of it comes.
-    pub(super) fn progress(self) -> BootstrapStatus {
-        BootstrapStatus {
-            bytes: self.durable,
-            total: self.total,
-            before: self.durable,
-            elapsed_ms: 0,
-        }
-    }
-}
 
 /// A snapshot on its way in.
 #[derive(Clone, Debug)]

@@ -2,6 +2,7 @@
 
 mod align;
 mod archive;
+mod bootstrap;
 mod calls;
 mod followers;
 mod index;

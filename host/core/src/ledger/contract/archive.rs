@@ -16,6 +16,7 @@ pub(super) fn run_all(factory: Factory<'_>) {
     headers_lead_from_any_record_to_the_tip(factory);
     what_cannot_be_staged_is_refused(factory);
     a_snapshot_goes_on_where_it_was(factory);
+    staging_again_goes_on_behind_what_is_durable(factory);
 }
 
 /// Copies a snapshot's bytes from `from` on, `step` at a time, and makes them durable.
@@ -58,6 +59,25 @@ fn is_sound(ledger: &dyn Ledger, records: u64, from_genesis: bool) {
     assert_eq!((report.checked, report.first_bad), (records, None));
     assert!(report.state_checked);
     assert_eq!(report.state_chain_checked, from_genesis);
+}
+
+fn staging_again_goes_on_behind_what_is_durable(factory: Factory<'_>) {
+    let maker = ChainMaker::new("global", 16);
+    let provider = chain(factory, &maker, 30);
+    let snapshot = must(provider.make_snapshot());
+    let manifest = snapshot.manifest().clone();
+    let standby = chain(factory, &maker, 4);
+    assert_eq!(must(standby.stage(&manifest)), 0);
+    let part = |from: u64, bytes: usize| must(snapshot.read(from, bytes));
+    must(standby.write_staged(0, &part(0, 100)));
+    assert_eq!(must(standby.sync_staged()), 100);
+    // Of a session that ended before its next fsync.
+    must(standby.write_staged(100, &part(100, 50)));
+    assert_eq!(must(standby.stage(&manifest)), 100);
+    assert!(standby.write_staged(150, &part(150, 10)).is_err());
+    copy_snapshot(&*snapshot, &*standby, 100, 1_000);
+    assert_eq!(must(standby.adopt()), manifest.at);
+    is_sound(&*standby, 1, false);
 }
 
 fn old_history_goes_and_the_chain_goes_on(factory: Factory<'_>) {

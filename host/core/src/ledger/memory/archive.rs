@@ -228,7 +228,8 @@ impl Archive for MemoryLedger {
         if manifest.at.height <= inner.appended().height {
             return Err(bad_state(manifest.at.height, "a snapshot at or below the own tip"));
         }
-        if let Some(staged) = inner.staged.as_ref().filter(|staged| staged.manifest == *manifest) {
+        if let Some(staged) = inner.staged.as_mut().filter(|staged| staged.manifest == *manifest) {
+            staged.bytes.truncate(staged.durable);
             return Ok(staged.durable as u64);
         }
         inner.room(manifest.bytes())?;
