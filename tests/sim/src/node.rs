@@ -402,6 +402,7 @@ impl Node {
                 id: manifest.id(),
                 durable,
                 total: manifest.bytes(),
+                height: manifest.at.height,
             }),
             chain_sync: self.strategy_setup(&store.namespace, chain_sync::KIND),
             config_sync: self.strategy_setup(&store.namespace, config_sync::KIND),

@@ -113,11 +113,13 @@ impl Lane {
                 (from, self.history_from, self.backfill.begun.unwrap_or((from, now)))
             }
         };
+        let lately = self.courses.1.since(now).filter(|(before, _)| *before >= from);
+        let (before, elapsed_ms) = lately.unwrap_or((before, now.saturating_sub(at)));
         Some(BackfillStatus {
             from,
             to,
             before,
-            elapsed_ms: now.saturating_sub(at),
+            elapsed_ms,
         })
     }
 
@@ -131,6 +133,9 @@ impl Lane {
             (Some(refusal), _) => format!(", and is filled in no further: {}", refusal.text),
             (None, _) if !is_wanted(self) => String::new(),
             (None, Some(refusal)) => format!(", and is filled in when there is room: {}", refusal.text),
+            (None, None) if self.peer.is_none() => {
+                ", and is filled in once the provider is there: an upgrade before leaves it so for good".to_owned()
+            }
             (None, None) => ", and is being filled in: an upgrade before its end leaves it so for good".to_owned(),
         };
         Some(format!("history-incomplete: the history begins at block {from}{more}"))

@@ -45,6 +45,8 @@ impl Marks {
 const SAMPLE_MS: Millis = 5_000;
 /// And judged over so long.
 const SPAN_MS: Millis = 60_000;
+/// A gap that has been the same for so long does not grow.
+const FLAT_MS: Millis = 2 * SAMPLE_MS;
 /// Not before it was seen to grow for so long.
 const SPAN_MS_MIN: Millis = 20_000;
 
@@ -83,7 +85,43 @@ impl Growth {
         if span < SPAN_MS_MIN || after <= before || self.samples.iter().any(|(_, blocks)| *blocks > after) {
             return None;
         }
+        // As large as this for a while: it grows no more.
+        let (reached, _) = self.samples.iter().find(|(_, blocks)| *blocks == after)?;
+        if last.saturating_sub(*reached) >= FLAT_MS {
+            return None;
+        }
         Some((after - before).saturating_mul(60_000) / span).filter(|blocks| *blocks > 0)
+    }
+}
+
+/// Looks at something that moves are so far apart.
+const LOOK_MS: Millis = 1_000;
+/// Its pace is that of about so long.
+const PACE_MS: Millis = 10_000;
+
+/// Where something that moves was about ten seconds ago: its pace is the last one, whatever it was before a rate changed.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Course(VecDeque<(Millis, u64)>);
+
+impl Course {
+    /// It is at `place`; nowhere: the next one begins anew.
+    pub fn look(&mut self, place: Option<u64>, now: Millis) {
+        let Some(place) = place else {
+            self.0.clear();
+            return;
+        };
+        if self.0.back().is_some_and(|(at, _)| now.saturating_sub(*at) < LOOK_MS) {
+            return;
+        }
+        self.0.push_back((now, place));
+        while self.0.get(1).is_some_and(|(at, _)| now.saturating_sub(*at) >= PACE_MS) {
+            self.0.pop_front();
+        }
+    }
+
+    /// Where it was, and how long ago.
+    pub fn since(&self, now: Millis) -> Option<(u64, Millis)> {
+        self.0.front().map(|(at, place)| (*place, now.saturating_sub(*at)))
     }
 }
 
@@ -104,9 +142,23 @@ mod tests {
         (0..60).for_each(|second| late.look(3, second * 1_000));
         (60..=85).for_each(|second| late.look(3 + (second - 55) * 10, second * 1_000));
         assert_eq!(late.per_minute(), Some(600), "since it began to grow");
+        (86..=100).for_each(|second| late.look(303, second * 1_000));
+        assert_eq!(late.per_minute(), None, "as it was");
         let mut short = Growth::default();
         (0..20).for_each(|second| short.look(second, second * 1_000));
         assert_eq!(short.per_minute(), None, "not seen for long enough");
+    }
+
+    #[test]
+    fn a_pace_is_that_of_the_last_seconds() {
+        let mut course = Course::default();
+        assert_eq!(course.since(0), None);
+        (0..=20).for_each(|second| course.look(Some(second * 100), second * 1_000));
+        assert_eq!(course.since(20_500), Some((1_000, 10_500)));
+        (21..=40).for_each(|second| course.look(Some(2_000 + second), second * 1_000));
+        assert_eq!(course.since(40_000), Some((2_030, 10_000)));
+        course.look(None, 41_000);
+        assert_eq!(course.since(41_000), None);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::budget::Budget;
 use super::desk::Desk;
 use super::index::IndexAdvisor;
 use super::intake::Intake;
-use super::lag::{Growth, Marks};
+use super::lag::{Course, Growth, Marks};
 use super::offer::Offer;
 use super::queues::QueueAdvisor;
 use super::retention::Survey;
@@ -135,6 +135,8 @@ pub(super) struct Lane {
     pub snapshot_streams: u32,
     pub backfill: Backfill,
     pub growth: Growth,
+    /// Bytes of a snapshot, and where the filling in of history is.
+    pub courses: (Course, Course),
     pub batch: Option<Batch>,
     pub batches: u64,
     /// Mean record, bytes, times 16.
@@ -195,6 +197,7 @@ impl Lane {
             snapshot_streams: 0,
             backfill: Backfill::default(),
             growth: Growth::default(),
+            courses: Default::default(),
             batch: None,
             batches: 0,
             record_bytes_16: 0,
@@ -287,7 +290,12 @@ impl Lane {
         let peer = self.peer_seen.map_or(0, |peer| peer.height);
         match role {
             Role::Provider => (self.local.height, peer),
-            Role::Receiver => (peer.max(self.local.height), self.local.height),
+            Role::Receiver => {
+                // Not heard since the start: a snapshot that is here in part was of a block that it had.
+                let staged = self.staged.filter(|_| self.peer_seen.is_none());
+                let known = peer.max(staged.map_or(0, |staged| staged.height));
+                (known.max(self.local.height), self.local.height)
+            }
         }
     }
 
@@ -386,9 +394,22 @@ impl Lane {
         }
     }
 
-    /// Looks whether the stream is slower than the producer.
-    pub fn judge_growth(&mut self, role: Role, now: Millis) {
-        if self.peer.is_none() {
+    /// Looks how fast a snapshot and older history come, and whether the stream is slower than the producer.
+    pub fn judge_pace(&mut self, role: Role, now: Millis) {
+        let moves = self.peer.is_some();
+        let bytes = self.bootstrap(role, now).filter(|_| moves).map(|status| status.bytes);
+        let from = self
+            .backfill_status(role, now)
+            .filter(|_| moves)
+            .map(|status| status.from);
+        self.courses.0.look(bytes, now);
+        self.courses.1.look(from, now);
+        if bytes.is_some() {
+            // No record comes meanwhile.
+            self.growth = Growth::default();
+            return;
+        }
+        if !moves {
             return;
         }
         let (tip, durable) = self.heights(role);
@@ -397,7 +418,7 @@ impl Lane {
 
     /// How far a snapshot is, on whichever end this is.
     pub fn bootstrap(&self, role: Role, now: Millis) -> Option<BootstrapStatus> {
-        match role {
+        let status = match role {
             Role::Provider => self.shipping.progress(now),
             Role::Receiver => {
                 let coming = self.taking.as_ref().map(|taking| taking.progress(now));
@@ -405,7 +426,14 @@ impl Lane {
                 let known = coming.filter(|coming| coming.total > 0);
                 known.or(self.staged.map(StagedPart::progress)).or(coming)
             }
+        };
+        let mut status = status?;
+        if let Some((before, elapsed_ms)) = self.courses.0.since(now)
+            && before <= status.bytes
+        {
+            (status.before, status.elapsed_ms) = (before, elapsed_ms);
         }
+        Some(status)
     }
 
     /// Since when the disk works on a snapshot.

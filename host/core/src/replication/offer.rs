@@ -5,9 +5,12 @@ use crate::frame::{FLAG_OPTIONAL, Frame, Kind};
 use crate::ledger::Kept;
 use crate::session::refuse;
 use crate::types::strategy::{self, chain_sync::Snapshot};
-use crate::types::{Height, Malformed, Position, Reader, Refusal, Writer};
+use crate::types::{Height, Malformed, Millis, Position, Reader, Refusal, Writer};
 
 use super::pair::Pair;
+
+/// A receiver that takes a snapshot, and so no records, is told so often how much it lacks.
+const TELL_AGAIN_MS: Millis = 2_000;
 
 /// What a provider says it keeps, and could hand over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,10 +96,11 @@ impl Pair {
         let standby = self.is_standby();
         let Some(lane) = self.lanes.get_mut(index) else { return };
         let from = lane.survey.kept.history_from;
-        if lane.peer.is_none() || lane.survey.told == Some(from) || !standby {
+        let again = lane.shipping.is_open() && self.now.saturating_sub(lane.survey.told_at) >= TELL_AGAIN_MS;
+        if lane.peer.is_none() || (lane.survey.told == Some(from) && !again) || !standby {
             return;
         }
-        lane.survey.told = Some(from);
+        (lane.survey.told, lane.survey.told_at) = (Some(from), self.now);
         let offer = Offer {
             at: lane.local,
             kept: lane.survey.kept,
@@ -117,7 +121,8 @@ impl Pair {
         if lane.record_bytes_16 == 0 {
             let blocks = offer.at.height.saturating_sub(lane.local.height);
             lane.record_bytes_16 = offer
-                .bytes_above(lane.local.height)
+                .lacked(lane.local.height)
+                .0
                 .saturating_mul(16)
                 .checked_div(blocks)
                 .unwrap_or(0);

@@ -11,6 +11,7 @@ use crate::types::{Height, Hostname, Micros, Millis, Namespace, NodeId, Refusal,
 
 use super::align::Alignment;
 use super::api::{Action, ConnId, Event, Ready, Token};
+use super::archive::ArchiveWork;
 use super::budget::Budget;
 use super::changes::Changes;
 use super::control_file::ControlFile;
@@ -190,6 +191,11 @@ impl Pair {
             // Of blocks from before this process nobody notes when they came: they are lacked from here on.
             if let Some(peer) = lane.peer_seen {
                 lane.marks.tip(lane.local.height, peer.height, self.now);
+            }
+            if self.setup.role == Role::Provider && lane.staged.take().is_some() {
+                // Of the time when this node was a standby.
+                let (ns, work) = (lane.setup.namespace.clone(), ArchiveWork::DropStaged);
+                self.out.push(Action::Archive { ns, work });
             }
             lane.shipping.start(self.now);
         }

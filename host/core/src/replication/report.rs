@@ -254,16 +254,16 @@ impl Pair {
                 text,
                 "the standby is slower than the provider",
             ));
-        } else if let Some(blocks) = lane.growth.per_minute().filter(|_| !lane.live) {
-            let text = format!("{name}: the gap grows by {blocks} blocks a minute, {behind}");
-            let hint = "the standby, or cvp.max_rate, is slower than the provider";
-            reasons.push(Refusal::new("gap-grows", text, hint));
         } else if let Some(status) = lane.bootstrap(role, now) {
             let text = format!(
                 "{name}: beginning from a snapshot, {} of {} bytes",
                 status.bytes, status.total
             );
             reasons.push(Refusal::new("bootstrap", text, ""));
+        } else if let Some(blocks) = lane.growth.per_minute().filter(|_| !lane.live) {
+            let text = format!("{name}: the gap grows by {blocks} blocks a minute, {behind}");
+            let hint = "the standby, or cvp.max_rate, is slower than the provider";
+            reasons.push(Refusal::new("gap-grows", text, hint));
         } else if !lane.live && self.lag_blocks(lane) > 0 {
             reasons.push(Refusal::new("catching-up", format!("{name}: {behind}"), ""));
         }

@@ -100,8 +100,9 @@ pub(super) struct Survey {
     pub tip: Height,
     pub at: Option<Millis>,
     pub under_way: bool,
-    /// Where the history began when the receiver was last told.
+    /// Where the history began when the receiver was last told, and when that was.
     pub told: Option<Height>,
+    pub told_at: Millis,
 }
 
 impl Survey {
@@ -114,10 +115,13 @@ impl Survey {
         self.above.saturating_sub(u64::try_from(share).unwrap_or(u64::MAX))
     }
 
-    /// Bytes counted above `held`, and the height up to which. Of a receiver that must begin anew: all that is kept.
+    /// Bytes counted above `held`, and the height up to which. What is not kept any more counts with the mean of what is.
     pub fn lacked(&self, held: Height) -> (u64, Height) {
-        if held + 1 < self.kept.history_from {
-            (self.kept.log_bytes, self.tip)
+        let gone = self.kept.history_from.saturating_sub(held.saturating_add(1));
+        if gone > 0 {
+            let kept = (self.tip + 1).saturating_sub(self.kept.history_from).max(1);
+            let bytes = u128::from(self.kept.log_bytes) * u128::from(gone + kept) / u128::from(kept);
+            (u64::try_from(bytes).unwrap_or(u64::MAX), self.tip)
         } else if self.held <= held {
             (self.above_now(held), self.tip)
         } else {
@@ -170,7 +174,7 @@ impl Pair {
         let held = lane.of_use_above().unwrap_or(lane.applied);
         // Where nothing is let go, sizes are for the status alone, and for the receiver of a session that begins.
         let known = lane.survey.is_of(lane.applied) && lane.survey.held == held;
-        let told = lane.peer.is_none() || lane.survey.told.is_some();
+        let told = lane.peer.is_none() || (lane.survey.told.is_some() && !lane.shipping.is_open());
         if !wanted || (lane.setup.keep_blocks == 0 && known && told) {
             return;
         }
@@ -241,10 +245,16 @@ impl Pair {
         if self.setup.role != Role::Provider {
             return None;
         }
-        if let Some(height) = bounds.waits_for_queue() {
+        // Below the history: queues are not open yet, and any block may be needed.
+        let waits = bounds.waits_for_queue();
+        if let Some(height) = waits.filter(|height| *height >= lane.survey.kept.history_from) {
             return Some(format!(
                 "queue-keeps-history: a message queue was not told block {height} yet: all blocks from there on are kept (`cvp mq status` names it; unregister it if nobody reads it)"
             ));
+        }
+        if lane.must_begin_anew() && lane.peer.is_some() {
+            // What it does shows: a snapshot on its way, or why there is none.
+            return None;
         }
         if lane.must_begin_anew() {
             let held = lane.peer_seen.map_or(0, |peer| peer.height);
@@ -328,6 +338,7 @@ mod tests {
         let survey = Survey {
             kept: Kept {
                 history_from: 11,
+                log_bytes: 90_000,
                 ..Kept::default()
             },
             above: 54_000,
@@ -340,7 +351,7 @@ mod tests {
         assert_eq!(survey.above_now(100), 0);
         assert_eq!(survey.above_now(u64::MAX), 0);
         assert_eq!(Survey::default().above_now(7), 0);
-        assert_eq!((survey.lacked(26), survey.lacked(5)), ((44_400, 100), (0, 100)));
+        assert_eq!((survey.lacked(26), survey.lacked(5)), ((44_400, 100), (95_000, 100)));
     }
 
     #[test]

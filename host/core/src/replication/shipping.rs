@@ -98,6 +98,11 @@ impl Shipping {
         sent.is_some_and(|manifest| self.acked >= manifest.bytes())
     }
 
+    /// Whether one is on its way.
+    pub fn is_open(&self) -> bool {
+        self.open
+    }
+
     /// How far the snapshot is that is on its way.
     pub fn progress(&self, now: Millis) -> Option<BootstrapStatus> {
         let manifest = self.manifest.as_ref().filter(|_| self.open)?;
@@ -201,6 +206,8 @@ impl Pair {
         lane.sender.stand_on(adopted);
         lane.acked = lane.acked.max(adopted.height);
         lane.hear_peer(role, adopted, now);
+        // It is told how much it lacks now.
+        (lane.survey.at, lane.survey.told) = (None, None);
         let ns = lane.setup.namespace.clone();
         let (work, from) = (ArchiveWork::DropMade, ns.clone());
         self.out.push(Action::Archive { ns, work });

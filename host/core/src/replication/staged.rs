@@ -1,6 +1,6 @@
 //! What a receiver's disk holds of a snapshot, whether any of it comes now or not.
 
-use crate::types::Digest;
+use crate::types::{Digest, Height};
 
 use super::status::BootstrapStatus;
 
@@ -13,6 +13,8 @@ pub struct StagedPart {
     pub durable: u64,
     /// Bytes of all of it.
     pub total: u64,
+    /// The block that it is of.
+    pub height: Height,
 }
 
 impl StagedPart {

@@ -102,9 +102,9 @@ pub struct BootstrapStatus {
     pub bytes: u64,
     /// Bytes of all of it; 0 until it is known.
     pub total: u64,
-    /// Of them, those that were there when it began, or went on.
+    /// Of them, those that were there some ten seconds ago, or when it began.
     pub before: u64,
-    /// How long it has run since, milliseconds; 0 while none of it comes.
+    /// How long ago that was, milliseconds; 0 while none of it comes.
     pub elapsed_ms: Millis,
 }
 
@@ -115,7 +115,7 @@ pub struct BackfillStatus {
     pub from: Height,
     /// Where it will: at the oldest block that the provider keeps.
     pub to: Height,
-    /// Where it began when this session's first piece was asked for.
+    /// Where it began some ten seconds ago, or when this session's first piece was asked for.
     pub before: Height,
     /// How long ago that was, milliseconds.
     pub elapsed_ms: Millis,

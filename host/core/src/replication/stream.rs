@@ -351,7 +351,7 @@ impl Pair {
         }
         let Some(lane) = self.lanes.get_mut(index) else { return };
         lane.judge_live(role, now);
-        lane.judge_growth(role, now);
+        lane.judge_pace(role, now);
         if role == Role::Receiver && lane.halt.as_ref().is_some_and(|halt| now >= halt.until) {
             lane.halt = None;
             lane.moved_at = now;

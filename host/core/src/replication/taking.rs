@@ -234,6 +234,7 @@ impl Pair {
             id: manifest.id(),
             durable,
             total: manifest.bytes(),
+            height: manifest.at.height,
         });
         lane.moved_at = now;
         if durable == taking.durable {
@@ -367,8 +368,9 @@ impl Pair {
         let stream = taking.map(|taking| (taking.stream, taking.durable));
         (lane.staged, lane.setup.history_from) = (None, tip.height);
         if let Some(offer) = &mut lane.offer {
-            // It counted from what was here before.
-            offer.above = None;
+            // It counted from what was here before; the provider counts anew. Until then nobody knows how large the next records are.
+            (offer.above, offer.came) = (Some((tip.height, 0)), 0);
+            lane.record_bytes_16 = 0;
         }
         lane.intake.stand_on(tip);
         lane.move_local(role, tip, tip.height, now);

@@ -152,16 +152,19 @@ fn progress(out: &mut String, namespaces: &[NamespaceView]) {
         if let Some(backfill) = &n.backfill {
             let (from, to) = (backfill.from, backfill.to);
             let bar = bar(n.durable.saturating_sub(from), n.durable.saturating_sub(to));
+            let whose = if n.role == "cvp" { "" } else { " of the standby" };
             let _ = write!(
                 out,
-                "\nbackfill   {}: {bar} from block {from} on, to come: down to {to}",
+                "\nbackfill   {}{whose}: {bar} from block {from} on, to come: down to {to}",
                 n.name
             );
             if backfill.blocks_per_second > 0.0 {
                 let _ = write!(out, ", {:.0} blocks/s", backfill.blocks_per_second);
             }
             left(out, backfill.eta_seconds);
-        } else if n.history_from > 0 {
+        }
+        // The backfill's line says it of a standby.
+        if n.history_from > 0 && (n.backfill.is_none() || n.role != "cvp") {
             let _ = write!(out, "\nhistory    {}: from block {} on", n.name, n.history_from);
         }
     }

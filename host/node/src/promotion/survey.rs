@@ -249,9 +249,14 @@ fn namespaces(
             NamespaceView {
                 role: provider_role(section, &name),
                 chain,
+                // A snapshot that is here in part was of a block that the provider had.
                 provider_tip: seen
                     .map(|ns| ns.tip)
-                    .filter(|_| status.is_some_and(|s| s.last_heard.is_some())),
+                    .filter(|_| status.is_some_and(|s| s.last_heard.is_some()))
+                    .max(
+                        open.as_ref()
+                            .and_then(|chain| Some(chain.ledger().staged()?.0.at.height)),
+                    ),
                 staged: open.as_ref().and_then(|chain| {
                     let (manifest, durable) = chain.ledger().staged()?;
                     Some((durable, manifest.bytes()))

@@ -207,6 +207,7 @@ impl SetupSource<'_> {
                     id: manifest.id(),
                     durable,
                     total: manifest.bytes(),
+                    height: manifest.at.height,
                 }),
                 chain_sync: self.strategy_of(&namespace, ChainSync::NAME)?,
                 config_sync: self.strategy_of(&namespace, ConfigSync::NAME)?,

@@ -27,11 +27,13 @@ fn both_ends_show_how_far_a_snapshot_is_and_the_receiver_without_a_session_too()
         id: Digest([1; 32]),
         durable: 3,
         total: 10,
+        height: 70,
     });
     let mut alone = Pair::new(alone);
     let _ = alone.step(0, Event::Tick);
     let status = &alone.status(5_000).namespaces[0];
     let bootstrap = status.bootstrap.expect("what is staged shows");
+    assert_eq!((status.tip, status.durable, status.lag_blocks), (70, 0, 70));
     assert_eq!((bootstrap.bytes, bootstrap.before, bootstrap.total), (3, 3, 10));
     assert_eq!((bootstrap.elapsed_ms, status.phase), (0, Phase::Detached));
 }
