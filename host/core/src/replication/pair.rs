@@ -186,13 +186,14 @@ impl Pair {
     fn start(&mut self) {
         self.started = true;
         self.budget.set(self.setup.limits.max_rate, self.now_micros);
+        let drops = self.setup.role == Role::Provider && self.is_standby();
         for lane in &mut self.lanes {
             lane.moved_at = self.now;
             // Of blocks from before this process nobody notes when they came: they are lacked from here on.
             if let Some(peer) = lane.peer_seen {
                 lane.marks.tip(lane.local.height, peer.height, self.now);
             }
-            if self.setup.role == Role::Provider && lane.staged.take().is_some() {
+            if drops && lane.staged.take().is_some() {
                 // Of the time when this node was a standby.
                 let (ns, work) = (lane.setup.namespace.clone(), ArchiveWork::DropStaged);
                 self.out.push(Action::Archive { ns, work });
