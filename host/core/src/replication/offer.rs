@@ -83,7 +83,7 @@ impl Offer {
     /// Bytes of the records above `height`, by the mean of all.
     fn bytes_above(&self, height: Height) -> u64 {
         let from = self.kept.history_from;
-        let records = (self.at.height + 1).saturating_sub(from).max(1);
+        let records = self.at.height.saturating_add(1).saturating_sub(from).max(1);
         let wanted = self.at.height.saturating_sub(height.max(from.saturating_sub(1)));
         let bytes = u128::from(self.kept.log_bytes) * u128::from(wanted) / u128::from(records);
         u64::try_from(bytes).unwrap_or(u64::MAX)
@@ -162,6 +162,14 @@ mod tests {
         let came = Offer { came: 2_000, ..offer };
         assert_eq!((offer.lacked(149), came.lacked(174)), ((6_000, 199), (4_000, 199)));
         assert_eq!((came.lacked(199), earlier.lacked(149)), ((0, 199), (5_000, 199)));
+        let highest = Offer {
+            at: Position {
+                height: u64::MAX,
+                ..offer.at
+            },
+            ..earlier
+        };
+        assert_eq!(highest.lacked(149).1, u64::MAX, "whatever a peer says of its height");
         assert_eq!((offer.bytes_above(149), offer.bytes_above(0)), (5_000, 10_000));
     }
 }
