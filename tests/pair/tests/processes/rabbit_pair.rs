@@ -6,8 +6,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use cvp_pair::broker::Broker;
 use cvp_pair::consumer::{Consumer, place};
+use cvp_pair::dice::Dice;
 use cvp_pair::node::Node;
 use cvp_pair::pair::{Pair, Setup, durable};
+use cvp_pair::proxy::Proxy;
 use cvp_pair::queues::{enable, inner, register};
 use cvp_pair::rpc::Rpc;
 use cvp_pair::signer::{ec, send, transfer};
@@ -179,9 +181,13 @@ fn a_consumer_of_a_rabbitmq_misses_nothing_over_a_take_over_and_two_restarts_of_
 #[test]
 fn a_take_over_in_the_middle_of_a_catch_up_repeats_one_window_at_most() -> Result<()> {
     let mut broker = Broker::start()?;
+    // The line to the broker is what holds the catch-up up: without it all may be told before this test has looked.
+    let line = Proxy::start(&format!("127.0.0.1:{}", broker.port()), Dice::new(1))?;
     let mut pair = Pair::init(&Setup::default())?;
     pair.provokes(&["cvp::mq::rabbit"]);
-    enable(&pair.provider, "global", &at_broker(&broker))?;
+    let at_line = at_broker(&broker).replace(&format!("127.0.0.1:{}", broker.port()), line.address());
+    ensure!(at_line.contains(line.address()), "{at_line}");
+    enable(&pair.provider, "global", &at_line)?;
     quick_blocks(&pair.provider)?;
     pair.provider.start()?;
     pair.receiver.start()?;
@@ -196,6 +202,7 @@ fn a_take_over_in_the_middle_of_a_catch_up_repeats_one_window_at_most() -> Resul
     broker_state(&pair.provider, "unreachable")?;
     let common = grow(&pair.provider.rpc(), BLOCKS)?;
     pair.wait_durable("global", common)?;
+    line.slow_to(4 << 20);
     broker.begin()?;
     let consumer = Consumer::start(&broker, pair.directory.path().join("consumed"), &queues)?;
     // Every queue has most of it still before it, and some of it is on its way.
@@ -209,6 +216,7 @@ fn a_take_over_in_the_middle_of_a_catch_up_repeats_one_window_at_most() -> Resul
         })
     })?;
     pair.provider.kill()?;
+    line.slow_to(0);
     let told = consumer.seen()?.values().map(Vec::len).min().unwrap_or_default();
     ensure!(told < common as usize, "all of it was told when it died");
     pair.lose_provider()?;
