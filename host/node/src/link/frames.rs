@@ -18,8 +18,13 @@ use super::error::{LinkError, from_io};
 use super::stream::Stream;
 use super::{Link, Peer};
 
-/// Frames that may wait to be written; a peer that lets more pile up does not read. Records are bounded by their credit besides.
-const QUEUE_FRAMES_MAX: usize = 256;
+/// Large frames that may wait to be written; a peer that lets more pile up does not read. Records are bounded by their credit besides.
+pub(super) const LARGE_FRAMES_MAX: usize = 256;
+/// A payload of more bytes makes a frame a large one.
+const SMALL_BYTES_MAX: usize = 4 << 10;
+/// Frames of any size that may wait. Above what one turn of a session can say at once, before the task that writes has had its turn: answers
+/// to all transactions that a follower may have on their way, a word for each of many namespaces.
+const FRAMES_MAX: usize = 4096;
 /// A frame that has begun must go on arriving, and one being written must go on leaving.
 const PROGRESS_MS_MAX: u64 = 10_000;
 /// Time for the last words of a link that is being closed.
@@ -48,6 +53,7 @@ pub enum LinkEvent {
 #[derive(Debug)]
 pub struct Connection {
     queue: Option<mpsc::Sender<Frame>>,
+    places: mpsc::Sender<()>,
     reader: AbortHandle,
     writer: Option<JoinHandle<()>>,
     /// The far end.
@@ -56,17 +62,49 @@ pub struct Connection {
 
 /// Queues frames on a link from a thread that may wait.
 #[derive(Clone, Debug)]
-pub struct FrameSender(mpsc::WeakSender<Frame>);
+pub struct FrameSender {
+    queue: mpsc::WeakSender<Frame>,
+    places: mpsc::Sender<()>,
+}
 
 impl FrameSender {
     /// Queues one frame, waiting for room; `false`: the link has ended.
     pub fn send_blocking(&self, frame: Frame) -> bool {
-        self.0.upgrade().is_some_and(|queue| queue.blocking_send(frame).is_ok())
+        let placed = !is_large(&frame) || self.places.blocking_send(()).is_ok();
+        placed
+            && self
+                .queue
+                .upgrade()
+                .is_some_and(|queue| queue.blocking_send(frame).is_ok())
     }
 
     /// Queues one frame if there is room now; `false`: it was not queued.
     pub fn send_now(&self, frame: Frame) -> bool {
-        self.0.upgrade().is_some_and(|queue| queue.try_send(frame).is_ok())
+        self.queue
+            .upgrade()
+            .is_some_and(|queue| queue_now(&queue, &self.places, frame).is_ok())
+    }
+}
+
+/// Whether it takes one of the places of large frames.
+fn is_large(frame: &Frame) -> bool {
+    frame.payload.len() > SMALL_BYTES_MAX
+}
+
+/// Queues a frame if there is room now.
+fn queue_now(queue: &mpsc::Sender<Frame>, places: &mpsc::Sender<()>, frame: Frame) -> Result<(), LinkError> {
+    let slot = queue.try_reserve().map_err(|error| no_room(&error))?;
+    if is_large(&frame) {
+        places.try_send(()).map_err(|error| no_room(&error))?;
+    }
+    slot.send(frame);
+    Ok(())
+}
+
+fn no_room(error: &mpsc::error::TrySendError<()>) -> LinkError {
+    match error {
+        mpsc::error::TrySendError::Full(()) => LinkError::Lost("the peer does not read".into()),
+        mpsc::error::TrySendError::Closed(()) => LinkError::Lost("nothing can be written any more".into()),
     }
 }
 
@@ -77,7 +115,8 @@ impl Connection {
         F: FnMut(LinkEvent) -> R + Send + 'static,
         R: Future<Output = ()> + Send,
     {
-        let (queue, queued) = mpsc::channel(QUEUE_FRAMES_MAX);
+        let (queue, queued) = mpsc::channel(FRAMES_MAX);
+        let (places, placed) = mpsc::channel(LARGE_FRAMES_MAX);
         let checksums = link.peer.certificate.is_none();
         let (input, output) = tokio::io::split(link.stream);
         let mut source = Source {
@@ -97,12 +136,13 @@ impl Connection {
         });
         // What goes wrong in writing shows on the reading side too, or in the heartbeats.
         let writer = tokio::spawn(async move {
-            if let Err(error) = write_all(output, queued, checksums).await {
+            if let Err(error) = write_all(output, queued, placed, checksums).await {
                 tracing::debug!(%error, "write link");
             }
         });
         Connection {
             queue: Some(queue),
+            places,
             reader: reader.abort_handle(),
             writer: Some(writer),
             peer: link.peer,
@@ -117,19 +157,16 @@ impl Connection {
         let Some(queue) = &self.queue else {
             return Err(LinkError::Closed(None));
         };
-        queue.try_send(frame).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => LinkError::Lost("the peer does not read".into()),
-            mpsc::error::TrySendError::Closed(_) => LinkError::Lost("nothing can be written any more".into()),
-        })
+        queue_now(queue, &self.places, frame)
     }
 
     /// For a worker that may wait for room in the queue.
     pub fn sender(&self) -> FrameSender {
-        FrameSender(
-            self.queue
-                .as_ref()
-                .map_or_else(|| mpsc::channel(1).0.downgrade(), mpsc::Sender::downgrade),
-        )
+        let queue = self.queue.as_ref();
+        FrameSender {
+            queue: queue.map_or_else(|| mpsc::channel(1).0.downgrade(), mpsc::Sender::downgrade),
+            places: self.places.clone(),
+        }
     }
 
     /// Ends the link once the frames queued so far (a goodbye among them) are written, a second later at the latest.
@@ -237,9 +274,14 @@ async fn progress<T>(what: &'static str, work: impl Future<Output = Result<T, Li
 async fn write_all(
     mut output: WriteHalf<Stream>,
     mut queued: mpsc::Receiver<Frame>,
+    mut placed: mpsc::Receiver<()>,
     checksums: bool,
 ) -> Result<(), LinkError> {
     while let Some(frame) = queued.recv().await {
+        if is_large(&frame) {
+            // Its place was taken before it was queued.
+            let _ = placed.try_recv();
+        }
         let header = frame.encode_header(checksums);
         write_frame(&mut output, &header, &frame.payload).await?;
         if queued.is_empty() {

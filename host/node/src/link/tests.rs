@@ -254,6 +254,43 @@ async fn frames_of_every_size_arrive_as_they_were_sent() {
 }
 
 #[tokio::test]
+async fn what_is_said_at_once_is_no_sign_of_a_peer_that_does_not_read() {
+    let [(here, _heard_here), (_there, mut heard_there)] = open_both(meet(None, None).await);
+    // Nothing is written before this task waits.
+    for number in 0..1_000_u32 {
+        let frame = Frame::node(Kind::Heartbeat, number.to_le_bytes().to_vec());
+        here.send(frame).unwrap();
+    }
+    for number in 0..1_000_u32 {
+        assert_eq!(frame_of(&mut heard_there).await.payload.as_ref(), number.to_le_bytes());
+    }
+    // Of large frames fewer may wait, whoever sends them; what is small still may.
+    let sender = here.sender();
+    let large = || Frame::of(Kind::StrategyMessage, NamespaceTag(7), 0, vec![1; 5 << 10].into());
+    for number in 0..super::frames::LARGE_FRAMES_MAX {
+        let queued = if number % 2 == 0 {
+            sender.send_now(large())
+        } else {
+            here.send(large()).is_ok()
+        };
+        assert!(queued, "{number}");
+    }
+    assert!(!sender.send_now(large()) && matches!(here.send(large()), Err(LinkError::Lost(_))));
+    here.send(Frame::node(Kind::Heartbeat, Vec::new())).unwrap();
+    // Each gives its place back.
+    for _ in 0..super::frames::LARGE_FRAMES_MAX {
+        assert_eq!(frame_of(&mut heard_there).await, large());
+    }
+    assert_eq!(frame_of(&mut heard_there).await.kind, Kind::Heartbeat);
+    assert!(sender.send_now(large()));
+    let waits = tokio::task::spawn_blocking(move || (0..1_000).all(|_| sender.send_blocking(large())));
+    for _ in 0..1_001 {
+        assert_eq!(frame_of(&mut heard_there).await, large());
+    }
+    assert!(waits.await.unwrap());
+}
+
+#[tokio::test]
 async fn a_frame_that_takes_long_is_reported_before_it_is_whole() {
     let (here, there) = meet(None, None).await;
     let (send, mut events) = mpsc::channel(8);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use cvp_core::frame::{Frame, Kind, NamespaceTag};
 use cvp_core::session::{FOLLOWERS_MAX, Hello, Lineage, SessionKind};
-use cvp_core::types::{Incarnation, Namespace, NodeId, Reader, Writer};
+use cvp_core::types::{Incarnation, Namespace, NodeId, Reader, Refusal, Writer};
 use cvp_pair::chain::{Draft, Nodes};
 use cvp_pair::node::Node;
 use cvp_pair::pair::{configured_p2p, wait_durable};
@@ -227,9 +227,15 @@ fn what_a_follower_must_not_say_ends_its_session_alone() -> Result<()> {
     let begun = Instant::now();
     while answered.len() < 300 {
         ensure!(begun.elapsed() < WITHIN, "{} of 300 were answered", answered.len());
-        if let Heard::Frame(frame) = follower.turn()?
-            && frame.kind == Kind::Passed
-        {
+        let frame = match follower.turn()? {
+            Heard::Frame(frame) => frame,
+            Heard::Nothing => continue,
+            Heard::End => bail!("the node left when it had answered {} of 300", answered.len()),
+        };
+        if frame.kind == Kind::Goodbye {
+            bail!("the node says {:?}", Refusal::read(&mut Reader::new(&frame.payload)));
+        }
+        if frame.kind == Kind::Passed {
             let mut input = Reader::new(&frame.payload);
             let read = |error| anyhow!("{error}");
             let (number, taken) = (input.u64().map_err(read)?, input.flag().map_err(read)?);
