@@ -2,9 +2,9 @@
 
 use cvp_core::ledger::{Archive, Ledger};
 use cvp_core::planted::{self, Fault};
-use cvp_core::replication::{ArchiveEvent, ArchiveWork, Event, archive};
+use cvp_core::replication::{ArchiveEvent, ArchiveWork, ChunkSum, Event, archive};
 use cvp_core::session::LastHeld;
-use cvp_core::types::{Digest, Millis, Namespace};
+use cvp_core::types::{Millis, Namespace, Slab};
 
 use crate::random::Random;
 use crate::world::{Ev, World};
@@ -57,7 +57,7 @@ impl World {
     }
 
     pub fn archive(&mut self, node: usize, ns: &Namespace, mut work: ArchiveWork) {
-        if let ArchiveWork::Write { digest, bytes, .. } = &mut work
+        if let ArchiveWork::Write { sum, bytes, .. } = &mut work
             && self.tamper_next.take().is_some()
         {
             self.counts.tampered_chunks += 1;
@@ -66,7 +66,7 @@ impl World {
             damaged[at % bytes.len()] ^= 1;
             *bytes = damaged.into();
             if planted::active(Fault::ChunkNotChecked) {
-                *digest = Digest::of(bytes);
+                *sum = ChunkSum::of(bytes);
             }
         }
         let Some(store) = self.nodes[node].store(ns) else {
@@ -75,7 +75,7 @@ impl World {
         if store.broken {
             return;
         }
-        let done = archive(&store.ledger, ns, work);
+        let done = archive(&store.ledger, ns, work, &Slab::default());
         if let Some((conn, frame)) = done.frame {
             self.send(node, conn, Some(frame));
         }

@@ -10,6 +10,7 @@ use crate::types::strategy::Role;
 use crate::types::{Digest, Height, Position, Refusal};
 
 use super::api::ConnId;
+use super::chunk::ChunkSum;
 use super::pair::Pair;
 
 /// Work on one namespace's ledger as a whole. Nothing of it is on the way of the live stream.
@@ -49,8 +50,8 @@ pub enum ArchiveWork {
     Write {
         /// First byte.
         offset: u64,
-        /// BLAKE3 that they must have.
-        digest: Digest,
+        /// What they must have.
+        sum: ChunkSum,
         /// The bytes.
         bytes: Bytes,
     },
@@ -124,7 +125,7 @@ pub enum ArchiveEvent {
     Staged(Result<u64, Refusal>),
     /// Receiver: bytes were written, up to here.
     Written(u64),
-    /// Receiver: bytes were not what their digest says; nothing was written.
+    /// Receiver: bytes were not what their sum says; nothing was written.
     Damaged,
     /// Receiver: so many bytes are durable.
     Kept(u64),

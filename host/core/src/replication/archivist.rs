@@ -1,16 +1,16 @@
 //! What the host's worker does for [`ArchiveWork`], the same in the node and in the simulator.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use crate::frame::{Frame, Kind, NamespaceTag};
 use crate::ledger::{Ledger, LedgerError};
 use crate::record::{check_headers, namespace_digest};
-use crate::types::{Digest, Height, Namespace, Refusal};
+use crate::types::{Height, Namespace, Refusal, Slab};
 
 use super::api::ConnId;
 use super::archive::{ArchiveEvent, ArchiveWork};
+use super::chunk::{CHUNK_HEAD_BYTES, ChunkSum, chunk_head};
 use super::linking::unlinked;
-use super::shipping::{CHUNK_HEAD_BYTES, chunk_head};
 
 /// What came of a piece of work: a frame that must be queued on its link before the answer is told, and the answer.
 #[derive(Default)]
@@ -38,8 +38,8 @@ impl Archived {
     }
 }
 
-/// Does a piece of work on the ledger of a namespace. It blocks.
-pub fn archive(ledger: &dyn Ledger, namespace: &Namespace, work: ArchiveWork) -> Archived {
+/// Does a piece of work on the ledger of a namespace, with buffers of `slab` for what is shipped. It blocks.
+pub fn archive(ledger: &dyn Ledger, namespace: &Namespace, work: ArchiveWork, slab: &Slab) -> Archived {
     let tag = NamespaceTag::of(namespace);
     match work {
         ArchiveWork::Survey { held } => surveyed(ledger, held),
@@ -63,7 +63,7 @@ pub fn archive(ledger: &dyn Ledger, namespace: &Namespace, work: ArchiveWork) ->
             offset,
             bytes_max,
         } => {
-            let read = chunk(ledger, offset, bytes_max);
+            let read = chunk(ledger, offset, bytes_max, slab);
             shipped((conn, Kind::SnapshotChunk, tag, stream), read, None)
         }
         ArchiveWork::ReadBack {
@@ -97,7 +97,7 @@ pub fn archive(ledger: &dyn Ledger, namespace: &Namespace, work: ArchiveWork) ->
             let staged = ledger.stage(&manifest).map_err(|error| error.refusal());
             Archived::answer(ArchiveEvent::Staged(staged))
         }
-        ArchiveWork::Write { offset, digest, bytes } => written(ledger, offset, &digest, &bytes),
+        ArchiveWork::Write { offset, sum, bytes } => written(ledger, offset, sum, &bytes),
         ArchiveWork::Sync => match ledger.sync_staged() {
             Ok(durable) => Archived::answer(ArchiveEvent::Kept(durable)),
             Err(error) if error.is_sticky() => failed(&error),
@@ -144,17 +144,18 @@ fn snapshot_refused(error: &LedgerError) -> Refusal {
     )
 }
 
-fn chunk(ledger: &dyn Ledger, offset: u64, bytes_max: usize) -> Result<(u64, Bytes), LedgerError> {
+fn chunk(ledger: &dyn Ledger, offset: u64, bytes_max: usize, slab: &Slab) -> Result<(u64, Bytes), LedgerError> {
     let snapshot = ledger.snapshot().ok_or_else(|| LedgerError::Order {
         what: "the snapshot is gone".to_owned(),
     })?;
     // Read where it is sent from: no copy in between.
     let length = snapshot.at_most(offset, bytes_max);
-    let mut payload = BytesMut::zeroed(CHUNK_HEAD_BYTES + length);
+    let mut payload = slab.take(CHUNK_HEAD_BYTES + length);
+    payload.resize(CHUNK_HEAD_BYTES + length, 0);
     let (head, bytes) = payload.split_at_mut(CHUNK_HEAD_BYTES);
     snapshot.fill(offset, bytes)?;
     head.copy_from_slice(&chunk_head(offset, bytes));
-    Ok((length as u64, payload.freeze()))
+    Ok((length as u64, slab.lend(payload)))
 }
 
 fn shipped(
@@ -175,8 +176,8 @@ fn shipped(
     Archived { frame, answer }
 }
 
-fn written(ledger: &dyn Ledger, offset: u64, digest: &Digest, bytes: &[u8]) -> Archived {
-    if Digest::of(bytes) != *digest {
+fn written(ledger: &dyn Ledger, offset: u64, sum: ChunkSum, bytes: &[u8]) -> Archived {
+    if ChunkSum::of(bytes) != sum {
         return Archived::answer(ArchiveEvent::Damaged);
     }
     match ledger.write_staged(offset, bytes) {

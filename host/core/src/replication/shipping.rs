@@ -297,14 +297,3 @@ impl Pair {
         }
     }
 }
-
-/// What a chunk frame holds before its bytes.
-pub(super) const CHUNK_HEAD_BYTES: usize = 40;
-
-/// A chunk's place and its digest.
-pub(super) fn chunk_head(offset: u64, bytes: &[u8]) -> [u8; CHUNK_HEAD_BYTES] {
-    let mut head = [0; CHUNK_HEAD_BYTES];
-    head[..8].copy_from_slice(&offset.to_le_bytes());
-    head[8..].copy_from_slice(&Digest::of(bytes).0);
-    head
-}

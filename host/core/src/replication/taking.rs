@@ -12,13 +12,13 @@ use crate::ledger::Manifest;
 use crate::session::hello::write_position;
 use crate::session::refuse;
 use crate::types::strategy::Level;
-use crate::types::{Digest, Micros, Millis, Position, Reader, Refusal, Writer};
+use crate::types::{Micros, Millis, Position, Reader, Refusal, Writer};
 
 use super::api::Action;
 use super::archive::ArchiveWork;
+use super::chunk::{CHUNK_HEAD_BYTES, ChunkSum, read_chunk_head};
 use super::linking::Linking;
 use super::pair::Pair;
-use super::shipping::CHUNK_HEAD_BYTES;
 use super::staged::StagedPart;
 use super::status::{BootstrapStatus, BootstrappedStatus};
 
@@ -45,7 +45,7 @@ pub(super) struct Taking {
     staged: bool,
     /// The next byte that comes.
     expected: u64,
-    queue: VecDeque<(u64, Digest, Bytes)>,
+    queue: VecDeque<(u64, ChunkSum, Bytes)>,
     queued: u64,
     writing: Option<Millis>,
     written: u64,
@@ -258,8 +258,8 @@ impl Pair {
             return Err(refuse::unexpected("chunk of a snapshot before its manifest"));
         };
         let mut input = Reader::new(&frame.payload);
-        let malformed = |error| refuse::malformed("a chunk of a snapshot", &error);
-        let (offset, digest) = (input.u64().map_err(malformed)?, input.digest().map_err(malformed)?);
+        let (offset, sum) =
+            read_chunk_head(&mut input).map_err(|error| refuse::malformed("a chunk of a snapshot", &error))?;
         let bytes = frame.payload.slice(CHUNK_HEAD_BYTES..);
         let length = bytes.len() as u64;
         let allowed = taking.durable.saturating_add(CREDIT_BYTES).min(total);
@@ -271,7 +271,7 @@ impl Pair {
         }
         taking.expected += length;
         taking.queued += length;
-        taking.queue.push_back((offset, digest, bytes));
+        taking.queue.push_back((offset, sum, bytes));
         lane.moved_at = now;
         Ok(())
     }
@@ -298,7 +298,7 @@ impl Pair {
         if taking.damaged >= DAMAGED_MAX {
             let refusal = Refusal::new(
                 "snapshot-damaged",
-                format!("{DAMAGED_MAX} chunks of a snapshot in a row are not what their digests say"),
+                format!("{DAMAGED_MAX} chunks of a snapshot in a row are not what their sums say"),
                 "check memory and disk of the provider",
             );
             return self.give_up_snapshot(index, refusal, true);
@@ -446,11 +446,11 @@ impl Pair {
             return;
         }
         if taking.writing.is_none()
-            && let Some((offset, digest, bytes)) = taking.queue.pop_front()
+            && let Some((offset, sum, bytes)) = taking.queue.pop_front()
         {
             taking.queued -= bytes.len() as u64;
             taking.writing = Some(now);
-            let work = ArchiveWork::Write { offset, digest, bytes };
+            let work = ArchiveWork::Write { offset, sum, bytes };
             self.out.push(Action::Archive { ns: ns.clone(), work });
         }
         let Some(taking) = self.lanes.get_mut(index).and_then(|lane| lane.taking.as_mut()) else {

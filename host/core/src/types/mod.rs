@@ -5,12 +5,14 @@
 mod names;
 mod read;
 mod refusal;
+mod slab;
 
 pub use cvp_types as strategy;
 
 pub use names::{Digest, Hostname, Incarnation, MalformedName, Namespace, NodeId, NodeRole, Position};
 pub use read::{Malformed, Reader, Writer};
 pub use refusal::Refusal;
+pub use slab::Slab;
 
 /// Height of a block; genesis is 0.
 pub type Height = u64;

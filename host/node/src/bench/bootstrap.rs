@@ -43,8 +43,8 @@ pub fn run(bench: &mut Bench<'_>) -> Result<()> {
             .note(&format!("bootstrap: run {number} of {runs}, {bytes} bytes of state"));
         buffered.push(pipe::copy(&pipes, &files, bytes, &target, Writing::Buffered, seconds)?);
         direct.push(pipe::copy(&pipes, &files, bytes, &target, Writing::Direct, seconds)?);
-        let root = bench.scratch.0.join("receiver");
-        let _ = std::fs::remove_dir_all(&root);
+        // Each standby's files stay to the end: a file system that looks for inodes freed lately is not what is measured.
+        let root = bench.scratch.0.join(format!("receiver-{number}"));
         nodes::init_receiver(&root, &tls, &provider)?;
         let settings = Setting::Number(0);
         nodes::configure(
@@ -70,7 +70,6 @@ pub fn run(bench: &mut Bench<'_>) -> Result<()> {
         whole.push(stands.bytes as f64 / (stands.copy_seconds + stands.check_seconds));
         resident.push(machine::resident_bytes_max(receiver.pid())?);
         receiver.kill()?;
-        std::fs::remove_dir_all(&root)?;
     }
     let [ours, whole, resident, buffered, direct] = &series;
     let report = &mut bench.report;

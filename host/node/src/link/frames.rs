@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
 use cvp_core::frame::{Frame, FrameHeader, HEADER_BYTES, Side};
+use cvp_core::types::Slab;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinHandle};
@@ -37,6 +38,9 @@ const ARRIVING_BYTES: usize = 1 << 10;
 const AHEAD_BYTES: usize = 16 << 10;
 /// Allocated at once for a payload; longer ones grow as they arrive, so a length alone costs no memory.
 const FIRST_BYTES_MAX: usize = 4 << 20;
+
+/// Payloads above it are read into buffers that come back.
+const SLAB_BYTES_MIN: usize = 64 << 10;
 
 /// What a link reports.
 #[derive(Debug)]
@@ -124,6 +128,7 @@ impl Connection {
             ahead: BytesMut::with_capacity(AHEAD_BYTES),
             side,
             checksums,
+            slab: Slab::default(),
         };
         let reader = tokio::spawn(async move {
             loop {
@@ -198,6 +203,8 @@ struct Source {
     ahead: BytesMut,
     side: Side,
     checksums: bool,
+    /// Of large payloads.
+    slab: Slab,
 }
 
 impl Source {
@@ -232,7 +239,13 @@ impl Source {
         if self.ahead.len() >= length {
             return Ok(Bytes::copy_from_slice(&self.ahead.split_to(length)));
         }
-        let mut out = BytesMut::with_capacity(length.min(FIRST_BYTES_MAX));
+        let mut out = if length > SLAB_BYTES_MIN {
+            let mut buffer = self.slab.take(length.min(FIRST_BYTES_MAX));
+            buffer.clear();
+            buffer
+        } else {
+            Vec::with_capacity(length)
+        };
         out.extend_from_slice(&self.ahead.split());
         let mut said = (Instant::now(), out.len());
         while out.len() < length {
@@ -241,14 +254,18 @@ impl Source {
                 report(LinkEvent::Arriving).await;
             }
             if out.len() == out.capacity() {
-                out.reserve((length - out.len()).min(out.len()));
+                out.reserve_exact((length - out.len()).min(out.len()));
             }
             let room = length - out.len();
             let mut limited = bytes::BufMut::limit(&mut out, room);
             let read = self.input.read_buf(&mut limited);
             progress("the rest of a frame", async { ended(read.await) }).await?;
         }
-        Ok(out.freeze())
+        Ok(if length > SLAB_BYTES_MIN {
+            self.slab.lend(out)
+        } else {
+            out.into()
+        })
     }
 
     async fn read_ahead(&mut self) -> Result<(), LinkError> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::thread;
 
 use cvp_core::replication::{ArchiveEvent, ArchiveWork, Event, archive};
+use cvp_core::types::Slab;
 use tokio::sync::mpsc;
 
 use super::driver::Inbound;
@@ -80,8 +81,9 @@ fn spawn(
     answers: mpsc::Sender<Inbound>,
 ) -> std::io::Result<thread::JoinHandle<()>> {
     thread::Builder::new().name(name.to_owned()).spawn(move || {
+        let slab = Slab::default();
         while let Some(job) = queue.blocking_recv() {
-            let event = run(job);
+            let event = run(job, &slab);
             if event.is_some_and(|event| answers.blocking_send(Inbound::Core(epoch, event)).is_err()) {
                 return;
             }
@@ -89,7 +91,7 @@ fn spawn(
     })
 }
 
-fn run(job: Job) -> Option<Event> {
+fn run(job: Job, slab: &Slab) -> Option<Event> {
     let Job {
         chain,
         work,
@@ -107,7 +109,7 @@ fn run(job: Job) -> Option<Event> {
         ArchiveWork::Write { bytes, .. } => Some(bytes.len() as u64),
         _ => None,
     };
-    let done = archive(chain.ledger().as_ref(), &ns, work).needing(needed);
+    let done = archive(chain.ledger().as_ref(), &ns, work, slab).needing(needed);
     if let Some((_, frame)) = done.frame
         && !link.is_some_and(|link| link.send_blocking(frame))
     {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::*;
 use crate::frame::{Frame, Kind, NamespaceTag};
 use crate::ledger::{Kept, Manifest, SnapshotFile};
-use crate::replication::shipping::chunk_head;
+use crate::replication::chunk::{ChunkSum, chunk_head};
 
 pub(super) const CHUNK: usize = 1 << 20;
 
@@ -170,10 +170,10 @@ impl Archives {
                 self.staged = Some((id, bytes, durable));
                 ArchiveEvent::Staged(Ok(durable))
             }
-            ArchiveWork::Write { offset, digest, bytes } => {
+            ArchiveWork::Write { offset, sum, bytes } => {
                 let (_, staged, _) = self.staged.as_mut().unwrap();
                 assert_eq!(offset, staged.len() as u64);
-                if Digest::of(&bytes) == digest {
+                if ChunkSum::of(&bytes) == sum {
                     staged.extend_from_slice(&bytes);
                     ArchiveEvent::Written(staged.len() as u64)
                 } else {
