@@ -81,6 +81,11 @@ impl Inspection {
         self.end.broken.as_ref().map(|broken| broken.height).or(self.end.last)
     }
 
+    /// The oldest record that is here; 0: the whole history is.
+    pub fn history_from(&self) -> Height {
+        self.log.history_from()
+    }
+
     /// What a crash left behind the last record, and the next start cuts.
     pub fn torn_tail(&self) -> Option<&BadPlace> {
         self.end.torn.as_ref()

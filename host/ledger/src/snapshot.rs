@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use cvp_core::ledger::{LedgerError, Manifest, Snapshot, SnapshotFile};
+use cvp_core::ledger::{LedgerError, Manifest, Snapshot, SnapshotFile, is_part_of_state};
 use cvp_core::record::parse;
 use parking_lot::Mutex;
 
@@ -145,8 +145,7 @@ fn list(directory: &Path) -> Result<Vec<SnapshotFile>, LedgerError> {
         let Ok(name) = entry.file_name().into_string() else {
             continue;
         };
-        let wanted = name.ends_with(".sst") || name == "CURRENT" || name.starts_with("MANIFEST-");
-        if wanted {
+        if is_part_of_state(&name) {
             let bytes = entry.metadata().map_err(disk)?.len();
             files.push(SnapshotFile { name, bytes });
         }

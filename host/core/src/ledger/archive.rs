@@ -98,7 +98,7 @@ impl Manifest {
         for _ in 0..count {
             let name = input.text(NAME_BYTES_MAX)?.to_owned();
             let bytes = input.u64()?;
-            if !is_plain(&name) || !names.insert(name.clone()) {
+            if !is_part_of_state(&name) || !names.insert(name.clone()) {
                 return Err(Malformed::new(format!("file name {name:?} in a snapshot")));
             }
             files.push(SnapshotFile { name, bytes });
@@ -117,10 +117,12 @@ impl Manifest {
     }
 }
 
-/// Whether a name is one of a file right inside a directory.
-fn is_plain(name: &str) -> bool {
-    let letters = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    !name.is_empty() && !name.starts_with('.') && name.bytes().all(letters)
+/// Whether a name is one of a table of a database, or of what says which tables make it. Anything else, options above all, is no part of a
+/// snapshot.
+pub fn is_part_of_state(name: &str) -> bool {
+    let letters = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    let stem = name.strip_suffix(".sst").or_else(|| name.strip_prefix("MANIFEST-"));
+    name == "CURRENT" || stem.is_some_and(|stem| !stem.is_empty() && stem.bytes().all(letters))
 }
 
 /// A snapshot that is being handed over. It stays as it is while the chain goes on.
@@ -355,11 +357,27 @@ mod tests {
 
     #[test]
     fn names_that_leave_the_directory_are_refused() {
-        for name in ["../CURRENT", "a/b", "", ".", "..", ".hidden", "a\0b", "ü.sst"] {
+        for name in [
+            "../CURRENT",
+            "a/b.sst",
+            "",
+            ".",
+            "..",
+            ".sst",
+            "a\0b.sst",
+            "ü.sst",
+            "OPTIONS-000007",
+            "000004.log",
+            "MANIFEST-",
+            "CURRENT.sst/..",
+        ] {
             assert!(Manifest::decode(&manifest(&[name]).encode()).is_err(), "{name:?}");
         }
-        assert!(Manifest::decode(&manifest(&["A", "A"]).encode()).is_err(), "twice");
-        let mut long = manifest(&["A"]).encode();
+        assert!(
+            Manifest::decode(&manifest(&["A.sst", "A.sst"]).encode()).is_err(),
+            "twice"
+        );
+        let mut long = manifest(&["A.sst"]).encode();
         long.push(0);
         assert!(Manifest::decode(&long).is_err());
     }

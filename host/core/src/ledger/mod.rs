@@ -23,7 +23,7 @@ use crate::types::{Digest, Height, Position};
 
 pub use archive::{
     Archive, HEADERS_MAX, Kept, Manifest, SNAPSHOT_FILES_MAX, Snapshot, SnapshotFile, bad_state, check_below,
-    check_manifest,
+    check_manifest, is_part_of_state,
 };
 pub use error::{Fault, LedgerError};
 pub use follow::{check_follows, coalesce, end_of};

@@ -113,11 +113,13 @@ impl Lane {
                 (from, self.history_from, self.backfill.begun.unwrap_or((from, now)))
             }
         };
+        let begun = before;
         let lately = self.courses.1.since(now).filter(|(before, _)| *before >= from);
         let (before, elapsed_ms) = lately.unwrap_or((before, now.saturating_sub(at)));
         Some(BackfillStatus {
             from,
             to,
+            begun,
             before,
             elapsed_ms,
         })

@@ -10,6 +10,9 @@ use super::pair::Pair;
 const PIECES_PER_SECOND: u64 = 20;
 /// What was not used for so long may be caught up with: senders look at the clock now and then.
 const BURST_MICROS: Micros = 100_000;
+/// A namespace that has used less than its share may borrow so much of the time to come: it does not wait for what another's large record
+/// overdrew.
+const BORROWED_MICROS: Micros = 10_000_000;
 
 /// The bucket.
 #[derive(Clone, Copy, Debug, Default)]
@@ -32,11 +35,12 @@ impl Budget {
         self.rate = rate;
     }
 
-    /// Bytes that one read may bring now; none where everybody waits.
-    pub fn piece(&self, now: Micros) -> Option<u64> {
+    /// Bytes that one read may bring now; none where everybody waits. `borrows`: on what comes later.
+    pub fn piece(&self, now: Micros, borrows: bool) -> Option<u64> {
+        let ahead = if borrows { BORROWED_MICROS } else { 0 };
         match self.rate {
             0 => Some(u64::MAX),
-            rate => (now >= self.paid_at).then_some((rate / PIECES_PER_SECOND).max(1)),
+            rate => (now.saturating_add(ahead) >= self.paid_at).then_some((rate / PIECES_PER_SECOND).max(1)),
         }
     }
 
@@ -51,15 +55,19 @@ impl Budget {
 impl Pair {
     /// Bytes that one read of a namespace may bring now; none where it waits.
     pub(super) fn piece(&self, index: usize) -> Option<u64> {
-        let own = self.lanes.get(index)?.budget.piece(self.now_micros)?;
-        Some(own.min(self.budget.piece(self.now_micros)?))
+        let (lane, now) = (self.lanes.get(index)?, self.now_micros);
+        let own = lane.budget.piece(now, false)?;
+        Some(own.min(self.budget.piece(now, lane.share.piece(now, false).is_some())?))
     }
 
     /// These were sent of a namespace.
     pub(super) fn spend(&mut self, index: usize, bytes: u64) {
-        self.budget.spend(bytes, self.now_micros);
+        let (now, lanes) = (self.now_micros, self.lanes.len() as u64);
+        self.budget.spend(bytes, now);
         if let Some(lane) = self.lanes.get_mut(index) {
-            lane.budget.spend(bytes, self.now_micros);
+            lane.budget.spend(bytes, now);
+            lane.share.set(self.budget.rate.div_ceil(lanes.max(1)), now);
+            lane.share.spend(bytes, now);
         }
     }
 }
@@ -109,7 +117,7 @@ mod tests {
     fn sent(budget: &mut Budget, senders: usize, record: u64) -> u64 {
         let mut sum = 0;
         for now in (20_000_000..30_000_000).step_by(50_000) {
-            let pieces: Vec<u64> = (0..senders).filter_map(|_| budget.piece(now)).collect();
+            let pieces: Vec<u64> = (0..senders).filter_map(|_| budget.piece(now, false)).collect();
             for piece in pieces {
                 let bytes = piece.max(record);
                 budget.spend(bytes, now);
@@ -136,14 +144,14 @@ mod tests {
     #[test]
     fn another_rate_forgives_nothing() {
         let mut budget = Budget::default();
-        assert_eq!(budget.piece(0), Some(u64::MAX));
+        assert_eq!(budget.piece(0, false), Some(u64::MAX));
         budget.set(100_000, 0);
         budget.spend(1_000_000, 200_000);
         budget.set(200_000, 200_000);
-        assert_eq!(budget.piece(5_000_000), None, "a megabyte is five seconds of it");
-        assert_eq!(budget.piece(5_200_000), Some(10_000));
+        assert_eq!(budget.piece(5_000_000, false), None, "a megabyte is five seconds of it");
+        assert_eq!(budget.piece(5_200_000, false), Some(10_000));
         budget.set(0, 300_000);
-        assert_eq!(budget.piece(300_000), Some(u64::MAX));
+        assert_eq!(budget.piece(300_000, false), Some(u64::MAX));
     }
 
     #[test]

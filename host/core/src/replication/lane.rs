@@ -99,8 +99,9 @@ pub(super) struct Lane {
     pub halt: Option<Halt>,
     pub halts: u32,
     pub sender: Sender,
-    /// Provider: what its strategy allows it.
+    /// Provider: what its strategy allows it, and its share of what all may send.
     pub budget: Budget,
+    pub share: Budget,
     /// Fetches and acks about the run that is being read.
     pub early: Vec<Frame>,
     pub intake: Intake,
@@ -170,6 +171,7 @@ impl Lane {
             halts: 0,
             sender: Sender::new(setup.durable),
             budget: Budget::default(),
+            share: Budget::default(),
             early: Vec::new(),
             intake: Intake::new(setup.durable),
             advisor: Advisor {

@@ -115,6 +115,8 @@ pub struct BackfillStatus {
     pub from: Height,
     /// Where it will: at the oldest block that the provider keeps.
     pub to: Height,
+    /// Where it began when this session's first piece was asked for.
+    pub begun: Height,
     /// Where it began some ten seconds ago, or when this session's first piece was asked for.
     pub before: Height,
     /// How long ago that was, milliseconds.

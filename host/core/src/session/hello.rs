@@ -5,7 +5,7 @@ use crate::types::{Digest, Height, Hostname, Malformed, Namespace, NodeId, NodeR
 use super::{Binding, IndexOffer, Lineage};
 
 /// Protocol spoken, major and minor. Majors must be equal; the lower minor of the two is spoken.
-pub const PROTOCOL: (u16, u16) = (1, 0);
+pub const PROTOCOL: (u16, u16) = (2, 0);
 
 /// Most namespaces of a node.
 pub const NAMESPACES_MAX: usize = 1024;

@@ -9,8 +9,8 @@ use bytes::Bytes;
 /// Longest buffer that is kept, bytes; and how many wait at most.
 const BYTES_MAX: usize = 2 << 20;
 const WAITING_MAX: usize = 12;
-/// Lengths are rounded up to a multiple of this, so that pieces of nearly one length share buffers.
-const STEP_BYTES: usize = 64 << 10;
+/// A buffer serves what takes most of it: whoever keeps the bytes counts them, and not the buffer that they pin.
+const SPARE_SHARE: usize = 4;
 
 type Waiting = Mutex<Vec<Vec<u8>>>;
 
@@ -22,10 +22,12 @@ impl Slab {
     /// A buffer with room for `length` bytes. What it holds is of before: it is overwritten, cut or cleared.
     pub fn take(&self, length: usize) -> Vec<u8> {
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = waiting.iter().rposition(|buffer| buffer.capacity() >= length);
+        let fits = length..=length.saturating_add(length / SPARE_SHARE);
+        let at = waiting.iter().rposition(|buffer| fits.contains(&buffer.capacity()));
         let found = at.map(|at| waiting.swap_remove(at));
         drop(waiting);
-        found.unwrap_or_else(|| Vec::with_capacity(length.next_multiple_of(STEP_BYTES)))
+        // A little more, so that pieces of nearly one length share buffers.
+        found.unwrap_or_else(|| Vec::with_capacity(length.saturating_add(length / SPARE_SHARE / 4)))
     }
 
     /// The bytes of a buffer, which comes back when the last of them is given up.
@@ -51,9 +53,14 @@ impl Drop for Lent {
         let Some(home) = self.home.upgrade() else { return };
         let buffer = std::mem::take(&mut self.buffer);
         let mut waiting = home.lock().unwrap_or_else(PoisonError::into_inner);
-        if buffer.capacity() <= BYTES_MAX && waiting.len() < WAITING_MAX {
-            waiting.push(buffer);
+        if buffer.capacity() > BYTES_MAX {
+            return;
         }
+        if waiting.len() >= WAITING_MAX {
+            // The one that waited longest: pieces are of another length now.
+            waiting.remove(0);
+        }
+        waiting.push(buffer);
     }
 }
 
@@ -76,9 +83,10 @@ mod tests {
         assert_eq!(waiting(), 0, "it is still read");
         drop(part);
         assert_eq!(waiting(), 1);
-        // One that is too small for what is wanted stays.
+        // One that is too small for what is wanted stays, and so does one of which the most would be pinned for nothing.
         assert!(slab.take(1 << 20).capacity() >= 1 << 20 && waiting() == 1);
-        let again = slab.take(50_000);
+        assert!(slab.take(70_000).capacity() < 80_000 && waiting() == 1);
+        let again = slab.take(90_000);
         assert_eq!((again.as_ptr(), waiting()), (place, 0));
     }
 
@@ -90,6 +98,11 @@ mod tests {
         assert_eq!(slab.0.lock().unwrap().len(), WAITING_MAX);
         drop(slab.lend(slab.take(BYTES_MAX + 1)));
         assert_eq!(slab.0.lock().unwrap().len(), WAITING_MAX);
+        // Pieces of another length find theirs from the second on.
+        drop(slab.lend(slab.take(100_000)));
+        assert_eq!(slab.0.lock().unwrap().len(), WAITING_MAX);
+        slab.take(100_000);
+        assert_eq!(slab.0.lock().unwrap().len(), WAITING_MAX - 1);
         let last = slab.lend(vec![7]);
         drop(slab);
         assert_eq!(last.as_ref(), [7]);

@@ -166,7 +166,7 @@ pub fn verify_stopped(root: &Root, wanted: &Wanted, on_progress: &mut dyn FnMut(
         let inspection = inspect(root, name, ns)?;
         let subject = Subject {
             name,
-            history_from: 0,
+            history_from: inspection.history_from(),
             last: inspection.last(),
             torn_tail: inspection.torn_tail(),
             verify: &|from, to, progress| inspection.verify(from, to, progress),

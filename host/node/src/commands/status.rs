@@ -151,7 +151,7 @@ fn progress(out: &mut String, namespaces: &[NamespaceView]) {
         }
         if let Some(backfill) = &n.backfill {
             let (from, to) = (backfill.from, backfill.to);
-            let bar = bar(n.durable.saturating_sub(from), n.durable.saturating_sub(to));
+            let bar = bar(backfill.begun.saturating_sub(from), backfill.begun.saturating_sub(to));
             let whose = if n.role == "cvp" { "" } else { " of the standby" };
             let _ = write!(
                 out,
@@ -159,7 +159,8 @@ fn progress(out: &mut String, namespaces: &[NamespaceView]) {
                 n.name
             );
             if backfill.blocks_per_second > 0.0 {
-                let _ = write!(out, ", {:.0} blocks/s", backfill.blocks_per_second);
+                let digits = usize::from(backfill.blocks_per_second < 10.0);
+                let _ = write!(out, ", {:.digits$} blocks/s", backfill.blocks_per_second);
             }
             left(out, backfill.eta_seconds);
         }
@@ -338,6 +339,7 @@ mod tests {
         view.namespaces[0].backfill = Some(BackfillView::from(&BackfillStatus {
             from: 600,
             to: 200,
+            begun: 1_000,
             before: 900,
             elapsed_ms: 3_000,
         }));

@@ -44,7 +44,10 @@ pub struct BackfillView {
     pub from: u64,
     /// Where it will: at the oldest block that the provider keeps.
     pub to: u64,
-    /// Blocks a second in this session; 0 while none came.
+    /// Where it began when this session's first piece was asked for.
+    #[serde(default)]
+    pub begun: u64,
+    /// Blocks a second of the last ten seconds; 0 while none came.
     pub blocks_per_second: f64,
     /// Seconds to the end at that rate; absent until there is one.
     pub eta_seconds: Option<f64>,
@@ -58,6 +61,7 @@ impl From<&BackfillStatus> for BackfillView {
         Self {
             from: status.from,
             to: status.to,
+            begun: status.begun,
             blocks_per_second,
             eta_seconds,
         }

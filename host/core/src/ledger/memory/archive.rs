@@ -205,7 +205,7 @@ impl Archive for MemoryLedger {
             at,
             record: inner.records[inner.applied].clone(),
             files: vec![SnapshotFile {
-                name: "state".to_owned(),
+                name: "000001.sst".to_owned(),
                 bytes: file.len() as u64,
             }],
         };

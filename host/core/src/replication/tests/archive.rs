@@ -101,7 +101,7 @@ impl Archives {
                 let made = at_hand.unwrap_or_else(|| {
                     self.makes += 1;
                     let file = SnapshotFile {
-                        name: "state".into(),
+                        name: "000001.sst".into(),
                         bytes: self.state as u64,
                     };
                     Arc::new(Manifest {
