@@ -5,6 +5,7 @@
 
 use std::future::Future;
 use std::io::IoSlice;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -16,10 +17,12 @@ use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::timeout;
 
 use super::error::{LinkError, from_io};
+use super::room::Room;
 use super::stream::Stream;
 use super::{Link, Peer};
 
-/// Large frames that may wait to be written; a peer that lets more pile up does not read. Records are bounded by their credit besides.
+/// Large frames of the session's own that may wait to be written; a peer that lets more pile up does not read. Records, snapshots and history
+/// wait for [`Room`].
 pub(super) const LARGE_FRAMES_MAX: usize = 256;
 /// A payload of more bytes makes a frame a large one.
 const SMALL_BYTES_MAX: usize = 4 << 10;
@@ -57,7 +60,7 @@ pub enum LinkEvent {
 #[derive(Debug)]
 pub struct Connection {
     queue: Option<mpsc::Sender<Frame>>,
-    places: mpsc::Sender<()>,
+    room: Arc<Room>,
     reader: AbortHandle,
     writer: Option<JoinHandle<()>>,
     /// The far end.
@@ -68,13 +71,13 @@ pub struct Connection {
 #[derive(Clone, Debug)]
 pub struct FrameSender {
     queue: mpsc::WeakSender<Frame>,
-    places: mpsc::Sender<()>,
+    room: Arc<Room>,
 }
 
 impl FrameSender {
-    /// Queues one frame, waiting for room; `false`: the link has ended.
+    /// Queues one frame, waiting for room in turn with others; `false`: the link has ended.
     pub fn send_blocking(&self, frame: Frame) -> bool {
-        let placed = !is_large(&frame) || self.places.blocking_send(()).is_ok();
+        let placed = !is_large(&frame) || self.room.take_blocking(frame.payload.len());
         placed
             && self
                 .queue
@@ -82,24 +85,30 @@ impl FrameSender {
                 .is_some_and(|queue| queue.blocking_send(frame).is_ok())
     }
 
+    /// Bytes that a frame of records should have at most, so that what is said after it does not wait for long.
+    pub fn frame_bytes(&self) -> usize {
+        self.room.frame_bytes()
+    }
+
     /// Queues one frame if there is room now; `false`: it was not queued.
     pub fn send_now(&self, frame: Frame) -> bool {
-        self.queue
-            .upgrade()
-            .is_some_and(|queue| queue_now(&queue, &self.places, frame).is_ok())
+        self.queue.upgrade().is_some_and(|queue| {
+            let room = |bytes| self.room.take_now(bytes);
+            queue_now(&queue, room, frame).is_ok()
+        })
     }
 }
 
-/// Whether it takes one of the places of large frames.
+/// Whether it takes room of large frames.
 fn is_large(frame: &Frame) -> bool {
     frame.payload.len() > SMALL_BYTES_MAX
 }
 
-/// Queues a frame if there is room now.
-fn queue_now(queue: &mpsc::Sender<Frame>, places: &mpsc::Sender<()>, frame: Frame) -> Result<(), LinkError> {
+/// Queues a frame if there is room now; a large one takes it with `room`.
+fn queue_now(queue: &mpsc::Sender<Frame>, room: impl FnOnce(usize) -> bool, frame: Frame) -> Result<(), LinkError> {
     let slot = queue.try_reserve().map_err(|error| no_room(&error))?;
-    if is_large(&frame) {
-        places.try_send(()).map_err(|error| no_room(&error))?;
+    if is_large(&frame) && !room(frame.payload.len()) {
+        return Err(no_room(&mpsc::error::TrySendError::Full(())));
     }
     slot.send(frame);
     Ok(())
@@ -120,7 +129,7 @@ impl Connection {
         R: Future<Output = ()> + Send,
     {
         let (queue, queued) = mpsc::channel(FRAMES_MAX);
-        let (places, placed) = mpsc::channel(LARGE_FRAMES_MAX);
+        let room = Arc::new(Room::default());
         let checksums = link.peer.certificate.is_none();
         let (input, output) = tokio::io::split(link.stream);
         let mut source = Source {
@@ -140,14 +149,15 @@ impl Connection {
             }
         });
         // What goes wrong in writing shows on the reading side too, or in the heartbeats.
+        let taken = RoomEnd(Arc::clone(&room));
         let writer = tokio::spawn(async move {
-            if let Err(error) = write_all(output, queued, placed, checksums).await {
+            if let Err(error) = write_all(output, queued, &taken.0, checksums).await {
                 tracing::debug!(%error, "write link");
             }
         });
         Connection {
             queue: Some(queue),
-            places,
+            room,
             reader: reader.abort_handle(),
             writer: Some(writer),
             peer: link.peer,
@@ -162,7 +172,7 @@ impl Connection {
         let Some(queue) = &self.queue else {
             return Err(LinkError::Closed(None));
         };
-        queue_now(queue, &self.places, frame)
+        queue_now(queue, |bytes| self.room.take_beyond(bytes, LARGE_FRAMES_MAX), frame)
     }
 
     /// For a worker that may wait for room in the queue.
@@ -170,7 +180,7 @@ impl Connection {
         let queue = self.queue.as_ref();
         FrameSender {
             queue: queue.map_or_else(|| mpsc::channel(1).0.downgrade(), mpsc::Sender::downgrade),
-            places: self.places.clone(),
+            room: Arc::clone(&self.room),
         }
     }
 
@@ -195,6 +205,15 @@ impl Drop for Connection {
         if let Some(writer) = &self.writer {
             writer.abort();
         }
+    }
+}
+
+/// Of the task that writes: whoever waits for room hears when it is over, however it ends.
+struct RoomEnd(Arc<Room>);
+
+impl Drop for RoomEnd {
+    fn drop(&mut self) {
+        self.0.end();
     }
 }
 
@@ -291,16 +310,20 @@ async fn progress<T>(what: &'static str, work: impl Future<Output = Result<T, Li
 async fn write_all(
     mut output: WriteHalf<Stream>,
     mut queued: mpsc::Receiver<Frame>,
-    mut placed: mpsc::Receiver<()>,
+    room: &Room,
     checksums: bool,
 ) -> Result<(), LinkError> {
     while let Some(frame) = queued.recv().await {
-        if is_large(&frame) {
-            // Its place was taken before it was queued.
-            let _ = placed.try_recv();
+        let large = is_large(&frame);
+        if large {
+            room.leave();
         }
+        let begun = Instant::now();
         let header = frame.encode_header(checksums);
         write_frame(&mut output, &header, &frame.payload).await?;
+        if large {
+            room.written(frame.payload.len(), begun.elapsed());
+        }
         if queued.is_empty() {
             progress("a write", async { output.flush().await.map_err(|e| from_io(&e)) }).await?;
         }

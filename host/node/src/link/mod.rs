@@ -1,6 +1,6 @@
 //! The link: dial, accept, TLS, frames in and out. Knows peers by certificate and address, and no blocks.
 //!
-//! Owns the TLS set, the greeting, the bounded write queue and the deadlines of a link. What a frame means, who may attach and when a
+//! Owns the TLS set, the greeting, the bounded write queue (large frames wait for as much room as the line takes in a moment) and the deadlines of a link. What a frame means, who may attach and when a
 //! silent peer is given up is decided above.
 
 mod dial;
@@ -8,6 +8,7 @@ mod error;
 mod frames;
 mod listen;
 mod names;
+mod room;
 mod stream;
 mod tls;
 

@@ -27,6 +27,8 @@ const TLS_ALERT: u8 = 0x15;
 
 /// Read from the socket at once: TLS by itself asks the system for 4 KiB at a time.
 const SOCKET_BYTES: usize = 128 << 10;
+/// Bytes that the system takes to send and has not sent yet.
+const UNSENT_BYTES_MAX: u32 = 256 << 10;
 
 /// A socket below TLS.
 pub(super) type Socket = BufReader<TcpStream>;
@@ -95,6 +97,8 @@ pub(super) fn prepare(socket: &TcpStream) -> io::Result<()> {
     sockopt::set_tcp_keepidle(socket, Duration::from_secs(5))?;
     sockopt::set_tcp_keepintvl(socket, Duration::from_secs(2))?;
     sockopt::set_tcp_keepcnt(socket, 3)?;
+    // What the system holds beyond what is on the line is ahead of everything that is said later.
+    socket2::SockRef::from(socket).set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
     Ok(())
 }
 

@@ -94,11 +94,17 @@ fn spawn(
 fn run(job: Job, slab: &Slab) -> Option<Event> {
     let Job {
         chain,
-        work,
+        mut work,
         link,
         queues,
     } = job;
     let ns = chain.namespace().clone();
+    if let (ArchiveWork::Ship { bytes_max, .. } | ArchiveWork::ReadBack { bytes_max, .. }, Some(link)) =
+        (&mut work, &link)
+    {
+        // One after the other, each read when the one before is queued: half as many questions as for records.
+        *bytes_max = (*bytes_max).min(2 * link.frame_bytes());
+    }
     let needed = match &work {
         ArchiveWork::Survey { .. } => queues.needs_from(&ns),
         _ => None,

@@ -206,18 +206,21 @@ fn run(chain: &Chain, digest: &Digest, job: Job) -> Option<Event> {
                 Err(NotIngested::Peer(refusal)) => Event::Rejected { ns, refusal },
             }
         }
-        Job::Read(wanted) => match chain.ledger().read(wanted.first, wanted.last, wanted.bytes_max) {
-            Ok(run) => {
-                let bytes = run.bytes.len() as u64;
-                let (frame, done) = wanted.found(&ns, run);
-                if !wanted.link.send_blocking(frame) {
-                    return None;
+        Job::Read(wanted) => {
+            let bytes_max = wanted.bytes_max.min(wanted.link.frame_bytes());
+            match chain.ledger().read(wanted.first, wanted.last, bytes_max) {
+                Ok(run) => {
+                    let bytes = run.bytes.len() as u64;
+                    let (frame, done) = wanted.found(&ns, run);
+                    if !wanted.link.send_blocking(frame) {
+                        return None;
+                    }
+                    telemetry::sent(&ns, bytes);
+                    done
                 }
-                telemetry::sent(&ns, bytes);
-                done
+                Err(error) => failed(ns, &error),
             }
-            Err(error) => failed(ns, &error),
-        },
+        }
     })
 }
 

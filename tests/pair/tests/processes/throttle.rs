@@ -147,3 +147,55 @@ fn a_slow_line_carries_a_large_frame_in_one_session() -> Result<()> {
     pair.provider.wait_normal()?;
     pair.receiver.verify()
 }
+
+/// Bytes a second of a line on which a large backlog takes a while.
+const NARROW: u64 = 1 << 20;
+
+#[test]
+fn a_backlog_on_a_narrow_line_holds_up_neither_a_live_namespace_nor_a_change() -> Result<()> {
+    let setup = Setup {
+        namespaces: &["ns1"],
+        ..Setup::default()
+    };
+    let mut pair = pair_with(&setup, 10)?;
+    let target = configured_p2p(pair.provider.root())?;
+    let proxy = Proxy::start(&target, Dice::new(6))?;
+    proxy.lead(pair.receiver.root(), &target)?;
+    pair.provider.start()?;
+    let huge = fill(&pair.provider, 2 * BEHIND)?;
+    proxy.slow_to(NARROW);
+    pair.receiver.start()?;
+    wait_durable(&pair.receiver, "ns1", 0)?;
+    wait_durable(&pair.receiver, "global", 1)?;
+    let mut slowest = Duration::ZERO;
+    for _ in 0..LIVE / 2 {
+        let height = one_block(&pair.provider, "ns1")?;
+        let made = Instant::now();
+        wait_durable(&pair.receiver, "ns1", height)?;
+        slowest = slowest.max(made.elapsed());
+    }
+    // The operator's remedy reaches both ends while the backlog lasts.
+    let change = [
+        "config",
+        "set",
+        "dynamic.toml",
+        "cvp.max_rate",
+        "900kb",
+        "--must-replicate",
+    ];
+    let (code, answer) = pair.provider.json(&change)?;
+    let caught_up = durable(&pair.receiver.status()?, "global");
+    ensure!(
+        caught_up.is_some_and(|height| height < huge),
+        "the backlog is to be under way still: {caught_up:?} of {huge}"
+    );
+    ensure!(code == 0, "{answer}");
+    ensure!(slowest < LIVE_WITHIN, "a live block took {slowest:?}");
+    println!("the slowest live block took {slowest:?}, beside {caught_up:?} of {huge}");
+    proxy.slow_to(0);
+    pair.provider
+        .json(&["config", "set", "dynamic.toml", "cvp.max_rate", "0"])?;
+    wait_durable(&pair.receiver, "global", huge)?;
+    pair.provider.wait_normal()?;
+    pair.receiver.verify()
+}
