@@ -75,6 +75,13 @@ pub(super) fn add_local(view: &mut StatusView, chains: &ChainSet, ready: &Ready,
             continue;
         };
         entry.history_from = chain.ledger().history_from();
+        if let Some(left) = chain.takes_none_for().filter(|_| entry.role == "vp") {
+            let text = format!(
+                "no transaction is taken for {} s more: this node began from a snapshot and might take one twice; clients make theirs again then",
+                left.as_secs() + 1
+            );
+            entry.warnings.push(ReasonView::new("transactions-wait", text));
+        }
         if ns.genesis.development {
             entry.warnings.push(ReasonView::new(
                 "development-genesis",

@@ -169,6 +169,14 @@ impl Chain {
         self.shared.options.load_full()
     }
 
+    /// For how long a node that makes blocks takes no transaction that is made now: it began from a snapshot, and might have taken it before.
+    pub fn takes_none_for(&self) -> Option<Duration> {
+        let since = self.shared.ledger.known_since();
+        let until = since.saturating_add(self.options().window().drift_nanos);
+        let left = Duration::from_nanos(until.saturating_sub(wall_clock()));
+        (since > 0 && !left.is_zero()).then_some(left)
+    }
+
     /// Goes by `options` when it makes blocks the next time: a standby's own, until it takes its provider's place. The index stays as it runs.
     pub fn set_options(&self, options: ChainOptions) {
         let index = self.options().index.clone();

@@ -87,6 +87,7 @@ impl Ground {
                 staged: None,
                 history_from: 0,
                 fills_to: None,
+                waits_seconds: 0,
                 untold: Vec::new(),
                 queues_unreadable: None,
                 provider_strategies: Vec::new(),

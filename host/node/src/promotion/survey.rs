@@ -220,6 +220,7 @@ fn namespaces(
             let seen = status.and_then(|status| status.namespaces.iter().find(|ns| ns.name == name));
             let open = ground.chains.get(name.as_str());
             let history_from = open.as_ref().map_or(0, |chain| chain.ledger().history_from());
+            let waits = open.as_ref().and_then(|chain| chain.takes_none_for());
             let (untold, queues_unreadable) = match untold(&ground.root, &name, history_from) {
                 Ok(untold) => (untold, None),
                 Err(error) => (Vec::new(), Some(format!("{name}: {error}"))),
@@ -263,6 +264,7 @@ fn namespaces(
                 }),
                 history_from,
                 fills_to: seen.and_then(|ns| ns.backfill).map(|backfill| backfill.to),
+                waits_seconds: waits.map_or(0, |left| left.as_secs() + 1),
                 untold,
                 queues_unreadable,
                 keys: keys_of(&ground.root, (config, &reading.told), &name),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use cvp_pair::dice::Dice;
 use cvp_pair::node::Node;
-use cvp_pair::pair::{Pair, Setup, configured_p2p};
+use cvp_pair::pair::{Pair, Setup, configured_p2p, wait_durable};
 use cvp_pair::proxy::Proxy;
 use cvp_pair::rpc::Rpc;
 use cvp_pair::signer::{RECEIVER, ec, send, send_many, settled, transfer, wait_shown};
@@ -227,6 +227,37 @@ fn a_long_history_is_begun_from_the_state_and_filled_in_from_behind() -> Result<
     let status = namespace(&pair.receiver.status()?)?;
     let warned = status["warnings"].to_string();
     ensure!(!warned.contains("history begins"), "{warned}");
+    Ok(())
+}
+
+#[test]
+fn who_is_promoted_on_a_snapshot_says_for_how_long_no_transaction_is_taken() -> Result<()> {
+    let mut pair = pair_of(100)?;
+    let settings = "[strategy.chain-sync]\nsettings = { bootstrap_bytes_min = 0 }\n\n[strategy]\n";
+    replace(&pair.receiver, "global/ns_static.toml", "[strategy]\n", settings)?;
+    replace(
+        &pair.receiver,
+        "global/ns_static.toml",
+        "backfill = true",
+        "backfill = false",
+    )?;
+    pair.provider.start()?;
+    let height = fill(&pair.provider, 20)?;
+    pair.receiver.start()?;
+    wait_durable(&pair.receiver, "global", height)?;
+    pair.lose_provider()?;
+    let (_, report) = pair.receiver.json(&["upgrade", "--dry-run"])?;
+    ensure!(
+        report["checks"].to_string().contains("takes no transaction for "),
+        "{report}"
+    );
+    let (code, report) = pair.receiver.json(&["upgrade"])?;
+    ensure!(code == 0, "{report}");
+    let status = namespace(&pair.receiver.status()?)?;
+    ensure!(status["warnings"].to_string().contains("transactions-wait"), "{status}");
+    let made = transfer(&ec()?, 1, "too early");
+    let answer = pair.receiver.rpc().answer("tx_sendTransaction", json!([made]))?;
+    ensure!(answer["code"] == -32602, "{answer}");
     Ok(())
 }
 

@@ -83,6 +83,7 @@ impl World {
                 staged: None,
                 history_from: 0,
                 fills_to: None,
+                waits_seconds: 0,
                 untold: Vec::new(),
                 queues_unreadable: None,
                 keys: KeyState::Match,

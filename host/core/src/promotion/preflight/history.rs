@@ -67,7 +67,11 @@ fn begins(ns: &NamespaceView) -> String {
         .fills_to
         .map(|to| format!(" (being filled in down to {to})"))
         .unwrap_or_default();
-    format!("{} begins at {}{fills}", ns.name, ns.history_from)
+    let waits = match ns.waits_seconds {
+        0 => String::new(),
+        seconds => format!(" and takes no transaction for {seconds} s, which might be one that it does not know"),
+    };
+    format!("{} begins at {}{fills}{waits}", ns.name, ns.history_from)
 }
 
 /// A chain of which no block is here although its provider had some, in words. What would be served under its name is another chain.

@@ -38,6 +38,7 @@ pub(in super::super) fn healthy() -> PreflightView {
             provider_tip: Some(120),
             history_from: 0,
             fills_to: None,
+            waits_seconds: 0,
             untold: Vec::new(),
             staged: None,
             queues_unreadable: None,
@@ -112,6 +113,17 @@ fn an_upgrade_that_ends_the_filling_in_of_history_says_so_and_where_it_begins() 
     assert_eq!(said(None), ("global begins at 61".to_owned(), false));
     let filling = "global begins at 61 (being filled in down to 3)";
     assert_eq!(said(Some(3)), (filling.to_owned(), true));
+    let mut view = healthy();
+    (view.namespaces[0].history_from, view.namespaces[0].waits_seconds) = (61, 298);
+    let checks = preflight(&view);
+    let check = checks.iter().find(|check| check.id == "history-complete").unwrap();
+    assert!(
+        check
+            .message
+            .starts_with("global begins at 61 and takes no transaction for 298 s"),
+        "{}",
+        check.message
+    );
 }
 
 #[test]

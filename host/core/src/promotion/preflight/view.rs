@@ -47,6 +47,8 @@ pub struct NamespaceView {
     pub history_from: u64,
     /// Down to which height the history was being filled in when the provider was last heard; `None` when it was not, or that is not known.
     pub fills_to: Option<u64>,
+    /// Seconds for which no transaction is taken after an upgrade now: what was put into blocks before the history here might come again.
+    pub waits_seconds: u64,
     /// Blocks below it that message queues were not told yet, or did not confirm.
     pub untold: Vec<Missing>,
     /// Why its message queues cannot be read here, if so.
