@@ -81,7 +81,7 @@ impl Room {
         let mut state = self.state.lock();
         let ticket = state.next_ticket;
         state.next_ticket += 1;
-        while !state.ended && !(state.served == ticket && state.fits(bytes)) {
+        while !state.ended && (state.served != ticket || !state.fits(bytes)) {
             self.freed.wait(&mut state);
         }
         if state.ended {
