@@ -44,6 +44,13 @@ impl Budget {
         }
     }
 
+    /// These were sent of one of `lanes` that share the rate; how much one took is held against it for as long as it might borrow.
+    fn spend_of_share(&mut self, bytes: u64, (rate, lanes): (u64, usize), now: Micros) {
+        self.set(rate.div_ceil(lanes.max(1) as u64), now);
+        self.spend(bytes, now);
+        self.paid_at = self.paid_at.min(now.saturating_add(BORROWED_MICROS));
+    }
+
     /// These were sent.
     pub fn spend(&mut self, bytes: u64, now: Micros) {
         if let Some(pause) = bytes.saturating_mul(1_000_000).checked_div(self.rate) {
@@ -62,12 +69,11 @@ impl Pair {
 
     /// These were sent of a namespace.
     pub(super) fn spend(&mut self, index: usize, bytes: u64) {
-        let (now, lanes) = (self.now_micros, self.lanes.len() as u64);
+        let (now, lanes) = (self.now_micros, self.lanes.len());
         self.budget.spend(bytes, now);
         if let Some(lane) = self.lanes.get_mut(index) {
             lane.budget.spend(bytes, now);
-            lane.share.set(self.budget.rate.div_ceil(lanes.max(1)), now);
-            lane.share.spend(bytes, now);
+            lane.share.spend_of_share(bytes, (self.budget.rate, lanes), now);
         }
     }
 }
@@ -139,6 +145,37 @@ mod tests {
                 "{senders} of {record}: {sum}"
             );
         }
+    }
+
+    #[test]
+    fn who_used_less_than_its_share_does_not_wait_for_what_another_overdrew() {
+        let (mut all, mut quiet, mut loud) = (Budget::default(), Budget::default(), Budget::default());
+        all.set(1_000_000, 0);
+        // Of three namespaces one sends a record of three seconds, one a kilobyte each tenth of one.
+        let (mut held_up, mut sent) = (0, 0);
+        for now in (20_000_000..50_000_000).step_by(100_000) {
+            if all.piece(now, loud.piece(now, false).is_some()).is_some() {
+                all.spend(3_000_000, now);
+                loud.spend_of_share(3_000_000, (1_000_000, 3), now);
+                sent += 3_000_000;
+            }
+            match all.piece(now, quiet.piece(now, false).is_some()) {
+                Some(_) => {
+                    all.spend(1_000, now);
+                    quiet.spend_of_share(1_000, (1_000_000, 3), now);
+                    sent += 1_000;
+                }
+                None => held_up += 1,
+            }
+        }
+        assert_eq!(held_up, 0);
+        // Both together keep the rate, but for the record that is being paid.
+        assert!((29_000_000..=36_000_000).contains(&sent), "{sent}");
+        // What it took is forgotten when nobody could be owed it any more.
+        assert!(loud.piece(60_000_001, false).is_some());
+        // There is an end of borrowing.
+        all.spend(20_000_000, 50_000_000);
+        assert_eq!(all.piece(50_000_000, true), None);
     }
 
     #[test]
