@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bytes::Bytes;
 
-/// Longest buffer that is kept, bytes; and how many wait at most.
+/// Longest buffer that is kept, bytes; and how many bytes wait at most: what pieces of other lengths left is of no use.
 const BYTES_MAX: usize = 2 << 20;
-const WAITING_MAX: usize = 12;
+const WAITING_BYTES_MAX: usize = 6 << 20;
 /// A buffer serves what takes most of it: whoever keeps the bytes counts them, and not the buffer that they pin.
 const SPARE_SHARE: usize = 4;
 
@@ -56,9 +56,10 @@ impl Drop for Lent {
         if buffer.capacity() > BYTES_MAX {
             return;
         }
-        if waiting.len() >= WAITING_MAX {
+        let mut bytes = buffer.capacity() + waiting.iter().map(Vec::capacity).sum::<usize>();
+        while bytes > WAITING_BYTES_MAX && !waiting.is_empty() {
             // The one that waited longest: pieces are of another length now.
-            waiting.remove(0);
+            bytes -= waiting.remove(0).capacity();
         }
         waiting.push(buffer);
     }
@@ -95,14 +96,19 @@ mod tests {
         let slab = Slab::default();
         let lent: Vec<Bytes> = (0..40).map(|_| slab.lend(slab.take(1 << 20))).collect();
         drop(lent);
-        assert_eq!(slab.0.lock().unwrap().len(), WAITING_MAX);
+        let waiting = || slab.0.lock().unwrap().iter().map(Vec::capacity).collect::<Vec<_>>();
+        let kept = waiting();
+        assert!(
+            kept.iter().sum::<usize>() <= WAITING_BYTES_MAX && kept.len() == 5,
+            "{kept:?}"
+        );
         drop(slab.lend(slab.take(BYTES_MAX + 1)));
-        assert_eq!(slab.0.lock().unwrap().len(), WAITING_MAX);
+        assert_eq!(waiting(), kept);
         // Pieces of another length find theirs from the second on.
-        drop(slab.lend(slab.take(100_000)));
-        assert_eq!(slab.0.lock().unwrap().len(), WAITING_MAX);
-        slab.take(100_000);
-        assert_eq!(slab.0.lock().unwrap().len(), WAITING_MAX - 1);
+        drop(slab.lend(slab.take(900_000)));
+        assert_eq!(waiting().len(), 5);
+        slab.take(900_000);
+        assert_eq!(waiting().len(), 4);
         let last = slab.lend(vec![7]);
         drop(slab);
         assert_eq!(last.as_ref(), [7]);
