@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
-use cvp_core::frame::{Frame, FrameHeader, HEADER_BYTES, Side};
+use cvp_core::frame::{Frame, FrameHeader, HEADER_BYTES, Kind, Side};
 use cvp_core::types::Slab;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
@@ -41,9 +41,6 @@ const ARRIVING_BYTES: usize = 1 << 10;
 const AHEAD_BYTES: usize = 16 << 10;
 /// Allocated at once for a payload; longer ones grow as they arrive, so a length alone costs no memory.
 const FIRST_BYTES_MAX: usize = 4 << 20;
-
-/// Payloads above it are read into buffers that come back.
-const SLAB_BYTES_MIN: usize = 64 << 10;
 
 /// What a link reports.
 #[derive(Debug)]
@@ -222,7 +219,7 @@ struct Source {
     ahead: BytesMut,
     side: Side,
     checksums: bool,
-    /// Of large payloads.
+    /// Of chunks.
     slab: Slab,
 }
 
@@ -245,12 +242,12 @@ impl Source {
         let mut bytes = [0; HEADER_BYTES];
         self.ahead.copy_to_slice(&mut bytes);
         let header = FrameHeader::parse(&bytes, self.side, self.checksums).map_err(malformed)?;
-        let payload = self.payload(header.length, report).await?;
+        let payload = self.payload(header.length, header.kind, report).await?;
         header.finish(payload).map_err(malformed)
     }
 
     /// The rest of a frame; what takes long is reported meanwhile.
-    async fn payload<F, R>(&mut self, length: usize, report: &mut F) -> Result<Bytes, LinkError>
+    async fn payload<F, R>(&mut self, length: usize, kind: Kind, report: &mut F) -> Result<Bytes, LinkError>
     where
         F: FnMut(LinkEvent) -> R + Send,
         R: Future<Output = ()> + Send,
@@ -258,7 +255,10 @@ impl Source {
         if self.ahead.len() >= length {
             return Ok(Bytes::copy_from_slice(&self.ahead.split_to(length)));
         }
-        let mut out = if length > SLAB_BYTES_MIN {
+        // Chunks of a snapshot are nearly of one length and given up once written. Records, which have any length, are kept for a while by those
+        // who count their bytes, and not what a larger buffer would pin.
+        let comes_back = kind == Kind::SnapshotChunk;
+        let mut out = if comes_back {
             let mut buffer = self.slab.take(length.min(FIRST_BYTES_MAX));
             buffer.clear();
             buffer
@@ -280,11 +280,7 @@ impl Source {
             let read = self.input.read_buf(&mut limited);
             progress("the rest of a frame", async { ended(read.await) }).await?;
         }
-        Ok(if length > SLAB_BYTES_MIN {
-            self.slab.lend(out)
-        } else {
-            out.into()
-        })
+        Ok(if comes_back { self.slab.lend(out) } else { out.into() })
     }
 
     async fn read_ahead(&mut self) -> Result<(), LinkError> {
