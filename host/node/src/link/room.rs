@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 /// So much of the line's rate may wait.
 const WAITS_MS: u64 = 100;
@@ -23,6 +23,8 @@ const RATE_OF: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(super) struct Room {
     state: Mutex<State>,
+    /// Held by the one whose turn it is to wait for room: with a hundred namespaces, each frame that leaves wakes that one alone.
+    turn: Mutex<()>,
     freed: Condvar,
 }
 
@@ -31,9 +33,8 @@ struct State {
     /// Lengths of the frames that wait, in order.
     queued: VecDeque<usize>,
     bytes: u64,
-    /// Who waits for room is served in turn.
-    next_ticket: u64,
-    served: u64,
+    /// So many wait for room, or for their turn to.
+    waiting: u64,
     ended: bool,
     written: u64,
     /// Bytes written lately, and the time that it took.
@@ -69,7 +70,7 @@ impl Room {
     /// Takes room if there is some now and nobody waits for it.
     pub fn take_now(&self, bytes: usize) -> bool {
         let mut state = self.state.lock();
-        let free = !state.ended && state.served == state.next_ticket && state.fits(bytes);
+        let free = !state.ended && state.waiting == 0 && state.fits(bytes);
         if free {
             state.take(bytes);
         }
@@ -78,20 +79,21 @@ impl Room {
 
     /// Takes room in turn, on a thread that may wait; `false`: the link has ended.
     pub fn take_blocking(&self, bytes: usize) -> bool {
+        self.state.lock().waiting += 1;
+        let turn = self.turn.lock();
         let mut state = self.state.lock();
-        let ticket = state.next_ticket;
-        state.next_ticket += 1;
-        while !state.ended && (state.served != ticket || !state.fits(bytes)) {
+        while !state.ended && !state.fits(bytes) {
             self.freed.wait(&mut state);
         }
-        if state.ended {
-            return false;
+        state.waiting -= 1;
+        let there = !state.ended;
+        if there {
+            state.take(bytes);
         }
-        state.served += 1;
-        state.take(bytes);
-        // The next one may fit, too.
-        self.freed.notify_all();
-        true
+        drop(state);
+        // To who has waited longest.
+        MutexGuard::unlock_fair(turn);
+        there
     }
 
     /// Takes room for what a session says by itself, which waits for nobody, as long as fewer than `frames_max` wait.
@@ -110,7 +112,7 @@ impl Room {
         if let Some(bytes) = state.queued.pop_front() {
             state.bytes -= bytes as u64;
         }
-        self.freed.notify_all();
+        self.freed.notify_one();
     }
 
     /// It was written, and that took so long.
@@ -175,25 +177,25 @@ mod tests {
         let (told, served) = mpsc::channel();
         let threads: Vec<_> = (0..4)
             .map(|number| {
-                while room.state.lock().next_ticket < number {
-                    std::thread::yield_now();
-                }
                 let (room, told) = (Arc::clone(&room), told.clone());
                 std::thread::spawn(move || told.send((number, room.take_blocking(MIB))))
             })
             .collect();
-        while room.state.lock().next_ticket < 4 {
+        while room.state.lock().waiting < 4 {
             std::thread::yield_now();
         }
-        for number in 0..3 {
+        let mut numbers = std::collections::BTreeSet::new();
+        for _ in 0..3 {
             assert!(served.try_recv().is_err());
             room.leave();
-            assert_eq!(served.recv().unwrap(), (number, true));
+            let (number, there) = served.recv().unwrap();
+            assert!(there && numbers.insert(number));
             // Nobody overtakes who waits.
             assert!(!room.take_now(1));
         }
         room.end();
-        assert_eq!(served.recv().unwrap(), (3, false));
+        let (number, there) = served.recv().unwrap();
+        assert!(!there && numbers.insert(number));
         assert!(!room.take_now(1) && !room.take_blocking(1) && !room.take_beyond(1, 9));
         threads.into_iter().for_each(|thread| thread.join().unwrap().unwrap());
     }
