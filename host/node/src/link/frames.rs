@@ -258,13 +258,12 @@ impl Source {
         // Chunks of a snapshot are nearly of one length and given up once written. Records, which have any length, are kept for a while by those
         // who count their bytes, and not what a larger buffer would pin.
         let comes_back = kind == Kind::SnapshotChunk;
-        let mut out = if comes_back {
-            let mut buffer = self.slab.take(length.min(FIRST_BYTES_MAX));
-            buffer.clear();
-            buffer
-        } else {
-            Vec::with_capacity(length)
+        let first = length.min(FIRST_BYTES_MAX);
+        let mut out = match comes_back {
+            true => self.slab.take(first),
+            false => Vec::with_capacity(first),
         };
+        out.clear();
         out.extend_from_slice(&self.ahead.split());
         let mut said = (Instant::now(), out.len());
         while out.len() < length {
