@@ -60,13 +60,11 @@ impl Segment {
             .truncate(true)
             .open(&making)
             .map_err(|e| disk("create", &making, e))?;
-        if let Err(error) = rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, size) {
-            if error == rustix::io::Errno::NOSPC {
+        if let Err(error) = allocate(&file, &making, 0, size) {
+            if matches!(error, LedgerError::Full { .. }) {
                 let _ = std::fs::remove_file(&making);
-                return Err(full(directory, size));
             }
-            // A file system without fallocate still takes the records; only the room is not sure.
-            file.set_len(size).map_err(|e| disk("size", &making, e))?;
+            return Err(error);
         }
         file.write_all_at(&header(namespace, first), 0)
             .map_err(|e| disk("write", &making, e))?;
@@ -81,6 +79,13 @@ impl Segment {
             end: HEADER_BYTES as u32,
             size,
         })
+    }
+
+    /// Gives the file `size` bytes, more than it has. What is appended there is durable with the fsync that covers it, the new size with it.
+    pub(crate) fn grow(&mut self, size: u64) -> Result<(), LedgerError> {
+        allocate(&self.file, &self.path, self.size, size)?;
+        self.size = size;
+        Ok(())
     }
 
     /// Writes records of the given lengths behind the last one; whoever asks has made room. No fsync.
@@ -280,6 +285,16 @@ impl Segment {
             self.file.set_len(self.size).map_err(|e| disk("size", &self.path, e))?;
         }
         self.file.sync_all().map_err(|e| disk("fsync", &self.path, e))
+    }
+}
+
+/// Gives a file of `from` bytes room for `size`, zero there. A file system without fallocate still takes the records; only the room is not
+/// sure.
+fn allocate(file: &File, path: &Path, from: u64, size: u64) -> Result<(), LedgerError> {
+    match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), from, size - from) {
+        Ok(()) => Ok(()),
+        Err(rustix::io::Errno::NOSPC) => Err(full(path.parent().unwrap_or(path), size - from)),
+        Err(_) => file.set_len(size).map_err(|e| disk("size", path, e)),
     }
 }
 

@@ -22,6 +22,10 @@ pub(crate) use inspect::End;
 
 /// Room of a chain's first segment: a node with a hundred namespaces of a few blocks holds some hundred megabytes.
 const FIRST_SEGMENT_BYTES: u64 = 4 << 20;
+/// A run this long is one of many: the newest segment grows under such runs, for a roll costs a handful of fsyncs.
+const BULK_BYTES: u64 = 256 << 10;
+/// How far it grows.
+const GROWN_SEGMENT_BYTES: u64 = 64 << 20;
 
 /// The log. Appends need `&mut`; reads take what they need in one short look and read the file without it.
 pub(crate) struct Log {
@@ -219,14 +223,19 @@ impl Log {
         Ok(())
     }
 
-    /// Rolls to a new segment when `length` bytes do not fit the newest one. The old one is made durable first.
+    /// Grows the newest segment, or rolls to a new one, when `length` bytes do not fit. An old one is made durable first.
     fn make_room(&mut self, length: u64, height: Height) -> Result<(), LedgerError> {
-        let fits = self
-            .segments
-            .last()
-            .is_some_and(|s| u64::from(s.end) + length <= s.size);
-        if fits {
-            return Ok(());
+        let grown_max = GROWN_SEGMENT_BYTES.min(self.segment_bytes);
+        if let Some(newest) = self.segments.last_mut() {
+            let wanted = u64::from(newest.end) + length;
+            if wanted <= newest.size {
+                return Ok(());
+            }
+            if length >= BULK_BYTES && wanted <= grown_max {
+                let size = (newest.size * 2).clamp(wanted, grown_max);
+                check_room(&self.directory, size - newest.size, self.reserve_bytes)?;
+                return newest.grow(size);
+            }
         }
         let size = self.next_size().max(HEADER_BYTES + length);
         if size > u64::from(u32::MAX) {

@@ -151,6 +151,41 @@ fn it_opens_again_with_the_same_chain() {
     );
 }
 
+#[test]
+fn a_copy_under_way_fills_one_growing_segment_and_small_blocks_roll() {
+    let (directory, maker) = (tempfile::tempdir().unwrap(), ChainMaker::new("global", 16));
+    let open = |segment_bytes| {
+        let options = StoreOptions {
+            segment_bytes,
+            ..options()
+        };
+        Store::open(directory.path(), &maker.namespace, maker.genesis.clone(), options).unwrap()
+    };
+    let store = open(64 << 20);
+    let mut records = maker.extend(&store, 30, 3, 110_000);
+    settle(&store);
+    assert_eq!(segments(directory.path()), 1, "10 MB of long records");
+    // 16 MiB were made of 4: what does not fit is short.
+    records.extend(maker.extend(&store, 40, 3, 70_000));
+    settle(&store);
+    assert_eq!(segments(directory.path()), 2);
+    drop(store);
+    let store = open(8 << 20);
+    assert_eq!(store.tips().applied.height, 70);
+    // The newest has 16 MiB and grows no further than what is set now.
+    records.extend(maker.extend(&store, 60, 3, 110_000));
+    settle(&store);
+    assert_eq!(segments(directory.path()), 3);
+    for (record, height) in records.iter().zip(1..) {
+        assert!(
+            store.record(height).unwrap().as_ref() == Some(record),
+            "record {height}"
+        );
+    }
+    let report = store.verify(0, u64::MAX, &mut on).unwrap();
+    assert_eq!((report.checked, report.first_bad), (131, None));
+}
+
 fn segments(data: &Path) -> usize {
     let entries = std::fs::read_dir(data.join("log")).unwrap();
     entries

@@ -72,7 +72,7 @@ impl Scenario {
 
     /// Copies a chain of any length.
     pub fn takes_bytes(self) -> bool {
-        matches!(self, Scenario::CatchUp | Scenario::Strategy)
+        matches!(self, Scenario::CatchUp | Scenario::Partitions | Scenario::Strategy)
     }
 }
 

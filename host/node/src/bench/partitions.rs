@@ -13,20 +13,21 @@ use super::{Bench, machine};
 
 /// Seconds of a timed run, unless asked for otherwise.
 const SECONDS: u64 = 60;
-/// Blocks of all chains together.
-const BLOCKS: u64 = 8_192;
+/// Bytes of all chains together, unless asked for otherwise.
+const BYTES: u64 = 1 << 30;
 /// Bytes of a record.
 const RECORD_BYTES: u64 = 64 << 10;
-/// Between two looks: a status of a hundred namespaces costs what the copy needs.
-const LOOKS: Duration = Duration::from_millis(20);
+/// Between two looks: a status of a hundred namespaces costs what the copy needs, so there are few until the end is near.
+const LOOKS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(400));
 /// Namespaces of a case.
 const CASES: [u64; 3] = [1, 10, 100];
 
 /// Runs the scenario.
 pub fn run(bench: &mut Bench<'_>) -> Result<()> {
+    let blocks = bench.options.bytes.unwrap_or(BYTES).div_ceil(RECORD_BYTES);
     let made: Vec<Made> = CASES
         .iter()
-        .map(|count| chain::partitioned(bench, *count, BLOCKS, RECORD_BYTES))
+        .map(|count| chain::partitioned(bench, *count, blocks.max(2 * count), RECORD_BYTES))
         .collect::<Result<_>>()?;
     let mut rates: [Series; 3] = Default::default();
     let mut resident: [Series; 3] = Default::default();
@@ -83,7 +84,9 @@ fn copy(bench: &Bench<'_>, root: PathBuf, count: u64, made: &Made) -> Result<(f6
         if reached >= all || elapsed >= seconds as f64 {
             break (reached, elapsed);
         }
-        pause(LOOKS);
+        // Half of what is left at this pace.
+        let left = (all - reached) as f64 / (reached - first).max(1) as f64 * elapsed;
+        pause(Duration::from_secs_f64(left / 2.0).clamp(LOOKS.0, LOOKS.1));
     };
     let rate = (reached - first) as f64 / all as f64 * made.bytes as f64 / elapsed;
     let memory = machine::resident_bytes_max(receiver.pid())?;

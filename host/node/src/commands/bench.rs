@@ -21,7 +21,7 @@ pub struct Arguments {
     /// Bytes of a block's record: one case of that size (catch-up).
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1024..=4 << 20))]
     size: Option<u64>,
-    /// Bytes of the chain that is copied, 1 GiB unless told otherwise (catch-up, strategy).
+    /// Bytes of the chain that is copied, 1 GiB unless told otherwise (catch-up, partitions, strategy).
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1 << 26..=1 << 38))]
     bytes: Option<u64>,
     /// Also draws the figures.
