@@ -245,7 +245,7 @@ impl Pair {
             reasons.push(Refusal::new(
                 "stream-stalled",
                 text,
-                "check the other node's disk and load, and the line between them: bytes of other namespaces may fill it",
+                "check the other node's disk and load, and the line between them: bytes of other namespaces may fill it, or cvp.max_rate is small for its blocks",
             ));
         } else if lane.live && age > BEHIND_MS {
             let text = format!("{name}: {behind}, the oldest for {age} ms");

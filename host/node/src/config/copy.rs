@@ -1,7 +1,7 @@
 //! A standby's copy of its provider's tree on the disk: contents are staged by their digest, then the whole copy is built beside the old
 //! one, made durable, and exchanged with it in one rename. A crash leaves the old copy or the new one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -120,17 +120,26 @@ impl Copy {
         let building = self.staging.join("building");
         remove_tree(&building)?;
         durably(durable::create_directories(&building))?;
+        let mut linked = BTreeSet::new();
         for file in &inventory.files {
             let staged = self.contents().join(hex::encode(file.digest.0));
-            let content = match std::fs::read(&staged) {
-                Ok(content) => content,
-                Err(_) => self.content_here(file, by_digest.get(&file.digest).copied())?,
+            let (content, is_staged) = match std::fs::read(&staged) {
+                Ok(content) => (content, true),
+                Err(_) => (self.content_here(file, by_digest.get(&file.digest).copied())?, false),
             };
             if cvp_core::replication::file_digest(&content) != file.digest {
                 let text = format!("the staged content of {} is damaged", file.path);
                 return Err(Refusal::new("disk-failed", text, "check the disk"));
             }
-            write_new(&building.join(&file.path), &content)?;
+            let target = building.join(&file.path);
+            // A second name of what is staged, which goes with the staging, spares a file and its fsync; never two names in the copy.
+            if is_staged && linked.insert(file.digest) {
+                create_parent(&target)?;
+                if std::fs::hard_link(&staged, &target).is_ok() {
+                    continue;
+                }
+            }
+            write_new(&target, &content)?;
         }
         sync_tree(&building)?;
         // Certificates first: the configuration, which names them, is there last.
@@ -263,9 +272,7 @@ pub fn remove_tree(path: &Path) -> Result<(), Refusal> {
 
 /// Writes a new file; [`sync_tree`] makes it durable.
 pub fn write_new(path: &Path, content: &[u8]) -> Result<(), Refusal> {
-    if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent).map_err(disk("create", parent))?;
-    }
+    create_parent(path)?;
     let mut file = std::fs::OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -273,6 +280,12 @@ pub fn write_new(path: &Path, content: &[u8]) -> Result<(), Refusal> {
         .open(path)
         .map_err(disk("create", path))?;
     file.write_all(content).map_err(disk("write", path))
+}
+
+fn create_parent(path: &Path) -> Result<(), Refusal> {
+    path.parent().map_or(Ok(()), |parent| {
+        std::fs::create_dir_all(parent).map_err(disk("create", parent))
+    })
 }
 
 /// Makes a directory and everything in it durable: first what the files hold, then the names.
@@ -368,6 +381,20 @@ mod tests {
         copy.swap(&inventory(&second)).unwrap();
         assert_eq!(copy.places().scan(), inventory(&second));
         assert!(!directory.path().join("system/cvp/staging").exists());
+        // What is staged once and stands twice in the copy is two files: who writes into one does not change the other.
+        let third = [("configuration/a.toml", "f"), ("configuration/system.toml", "f")];
+        copy.stage(&file_digest(b"f"), b"f").unwrap();
+        copy.swap(&inventory(&third)).unwrap();
+        std::fs::write(copy.places().file("configuration/a.toml").unwrap(), "g").unwrap();
+        let there = copy.places().scan();
+        assert_eq!(
+            there.file("configuration/a.toml"),
+            Some(&file("configuration/a.toml", "g"))
+        );
+        assert_eq!(
+            there.file("configuration/system.toml"),
+            Some(&file("configuration/system.toml", "f"))
+        );
         let change = FileChange {
             path: "configuration/system.toml".into(),
             old: None,
