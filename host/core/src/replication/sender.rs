@@ -214,10 +214,13 @@ impl Sender {
         if crate::planted::active(crate::planted::Fault::CreditIgnored) {
             room = u64::MAX;
         }
-        if !self.open || self.reading_since.is_some() || self.next > last || room == 0 {
+        let target = RECORDS_PAYLOAD_BYTES_TARGET as u64;
+        // What little a window has left waits for more: short runs cost both ends as much as long ones.
+        let little = self.sent_bytes > 0 && room < target.min(self.credit / 2);
+        if !self.open || self.reading_since.is_some() || self.next > last || room == 0 || little {
             return None;
         }
-        room = room.min(RECORDS_PAYLOAD_BYTES_TARGET as u64);
+        room = room.min(target);
         Some(Wanted {
             first: self.next,
             last,
@@ -284,19 +287,23 @@ mod tests {
         let mut sender = Sender::new(at(10));
         assert_eq!(sender.wanted(1000), None);
         sender.on_fetch(1, (11, u64::MAX), 100, 0).unwrap();
-        send(&mut sender, 12, 60);
-        send(&mut sender, 13, 60);
+        send(&mut sender, 12, 40);
+        send(&mut sender, 13, 80);
         assert_eq!(sender.wanted(1000), None);
+        // A fifth of the window is free: more is waited for.
         assert_eq!(sender.on_ack(at(12), 0), Ok(true));
+        assert_eq!(sender.wanted(1000), None);
+        assert_eq!(sender.on_ack(at(13), 0), Ok(true));
+        send(&mut sender, 14, 40);
         assert_eq!(
             sender.wanted(1000),
             Some(Wanted {
-                first: 14,
+                first: 15,
                 last: 1000,
-                bytes_max: 40
+                bytes_max: 60
             })
         );
-        assert_eq!(sender.wanted(13), None);
+        assert_eq!(sender.wanted(14), None);
         sender.invariants().unwrap();
     }
 

@@ -292,7 +292,8 @@ impl Log {
         self.segments.get(at.checked_sub(1)?).filter(|s| height < s.next())
     }
 
-    /// Where whole records from `first` lie: up to `last`, about `bytes_max` bytes, at least one, within one segment.
+    /// Where whole records from `first` lie: up to `last`, about `bytes_max` bytes, at least one, within one segment. A short rest of a segment
+    /// comes along: a run of its own costs as much as a long one.
     pub(crate) fn place(&self, first: Height, last: Height, bytes_max: usize) -> Option<Place> {
         let segment = self.segment_of(first)?;
         let from = (first - segment.first) as usize;
@@ -310,6 +311,9 @@ impl Log {
             }
         }
         to = to.max(low);
+        if u64::from(segment.end_of(until)) <= limit.saturating_add(bytes_max as u64 / 4) {
+            to = until;
+        }
         Some(Place {
             file: segment.file.clone(),
             path: segment.path.clone(),
