@@ -91,6 +91,12 @@ impl Pair {
     }
 
     fn on_limits(&mut self, limits: Limits) {
+        if limits.max_rate != self.setup.limits.max_rate {
+            // Strategies limit by it, too, and would hear of it with their next tick.
+            self.lanes
+                .iter_mut()
+                .for_each(|lane| lane.advisor.owes_progress = lane.peer.is_some());
+        }
         self.setup.limits = limits;
         self.budget.set(limits.max_rate, self.now_micros);
     }

@@ -97,3 +97,26 @@ fn an_action_of_a_later_contract_is_answered_and_held_against_nobody() {
     let status = ends.strategy_status();
     assert_eq!((status.faults, status.refused), (0, 1));
 }
+
+#[test]
+fn another_rate_is_told_at_once() {
+    let mut ends = Ends::attached(fetch_all);
+    ends.run(100);
+    let ticks = ends.told.len();
+    let limits = Limits {
+        max_rate: 5_000,
+        ..Limits::default()
+    };
+    ends.queue.push_back((RECEIVER, Event::SetLimits(limits)));
+    ends.run(50);
+    let told: Vec<u64> = ends.told[ticks..]
+        .iter()
+        .flatten()
+        .filter_map(view_of)
+        .map(|view| view.max_rate)
+        .collect();
+    assert_eq!(told, [5_000], "a tick is a second away");
+    ends.queue.push_back((RECEIVER, Event::SetLimits(limits)));
+    ends.run(50);
+    assert_eq!(ends.told.len(), ticks + 1, "nothing new is told");
+}
