@@ -8,6 +8,8 @@ use super::interrupt;
 use crate::durable::{DurableError, LockFile};
 
 const PREFIX: &str = "run-";
+/// A file that is longer holds records or tables.
+const LONG_BYTES: u64 = 1 << 20;
 /// Held by the benchmark whose directory it is.
 const OWNER: &str = "owner.lock";
 /// Held by the node whose root it is, with its process id.
@@ -31,6 +33,25 @@ impl Scratch {
         let owner = LockFile::acquire(&path.join(OWNER))?;
         Ok((Scratch(path, owner), swept))
     }
+}
+
+/// Empties the long files below `directory`, and removes none: the memory that they are cached in is free for the next run, as it was for the
+/// first, and no inode is.
+///
+/// # Errors
+/// The disk.
+pub fn empty_long_files(directory: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(directory).with_context(|| format!("list {}", directory.display()))? {
+        let (path, kind) = entry.and_then(|entry| Ok((entry.path(), entry.metadata()?)))?;
+        if kind.is_dir() {
+            empty_long_files(&path)?;
+        } else if kind.is_file() && kind.len() > LONG_BYTES {
+            let file = std::fs::File::options().write(true).open(&path);
+            file.and_then(|file| file.set_len(0))
+                .with_context(|| format!("empty {}", path.display()))?;
+        }
+    }
+    Ok(())
 }
 
 impl Drop for Scratch {
