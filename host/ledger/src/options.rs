@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use cvp_core::types::Slab;
 use rocksdb::{Cache, WriteBufferManager};
 
 /// Memory shared by the databases of all namespaces of a node.
@@ -9,6 +10,8 @@ use rocksdb::{Cache, WriteBufferManager};
 pub struct Shared {
     pub(crate) cache: Cache,
     pub(crate) write_buffers: Arc<WriteBufferManager>,
+    /// What long runs are read into.
+    pub(crate) runs: Slab,
 }
 
 impl Shared {
@@ -19,6 +22,7 @@ impl Shared {
         Self {
             cache,
             write_buffers: Arc::new(manager),
+            runs: Slab::default(),
         }
     }
 }

@@ -255,7 +255,7 @@ impl Store {
             }
             inner.log.place(first, last, bytes_max).ok_or_else(not_found)?
         };
-        Ok((place.read()?, place.last))
+        Ok((place.read_run(&self.options.shared.runs)?, place.last))
     }
 
     /// As [`Store::read_log`], past the memory ring: what is on the disk.

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use bytes::Bytes;
 
 /// Longest buffer that is kept, bytes; and how many bytes wait at most: what pieces of other lengths left is of no use.
-const BYTES_MAX: usize = 2 << 20;
-const WAITING_BYTES_MAX: usize = 6 << 20;
+const BYTES_MAX: usize = 5 << 19;
+const WAITING_BYTES_MAX: usize = 8 << 20;
 /// A buffer serves what takes most of it: whoever keeps the bytes counts them, and not the buffer that they pin.
 const SPARE_SHARE: usize = 4;
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use cvp_core::ledger::LedgerError;
 use cvp_core::record::{BadPart, BadRecord, RECORD_BYTES_MAX, check_genesis, check_span, parse, record_length};
-use cvp_core::types::{Digest, Height, Position};
+use cvp_core::types::{Digest, Height, Position, Slab};
 
 use crate::base::Base;
 use crate::options::StoreOptions;
@@ -26,6 +26,9 @@ const FIRST_SEGMENT_BYTES: u64 = 4 << 20;
 const BULK_BYTES: u64 = 256 << 10;
 /// How far it grows.
 const GROWN_SEGMENT_BYTES: u64 = 64 << 20;
+
+/// Fewer bytes are cheap to take anew.
+const LONG_RUN_BYTES: usize = 256 << 10;
 
 /// The log. Appends need `&mut`; reads take what they need in one short look and read the file without it.
 pub(crate) struct Log {
@@ -53,10 +56,26 @@ pub(crate) struct Place {
 impl Place {
     pub(crate) fn read(&self) -> Result<Bytes, LedgerError> {
         let mut bytes = BytesMut::zeroed(self.length);
-        self.file
-            .read_exact_at(&mut bytes, self.offset)
-            .map_err(|e| LedgerError::disk("read", self.path.display(), e))?;
+        self.fill(&mut bytes)?;
         Ok(bytes.freeze())
+    }
+
+    /// As [`Place::read`]; a long run is read into a buffer that comes back, for those who stream.
+    pub(crate) fn read_run(&self, runs: &Slab) -> Result<Bytes, LedgerError> {
+        if self.length < LONG_RUN_BYTES {
+            return self.read();
+        }
+        let mut buffer = runs.take(self.length);
+        // What it held before is overwritten.
+        buffer.resize(self.length, 0);
+        self.fill(&mut buffer)?;
+        Ok(runs.lend(buffer))
+    }
+
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), LedgerError> {
+        self.file
+            .read_exact_at(bytes, self.offset)
+            .map_err(|e| LedgerError::disk("read", self.path.display(), e))
     }
 }
 
