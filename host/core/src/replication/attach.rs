@@ -423,7 +423,7 @@ impl Pair {
         let Some(link) = self.links.get_mut(&conn) else { return };
         link.stage = Stage::Streaming;
         let limits = self.setup.limits;
-        self.ending = None;
+        (self.ending, self.turns) = (None, Default::default());
         for agreed in agreement.namespaces() {
             let Some(lane) = self.lanes.iter_mut().find(|lane| lane.tag == agreed.tag) else {
                 continue;

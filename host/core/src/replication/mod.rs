@@ -30,6 +30,7 @@ mod index;
 mod ingest;
 mod report;
 mod tree;
+mod turns;
 mod changes;
 mod queues;
 mod archive;

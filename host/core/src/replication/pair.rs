@@ -25,6 +25,7 @@ use super::queues::QueueTeller;
 use super::setup::Setup;
 use super::status::RefusedDial;
 use super::tree::{Giver, Taker};
+use super::turns::Turns;
 
 /// A link that is silent in the handshake for so long is closed.
 pub(super) const HANDSHAKE_MS: Millis = 5_000;
@@ -64,6 +65,8 @@ pub struct Pair {
     /// Transactions on their way between a follower and its VP.
     pub(super) passing: Passing,
     pub(super) budget: Budget,
+    /// Provider: whose backlog is sent now.
+    pub(super) turns: Turns,
     pub(super) queues: QueueTeller,
     /// Configured here, and not running.
     pub(super) held: Vec<(Namespace, Refusal)>,
@@ -119,6 +122,7 @@ impl Pair {
             followers: Followers::default(),
             passing: Passing::default(),
             budget: Budget::default(),
+            turns: Turns::default(),
             queues: QueueTeller::default(),
             held: Vec::new(),
             tokens: 0,
@@ -151,6 +155,7 @@ impl Pair {
             Some(index) => self.settle_lane(index),
             None => self.settle(),
         }
+        self.pass_turns();
         let held = match lane.and_then(|index| self.lanes.get(index)) {
             Some(lane) => self.lane_invariants(lane),
             None => self.invariants(),

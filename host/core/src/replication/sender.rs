@@ -104,6 +104,11 @@ impl Sender {
         self.sent_bytes
     }
 
+    /// Nothing is being read, and nothing on its way.
+    pub fn is_quiet(&self) -> bool {
+        self.reading_since.is_none() && self.sent_bytes == 0
+    }
+
     /// Since when a read is under way.
     pub fn reading_since(&self) -> Option<Millis> {
         self.reading_since

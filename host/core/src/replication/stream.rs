@@ -11,6 +11,7 @@ use super::api::{Action, ConnId};
 use super::lane::Halt;
 use super::pair::Pair;
 use super::sender::BadAck;
+use super::turns::Owed;
 
 /// How often a store whose failure may pass is looked at again.
 const PROBE_MS: Millis = 1_000;
@@ -117,6 +118,7 @@ impl Pair {
                 lane.hear_peer(role, durable, now);
                 (lane.moved_at, lane.acked) = (now, lane.acked.max(durable.height));
                 lane.batches += 1;
+                self.turns.acknowledged(index, lane.sender.is_quiet(), now);
                 let ns = lane.setup.namespace.clone();
                 if self.is_standby_ack() {
                     self.out.push(Action::Acknowledged {
@@ -338,8 +340,21 @@ impl Pair {
         let Some(lane) = self.lanes.get_mut(index) else { return };
         if lane.sender.on_read_done(stream, first, last, bytes, now) {
             lane.count_records((last.height + 1).saturating_sub(first), bytes);
+            self.turns.sent(index, bytes, self.now);
         }
         self.take_early(index);
+    }
+
+    /// Those who wait for a turn go on where one passed on.
+    pub(super) fn pass_turns(&mut self) {
+        for _ in 0..self.lanes.len() {
+            let Some(next) = self.turns.next(self.now) else { return };
+            self.settle_lane(next);
+            // Whatever it may not send for now, nobody waits behind it.
+            if self.turns.next(self.now) == Some(next) {
+                self.turns.leave(next);
+            }
+        }
     }
 
     /// Moves one namespace as far as it goes: reads, runs, fsyncs, fetches, its strategy.
@@ -363,6 +378,7 @@ impl Pair {
         }
         self.settle_archive(index);
         let piece = self.piece(index);
+        let lanes = self.lanes.len();
         let Some(lane) = self.lanes.get_mut(index) else { return };
         let ns = lane.setup.namespace.clone();
         match role {
@@ -370,9 +386,14 @@ impl Pair {
                 let Some(conn) = self.session.as_ref().map(|session| session.conn) else {
                     return;
                 };
-                if lane.index.is_accepted()
-                    && let Some(piece) = piece
-                    && let Some(wanted) = lane.sender.wanted(lane.local.height)
+                let wanted = lane.sender.wanted(lane.local.height);
+                let wanted = wanted.filter(|_| lane.index.is_accepted() && !piece.is_none());
+                if wanted.is_none() && lane.sender.is_quiet() {
+                    self.turns.leave(index);
+                }
+                if let Some(piece) = piece
+                    && let Some(wanted) = wanted
+                    && self.turns.may_send(index, lanes, Owed::of(lane, role), now)
                 {
                     lane.sender.begin_read(now);
                     let (stream, first) = (lane.sender.stream(), wanted.first);

@@ -1,0 +1,200 @@
+//! Whose backlog is sent now, where many namespaces have one: a few at a time, each for a while.
+//!
+//! A hundred at once would each send a run, wait for its fsync, and send the next: every run would pay for wakes, an fsync and a strategy's call of
+//! its own, and the receiver would hold a window of each. In turn, a namespace's runs come behind each other and share them. Who has little to
+//! send does not wait: the tail of a namespace passes the backlog of the others.
+
+use std::collections::VecDeque;
+
+use crate::types::Millis;
+use crate::types::strategy::Role;
+
+use super::lane::Lane;
+
+/// So many send at once: while some wait for their acknowledgements, others send.
+const TURNS: usize = 8;
+/// What one sends in its turn, bytes; and how long it may take to, for on a slow line that is not much.
+const TURN_BYTES: u64 = 8 << 20;
+const TURN_MS: Millis = 50;
+/// A turn whose last word is so long ago passes on: its acknowledgement may never come.
+const IDLE_MS: Millis = 200;
+/// What is little, bytes.
+const LITTLE_BYTES: u64 = 256 << 10;
+
+#[derive(Clone, Copy, Debug)]
+struct Turn {
+    lane: usize,
+    left: u64,
+    begun_at: Millis,
+    moved_at: Millis,
+}
+
+/// Turns, and who waits for one, in order.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Turns {
+    held: Vec<Turn>,
+    waiting: VecDeque<usize>,
+}
+
+/// What a namespace has to send.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Owed {
+    /// About so many bytes.
+    pub bytes: u64,
+    /// Sent and not acknowledged.
+    pub sent_bytes: u64,
+}
+
+impl Owed {
+    pub fn of(lane: &Lane, role: Role) -> Owed {
+        let sent_bytes = lane.sender.sent_bytes();
+        Owed {
+            bytes: lane.lag_bytes(role).saturating_sub(sent_bytes),
+            sent_bytes,
+        }
+    }
+}
+
+impl Turns {
+    /// Whether one of `lanes` namespaces that could send may: it has little, or a turn. Else it waits for one.
+    pub fn may_send(&mut self, lane: usize, lanes: usize, owed: Owed, now: Millis) -> bool {
+        if lanes <= TURNS || owed.bytes <= LITTLE_BYTES {
+            self.waiting.retain(|waits| *waits != lane);
+            return true;
+        }
+        if let Some(turn) = self.held.iter().find(|turn| turn.lane == lane) {
+            return turn.left > 0 && now < turn.begun_at + TURN_MS;
+        }
+        if owed.sent_bytes > 0 {
+            // Of a turn that passed on: it asks again when that has arrived.
+            self.waiting.retain(|waits| *waits != lane);
+            return false;
+        }
+        let is_next = self.waiting.front().is_none_or(|next| *next == lane);
+        if !is_next || self.held.len() >= TURNS {
+            if !self.waiting.contains(&lane) {
+                self.waiting.push_back(lane);
+            }
+            return false;
+        }
+        self.waiting.retain(|waits| *waits != lane);
+        self.held.push(Turn {
+            lane,
+            left: TURN_BYTES,
+            begun_at: now,
+            moved_at: now,
+        });
+        true
+    }
+
+    /// So much was read to be sent.
+    pub fn sent(&mut self, lane: usize, bytes: u64, now: Millis) {
+        if let Some(turn) = self.held.iter_mut().find(|turn| turn.lane == lane) {
+            (turn.left, turn.moved_at) = (turn.left.saturating_sub(bytes), now);
+        }
+    }
+
+    /// Its acknowledgement came; `all`: nothing is on its way any more.
+    pub fn acknowledged(&mut self, lane: usize, all: bool, now: Millis) {
+        if let Some(turn) = self.held.iter_mut().find(|turn| turn.lane == lane) {
+            turn.moved_at = now;
+            let over = turn.left == 0 || now >= turn.begun_at + TURN_MS;
+            if all && over {
+                self.leave(lane);
+            }
+        }
+    }
+
+    /// It has nothing to send, or nobody asks for it.
+    pub fn leave(&mut self, lane: usize) {
+        self.held.retain(|turn| turn.lane != lane);
+        self.waiting.retain(|waits| *waits != lane);
+    }
+
+    /// Who may have a turn now that another passed it on; called until there is none.
+    pub fn next(&mut self, now: Millis) -> Option<usize> {
+        self.held.retain(|turn| now < turn.moved_at + IDLE_MS);
+        self.waiting.front().copied().filter(|_| self.held.len() < TURNS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LANES: usize = 20;
+
+    fn much(sent_bytes: u64) -> Owed {
+        Owed {
+            bytes: 1 << 30,
+            sent_bytes,
+        }
+    }
+
+    fn full() -> Turns {
+        let mut turns = Turns::default();
+        for lane in 0..LANES {
+            assert_eq!(turns.may_send(lane, LANES, much(0), 0), lane < TURNS, "{lane}");
+        }
+        turns
+    }
+
+    #[test]
+    fn a_few_send_at_once_and_the_others_follow_in_order() {
+        let mut turns = full();
+        assert_eq!(turns.next(0), None);
+        for lane in 0..TURNS {
+            turns.sent(lane, TURN_BYTES, 1);
+            assert!(!turns.may_send(lane, LANES, much(TURN_BYTES), 1), "its turn is used");
+        }
+        turns.acknowledged(3, false, 2);
+        assert_eq!(turns.next(2), None, "half of it is on its way");
+        turns.acknowledged(3, true, 2);
+        assert_eq!(turns.next(2), Some(TURNS));
+        // It comes behind those who wait.
+        assert!(!turns.may_send(3, LANES, much(0), 2));
+        assert!(turns.may_send(TURNS, LANES, much(0), 2) && turns.may_send(TURNS, LANES, much(9), 2));
+        assert_eq!(turns.next(2), None);
+        let mut order = Vec::new();
+        for lane in (0..TURNS).filter(|lane| *lane != 3) {
+            turns.acknowledged(lane, true, 3);
+            order.extend(turns.next(3));
+            assert!(turns.may_send(order[order.len() - 1], LANES, much(0), 3));
+        }
+        assert_eq!(order, (TURNS + 1..2 * TURNS).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn who_has_little_does_not_wait_and_few_namespaces_do_not_either() {
+        let mut turns = full();
+        let little = Owed {
+            bytes: LITTLE_BYTES,
+            sent_bytes: 5,
+        };
+        assert!(turns.may_send(15, LANES, little, 0));
+        assert_eq!(turns.next(1_000), Some(TURNS), "the others still wait");
+        assert!(!turns.waiting.contains(&15));
+        let mut few = Turns::default();
+        assert!((0..TURNS).all(|lane| few.may_send(lane, TURNS, much(9), 0)));
+    }
+
+    #[test]
+    fn a_turn_ends_with_its_time_and_one_that_is_not_heard_of_passes_on() {
+        let mut turns = full();
+        turns.sent(0, 100, 0);
+        assert!(!turns.may_send(0, LANES, much(100), TURN_MS), "on a slow line");
+        turns.acknowledged(0, true, TURN_MS);
+        assert_eq!(turns.next(TURN_MS), Some(TURNS));
+        // Nobody heard of the others' acknowledgements.
+        turns.sent(1, 100, IDLE_MS);
+        assert_eq!(turns.next(2 * IDLE_MS - 1), Some(TURNS));
+        assert_eq!(turns.held.len(), 1);
+        assert!(
+            !turns.may_send(2, LANES, much(100), IDLE_MS),
+            "what it sent comes first"
+        );
+        turns.leave(1);
+        turns.leave(TURNS);
+        assert_eq!((turns.held.len(), turns.next(IDLE_MS)), (0, Some(TURNS + 1)));
+    }
+}
