@@ -8,7 +8,7 @@ use cvp_core::planted::{self, Fault};
 use cvp_core::promotion::{HeldNamespace, Journal};
 use cvp_core::replication::{
     ChangesSetup, ConnId, ControlFile, Inventory, Limits, NamespaceSetup, Pair, Promised, Setup, StagedPart,
-    StrategySetup, Token,
+    StrategySetup, Token, TurnLimits,
 };
 use cvp_core::session::{Binding, Fenced, Identity, LastHeld, LastReceiver, SessionKind, StrategyId};
 use cvp_core::strategy::{ChainSyncStrategy, ConfigSyncStrategy, IndexCheckStrategy, MqSyncStrategy};
@@ -373,6 +373,12 @@ impl Node {
                 max_rate: self.config.dynamic.cvp.max_rate,
                 strong_timeout_ms: self.config.dynamic.cvp.strong_timeout_ms,
                 dial_pause_ms_max: DIAL_PAUSE_MS_MAX,
+                // Of three namespaces, one waits.
+                turns: TurnLimits {
+                    at_once: 2,
+                    bytes: WINDOW_BYTES * 2,
+                    little_bytes: WINDOW_BYTES / 16,
+                },
             },
             seed: random.draw(),
         })

@@ -17,6 +17,7 @@ use super::link::{DialPurpose, Link, Session, Stage, Waiting};
 use super::pair::{HANDSHAKE_MS, LINKS_MAX, Pair};
 use super::peer::PeerTls;
 use super::status::RefusedDial;
+use super::turns::Turns;
 
 impl Pair {
     pub(super) fn own(&self) -> Own {
@@ -423,7 +424,7 @@ impl Pair {
         let Some(link) = self.links.get_mut(&conn) else { return };
         link.stage = Stage::Streaming;
         let limits = self.setup.limits;
-        (self.ending, self.turns) = (None, Default::default());
+        (self.ending, self.turns) = (None, Turns::new(limits.turns));
         for agreed in agreement.namespaces() {
             let Some(lane) = self.lanes.iter_mut().find(|lane| lane.tag == agreed.tag) else {
                 continue;

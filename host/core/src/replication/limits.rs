@@ -2,6 +2,8 @@
 
 use crate::types::Millis;
 
+use super::turns::TurnLimits;
+
 /// Numbers from the configuration.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
@@ -19,6 +21,8 @@ pub struct Limits {
     pub strong_timeout_ms: Millis,
     /// `p2p.retrytime`: longest pause between two dials, milliseconds.
     pub dial_pause_ms_max: Millis,
+    /// Whose backlog is sent when.
+    pub turns: TurnLimits,
 }
 
 impl Default for Limits {
@@ -31,6 +35,7 @@ impl Default for Limits {
             retain_bytes: 8 << 30,
             strong_timeout_ms: 5_000,
             dial_pause_ms_max: 3_000,
+            turns: TurnLimits::default(),
         }
     }
 }

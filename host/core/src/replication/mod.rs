@@ -81,6 +81,7 @@ pub use tree::{
     FileChange, Inventory, KeptKey, LEFT_OUT_MAX, LeftOut, MemoryTree, PATH_BYTES_MAX, PRIVATE_KEY, TREE_BYTES_MAX,
     TreeFile, check_copied, check_path, file_digest, is_temporary,
 };
+pub use turns::TurnLimits;
 pub use work::{ChangeEvent, ChangeWork, Proposal, TreeEvent, TreeWork};
 
 #[cfg(test)]

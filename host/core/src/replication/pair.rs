@@ -95,6 +95,7 @@ impl Pair {
             .iter()
             .map(|namespace| Lane::new(namespace.clone(), giving, 0))
             .collect();
+        let turns = Turns::new(setup.limits.turns);
         let noted = Noted::read(&setup);
         lanes.iter_mut().for_each(|lane| noted.recall(lane));
         let pauses = BackoffRange {
@@ -122,7 +123,7 @@ impl Pair {
             followers: Followers::default(),
             passing: Passing::default(),
             budget: Budget::default(),
-            turns: Turns::default(),
+            turns,
             queues: QueueTeller::default(),
             held: Vec::new(),
             tokens: 0,
@@ -457,6 +458,7 @@ impl Pair {
     /// What must hold after every event; on in release. A violation is a defect of this program: the session stops, the node goes on.
     pub fn invariants(&self) -> Result<(), String> {
         self.lanes.iter().try_for_each(|lane| self.lane_invariants(lane))?;
+        self.turns.invariants()?;
         let streaming = self
             .links
             .values()

@@ -387,7 +387,7 @@ impl Pair {
                     return;
                 };
                 let wanted = lane.sender.wanted(lane.local.height);
-                let wanted = wanted.filter(|_| lane.index.is_accepted() && !piece.is_none());
+                let wanted = wanted.filter(|_| lane.index.is_accepted() && piece.is_some());
                 if wanted.is_none() && lane.sender.is_quiet() {
                     self.turns.leave(index);
                 }

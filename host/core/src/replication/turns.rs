@@ -11,15 +11,31 @@ use crate::types::strategy::Role;
 
 use super::lane::Lane;
 
-/// So many send at once: while some wait for their acknowledgements, others send.
-const TURNS: usize = 8;
-/// What one sends in its turn, bytes; and how long it may take to, for on a slow line that is not much.
-const TURN_BYTES: u64 = 8 << 20;
+/// How long a turn may take: on a slow line that is not much.
 const TURN_MS: Millis = 50;
 /// A turn whose last word is so long ago passes on: its acknowledgement may never come.
 const IDLE_MS: Millis = 200;
-/// What is little, bytes.
-const LITTLE_BYTES: u64 = 256 << 10;
+
+/// The numbers of turns.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TurnLimits {
+    /// So many namespaces send a backlog at once: while some wait for their acknowledgements, others send.
+    pub at_once: usize,
+    /// What one sends in its turn, bytes.
+    pub bytes: u64,
+    /// Who has no more than this to send needs no turn, bytes.
+    pub little_bytes: u64,
+}
+
+impl Default for TurnLimits {
+    fn default() -> Self {
+        Self {
+            at_once: 8,
+            bytes: 8 << 20,
+            little_bytes: 256 << 10,
+        }
+    }
+}
 
 #[derive(Clone, Copy, Debug)]
 struct Turn {
@@ -32,6 +48,7 @@ struct Turn {
 /// Turns, and who waits for one, in order.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Turns {
+    limits: TurnLimits,
     held: Vec<Turn>,
     waiting: VecDeque<usize>,
 }
@@ -56,9 +73,17 @@ impl Owed {
 }
 
 impl Turns {
+    /// Nobody sends, or waits.
+    pub fn new(limits: TurnLimits) -> Turns {
+        Turns {
+            limits,
+            ..Turns::default()
+        }
+    }
+
     /// Whether one of `lanes` namespaces that could send may: it has little, or a turn. Else it waits for one.
     pub fn may_send(&mut self, lane: usize, lanes: usize, owed: Owed, now: Millis) -> bool {
-        if lanes <= TURNS || owed.bytes <= LITTLE_BYTES {
+        if lanes <= self.limits.at_once || owed.bytes <= self.limits.little_bytes {
             self.waiting.retain(|waits| *waits != lane);
             return true;
         }
@@ -71,7 +96,7 @@ impl Turns {
             return false;
         }
         let is_next = self.waiting.front().is_none_or(|next| *next == lane);
-        if !is_next || self.held.len() >= TURNS {
+        if !is_next || self.held.len() >= self.limits.at_once {
             if !self.waiting.contains(&lane) {
                 self.waiting.push_back(lane);
             }
@@ -80,7 +105,7 @@ impl Turns {
         self.waiting.retain(|waits| *waits != lane);
         self.held.push(Turn {
             lane,
-            left: TURN_BYTES,
+            left: self.limits.bytes,
             begun_at: now,
             moved_at: now,
         });
@@ -114,7 +139,28 @@ impl Turns {
     /// Who may have a turn now that another passed it on; called until there is none.
     pub fn next(&mut self, now: Millis) -> Option<usize> {
         self.held.retain(|turn| now < turn.moved_at + IDLE_MS);
-        self.waiting.front().copied().filter(|_| self.held.len() < TURNS)
+        self.waiting
+            .front()
+            .copied()
+            .filter(|_| self.held.len() < self.limits.at_once)
+    }
+
+    /// What must hold.
+    pub fn invariants(&self) -> Result<(), String> {
+        if self.held.len() > self.limits.at_once {
+            return Err(format!("{} turns at once", self.held.len()));
+        }
+        let lanes = self
+            .held
+            .iter()
+            .map(|turn| turn.lane)
+            .chain(self.waiting.iter().copied());
+        let mut lanes: Vec<usize> = lanes.collect();
+        lanes.sort_unstable();
+        if lanes.windows(2).any(|pair| pair[0] == pair[1]) {
+            return Err("one namespace in two turns, or waiting in one".into());
+        }
+        Ok(())
     }
 }
 
@@ -123,6 +169,8 @@ mod tests {
     use super::*;
 
     const LANES: usize = 20;
+    const TURNS: usize = 8;
+    const TURN_BYTES: u64 = 8 << 20;
 
     fn much(sent_bytes: u64) -> Owed {
         Owed {
@@ -168,7 +216,7 @@ mod tests {
     fn who_has_little_does_not_wait_and_few_namespaces_do_not_either() {
         let mut turns = full();
         let little = Owed {
-            bytes: LITTLE_BYTES,
+            bytes: 256 << 10,
             sent_bytes: 5,
         };
         assert!(turns.may_send(15, LANES, little, 0));
