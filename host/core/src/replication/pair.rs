@@ -347,6 +347,7 @@ impl Pair {
                 lane.detach(self.now);
             }
         }
+        self.turns = Turns::new(self.setup.limits.turns);
         self.note_held();
         self.drop_passing();
         self.close_changes();

@@ -221,7 +221,7 @@ impl Sender {
         }
         let target = RECORDS_PAYLOAD_BYTES_TARGET as u64;
         // What little a window has left waits for more: short runs cost both ends as much as long ones.
-        let little = self.sent_bytes > 0 && room < target.min(self.credit / 2);
+        let little = self.sent_bytes > 0 && room < target.min(self.credit / 4);
         if !self.open || self.reading_since.is_some() || self.next > last || room == 0 || little {
             return None;
         }

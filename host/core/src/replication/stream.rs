@@ -348,12 +348,22 @@ impl Pair {
     /// Those who wait for a turn go on where one passed on.
     pub(super) fn pass_turns(&mut self) {
         for _ in 0..self.lanes.len() {
-            let Some(next) = self.turns.next(self.now) else { return };
+            let next = self.turns.next(self.now).filter(|_| self.defect.is_none());
+            let Some(next) = next else { return };
             self.settle_lane(next);
-            // Whatever it may not send for now, nobody waits behind it.
-            if self.turns.next(self.now) == Some(next) {
-                self.turns.leave(next);
+            if self.turns.next(self.now) != Some(next) {
+                continue;
             }
+            let own = self
+                .lanes
+                .get(next)
+                .and_then(|lane| lane.budget.piece(self.now_micros, false));
+            if own.is_some() && self.piece(next).is_none() {
+                // The rate of all holds it up: nobody else could send either, and it keeps its place.
+                return;
+            }
+            // Whatever it may not send for now, nobody waits behind it.
+            self.turns.leave(next);
         }
     }
 
@@ -387,7 +397,7 @@ impl Pair {
                     return;
                 };
                 let wanted = lane.sender.wanted(lane.local.height);
-                let wanted = wanted.filter(|_| lane.index.is_accepted() && piece.is_some());
+                let wanted = wanted.filter(|_| lane.index.is_accepted());
                 if wanted.is_none() && lane.sender.is_quiet() {
                     self.turns.leave(index);
                 }

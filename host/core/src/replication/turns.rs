@@ -45,6 +45,12 @@ struct Turn {
     moved_at: Millis,
 }
 
+impl Turn {
+    fn is_over(&self, now: Millis) -> bool {
+        self.left == 0 || now >= self.begun_at + TURN_MS
+    }
+}
+
 /// Turns, and who waits for one, in order.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Turns {
@@ -60,6 +66,8 @@ pub(super) struct Owed {
     pub bytes: u64,
     /// Sent and not acknowledged.
     pub sent_bytes: u64,
+    /// The receiver follows the tip.
+    pub live: bool,
 }
 
 impl Owed {
@@ -68,6 +76,7 @@ impl Owed {
         Owed {
             bytes: lane.lag_bytes(role).saturating_sub(sent_bytes),
             sent_bytes,
+            live: lane.live,
         }
     }
 }
@@ -81,18 +90,30 @@ impl Turns {
         }
     }
 
-    /// Whether one of `lanes` namespaces that could send may: it has little, or a turn. Else it waits for one.
+    /// Whether one of `lanes` namespaces that could send may: it follows the tip, has little, or a turn. Else it waits for one.
     pub fn may_send(&mut self, lane: usize, lanes: usize, owed: Owed, now: Millis) -> bool {
-        if lanes <= self.limits.at_once || owed.bytes <= self.limits.little_bytes {
-            self.waiting.retain(|waits| *waits != lane);
+        if lanes <= self.limits.at_once || owed.live || owed.bytes <= self.limits.little_bytes {
+            self.leave(lane);
             return true;
         }
-        if let Some(turn) = self.held.iter().find(|turn| turn.lane == lane) {
-            return turn.left > 0 && now < turn.begun_at + TURN_MS;
+        let bytes = self.limits.bytes;
+        if let Some(turn) = self.held.iter_mut().find(|turn| turn.lane == lane) {
+            if turn.is_over(now) && self.waiting.is_empty() {
+                // Nobody wants it: there is no reason to let the line run dry.
+                (turn.left, turn.begun_at) = (bytes, now);
+            }
+            if !turn.is_over(now) {
+                return true;
+            }
+            if owed.sent_bytes > 0 {
+                return false;
+            }
+            // What was sent last is not on its way any more, and no acknowledgement said so.
+            self.leave(lane);
         }
-        if owed.sent_bytes > 0 {
+        if owed.sent_bytes > 0 && !self.waiting.is_empty() {
             // Of a turn that passed on: it asks again when that has arrived.
-            self.waiting.retain(|waits| *waits != lane);
+            self.leave(lane);
             return false;
         }
         let is_next = self.waiting.front().is_none_or(|next| *next == lane);
@@ -102,10 +123,10 @@ impl Turns {
             }
             return false;
         }
-        self.waiting.retain(|waits| *waits != lane);
+        self.leave(lane);
         self.held.push(Turn {
             lane,
-            left: self.limits.bytes,
+            left: bytes,
             begun_at: now,
             moved_at: now,
         });
@@ -123,8 +144,7 @@ impl Turns {
     pub fn acknowledged(&mut self, lane: usize, all: bool, now: Millis) {
         if let Some(turn) = self.held.iter_mut().find(|turn| turn.lane == lane) {
             turn.moved_at = now;
-            let over = turn.left == 0 || now >= turn.begun_at + TURN_MS;
-            if all && over {
+            if all && turn.is_over(now) {
                 self.leave(lane);
             }
         }
@@ -176,6 +196,7 @@ mod tests {
         Owed {
             bytes: 1 << 30,
             sent_bytes,
+            live: false,
         }
     }
 
@@ -218,12 +239,50 @@ mod tests {
         let little = Owed {
             bytes: 256 << 10,
             sent_bytes: 5,
+            live: false,
         };
         assert!(turns.may_send(15, LANES, little, 0));
+        let live = Owed { live: true, ..much(5) };
+        assert!(turns.may_send(14, LANES, live, 0));
         assert_eq!(turns.next(1_000), Some(TURNS), "the others still wait");
         assert!(!turns.waiting.contains(&15));
         let mut few = Turns::default();
         assert!((0..TURNS).all(|lane| few.may_send(lane, TURNS, much(9), 0)));
+    }
+
+    #[test]
+    fn who_has_caught_up_gives_its_turn_back_however_busy_it_is() {
+        let mut turns = full();
+        turns.sent(0, TURN_BYTES, 0);
+        let tail = Owed {
+            bytes: 1,
+            ..much(TURN_BYTES)
+        };
+        assert!(turns.may_send(0, LANES, tail, 1));
+        assert_eq!(turns.next(1), Some(TURNS));
+    }
+
+    #[test]
+    fn a_turn_that_nobody_waits_for_goes_on() {
+        let mut turns = Turns::default();
+        for now in 0..400 {
+            assert!(turns.may_send(5, LANES, much(9 << 20), now), "at {now} ms");
+            turns.sent(5, 1 << 20, now);
+        }
+        for lane in 10..10 + TURNS {
+            assert_eq!(turns.may_send(lane, LANES, much(0), 400), lane < 9 + TURNS);
+        }
+        assert!(!turns.may_send(5, LANES, much(9 << 20), 500), "somebody waits");
+    }
+
+    #[test]
+    fn a_turn_whose_rest_is_lost_is_given_back_at_once() {
+        let mut turns = full();
+        turns.sent(0, TURN_BYTES, 0);
+        // Taken back by a new fetch: it is not on its way, and no acknowledgement comes.
+        assert!(!turns.may_send(0, LANES, much(0), 1));
+        assert_eq!(turns.next(1), Some(TURNS));
+        turns.invariants().unwrap();
     }
 
     #[test]

@@ -251,9 +251,12 @@ impl Log {
                 return Ok(());
             }
             if length >= BULK_BYTES && wanted <= grown_max {
-                let size = (newest.size * 2).clamp(wanted, grown_max);
-                check_room(&self.directory, size - newest.size, self.reserve_bytes)?;
-                return newest.grow(size);
+                // On a disk that is nearly full what is needed will do, and a roll where not even that is there: it says what is missing.
+                for size in [(newest.size * 2).clamp(wanted, grown_max), wanted] {
+                    if check_room(&self.directory, size - newest.size, self.reserve_bytes).is_ok() {
+                        return newest.grow(size);
+                    }
+                }
             }
         }
         let size = self.next_size().max(HEADER_BYTES + length);

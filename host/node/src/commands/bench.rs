@@ -74,7 +74,7 @@ fn check(arguments: &Arguments) -> Result<(), Failure> {
             let taking: Vec<&str> = taking.map(|scenario| scenario.name()).collect();
             return Err(Failure::usage(
                 format!("`cvp bench {}` takes no {option}", scenario.name()),
-                format!("leave it out; {option} goes with {}", taking.join(" and ")),
+                format!("leave it out; {option} goes with {}", listed(&taking)),
             ));
         }
     }
@@ -98,6 +98,14 @@ fn cache() -> PathBuf {
     };
     let base = named("XDG_CACHE_HOME").or_else(|| named("HOME").map(|home| home.join(".cache")));
     base.unwrap_or_else(std::env::temp_dir).join("cvp/bench")
+}
+
+/// `a`, `a and b`, `a, b and c`.
+fn listed(names: &[&str]) -> String {
+    match names {
+        [first @ .., last] if !first.is_empty() => format!("{} and {last}", first.join(", ")),
+        _ => names.concat(),
+    }
 }
 
 #[cfg(test)]
