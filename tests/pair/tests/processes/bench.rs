@@ -152,7 +152,10 @@ fn the_nodes_of_a_killed_benchmark_end_and_the_next_one_removes_what_they_wrote(
 fn options_that_a_benchmark_would_not_heed_are_refused_before_it_runs() -> Result<()> {
     for (arguments, with) in [
         (&["live", "--size", "4096"][..], "catch-up"),
-        (&["promote", "--bytes", "100000000"], "catch-up, partitions and strategy"),
+        (
+            &["promote", "--bytes", "100000000"],
+            "catch-up, partitions and strategy",
+        ),
         (&["strategy", "--size", "4096"], "catch-up"),
         (&["strategy", "--svg", "/nowhere/figures.svg"], "name another file"),
     ] {
