@@ -274,6 +274,11 @@ fn two_namespaces_share_no_queue_of_a_broker() -> Result<()> {
     for queue in ["orders", "refunds"] {
         unregister(&ns1, queue, exchanger.as_str().context("no name")?)?;
     }
+    // They go there as soon as the namespace, just started, has its connection.
+    wait::until("both queues go at the broker", WITHIN, || {
+        let left = broker.has_queue("/", "orders")? || broker.has_queue("/", "refunds")?;
+        Ok(if left { Err("they are there".to_owned()) } else { Ok(()) })
+    })?;
     let (code, answer) = node.json(&["namespace", "stop", "ns1"])?;
     ensure!(code == 0, "{answer}");
     let (code, answer) = node.json(&["namespace", "destroy", "ns1"])?;

@@ -101,6 +101,47 @@ fn the_rate_is_that_of_all_namespaces_together() -> Result<()> {
     Ok(())
 }
 
+/// More than send their backlogs at once.
+const MANY: [&str; 12] = [
+    "global", "ns1", "ns2", "ns3", "ns4", "ns5", "ns6", "ns7", "ns8", "ns9", "ns10", "ns11",
+];
+/// Blocks of 200 KiB of each.
+const EACH: usize = 5;
+
+#[test]
+fn many_namespaces_send_their_backlogs_in_turn_and_none_is_left_behind() -> Result<()> {
+    let setup = Setup {
+        namespaces: &MANY[1..],
+        ..Setup::default()
+    };
+    let mut pair = pair_with(&setup, 10)?;
+    // Each has a block of it in more than two seconds.
+    pair.provokes(&["no record for"]);
+    for name in &MANY[1..] {
+        replace(&pair.provider, &format!("{name}/ns_static.toml"), BATCH.0, BATCH.1)?;
+    }
+    replace(&pair.provider, "dynamic.toml", MEGABYTE.0, MEGABYTE.1)?;
+    pair.provider.start()?;
+    filled(&pair.provider, &MANY, EACH)?;
+    pair.receiver.start()?;
+    let all = |status: &Value| MANY.map(|name| durable(status, name).unwrap_or(0));
+    let half = (MANY.len() * EACH / 2) as u64;
+    let half = pair
+        .receiver
+        .wait_status("half of it is here", Duration::from_secs(60), |status| {
+            all(status).iter().sum::<u64>() >= half
+        })?;
+    println!("half of it: {:?}", all(&half));
+    ensure!(all(&half).iter().all(|height| *height > 0), "left behind: {half}");
+    pair.provider
+        .json(&["config", "set", "dynamic.toml", "cvp.max_rate", "0"])?;
+    for name in MANY {
+        wait_durable(&pair.receiver, name, EACH as u64)?;
+    }
+    pair.provider.wait_normal()?;
+    pair.receiver.verify()
+}
+
 #[test]
 fn history_keeps_the_rate_too() -> Result<()> {
     let mut pair = pair_with(&Setup::default(), 10)?;
