@@ -359,7 +359,7 @@ impl Pair {
                 .get(next)
                 .and_then(|lane| lane.budget.piece(self.now_micros, false));
             if own.is_some() && self.piece(next).is_none() {
-                // The rate of all holds it up: nobody else could send either, and it keeps its place.
+                // The rate of all holds it up: it keeps its place, also before those who might borrow of what comes later.
                 return;
             }
             // Whatever it may not send for now, nobody waits behind it.
