@@ -20,6 +20,7 @@ mod databases;
 mod base;
 mod log;
 mod segment;
+mod offsets;
 mod ring;
 mod options;
 

@@ -12,6 +12,8 @@ use cvp_core::ledger::LedgerError;
 use cvp_core::record::{RECORD_MAGIC, record_length};
 use cvp_core::types::{Digest, Height, Reader, Writer};
 
+use crate::offsets::Offsets;
+
 pub(crate) const HEADER_BYTES: u64 = 64;
 const MAGIC: &[u8; 8] = b"CVPSEG\r\n";
 const INDEX_MAGIC: &[u8; 8] = b"CVPIDX\r\n";
@@ -30,7 +32,7 @@ pub(crate) struct Segment {
     pub(crate) file: Arc<File>,
     pub(crate) path: PathBuf,
     /// File offset of each record.
-    pub(crate) offsets: Vec<u32>,
+    pub(crate) offsets: Offsets,
     /// File offset behind the last record.
     pub(crate) end: u32,
     /// Size the file was given.
@@ -78,7 +80,7 @@ impl Segment {
             first,
             file: Arc::new(file),
             path,
-            offsets: Vec::new(),
+            offsets: Offsets::default(),
             end: HEADER_BYTES as u32,
             size,
         })
@@ -154,7 +156,7 @@ impl Segment {
             first,
             file: Arc::new(file),
             path: path.to_owned(),
-            offsets: Vec::new(),
+            offsets: Offsets::default(),
             end: HEADER_BYTES as u32,
             size,
         })
@@ -245,7 +247,7 @@ impl Segment {
         self.path.with_extension("idx")
     }
 
-    fn read_sidecar(&self, wanted: usize) -> Option<(Vec<u32>, u32)> {
+    fn read_sidecar(&self, wanted: usize) -> Option<(Offsets, u32)> {
         let bytes = std::fs::read(self.sidecar()).ok()?;
         let (body, sum) = bytes.split_last_chunk::<32>()?;
         if Digest::of(body).0 != *sum {
@@ -257,10 +259,17 @@ impl Segment {
         }
         let end = input.u32().ok()?;
         let count = input.count(INDEX_RECORDS_MAX, 4).ok()?;
-        let offsets: Vec<u32> = (0..count).map(|_| input.u32()).collect::<Result<_, _>>().ok()?;
-        let rising =
-            offsets.is_sorted() && offsets.last().is_some_and(|last| *last < end) && u64::from(end) <= self.size;
-        (count == wanted && rising).then_some((offsets, end))
+        let (mut offsets, mut last) = (Offsets::default(), 0);
+        for _ in 0..count {
+            let offset = input.u32().ok()?;
+            if offset < last {
+                return None;
+            }
+            offsets.push(offset);
+            last = offset;
+        }
+        offsets.shrink_to_fit();
+        (count > 0 && count == wanted && last < end && u64::from(end) <= self.size).then_some((offsets, end))
     }
 
     /// Writes the sidecar of a segment that takes no more records. Losing it costs a scan, so it is neither fsynced nor insisted on.
@@ -270,7 +279,7 @@ impl Segment {
         out.u64(self.first);
         out.u32(self.end);
         out.u32(self.offsets.len() as u32);
-        self.offsets.iter().for_each(|offset| out.u32(*offset));
+        self.offsets.iter().for_each(|offset| out.u32(offset));
         let sum = Digest::of(out.as_slice());
         out.digest(&sum);
         let path = self.sidecar();
@@ -281,7 +290,7 @@ impl Segment {
 
     /// Offset behind the record at `index`.
     pub(crate) fn end_of(&self, index: usize) -> u32 {
-        self.offsets.get(index + 1).copied().unwrap_or(self.end)
+        self.offsets.get(index + 1).unwrap_or(self.end)
     }
 
     /// Drops everything behind `end` and gives the file its size again, zero there.

@@ -29,7 +29,7 @@ impl Log {
                 None => HEADER_BYTES as u32,
                 Some(index) => usize::try_from(index)
                     .ok()
-                    .and_then(|index| segment.offsets.get(index).copied())
+                    .and_then(|index| segment.offsets.get(index))
                     .unwrap_or(segment.end),
             };
             u64::from(segment.end - from)
@@ -94,8 +94,8 @@ impl Log {
         let to = (last - segment.first) as usize;
         let end = segment.end_of(to);
         let floor = u64::from(end).saturating_sub(bytes_max as u64);
-        let from = segment.offsets[..to].partition_point(|offset| u64::from(*offset) < floor);
-        let offset = segment.offsets[from];
+        let from = segment.offsets.below(floor, to);
+        let offset = segment.offsets.get(from)?;
         let place = Place {
             file: segment.file.clone(),
             path: segment.path.clone(),

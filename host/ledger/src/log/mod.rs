@@ -14,6 +14,7 @@ use cvp_core::record::{BadPart, BadRecord, RECORD_BYTES_MAX, check_genesis, chec
 use cvp_core::types::{Digest, Height, Position, Slab};
 
 use crate::base::Base;
+use crate::offsets::Offsets;
 use crate::options::StoreOptions;
 use crate::segment::{HEADER_BYTES, MAKING, Segment, check_room, sync_directory};
 
@@ -161,7 +162,7 @@ impl Log {
         // The scan that follows finds it again, as after any start.
         let segment = self.segments.last_mut();
         if let Some(segment) = segment {
-            segment.offsets.clear();
+            segment.offsets = Offsets::default();
             segment.end = HEADER_BYTES as u32;
         }
         Ok(())
@@ -320,7 +321,7 @@ impl Log {
         let segment = self.segment_of(first)?;
         let from = (first - segment.first) as usize;
         let until = (last.min(segment.next() - 1) - segment.first) as usize;
-        let offset = segment.offsets[from];
+        let offset = segment.offsets.get(from)?;
         let limit = u64::from(offset) + bytes_max as u64;
         let mut to = from;
         let (mut low, mut high) = (from, until);
