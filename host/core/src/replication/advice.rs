@@ -72,7 +72,7 @@ impl Pair {
             lag_blocks: tip - durable.min(tip),
             lag_bytes: lane.lag_bytes(role),
             lag_millis: lane.marks.age(self.now),
-            idle_millis: lane.idle_ms(role, self.now),
+            idle_millis: self.stands_ms(lane, self.now),
             disk_wait_millis: lane
                 .intake
                 .disk_since()
@@ -336,9 +336,9 @@ impl Pair {
 
     /// Tells a strategy of a stream that stands still.
     pub(super) fn judge_stall(&mut self, index: usize) {
-        let role = self.setup.role;
+        let stands = self.lanes.get(index).map_or(0, |lane| self.stands_ms(lane, self.now));
         let Some(lane) = self.lanes.get_mut(index) else { return };
-        let stalled = lane.idle_ms(role, self.now) >= STALL_MS && lane.advisor.paused.is_none();
+        let stalled = stands >= STALL_MS && lane.advisor.paused.is_none();
         if stalled && self.now.saturating_sub(lane.advisor.stalled_at) >= STALL_MS {
             lane.advisor.stalled_at = self.now;
             lane.advisor.owes_stall = true;

@@ -14,7 +14,7 @@ impl Pair {
             return Ok(());
         };
         session.round_trip.on_beat(beat.sequence, beat.echo, self.now_micros);
-        session.peer_reasons = beat.reasons;
+        self.hear_reasons(beat.reasons);
         for beat in beat.beats {
             let Some(index) = self.lane_of(beat.namespace) else {
                 continue;

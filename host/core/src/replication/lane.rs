@@ -102,6 +102,8 @@ pub(super) struct Lane {
     /// Provider: what its strategy allows it, and its share of what all may send.
     pub budget: Budget,
     pub share: Budget,
+    /// Provider: when the rate was last seen to hold it back.
+    pub limited_at: Option<Millis>,
     /// Fetches and acks about the run that is being read.
     pub early: Vec<Frame>,
     pub intake: Intake,
@@ -172,6 +174,7 @@ impl Lane {
             sender: Sender::new(setup.durable),
             budget: Budget::default(),
             share: Budget::default(),
+            limited_at: None,
             early: Vec::new(),
             intake: Intake::new(setup.durable),
             advisor: Advisor {

@@ -31,6 +31,7 @@ mod ingest;
 mod report;
 mod tree;
 mod turns;
+mod patience;
 mod changes;
 mod queues;
 mod archive;

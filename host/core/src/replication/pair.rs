@@ -20,6 +20,7 @@ use super::lane::Lane;
 use super::last_held::Noted;
 use super::link::{DialPurpose, Link, Session, Stage, Waiting};
 use super::passing::Passing;
+use super::patience::Patience;
 use super::place::Place;
 use super::queues::QueueTeller;
 use super::setup::Setup;
@@ -67,6 +68,7 @@ pub struct Pair {
     pub(super) budget: Budget,
     /// Provider: whose backlog is sent now.
     pub(super) turns: Turns,
+    pub(super) patience: Patience,
     pub(super) queues: QueueTeller,
     /// Configured here, and not running.
     pub(super) held: Vec<(Namespace, Refusal)>,
@@ -124,6 +126,7 @@ impl Pair {
             passing: Passing::default(),
             budget: Budget::default(),
             turns,
+            patience: Patience::default(),
             queues: QueueTeller::default(),
             held: Vec::new(),
             tokens: 0,

@@ -144,6 +144,7 @@ impl Pair {
                 ),
             ));
         }
+        reasons.extend(self.rate_reason(now));
         for lane in &self.lanes {
             self.lane_reasons(lane, now, &mut reasons);
         }
@@ -234,7 +235,7 @@ impl Pair {
         }
         let role = self.setup.role;
         let name = &lane.setup.namespace;
-        let (idle, age) = (lane.idle_ms(role, now), lane.marks.age(now));
+        let (idle, age) = (self.stands_ms(lane, now), lane.marks.age(now));
         let behind = format!("{} blocks behind", self.lag_blocks(lane));
         if idle >= STALL_MS && (lane.store.is_some() || lane.halt.is_some()) {
             // Why is said already.

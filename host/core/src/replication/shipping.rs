@@ -238,7 +238,6 @@ impl Pair {
         let Some(conn) = self.session.as_ref().map(|session| session.conn) else {
             return;
         };
-        let Some(piece) = self.piece(index) else { return };
         let Some(lane) = self.lanes.get_mut(index) else { return };
         let shipping = &mut lane.shipping;
         let Some(total) = shipping.manifest.as_ref().filter(|_| shipping.open).map(|m| m.bytes()) else {
@@ -250,6 +249,9 @@ impl Pair {
         if shipping.reading || shipping.next >= total || room == 0 {
             return;
         }
+        let Some(piece) = self.piece_wanted(index) else { return };
+        let Some(lane) = self.lanes.get_mut(index) else { return };
+        let shipping = &mut lane.shipping;
         shipping.reading = true;
         let work = ArchiveWork::Ship {
             conn,

@@ -10,7 +10,7 @@ use super::advice::{fetch_frame, halt_frame};
 use super::api::{Action, ConnId};
 use super::lane::Halt;
 use super::pair::Pair;
-use super::sender::BadAck;
+use super::sender::{BadAck, Wanted};
 use super::turns::Owed;
 
 /// How often a store whose failure may pass is looked at again.
@@ -120,6 +120,7 @@ impl Pair {
                 lane.batches += 1;
                 self.turns.acknowledged(index, lane.sender.is_quiet(), now);
                 let ns = lane.setup.namespace.clone();
+                self.flows(index);
                 if self.is_standby_ack() {
                     self.out.push(Action::Acknowledged {
                         ns,
@@ -155,6 +156,7 @@ impl Pair {
             .map_err(|text| Refusal::new("window", text, "a defect of the provider: report it with both logs"))?;
         if taken {
             lane.moved_at = now;
+            self.flows(index);
         }
         Ok(())
     }
@@ -367,6 +369,25 @@ impl Pair {
         }
     }
 
+    /// Provider: reads what the rate, and its turn, let it send now.
+    fn begin_read(&mut self, index: usize, conn: ConnId, wanted: Wanted) {
+        let Some(piece) = self.piece_wanted(index) else { return };
+        let (role, lanes) = (self.setup.role, self.lanes.len());
+        let Some(lane) = self.lanes.get_mut(index) else { return };
+        if !self.turns.may_send(index, lanes, Owed::of(lane, role), self.now) {
+            return self.waits_for_turn(index);
+        }
+        lane.sender.begin_read(self.now);
+        self.out.push(Action::Read {
+            conn,
+            ns: lane.setup.namespace.clone(),
+            stream: lane.sender.stream(),
+            first: wanted.first,
+            last: wanted.last,
+            bytes_max: super::budget::at_most(piece, wanted.bytes_max),
+        });
+    }
+
     /// Moves one namespace as far as it goes: reads, runs, fsyncs, fetches, its strategy.
     pub(super) fn settle_lane(&mut self, index: usize) {
         let (now, role) = (self.now, self.setup.role);
@@ -387,8 +408,6 @@ impl Pair {
             return self.probe_store(index);
         }
         self.settle_archive(index);
-        let piece = self.piece(index);
-        let lanes = self.lanes.len();
         let Some(lane) = self.lanes.get_mut(index) else { return };
         let ns = lane.setup.namespace.clone();
         match role {
@@ -401,20 +420,8 @@ impl Pair {
                 if wanted.is_none() && lane.sender.is_quiet() {
                     self.turns.leave(index);
                 }
-                if let Some(piece) = piece
-                    && let Some(wanted) = wanted
-                    && self.turns.may_send(index, lanes, Owed::of(lane, role), now)
-                {
-                    lane.sender.begin_read(now);
-                    let (stream, first) = (lane.sender.stream(), wanted.first);
-                    self.out.push(Action::Read {
-                        conn,
-                        ns,
-                        stream,
-                        first,
-                        last: wanted.last,
-                        bytes_max: super::budget::at_most(piece, wanted.bytes_max),
-                    });
+                if let Some(wanted) = wanted {
+                    self.begin_read(index, conn, wanted);
                 }
             }
             Role::Receiver => {

@@ -273,6 +273,7 @@ impl Pair {
         taking.queued += length;
         taking.queue.push_back((offset, sum, bytes));
         lane.moved_at = now;
+        self.flows(index);
         Ok(())
     }
 

@@ -25,7 +25,7 @@ const CASES: [u64; 3] = [1, 10, 100];
 /// File and key of the rate that holds the chains back while the pair attaches.
 const RATE: (&str, &str) = ("dynamic.toml", "cvp.max_rate");
 /// What a pair says whose chains are held back.
-const HELD_BACK: [&str; 2] = ["catching-up", "stream-stalled"];
+const HELD_BACK: [&str; 2] = ["catching-up", "rate-limited"];
 
 /// What one copy took.
 struct Copied {

@@ -246,3 +246,57 @@ fn a_provider_that_starts_again_says_what_its_absent_standby_held() {
     again.namespaces[0].genesis = at(1).hash;
     assert_eq!(shown(&again), (0, 9, false, false), "another chain of that name");
 }
+
+/// Blocks come one by one, and a byte takes a second.
+#[test]
+fn what_the_rate_holds_back_is_not_stalled_and_says_so_on_both_ends() {
+    let mut slow = setup(Role::Provider);
+    slow.limits.max_rate = 1;
+    let mut ends = Ends::apart([slow, setup(Role::Receiver)], fetch_all);
+    ends.run(0);
+    let stalls = |ends: &Ends<_>| {
+        ends.told
+            .iter()
+            .flatten()
+            .filter(|told| matches!(told, Told::Stall { .. }))
+            .count()
+    };
+    for height in 1..4 {
+        ends.grow(height);
+        ends.run(50);
+    }
+    let mut said = [false; 2];
+    for _ in 0..120 {
+        ends.run(50);
+        for (end, said) in [PROVIDER, RECEIVER].into_iter().zip(&mut said) {
+            let status = ends.status(end);
+            assert_eq!(reason(&status, "stream-stalled"), None, "{status:?}");
+            *said |=
+                reason(&status, "rate-limited").is_some_and(|text| text.contains("cvp.max_rate (1 bytes a second)"));
+        }
+    }
+    assert_eq!((said, stalls(&ends)), ([true; 2], 0));
+    assert!(ends.appended < 3, "{}", ends.appended);
+    // A limit that is gone is no word of a stall either.
+    let limits = Limits::default();
+    ends.queue.push_back((PROVIDER, Event::SetLimits(limits)));
+    ends.run(5_000);
+    assert_eq!((ends.appended, stalls(&ends)), (3, 0));
+    assert!(ends.status(PROVIDER).normal && ends.status(RECEIVER).normal);
+}
+
+/// The rate excuses what it holds back alone.
+#[test]
+fn what_nobody_asks_for_is_stalled_under_a_rate_too() {
+    let mut slow = setup(Role::Provider);
+    slow.limits.max_rate = 1;
+    let mut ends = Ends::apart([slow, setup(Role::Receiver)], |_: &[Told]| Ok(Vec::new()));
+    ends.run(0);
+    ends.grow(5);
+    ends.run(3_000);
+    for end in [PROVIDER, RECEIVER] {
+        let status = ends.status(end);
+        assert!(reason(&status, "stream-stalled").is_some(), "{status:?}");
+        assert_eq!(reason(&status, "rate-limited"), None, "{status:?}");
+    }
+}
