@@ -69,6 +69,8 @@ pub enum Event {
     },
     /// Part of a frame came in, of one that takes long.
     Arriving(ConnId),
+    /// Frames wait for the line of this link, told as often as the time; true: bytes of them left meanwhile.
+    Leaving(ConnId, bool),
     /// A link ended, by itself or after [`Action::Close`].
     Closed {
         /// Which.
@@ -452,9 +454,8 @@ pub enum Action {
         /// Its incarnations.
         reigns: Vec<Reign>,
     },
-    /// Receiver: the copy of the configuration is the provider's, and the two ends run different namespaces. The host starts and stops its
-    /// own where it can, and goes on with a machine of what runs then; what cannot be started it tells with `Held`. Comes again, after a
-    /// while or with the next configuration, as long as they differ.
+    /// Receiver: the copy of the configuration is the provider's, and the two ends run different namespaces. The host starts and stops its own
+    /// where it can, and tells with `Held` what cannot be started. Comes again, now and then, as long as they differ.
     Align {
         /// Run on the provider alone.
         missing: Vec<Namespace>,

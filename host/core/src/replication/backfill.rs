@@ -10,7 +10,7 @@ use crate::types::{Height, Malformed, Millis, Reader, Refusal, Writer};
 
 use super::api::{Action, ConnId};
 use super::archive::ArchiveWork;
-use super::budget::{PieceSize, at_most};
+use super::budget::{Cargo, PieceSize, at_most};
 use super::lane::Lane;
 use super::pair::Pair;
 use super::status::BackfillStatus;
@@ -59,6 +59,11 @@ struct Served {
 }
 
 impl Backfill {
+    /// Provider: the piece to read now: number, last height, bytes.
+    fn to_read(&self) -> Option<(u32, Height, usize)> {
+        self.wanted.filter(|_| self.reading.is_none())
+    }
+
     /// The session is over.
     pub fn detach(&mut self) {
         (self.asked, self.wanted, self.refused, self.begun) = (None, None, None, None);
@@ -151,13 +156,13 @@ impl Pair {
         let Some(conn) = self.session.as_ref().map(|session| session.conn) else {
             return;
         };
-        let piece = self.piece(index);
-        let Some(lane) = self.lanes.get_mut(index) else { return };
-        if let Some((stream, last, bytes_max)) = lane.backfill.wanted
-            && lane.backfill.reading.is_none()
-            && let Some(piece) = piece
+        let wanted = self.lanes.get(index).and_then(|lane| lane.backfill.to_read());
+        if let Some((stream, last, bytes_max)) = wanted
+            && let Some(piece) = self.piece(index, Cargo::History)
         {
             let bytes_max = at_most(piece, bytes_max);
+            self.pay_ahead(index, Cargo::History, bytes_max);
+            let Some(lane) = self.lanes.get_mut(index) else { return };
             (lane.backfill.wanted, lane.backfill.reading) = (None, Some(stream));
             let ns = lane.setup.namespace.clone();
             let work = ArchiveWork::ReadBack {
@@ -168,6 +173,7 @@ impl Pair {
             };
             return self.out.push(Action::Archive { ns, work });
         }
+        let Some(lane) = self.lanes.get_mut(index) else { return };
         let busy = lane.taking.is_some() || lane.halt.is_some() || lane.intake.backlog_bytes() > PIECE_BYTES;
         let waits = lane.backfill.prepending || lane.backfill.refused.is_some() || now < lane.backfill.next_at;
         let asked = lane

@@ -14,7 +14,8 @@ impl Pair {
             return Ok(());
         };
         session.round_trip.on_beat(beat.sequence, beat.echo, self.now_micros);
-        self.hear_reasons(beat.reasons);
+        session.peer_reasons = beat.reasons;
+        self.hear_held_back(&beat.held_back);
         for beat in beat.beats {
             let Some(index) = self.lane_of(beat.namespace) else {
                 continue;
@@ -97,12 +98,13 @@ impl Pair {
                 applied: lane.applied,
             })
             .collect();
-        let reasons = self.own_reasons(self.now);
+        let (reasons, held_back) = (self.own_reasons(self.now), self.held_back_tags());
         let beat = Heartbeat {
             sequence,
             echo,
             beats,
             reasons,
+            held_back,
         };
         self.send_session(Frame::node(Kind::Heartbeat, beat.encode()));
     }

@@ -1,6 +1,9 @@
 //! Rates, as token buckets for everything of records, snapshots and history that a provider sends: `cvp.max_rate` for all namespaces together, and
-//! for each of them what its strategy asks for. Each of those who send asks before a read and pays for what it sent, so a bucket that is overdrawn
-//! by several at once is paid back by all of them.
+//! for each of them what its strategy asks for. Each of those who send asks before a read, and pays for about what it will bring at once: two never
+//! spend the same. What it brought is known later, and the difference is paid, or given back, then.
+//!
+//! Who goes next: the newest blocks of a namespace that follows the tip may borrow on what comes later, as long as it has used less than its
+//! share; of the others who wait, the one that was served least; older history when nobody else waits.
 
 use crate::types::{Micros, Millis};
 
@@ -10,8 +13,8 @@ use super::pair::Pair;
 const PIECES_PER_SECOND: u64 = 20;
 /// What was not used for so long may be caught up with: senders look at the clock now and then.
 const BURST_MICROS: Micros = 100_000;
-/// A namespace that has used less than its share may borrow so much of the time to come: it does not wait for what another's large record
-/// overdrew.
+/// A namespace that follows the tip and has used less than its share may borrow so much of the time to come: it does not wait for what another's
+/// large record overdrew.
 const BORROWED_MICROS: Micros = 10_000_000;
 
 /// The bucket.
@@ -35,6 +38,11 @@ impl Budget {
         self.rate = rate;
     }
 
+    /// Bytes a second, if there is a limit.
+    pub fn rate(&self) -> Option<u64> {
+        Some(self.rate).filter(|rate| *rate > 0)
+    }
+
     /// Bytes that one read may bring now; none where everybody waits. `borrows`: on what comes later.
     pub fn piece(&self, now: Micros, borrows: bool) -> Option<u64> {
         let ahead = if borrows { BORROWED_MICROS } else { 0 };
@@ -51,30 +59,114 @@ impl Budget {
         self.paid_at = self.paid_at.min(now.saturating_add(BORROWED_MICROS));
     }
 
-    /// These were sent.
+    /// These were sent, or will be.
     pub fn spend(&mut self, bytes: u64, now: Micros) {
-        if let Some(pause) = bytes.saturating_mul(1_000_000).checked_div(self.rate) {
+        if let Some(pause) = self.micros(bytes) {
             self.paid_at = self.paid_at.max(now.saturating_sub(BURST_MICROS)).saturating_add(pause);
         }
     }
+
+    /// These were paid for, and not sent.
+    fn refund(&mut self, bytes: u64) {
+        self.paid_at = self.paid_at.saturating_sub(self.micros(bytes).unwrap_or(0));
+    }
+
+    fn micros(&self, bytes: u64) -> Option<Micros> {
+        bytes.saturating_mul(1_000_000).checked_div(self.rate)
+    }
+}
+
+/// What a namespace that sends took of the rate of all.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Spent {
+    /// Bytes of its backlog and its history, counted from where those who were served least were when it asked: who was away saves nothing up.
+    bytes: u64,
+    /// Paid for, and not known to be sent.
+    ahead: u64,
+    /// When it last asked and had to wait.
+    pub waits_at: Option<Millis>,
+}
+
+/// Who asked and had to wait asks again sooner than this.
+const ASKS_MS: Millis = 200;
+
+/// What is read for the rate's money.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Cargo {
+    /// Records of a stream, or a snapshot.
+    Backlog,
+    /// The newest blocks of a namespace that follows the tip.
+    Tail,
+    /// History that nothing waits for.
+    History,
 }
 
 impl Pair {
-    /// Bytes that one read of a namespace may bring now; none where it waits.
-    pub(super) fn piece(&self, index: usize) -> Option<u64> {
+    /// Bytes that one read of a namespace may bring now; none where it waits. `None` is noted, for the order of those who wait and for the status.
+    pub(super) fn piece(&mut self, index: usize, cargo: Cargo) -> Option<u64> {
+        let piece = self
+            .own_piece(index)
+            .and_then(|own| Some(own.min(self.common_piece(index, cargo)?)));
+        if piece.is_none() && cargo != Cargo::History {
+            self.note_limited(index);
+        }
+        piece
+    }
+
+    /// What the rate that its strategy asked for has room for.
+    pub(super) fn own_piece(&self, index: usize) -> Option<u64> {
+        self.lanes.get(index)?.budget.piece(self.now_micros, false)
+    }
+
+    /// What the rate of all has room for, if it is this one's turn.
+    pub(super) fn common_piece(&self, index: usize, cargo: Cargo) -> Option<u64> {
         let (lane, now) = (self.lanes.get(index)?, self.now_micros);
-        let own = lane.budget.piece(now, false)?;
-        Some(own.min(self.budget.piece(now, lane.share.piece(now, false).is_some())?))
+        let borrows = cargo == Cargo::Tail && lane.share.piece(now, false).is_some();
+        let piece = self.budget.piece(now, borrows)?;
+        if borrows || self.budget.rate == 0 {
+            return Some(piece);
+        }
+        let mine = lane.spent.bytes.max(self.patience.spent_least);
+        let goes_before = |(other, lane): (usize, &super::lane::Lane)| {
+            let waits = lane.spent.waits_at.is_some_and(|at| self.now < at + ASKS_MS);
+            let less = lane.spent.bytes.max(self.patience.spent_least) < mine;
+            // Whom its own strategy holds back keeps nobody else waiting.
+            let could = lane.budget.piece(now, false).is_some();
+            other != index && waits && could && (less || cargo == Cargo::History)
+        };
+        let waits = self.lanes.iter().enumerate().any(goes_before);
+        (!waits).then_some(piece)
+    }
+
+    /// A read begins that brings about so many bytes.
+    pub(super) fn pay_ahead(&mut self, index: usize, cargo: Cargo, bytes: usize) {
+        let now = self.now_micros;
+        let Some(lane) = self.lanes.get_mut(index) else { return };
+        lane.spent.waits_at = None;
+        if self.budget.rate == 0 && lane.budget.rate == 0 {
+            return;
+        }
+        // One record at least.
+        let bytes = (bytes as u64).max(lane.record_bytes_16 / 16);
+        if cargo != Cargo::Tail {
+            self.patience.spent_least = self.patience.spent_least.max(lane.spent.bytes);
+            lane.spent.bytes = self.patience.spent_least.saturating_add(bytes);
+        }
+        lane.spent.ahead = lane.spent.ahead.saturating_add(bytes);
+        self.budget.spend(bytes, now);
+        lane.budget.spend(bytes, now);
     }
 
     /// These were sent of a namespace.
     pub(super) fn spend(&mut self, index: usize, bytes: u64) {
         let (now, lanes) = (self.now_micros, self.lanes.len());
-        self.budget.spend(bytes, now);
-        if let Some(lane) = self.lanes.get_mut(index) {
-            lane.budget.spend(bytes, now);
-            lane.share.spend_of_share(bytes, (self.budget.rate, lanes), now);
+        let Some(lane) = self.lanes.get_mut(index) else { return };
+        let ahead = std::mem::take(&mut lane.spent.ahead);
+        for budget in [&mut self.budget, &mut lane.budget] {
+            budget.spend(bytes.saturating_sub(ahead), now);
+            budget.refund(ahead.saturating_sub(bytes));
         }
+        lane.share.spend_of_share(bytes, (self.budget.rate, lanes), now);
     }
 }
 

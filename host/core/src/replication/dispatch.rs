@@ -13,6 +13,7 @@ impl Pair {
             Event::DialFailed { purpose, refusal } => self.on_dial_failed(purpose, refusal),
             Event::Frame { conn, frame } => self.on_frame(conn, frame),
             Event::Arriving(conn) => self.on_arriving(conn),
+            Event::Leaving(conn, moved) => self.on_line(conn, moved),
             Event::Closed { conn, reason } => self.on_closed(conn, reason),
             Event::Found { conn, found } => self.on_found(conn, &found),
             Event::Persisted(token) => self.on_persisted(token),

@@ -9,7 +9,7 @@ use crate::types::{Height, Millis, Position, Refusal};
 use super::api::Action;
 use super::backfill::Backfill;
 use super::beginnings::Beginnings;
-use super::budget::Budget;
+use super::budget::{Budget, Spent};
 use super::desk::Desk;
 use super::index::IndexAdvisor;
 use super::intake::Intake;
@@ -102,8 +102,10 @@ pub(super) struct Lane {
     /// Provider: what its strategy allows it, and its share of what all may send.
     pub budget: Budget,
     pub share: Budget,
-    /// Provider: when the rate was last seen to hold it back.
-    pub limited_at: Option<Millis>,
+    /// Provider: what it took of the rate of all.
+    pub spent: Spent,
+    /// Receiver: the provider says that a rate holds it back.
+    pub held_back: bool,
     /// Fetches and acks about the run that is being read.
     pub early: Vec<Frame>,
     pub intake: Intake,
@@ -174,7 +176,8 @@ impl Lane {
             sender: Sender::new(setup.durable),
             budget: Budget::default(),
             share: Budget::default(),
-            limited_at: None,
+            spent: Spent::default(),
+            held_back: false,
             early: Vec::new(),
             intake: Intake::new(setup.durable),
             advisor: Advisor {
@@ -247,6 +250,7 @@ impl Lane {
         self.taking = self.taking.take().filter(Taking::is_adopting);
         self.shipping.detach(now);
         self.backfill.detach();
+        self.held_back = false;
         self.advisor.desk.detach();
         self.files.detach();
         self.index.detach();

@@ -144,7 +144,7 @@ impl Pair {
                 ),
             ));
         }
-        reasons.extend(self.rate_reason(now));
+        self.rate_reasons(now, &mut reasons);
         for lane in &self.lanes {
             self.lane_reasons(lane, now, &mut reasons);
         }
@@ -167,7 +167,7 @@ impl Pair {
         if let Some(age) = over(
             lane.intake
                 .disk_since()
-                .or(lane.sender.reading_since())
+                .or(self.reads_since(lane, now))
                 .or(lane.snapshot_disk_since()),
             DISK_MS,
         ) {

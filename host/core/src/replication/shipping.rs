@@ -14,7 +14,7 @@ use crate::types::{Digest, Height, Malformed, Millis, Position, Reader, Refusal}
 use super::advice::halt_frame;
 use super::api::{Action, ConnId};
 use super::archive::ArchiveWork;
-use super::budget::at_most;
+use super::budget::{Cargo, at_most};
 use super::pair::Pair;
 use super::status::BootstrapStatus;
 
@@ -249,7 +249,11 @@ impl Pair {
         if shipping.reading || shipping.next >= total || room == 0 {
             return;
         }
-        let Some(piece) = self.piece_wanted(index) else { return };
+        let Some(piece) = self.piece(index, Cargo::Backlog) else {
+            return;
+        };
+        let bytes_max = at_most(room.min(piece), CHUNK_BYTES);
+        self.pay_ahead(index, Cargo::Backlog, bytes_max);
         let Some(lane) = self.lanes.get_mut(index) else { return };
         let shipping = &mut lane.shipping;
         shipping.reading = true;
@@ -257,7 +261,7 @@ impl Pair {
             conn,
             stream: shipping.stream,
             offset: shipping.next,
-            bytes_max: at_most(room.min(piece), CHUNK_BYTES),
+            bytes_max,
         };
         let ns = lane.setup.namespace.clone();
         self.out.push(Action::Archive { ns, work });

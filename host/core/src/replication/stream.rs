@@ -8,6 +8,7 @@ use crate::types::{Height, Malformed, Millis, Position, Reader, Refusal, Writer}
 
 use super::advice::{fetch_frame, halt_frame};
 use super::api::{Action, ConnId};
+use super::budget::{Cargo, at_most};
 use super::lane::Halt;
 use super::pair::Pair;
 use super::sender::{BadAck, Wanted};
@@ -356,11 +357,7 @@ impl Pair {
             if self.turns.next(self.now) != Some(next) {
                 continue;
             }
-            let own = self
-                .lanes
-                .get(next)
-                .and_then(|lane| lane.budget.piece(self.now_micros, false));
-            if own.is_some() && self.piece(next).is_none() {
+            if self.own_piece(next).is_some() && self.common_piece(next, Cargo::Backlog).is_none() {
                 // The rate of all holds it up: it keeps its place, also before those who might borrow of what comes later.
                 return;
             }
@@ -371,12 +368,19 @@ impl Pair {
 
     /// Provider: reads what the rate, and its turn, let it send now.
     fn begin_read(&mut self, index: usize, conn: ConnId, wanted: Wanted) {
-        let Some(piece) = self.piece_wanted(index) else { return };
-        let (role, lanes) = (self.setup.role, self.lanes.len());
+        let live = self.lanes.get(index).is_some_and(|lane| lane.live);
+        let cargo = if live { Cargo::Tail } else { Cargo::Backlog };
+        let Some(piece) = self.piece(index, cargo) else { return };
+        let (role, lanes, binds) = (self.setup.role, self.lanes.len(), self.rate_binds());
         let Some(lane) = self.lanes.get_mut(index) else { return };
-        if !self.turns.may_send(index, lanes, Owed::of(lane, role), self.now) {
-            return self.waits_for_turn(index);
+        if binds {
+            self.turns.leave(index);
+        } else if !self.turns.may_send(index, lanes, Owed::of(lane, role), self.now) {
+            return;
         }
+        let bytes_max = at_most(piece, wanted.bytes_max);
+        self.pay_ahead(index, cargo, bytes_max);
+        let Some(lane) = self.lanes.get_mut(index) else { return };
         lane.sender.begin_read(self.now);
         self.out.push(Action::Read {
             conn,
@@ -384,7 +388,7 @@ impl Pair {
             stream: lane.sender.stream(),
             first: wanted.first,
             last: wanted.last,
-            bytes_max: super::budget::at_most(piece, wanted.bytes_max),
+            bytes_max,
         });
     }
 

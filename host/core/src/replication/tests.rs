@@ -8,6 +8,7 @@ mod followers;
 mod index;
 mod place;
 mod queues;
+mod rates;
 mod report;
 mod room;
 mod strategies;

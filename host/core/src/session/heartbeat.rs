@@ -31,6 +31,8 @@ pub struct Heartbeat {
     pub beats: Vec<Beat>,
     /// Why the sender is not well, if it is not.
     pub reasons: Vec<Refusal>,
+    /// Namespaces that a rate of the sender holds back. An earlier release says none.
+    pub held_back: Vec<NamespaceTag>,
 }
 
 impl Heartbeat {
@@ -49,6 +51,8 @@ impl Heartbeat {
         let reasons = &self.reasons[..self.reasons.len().min(REASONS_MAX)];
         out.u32(reasons.len() as u32);
         reasons.iter().for_each(|reason| reason.write(&mut out));
+        out.u32(self.held_back.len() as u32);
+        self.held_back.iter().for_each(|tag| out.u64(tag.0));
         out.into_bytes()
     }
 
@@ -74,11 +78,41 @@ impl Heartbeat {
         let reasons = (0..count)
             .map(|_| Refusal::read(&mut input))
             .collect::<Result<_, _>>()?;
+        let count = if input.remaining() == 0 {
+            0
+        } else {
+            input.count(NAMESPACES_MAX, 8)?
+        };
+        let held_back = (0..count)
+            .map(|_| Ok(NamespaceTag(input.u64()?)))
+            .collect::<Result<_, Malformed>>()?;
         Ok(Heartbeat {
             sequence,
             echo,
             beats,
             reasons,
+            held_back,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_it_says_comes_back_and_what_an_earlier_release_left_out_is_nothing() {
+        let beat = Heartbeat {
+            sequence: 7,
+            echo: Echo::default(),
+            beats: Vec::new(),
+            reasons: vec![Refusal::new("rate-limited", "text", "hint")],
+            held_back: vec![NamespaceTag(3), NamespaceTag(u64::MAX)],
+        };
+        let bytes = beat.encode();
+        assert_eq!(Heartbeat::decode(&bytes).unwrap(), beat);
+        let earlier = Heartbeat::decode(&bytes[..bytes.len() - 20]).unwrap();
+        assert_eq!((earlier.reasons, earlier.held_back), (beat.reasons, Vec::new()));
+        assert!(Heartbeat::decode(&bytes[..bytes.len() - 1]).is_err());
     }
 }

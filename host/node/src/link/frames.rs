@@ -172,6 +172,11 @@ impl Connection {
         queue_now(queue, |bytes| self.room.take_beyond(bytes, LARGE_FRAMES_MAX), frame)
     }
 
+    /// Bytes that the system took so far, while large frames wait for it.
+    pub fn waits(&self) -> Option<u64> {
+        self.room.waits()
+    }
+
     /// For a worker that may wait for room in the queue.
     pub fn sender(&self) -> FrameSender {
         let queue = self.queue.as_ref();
@@ -315,7 +320,7 @@ async fn write_all(
         }
         let begun = Instant::now();
         let header = frame.encode_header(checksums);
-        write_frame(&mut output, &header, &frame.payload).await?;
+        write_frame(&mut output, &header, &frame.payload, room).await?;
         if large {
             room.written(frame.payload.len(), begun.elapsed());
         }
@@ -330,6 +335,7 @@ async fn write_frame(
     output: &mut WriteHalf<Stream>,
     header: &[u8; HEADER_BYTES],
     payload: &[u8],
+    room: &Room,
 ) -> Result<(), LinkError> {
     let mut done = 0;
     while done < header.len() + payload.len() {
@@ -340,7 +346,10 @@ async fn write_frame(
         let write = async { output.write_vectored(&slices).await.map_err(|e| from_io(&e)) };
         match progress("a write", write).await? {
             0 => return Err(LinkError::Lost("the peer takes no more".into())),
-            written => done += written,
+            written => {
+                done += written;
+                room.moved(written);
+            }
         }
     }
     Ok(())

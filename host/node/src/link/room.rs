@@ -3,6 +3,7 @@
 //! up for as long as all of it takes.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -26,6 +27,8 @@ pub(super) struct Room {
     /// Held by the one whose turn it is to wait for room: with a hundred namespaces, each frame that leaves wakes that one alone.
     turn: Mutex<()>,
     freed: Condvar,
+    /// Bytes that the system took, of frames of any size.
+    moved: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -33,6 +36,8 @@ struct State {
     /// Lengths of the frames that wait, in order.
     queued: VecDeque<usize>,
     bytes: u64,
+    /// One is being written.
+    writes: bool,
     /// So many wait for room, or for their turn to.
     waiting: u64,
     ended: bool,
@@ -112,18 +117,32 @@ impl Room {
         if let Some(bytes) = state.queued.pop_front() {
             state.bytes -= bytes as u64;
         }
+        state.writes = true;
         self.freed.notify_one();
     }
 
     /// It was written, and that took so long.
     pub fn written(&self, bytes: usize, took: Duration) {
         let mut state = self.state.lock();
+        state.writes = false;
         state.written += bytes as u64;
         state.lately.0 += bytes as u64;
         state.lately.1 += took;
         if state.lately.1 >= RATE_OF {
             state.lately = (state.lately.0 / 2, state.lately.1 / 2);
         }
+    }
+
+    /// The system took so many bytes.
+    pub fn moved(&self, bytes: usize) {
+        self.moved.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Bytes that the system took so far, while large frames wait for it.
+    pub fn waits(&self) -> Option<u64> {
+        let state = self.state.lock();
+        let waits = !state.ended && (state.writes || state.waiting > 0 || !state.queued.is_empty());
+        waits.then(|| self.moved.load(Ordering::Relaxed))
     }
 
     /// The link has ended: nobody waits any longer.

@@ -171,6 +171,9 @@ impl Driver {
                     }
                 },
                 _ = ticks.tick() => {
+                    for (conn, moved) in self.links.waiting() {
+                        self.feed(Event::Leaving(conn, moved));
+                    }
                     self.feed(Event::Tick);
                     self.measure();
                 }

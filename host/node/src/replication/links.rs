@@ -44,6 +44,8 @@ struct Open {
     remote: Option<Remote>,
     /// Where its frames go once it is handed over.
     route: Route,
+    /// Bytes that had left when frames were last seen to wait.
+    left: u64,
 }
 
 /// The links of one machine.
@@ -71,6 +73,7 @@ impl Links {
             connection,
             remote,
             route,
+            left: 0,
         };
         self.open.insert(conn, open);
         conn
@@ -92,6 +95,15 @@ impl Links {
             self.open.remove(&conn);
         }
         sent
+    }
+
+    /// The links for whose line frames wait now, and whether bytes left since the last look.
+    pub(super) fn waiting(&mut self) -> Vec<(ConnId, bool)> {
+        let waits = self.open.iter_mut().filter_map(|(conn, link)| {
+            let left = link.connection.waits()?;
+            Some((*conn, std::mem::replace(&mut link.left, left) != left))
+        });
+        waits.collect()
     }
 
     /// Queues frames on a link from a thread that may wait.

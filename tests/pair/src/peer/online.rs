@@ -230,6 +230,7 @@ impl<'a> Online<'a> {
             echo: Echo::default(),
             beats,
             reasons: Vec::new(),
+            held_back: Vec::new(),
         };
         self.wire.send(&Frame::node(Kind::Heartbeat, beat.encode()))
     }

@@ -128,6 +128,7 @@ impl Standby {
                     })
                     .collect(),
                 reasons: Vec::new(),
+                held_back: Vec::new(),
             };
             self.wire.send(&Frame::node(Kind::Heartbeat, beat.encode()))?;
         }
