@@ -1,9 +1,15 @@
 //! Links alone: that records lead from one position to another is shown by their headers, without their parts.
 
-use crate::types::{Digest, Position, Reader};
+use crate::types::{Digest, Position, Reader, UnixNanos};
 
 use super::header::{HASHED_BYTES, Header};
 use super::span::{BadPart, BadRecord};
+
+/// When the block of the first of these headers was made, as it says itself: unchecked. None where there is no whole header.
+pub fn first_time(headers: &[u8]) -> Option<UnixNanos> {
+    let header = Header::read(&mut Reader::new(headers.get(..HASHED_BYTES)?), None);
+    header.ok().map(|header| header.time)
+}
 
 /// Checks that headers, back to back, follow `from` in the namespace with this digest, each linked to the one below. Answers the position
 /// of the last; `from` itself when there is none.

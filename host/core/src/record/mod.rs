@@ -18,7 +18,7 @@ pub use delta::{Delta, DeltaRef, STATE_KEY_BYTES_MAX, STATE_VALUE_BYTES_MAX};
 pub use encode::{Draft, encode};
 pub use header::{FORMAT, Header, namespace_digest, public_hash, public_height};
 pub use items::{Items, Local, index_keys};
-pub use links::check_headers;
+pub use links::{check_headers, first_time};
 pub use parse::{
     HEADER_REGION, PartKind, RECORD_BYTES_MAX, RECORD_BYTES_MIN, RECORD_MAGIC, RecordRef, parse, record_length,
 };

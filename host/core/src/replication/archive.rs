@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::ledger::{Kept, Manifest};
 use crate::types::strategy::Role;
-use crate::types::{Digest, Height, Position, Refusal};
+use crate::types::{Digest, Height, Millis, Position, Refusal};
 
 use super::api::ConnId;
 use super::chunk::ChunkSum;
@@ -103,6 +103,8 @@ pub enum ArchiveEvent {
         kept: Kept,
         /// Bytes above.
         above: u64,
+        /// Age of the first block above, by its own time.
+        age: Option<Millis>,
         /// Lowest height that a message queue still has to be told; none where no queue has.
         needed: Option<Height>,
         /// Provider: of which record a snapshot is at hand.
@@ -152,9 +154,10 @@ impl Pair {
             ArchiveEvent::Surveyed {
                 kept,
                 above,
+                age,
                 needed,
                 snapshot,
-            } => self.on_surveyed(index, kept, above, (needed, snapshot)),
+            } => self.on_surveyed(index, (kept, above, age), (needed, snapshot)),
             ArchiveEvent::Made(made) => self.on_snapshot_made(index, made),
             ArchiveEvent::Shipped {
                 conn,

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::frame::{Frame, Kind, NamespaceTag};
 use crate::ledger::{Ledger, LedgerError};
 use crate::record::{check_headers, namespace_digest};
-use crate::types::{Height, Namespace, Refusal, Slab};
+use crate::types::{Height, Millis, Namespace, Refusal, Slab};
 
 use super::api::ConnId;
 use super::archive::{ArchiveEvent, ArchiveWork};
@@ -26,6 +26,14 @@ impl Archived {
     pub fn needing(mut self, height: Option<u64>) -> Archived {
         if let Some(ArchiveEvent::Surveyed { needed, .. }) = &mut self.answer {
             *needed = height;
+        }
+        self
+    }
+
+    /// Says with a survey how old the first block above is that was asked about, for which a clock is needed.
+    pub fn lacking(mut self, millis: Option<Millis>) -> Archived {
+        if let Some(ArchiveEvent::Surveyed { age, .. }) = &mut self.answer {
+            *age = millis;
         }
         self
     }
@@ -126,6 +134,7 @@ fn surveyed(ledger: &dyn Ledger, held: u64) -> Archived {
     Archived::answer(ArchiveEvent::Surveyed {
         kept: ledger.kept(),
         above: ledger.bytes_above(held),
+        age: None,
         needed: None,
         snapshot: ledger.snapshot().map(|made| made.manifest().at.height),
     })

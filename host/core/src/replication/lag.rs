@@ -14,6 +14,8 @@ const MARKS_MAX: usize = 1024;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Marks {
     marks: VecDeque<(Height, Millis)>,
+    /// How much older the oldest block not held is than its mark, and the mark's height: it was made before this end heard of it.
+    older: (Height, Millis),
 }
 
 impl Marks {
@@ -35,9 +37,20 @@ impl Marks {
         }
     }
 
+    /// The oldest block not held has this age, whenever this end heard of it.
+    pub fn found(&mut self, age: Millis, now: Millis) {
+        if let Some((height, at)) = self.marks.front() {
+            self.older = (*height, age.saturating_sub(now.saturating_sub(*at)));
+        }
+    }
+
     /// Age of the oldest block not held.
     pub fn age(&self, now: Millis) -> Millis {
-        self.marks.front().map_or(0, |mark| now.saturating_sub(mark.1))
+        let Some((height, at)) = self.marks.front() else {
+            return 0;
+        };
+        let older = if self.older.0 == *height { self.older.1 } else { 0 };
+        now.saturating_sub(*at).saturating_add(older)
     }
 }
 

@@ -90,6 +90,8 @@ pub(super) struct Lane {
     pub target: Height,
     pub live: bool,
     pub marks: Marks,
+    /// Provider: its tip when this process began.
+    pub found: Height,
     pub moved_at: Millis,
     pub store: Option<Refusal>,
     /// When a store that takes no more for now is looked at again.
@@ -167,6 +169,7 @@ impl Lane {
             target: Height::MAX,
             live: false,
             marks: Marks::default(),
+            found: setup.durable.height,
             moved_at: now,
             store: None,
             probe_at: 0,

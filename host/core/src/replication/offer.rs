@@ -9,8 +9,11 @@ use crate::types::{Height, Malformed, Millis, Position, Reader, Refusal, Writer}
 
 use super::pair::Pair;
 
-/// A receiver that takes a snapshot, and so no records, is told so often how much it lacks.
+/// A receiver that is behind is told so often how much it lacks, and for how long.
 const TELL_AGAIN_MS: Millis = 2_000;
+
+/// No block is older, whatever a peer says: a hundred years.
+const AGE_MS_MAX: Millis = 3_155_760_000_000;
 
 /// What a provider says it keeps, and could hand over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +22,8 @@ pub(super) struct Offer {
     pub kept: Kept,
     /// A height, and bytes of the records from there up to `at`; not said by earlier releases.
     pub above: Option<(Height, u64)>,
+    /// Age of the oldest block that the receiver lacks; not said by earlier releases.
+    pub age: Option<Millis>,
     /// Receiver: bytes of records that came since.
     pub came: u64,
 }
@@ -34,6 +39,7 @@ impl Offer {
         if let Some((held, bytes)) = self.above {
             out.u64(held);
             out.u64(bytes);
+            self.age.iter().for_each(|age| out.u64(*age));
         }
         out.into_bytes()
     }
@@ -55,6 +61,7 @@ impl Offer {
             at,
             kept,
             above: above().ok(),
+            age: input.u64().ok(),
             came: 0,
         })
     }
@@ -96,7 +103,8 @@ impl Pair {
         let standby = self.is_standby();
         let Some(lane) = self.lanes.get_mut(index) else { return };
         let from = lane.survey.kept.history_from;
-        let again = lane.shipping.is_open() && self.now.saturating_sub(lane.survey.told_at) >= TELL_AGAIN_MS;
+        let again =
+            (lane.shipping.is_open() || !lane.live) && self.now.saturating_sub(lane.survey.told_at) >= TELL_AGAIN_MS;
         if lane.peer.is_none() || (lane.survey.told == Some(from) && !again) || !standby {
             return;
         }
@@ -105,6 +113,7 @@ impl Pair {
             at: lane.local,
             kept: lane.survey.kept,
             above: Some((lane.survey.held, lane.survey.above)),
+            age: Some(lane.marks.age(self.now)),
             came: 0,
         };
         let mut frame = Frame::of(Kind::SnapshotOffer, lane.tag, 0, offer.encode().into());
@@ -114,6 +123,7 @@ impl Pair {
 
     pub(super) fn on_offer(&mut self, index: usize, payload: &[u8]) -> Result<(), Refusal> {
         let offer = Offer::decode(payload).map_err(|error| refuse::malformed("an offer", &error))?;
+        let now = self.now;
         let Some(lane) = self.lanes.get_mut(index) else {
             return Ok(());
         };
@@ -126,6 +136,9 @@ impl Pair {
                 .saturating_mul(16)
                 .checked_div(blocks)
                 .unwrap_or(0);
+        }
+        if let Some(age) = offer.age {
+            lane.marks.found(age.min(AGE_MS_MAX), now);
         }
         lane.offer = Some(offer);
         lane.advisor.owes_progress = true;
@@ -150,13 +163,18 @@ mod tests {
                 state_bytes: 7,
             },
             above: Some((149, 6_000)),
+            age: Some(70_000),
             came: 0,
         };
         let mut bytes = offer.encode();
         assert_eq!(Offer::decode(&bytes), Ok(offer));
         bytes.push(1);
         assert_eq!(Offer::decode(&bytes), Ok(offer), "of a later release");
-        let earlier = Offer { above: None, ..offer };
+        let earlier = Offer {
+            above: None,
+            age: None,
+            ..offer
+        };
         assert_eq!(Offer::decode(&earlier.encode()), Ok(earlier), "of an earlier release");
         // Larger records than the mean are still to come.
         let came = Offer { came: 2_000, ..offer };

@@ -188,11 +188,15 @@ impl Pair {
     pub(super) fn on_surveyed(
         &mut self,
         index: usize,
-        kept: Kept,
-        above: u64,
+        (kept, above, age): (Kept, u64, Option<Millis>),
         (needed, snapshot): (Option<Height>, Option<Height>),
     ) {
+        let now = self.now;
         let Some(lane) = self.lanes.get_mut(index) else { return };
+        // Blocks of this process have marks of when they came, which a follower's have long after they were made.
+        if let Some(age) = age.filter(|_| lane.survey.held < lane.found) {
+            lane.marks.found(age, now);
+        }
         lane.survey.under_way = false;
         (lane.survey.kept, lane.survey.above) = (kept, above);
         (lane.survey.needed, lane.survey.snapshot) = (needed, snapshot);

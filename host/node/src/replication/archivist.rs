@@ -3,9 +3,11 @@
 
 use std::sync::Arc;
 use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use cvp_core::record::first_time;
 use cvp_core::replication::{ArchiveEvent, ArchiveWork, Event, archive};
-use cvp_core::types::Slab;
+use cvp_core::types::{Height, Millis, Slab};
 use tokio::sync::mpsc;
 
 use super::driver::Inbound;
@@ -91,6 +93,17 @@ fn spawn(
     })
 }
 
+/// How old the first block above `held` is, by its own time, milliseconds; none where there is none.
+fn age_above(chain: &Chain, held: Height) -> Option<Millis> {
+    let ledger = chain.ledger();
+    let first = held.saturating_add(1).max(ledger.kept().history_from);
+    let time = first_time(&ledger.headers(first, first).ok()?)?;
+    let age = SystemTime::now()
+        .duration_since(UNIX_EPOCH + Duration::from_nanos(time))
+        .ok()?;
+    u64::try_from(age.as_millis()).ok()
+}
+
 fn run(job: Job, slab: &Slab) -> Option<Event> {
     let Job {
         chain,
@@ -105,9 +118,9 @@ fn run(job: Job, slab: &Slab) -> Option<Event> {
         // One after the other, each read when the one before is queued: half as many questions as for records.
         *bytes_max = (*bytes_max).min(2 * link.frame_bytes());
     }
-    let needed = match &work {
-        ArchiveWork::Survey { .. } => queues.needs_from(&ns),
-        _ => None,
+    let (needed, age) = match &work {
+        ArchiveWork::Survey { held } => (queues.needs_from(&ns), age_above(&chain, *held)),
+        _ => (None, None),
     };
     // Of chunks alone: history and headers are shipped, too.
     let length = match &work {
@@ -115,7 +128,9 @@ fn run(job: Job, slab: &Slab) -> Option<Event> {
         ArchiveWork::Write { bytes, .. } => Some(bytes.len() as u64),
         _ => None,
     };
-    let done = archive(chain.ledger().as_ref(), &ns, work, slab).needing(needed);
+    let done = archive(chain.ledger().as_ref(), &ns, work, slab)
+        .needing(needed)
+        .lacking(age);
     if let Some((_, frame)) = done.frame
         && !link.is_some_and(|link| link.send_blocking(frame))
     {

@@ -149,14 +149,19 @@ impl Serving {
         self.feed(Event::Frame { conn, frame: hello });
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut shown = 0;
+        let (mut shown, mut left) = (0, 0);
         while self.connection.is_some() {
             tokio::select! {
                 Some(Inbound::Core(_, event)) = arrived.recv() => self.feed(event),
                 refusal = &mut dismissed => {
                     self.end(refusal.ok());
                 }
-                _ = ticks.tick() => self.feed(Event::Tick),
+                _ = ticks.tick() => {
+                    if let Some(now) = self.connection.as_ref().and_then(Connection::waits) {
+                        self.feed(Event::Leaving(conn, std::mem::replace(&mut left, now) != now));
+                    }
+                    self.feed(Event::Tick);
+                }
             }
             let now = self.micros() / 1000;
             if shown == 0 || now >= shown + STATUS_MS {

@@ -13,6 +13,8 @@ pub(super) const CHUNK: usize = 1 << 20;
 #[derive(Default)]
 pub(super) struct Archives {
     pub history_from: [Height; 2],
+    /// Of the oldest block that is asked about.
+    pub age: Option<Millis>,
     /// Bytes a record takes.
     record_bytes: u64,
     /// Bytes of the state.
@@ -88,6 +90,7 @@ impl Archives {
                     state_bytes: self.state as u64,
                 },
                 above: (tip.height + 1).saturating_sub(self.history_from[PROVIDER].max(held + 1)) * self.record_bytes,
+                age: self.age,
                 needed: None,
                 snapshot: self.made.as_ref().map(|made| made.at.height),
             },

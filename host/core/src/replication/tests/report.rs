@@ -300,3 +300,28 @@ fn what_nobody_asks_for_is_stalled_under_a_rate_too() {
         assert_eq!(reason(&status, "rate-limited"), None, "{status:?}");
     }
 }
+
+/// Both processes begin with a chain that one of them has.
+#[test]
+fn a_block_from_before_the_start_is_as_old_as_it_says_itself_on_both_ends() {
+    let mut long = setup(Role::Provider);
+    (long.namespaces[0].durable, long.namespaces[0].applied) = (at(50), 50);
+    let mut ends = Ends::apart([long, setup(Role::Receiver)], |_: &[Told]| Ok(Vec::new()));
+    ends.tip = 50;
+    ends.archives.age = Some(3_600_000);
+    ends.run(8_000);
+    for end in [PROVIDER, RECEIVER] {
+        let lag = ends.status(end).namespaces[0].lag_ms;
+        assert!((3_600_000..3_612_000).contains(&lag), "{end}: {lag}");
+    }
+    // What it lacks first is younger now; what came since is as old as it is known here.
+    ends.archives.age = Some(5_000);
+    ends.run(0);
+    ends.pairs[PROVIDER].lanes[0].survey.held = 0;
+    ends.grow(51);
+    ends.run(5_000);
+    for end in [PROVIDER, RECEIVER] {
+        let lag = ends.status(end).namespaces[0].lag_ms;
+        assert!((5_000..25_000).contains(&lag), "{end}: {lag}");
+    }
+}
