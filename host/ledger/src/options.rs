@@ -29,7 +29,9 @@ impl Shared {
 
 impl Default for Shared {
     fn default() -> Self {
-        Self::new(128 << 20, 64 << 20)
+        // What lies between the two is for blocks that are read, above all those of filters; what finds no place there comes from the system's pages,
+        // 4 KiB at a time.
+        Self::new(96 << 20, 64 << 20)
     }
 }
 

@@ -17,9 +17,11 @@ mod link;
 mod config;
 mod crash_point;
 mod durable;
+mod memory;
 mod failure;
 mod telemetry;
 
 fn main() -> std::process::ExitCode {
+    memory::bound_arenas();
     commands::main()
 }

@@ -97,6 +97,7 @@ impl Pair {
             self.lanes
                 .iter_mut()
                 .for_each(|lane| lane.advisor.owes_progress = lane.peer.is_some());
+            self.forget_limits();
         }
         self.setup.limits = limits;
         self.budget.set(limits.max_rate, self.now_micros);

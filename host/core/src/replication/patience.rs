@@ -42,6 +42,12 @@ impl Pair {
         }
     }
 
+    /// Whom the rate held back the next one may not.
+    pub(super) fn forget_limits(&mut self) {
+        self.patience.limited_at = None;
+        self.lanes.iter_mut().for_each(|lane| lane.spent.waits_at = None);
+    }
+
     /// Whether the rate holds anybody back now. Then it says who goes next, and turns would only stand in its way.
     pub(super) fn rate_binds(&self) -> bool {
         self.patience.limited_at.is_some_and(|at| self.now < at + LOOK_MS)

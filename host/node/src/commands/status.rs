@@ -226,6 +226,14 @@ fn kept(out: &mut String, namespaces: &[NamespaceView]) {
     }
 }
 
+/// The age of a block: to a tenth of a second as long as that means something.
+fn age(seconds: f64) -> String {
+    match seconds {
+        short if short < 120.0 => format!("{short:.1} s"),
+        long => HumanDuration(Duration::from_secs_f64(long.min(1e10))).to_string(),
+    }
+}
+
 fn table(out: &mut String, namespaces: &[NamespaceView]) {
     let mut rows = vec![["namespace", "role", "phase", "tip", "durable", "lag", "strategy"].map(str::to_owned)];
     for n in namespaces {
@@ -233,7 +241,7 @@ fn table(out: &mut String, namespaces: &[NamespaceView]) {
         let strategies = strategies.map(|s| format!("{}/{} {}", s.kind, s.id, s.state));
         let lag = match n.lag_blocks {
             0 => "0".to_owned(),
-            blocks => format!("{blocks} blocks, {:.1} s", n.lag_seconds),
+            blocks => format!("{blocks} blocks, {}", age(n.lag_seconds)),
         };
         rows.push([
             n.name.clone(),
@@ -304,6 +312,14 @@ mod tests {
         view.role = "provider".to_owned();
         view.normal = true;
         assert!(human(&view).starts_with("cvp is normal\n"));
+    }
+
+    #[test]
+    fn a_lag_is_told_as_it_is_read() {
+        let mut view = view();
+        assert!(human(&view).contains("113 blocks, 1.5 s "), "{}", human(&view));
+        view.namespaces[0].lag_seconds = 3.0 * 86_400.0;
+        assert!(human(&view).contains("113 blocks, 3 days "), "{}", human(&view));
     }
 
     #[test]

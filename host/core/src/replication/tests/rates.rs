@@ -159,3 +159,15 @@ fn whom_its_own_strategy_holds_back_keeps_nobody_waiting() {
         "{said:?}"
     );
 }
+
+#[test]
+fn a_rate_that_is_lifted_holds_nobody_back_any_more() {
+    let mut line = Line::of(2);
+    for millis in (2_000..3_000).step_by(50) {
+        line.look(millis);
+        (0..2).for_each(|lane| _ = line.ask(lane, Cargo::Backlog, RECORD));
+    }
+    assert!(line.pair.rate_binds(), "turns would stand in its way");
+    let _ = line.pair.step(3_000_000, Event::SetLimits(Limits::default()));
+    assert!(!line.pair.rate_binds(), "the turns begin at once");
+}
