@@ -84,9 +84,13 @@ impl Pair {
             self.close(conn, Some(refuse::silent(age)), false);
             return self.remember_silence(self.now.saturating_sub(age));
         }
-        if self.now < session.beat_at {
+        let (beat_at, beaten_at) = (session.beat_at, session.beat_at.saturating_sub(heartbeat_ms));
+        if self.now < beat_at && !self.has_news(beaten_at) {
             return;
         }
+        let (reasons, held_back) = (self.own_reasons(self.now), self.held_back_tags());
+        self.patience.told.clone_from(&held_back);
+        let Some(session) = &mut self.session else { return };
         session.beat_at = self.now + heartbeat_ms;
         let (sequence, echo) = session.round_trip.beat(self.now_micros);
         let beats = self
@@ -98,7 +102,6 @@ impl Pair {
                 applied: lane.applied,
             })
             .collect();
-        let (reasons, held_back) = (self.own_reasons(self.now), self.held_back_tags());
         let beat = Heartbeat {
             sequence,
             echo,

@@ -79,12 +79,22 @@ impl Budget {
 /// What a namespace that sends took of the rate of all.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Spent {
-    /// Bytes of its backlog and its history, counted from where those who were served least were when it asked: who was away saves nothing up.
+    /// Bytes of its backlog, its history, and the newest blocks beyond its share, counted from where those who were served least were when it asked: who was away saves nothing up.
     bytes: u64,
     /// Paid for, and not known to be sent.
     ahead: u64,
-    /// When it last asked and had to wait.
-    pub waits_at: Option<Millis>,
+    /// That it asked and had to wait, until it may.
+    pub waits: Option<Waits>,
+}
+
+/// Someone whom a rate holds back.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Waits {
+    pub since: Millis,
+    /// When it asked last.
+    pub at: Millis,
+    /// It is the rate that its strategy asked for.
+    pub own: bool,
 }
 
 /// Who asked and had to wait asks again sooner than this.
@@ -128,7 +138,7 @@ impl Pair {
         }
         let mine = lane.spent.bytes.max(self.patience.spent_least);
         let goes_before = |(other, lane): (usize, &super::lane::Lane)| {
-            let waits = lane.spent.waits_at.is_some_and(|at| self.now < at + ASKS_MS);
+            let waits = lane.spent.waits.is_some_and(|waits| self.now < waits.at + ASKS_MS);
             let less = lane.spent.bytes.max(self.patience.spent_least) < mine;
             // Whom its own strategy holds back keeps nobody else waiting.
             let could = lane.budget.piece(now, false).is_some();
@@ -142,13 +152,17 @@ impl Pair {
     pub(super) fn pay_ahead(&mut self, index: usize, cargo: Cargo, bytes: usize) {
         let now = self.now_micros;
         let Some(lane) = self.lanes.get_mut(index) else { return };
-        lane.spent.waits_at = None;
+        if lane.spent.waits.take().is_some() {
+            // It did not stand still by itself.
+            lane.moved_at = self.now;
+        }
         if self.budget.rate == 0 && lane.budget.rate == 0 {
             return;
         }
         // One record at least.
         let bytes = (bytes as u64).max(lane.record_bytes_16 / 16);
-        if cargo != Cargo::Tail {
+        let borrows = cargo == Cargo::Tail && lane.share.piece(now, false).is_some();
+        if !borrows {
             self.patience.spent_least = self.patience.spent_least.max(lane.spent.bytes);
             lane.spent.bytes = self.patience.spent_least.saturating_add(bytes);
         }
@@ -157,7 +171,7 @@ impl Pair {
         lane.budget.spend(bytes, now);
     }
 
-    /// These were sent of a namespace.
+    /// These were sent of a namespace; nothing where its reads came to nothing.
     pub(super) fn spend(&mut self, index: usize, bytes: u64) {
         let (now, lanes) = (self.now_micros, self.lanes.len());
         let Some(lane) = self.lanes.get_mut(index) else { return };

@@ -3,6 +3,7 @@
 
 use crate::frame::{FLAG_OPTIONAL, Frame, Kind};
 use crate::ledger::Kept;
+use crate::record::RECORD_BYTES_MAX;
 use crate::session::refuse;
 use crate::types::strategy::{self, chain_sync::Snapshot};
 use crate::types::{Height, Malformed, Millis, Position, Reader, Refusal, Writer};
@@ -135,7 +136,7 @@ impl Pair {
                 .0
                 .saturating_mul(16)
                 .checked_div(blocks)
-                .unwrap_or(0);
+                .map_or(0, |mean| mean.min(16 * RECORD_BYTES_MAX as u64));
         }
         if let Some(age) = offer.age {
             lane.marks.found(age.min(AGE_MS_MAX), now);

@@ -346,10 +346,9 @@ impl Pair {
         let Some(session) = self.session.take() else { return };
         for index in 0..self.lanes.len() {
             self.keep_what_came(index);
-            if let Some(lane) = self.lanes.get_mut(index) {
-                lane.detach(self.now);
-            }
+            self.detach_lane(index);
         }
+        self.patience.told.clear();
         self.turns = Turns::new(self.setup.limits.turns);
         self.note_held();
         self.drop_passing();

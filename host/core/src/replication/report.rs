@@ -144,10 +144,10 @@ impl Pair {
                 ),
             ));
         }
-        self.rate_reasons(now, &mut reasons);
         for lane in &self.lanes {
             self.lane_reasons(lane, now, &mut reasons);
         }
+        self.rate_reasons(now, &mut reasons);
         if self.session.is_some() && self.is_standby() {
             self.tree_reasons(&mut reasons);
             self.alignment_reasons(&mut reasons);

@@ -269,6 +269,7 @@ impl Pair {
     pub(super) fn on_store_failed(&mut self, index: usize, refusal: Refusal) {
         // Let go while it was wanted: no fault of the store. The receiver hears where the history begins now.
         let gone = refusal.code == "history-missing" && self.setup.role == Role::Provider;
+        self.spend(index, 0);
         let Some(lane) = self.lanes.get_mut(index) else { return };
         let ns = Some(lane.setup.namespace.clone());
         lane.store = Some(refusal.clone());

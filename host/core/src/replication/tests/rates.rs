@@ -171,3 +171,32 @@ fn a_rate_that_is_lifted_holds_nobody_back_any_more() {
     let _ = line.pair.step(3_000_000, Event::SetLimits(Limits::default()));
     assert!(!line.pair.rate_binds(), "the turns begin at once");
 }
+
+#[test]
+fn who_follows_the_tip_beyond_its_share_starves_no_backlog() {
+    let mut line = Line::of(2);
+    for millis in (2_000..62_000).step_by(50) {
+        line.look(millis);
+        line.ask(1, Cargo::Tail, 20_000);
+        line.ask(0, Cargo::Backlog, 20_000);
+    }
+    let sum: u64 = line.sent.iter().sum();
+    assert!((17_000_000..19_000_000).contains(&sum), "{:?}", line.sent);
+    assert!(line.sent[0] > 4_000_000, "{:?}", line.sent);
+}
+
+#[test]
+fn what_was_paid_for_a_read_that_came_to_nothing_is_given_back() {
+    let mut pair = provider(2);
+    (pair.now, pair.now_micros) = (2_000, 2_000_000);
+    pair.pay_ahead(0, Cargo::Backlog, 3_000_000);
+    assert_eq!(pair.piece(1, Cargo::Backlog), None, "ten seconds are paid for");
+    pair.detach_lane(0);
+    assert!(pair.piece(1, Cargo::Backlog).is_some());
+    // Its strategy's rate is given back as well.
+    pair.lanes[0].budget.set(1_000, 2_000_000);
+    pair.pay_ahead(0, Cargo::Backlog, 1_000_000);
+    assert_eq!(pair.own_piece(0), None);
+    pair.on_store_failed(0, Refusal::new("disk-failed", "failed", ""));
+    assert!(pair.own_piece(0).is_some());
+}

@@ -250,9 +250,11 @@ fn a_provider_that_starts_again_says_what_its_absent_standby_held() {
 /// Blocks come one by one, and a byte takes a second.
 #[test]
 fn what_the_rate_holds_back_is_not_stalled_and_says_so_on_both_ends() {
-    let mut slow = setup(Role::Provider);
+    let (mut slow, mut receiver) = (setup(Role::Provider), setup(Role::Receiver));
     slow.limits.max_rate = 1;
-    let mut ends = Ends::apart([slow, setup(Role::Receiver)], fetch_all);
+    // The other end hears of it before its next heartbeat.
+    (slow.limits.heartbeat_ms, receiver.limits.heartbeat_ms) = (4_000, 4_000);
+    let mut ends = Ends::apart([slow, receiver], fetch_all);
     ends.run(0);
     let stalls = |ends: &Ends<_>| {
         ends.told
@@ -278,11 +280,21 @@ fn what_the_rate_holds_back_is_not_stalled_and_says_so_on_both_ends() {
     assert_eq!((said, stalls(&ends)), ([true; 2], 0));
     assert!(ends.appended < 3, "{}", ends.appended);
     // A limit that is gone is no word of a stall either.
-    let limits = Limits::default();
+    let limits = Limits {
+        heartbeat_ms: 4_000,
+        ..Limits::default()
+    };
     ends.queue.push_back((PROVIDER, Event::SetLimits(limits)));
     ends.run(5_000);
     assert_eq!((ends.appended, stalls(&ends)), (3, 0));
-    assert!(ends.status(PROVIDER).normal && ends.status(RECEIVER).normal);
+    for end in [PROVIDER, RECEIVER] {
+        assert_eq!(
+            reason(&ends.status(end), "rate-limited"),
+            None,
+            "{:?}",
+            ends.status(end)
+        );
+    }
 }
 
 /// The rate excuses what it holds back alone.
@@ -324,4 +336,46 @@ fn a_block_from_before_the_start_is_as_old_as_it_says_itself_on_both_ends() {
         let lag = ends.status(end).namespaces[0].lag_ms;
         assert!((5_000..25_000).contains(&lag), "{end}: {lag}");
     }
+}
+
+#[test]
+fn a_busy_line_excuses_those_alone_whose_frames_wait_for_it() {
+    let mut ends = Ends::attached(|_: &[Told]| Ok(Vec::new()));
+    ends.grow(5);
+    for _ in 0..60 {
+        ends.queue.push_back((PROVIDER, Event::Leaving(CONN, true)));
+        ends.run(50);
+    }
+    assert!(reason(&ends.status(PROVIDER), "stream-stalled").is_some());
+}
+
+#[test]
+fn a_read_that_waits_for_the_line_is_no_disk_that_hangs() {
+    let mut ends = Ends::attached(fetch_all);
+    ends.run(1_000);
+    let provider = &mut ends.pairs[PROVIDER];
+    let tip = Event::LocalTip {
+        ns: namespace(),
+        durable: at(3),
+        applied: 3,
+    };
+    let out = provider.step(1_000_000, tip).now;
+    assert!(
+        out.iter().any(|action| matches!(action, Action::Read { .. })),
+        "{out:?}"
+    );
+    let mut said = [false; 2];
+    for (at, said) in said.iter_mut().enumerate() {
+        for now in (1_050..7_000).step_by(50) {
+            let now = now + 6_000 * at as Millis;
+            if at == 0 {
+                let _ = provider.step(now * 1_000, Event::Leaving(CONN, true));
+            }
+            // The session lives.
+            let _ = provider.step(now * 1_000, Event::Arriving(CONN));
+            let _ = provider.step(now * 1_000, Event::Tick);
+            *said |= reason(&provider.status(now), "disk-stalled").is_some();
+        }
+    }
+    assert_eq!(said, [false, true], "once the line is free it is the disk");
 }
