@@ -317,9 +317,9 @@ mod tests {
     #[test]
     fn a_lag_is_told_as_it_is_read() {
         let mut view = view();
-        assert!(human(&view).contains("113 blocks, 1.5 s "), "{}", human(&view));
+        assert!(human(&view).contains("113 blocks, 1.5 s\n"), "{}", human(&view));
         view.namespaces[0].lag_seconds = 3.0 * 86_400.0;
-        assert!(human(&view).contains("113 blocks, 3 days "), "{}", human(&view));
+        assert!(human(&view).contains("113 blocks, 3 days\n"), "{}", human(&view));
     }
 
     #[test]
