@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use cvp_pair::dice::Dice;
 use cvp_pair::node::Node;
-use cvp_pair::pair::{Setup, configured_p2p, durable, wait_durable};
+use cvp_pair::pair::{Pair, Setup, configured_p2p, durable, wait_durable};
 use cvp_pair::proxy::Proxy;
 use serde_json::Value;
 
@@ -109,17 +109,25 @@ const MANY: [&str; 12] = [
 /// Blocks of 200 KiB of each.
 const EACH: usize = 5;
 
-#[test]
-fn many_namespaces_send_their_backlogs_in_turn_and_none_is_left_behind() -> Result<()> {
+/// A pair of them, whose large transactions are a block each, with this rate.
+fn many(rate: Option<(&str, &str)>) -> Result<Pair> {
     let setup = Setup {
         namespaces: &MANY[1..],
         ..Setup::default()
     };
-    let mut pair = pair_with(&setup, 10)?;
+    let pair = pair_with(&setup, 10)?;
     for name in &MANY[1..] {
         replace(&pair.provider, &format!("{name}/ns_static.toml"), BATCH.0, BATCH.1)?;
     }
-    replace(&pair.provider, "dynamic.toml", MEGABYTE.0, MEGABYTE.1)?;
+    if let Some((before, after)) = rate {
+        replace(&pair.provider, "dynamic.toml", before, after)?;
+    }
+    Ok(pair)
+}
+
+#[test]
+fn many_namespaces_send_their_backlogs_in_turn_and_none_is_left_behind() -> Result<()> {
+    let mut pair = many(Some(MEGABYTE))?;
     pair.provider.start()?;
     filled(&pair.provider, &MANY, EACH)?;
     pair.receiver.start()?;
@@ -154,15 +162,7 @@ const TIGHT: (&str, &str) = ("max_rate = 0", "max_rate = \"100kb\"");
 
 #[test]
 fn the_newest_blocks_of_one_pass_the_backlogs_of_many_under_a_tight_rate() -> Result<()> {
-    let setup = Setup {
-        namespaces: &MANY[1..],
-        ..Setup::default()
-    };
-    let mut pair = pair_with(&setup, 10)?;
-    for name in &MANY[1..] {
-        replace(&pair.provider, &format!("{name}/ns_static.toml"), BATCH.0, BATCH.1)?;
-    }
-    replace(&pair.provider, "dynamic.toml", TIGHT.0, TIGHT.1)?;
+    let mut pair = many(Some(TIGHT))?;
     pair.provider.start()?;
     filled(&pair.provider, &MANY[1..], EACH)?;
     pair.receiver.start()?;
@@ -202,14 +202,7 @@ fn codes(status: &Value) -> BTreeSet<String> {
 
 #[test]
 fn who_waits_while_others_fill_a_narrow_line_is_not_asked_for_again() -> Result<()> {
-    let setup = Setup {
-        namespaces: &MANY[1..],
-        ..Setup::default()
-    };
-    let mut pair = pair_with(&setup, 10)?;
-    for name in &MANY[1..] {
-        replace(&pair.provider, &format!("{name}/ns_static.toml"), BATCH.0, BATCH.1)?;
-    }
+    let mut pair = many(None)?;
     let target = configured_p2p(pair.provider.root())?;
     let proxy = Proxy::start(&target, Dice::new(7))?;
     proxy.lead(pair.receiver.root(), &target)?;
