@@ -79,7 +79,8 @@ impl Budget {
 /// What a namespace that sends took of the rate of all.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Spent {
-    /// Bytes of its backlog, its history, and the newest blocks beyond its share, counted from where those who were served least were when it asked: who was away saves nothing up.
+    /// Bytes of its backlog, its history, and the newest blocks beyond its share, counted from where those who were served least were when it
+    /// asked: who was away saves nothing up.
     bytes: u64,
     /// Paid for, and not known to be sent.
     ahead: u64,

@@ -18,7 +18,6 @@ const WORTH_A_WORD_MS: Millis = 1_000;
 const LOOK_MS: Millis = 1_000;
 /// Who waits while others are served waits no longer than this: then something else is wrong.
 const BEHIND_OTHERS_MS: Millis = 60_000;
-
 /// Who has frames queued for a line that moves, or a read of whom waits for it, waits no longer than this.
 const LINE_MS: Millis = 300_000;
 /// Two heartbeats are so far apart at least, whatever is new.

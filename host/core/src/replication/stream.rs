@@ -359,7 +359,7 @@ impl Pair {
                 continue;
             }
             if self.own_piece(next).is_some() && self.common_piece(next, Cargo::Backlog).is_none() {
-                // The rate of all holds it up: it keeps its place, also before those who might borrow of what comes later.
+                // The rate of all holds it up: it keeps its place.
                 return;
             }
             // Whatever it may not send for now, nobody waits behind it.
