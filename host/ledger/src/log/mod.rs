@@ -12,6 +12,8 @@ use bytes::{Bytes, BytesMut};
 use cvp_core::ledger::LedgerError;
 use cvp_core::record::{BadPart, BadRecord, RECORD_BYTES_MAX, check_genesis, check_span, parse, record_length};
 use cvp_core::types::{Digest, Height, Position, Slab};
+use rustix::fs::{SeekFrom, seek};
+use rustix::io::Errno;
 
 use crate::base::Base;
 use crate::offsets::Offsets;
@@ -402,11 +404,22 @@ fn read_record(segment: &Segment, at: u64) -> Result<Option<Bytes>, LedgerError>
     Ok(Some(bytes.freeze()))
 }
 
-/// Whether anything but zeros stands from file offset `at` on.
+/// Whether anything but zeros stands from file offset `at` on. Room that nothing was written to is not read: it would lie in the page cache
+/// page by page, and what is written there later would go the same way.
 fn has_bytes_behind(segment: &Segment, mut at: u64) -> Result<bool, LedgerError> {
     let mut buffer = vec![0; 1 << 20];
     while at < segment.size {
-        let count = buffer.len().min((segment.size - at) as usize);
+        // A file system that cannot tell has data everywhere.
+        let data = match seek(&*segment.file, SeekFrom::Data(at)) {
+            Err(Errno::NXIO) => return Ok(false),
+            found => found.unwrap_or(at).max(at),
+        };
+        let hole = seek(&*segment.file, SeekFrom::Hole(data)).unwrap_or(segment.size);
+        at = data;
+        let count = buffer.len().min(hole.min(segment.size).saturating_sub(at) as usize);
+        if count == 0 {
+            return Ok(false);
+        }
         segment
             .file
             .read_exact_at(&mut buffer[..count], at)

@@ -124,6 +124,30 @@ fn a_tail_damaged_at_any_byte_is_dropped() {
 }
 
 #[test]
+fn what_stands_far_behind_the_tail_is_dropped_on_any_file_system() {
+    for directory in [quick_directory(), tempfile::tempdir().unwrap()] {
+        let torn = Torn {
+            directory,
+            ..Torn::new()
+        };
+        let (mut log, _) = torn.open(None).unwrap();
+        log.append(&torn.lengths(), 1, &torn.records.concat()).unwrap();
+        drop(log);
+        // In room that nothing was written to, at its very end, and between the two.
+        let room = torn.file().metadata().unwrap().len();
+        for at in [torn.last + (1 << 20) + 77, room / 2, room - 1] {
+            torn.file().write_all_at(&[1], at).unwrap();
+            let (log, tip) = torn.open(Some(3)).unwrap();
+            assert_eq!(tip.height, 3, "byte {at}");
+            drop(log);
+            let mut byte = [1];
+            torn.file().read_exact_at(&mut byte, at).unwrap();
+            assert_eq!(byte, [0], "byte {at}");
+        }
+    }
+}
+
+#[test]
 fn damage_below_what_was_applied_is_no_torn_tail() {
     let torn = Torn::new();
     torn.file().write_all_at(&[0xff; 4], torn.last + 700).unwrap();
