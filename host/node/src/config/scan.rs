@@ -1,8 +1,9 @@
 //! Looking at a tree that is copied: every file with its size and digest, and what stays where it is, with the reason.
 
-use std::fs::File;
+use std::fs::{DirEntry, File};
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use cvp_core::config;
@@ -13,6 +14,7 @@ use cvp_core::replication::{
 use cvp_core::types::{Digest, Malformed, Refusal};
 
 use super::Root;
+use super::known::{Found, Known, Stamp};
 use super::secrets::private_key;
 
 /// Where the parts of a tree lie.
@@ -121,9 +123,18 @@ impl Places {
 
     /// Looks at every file.
     pub fn scan(&self) -> Inventory {
+        self.scan_again(&mut Known::default())
+    }
+
+    /// The same, without reading what is as it was when `known` saw it last.
+    pub fn scan_again(&self, known: &mut Known) -> Inventory {
+        known.begin();
         let mut scan = Scan {
             copy: self.copy,
-            ..Scan::default()
+            known,
+            files: Vec::new(),
+            left_out: Vec::new(),
+            bytes: 0,
         };
         scan.directory(&self.configuration, CONFIGURATION);
         for namespace in self.namespaces() {
@@ -138,6 +149,7 @@ impl Places {
                 scan.directory(&directory, &shown);
             }
         }
+        scan.known.end();
         Inventory::new(scan.files, scan.left_out)
     }
 
@@ -161,7 +173,8 @@ impl Places {
         let file = self.file(path);
         let file = file.ok_or_else(|| Refusal::new("bad-path", format!("{path:?} is no file of the tree"), ""))?;
         let changed = || Refusal::new(CHANGED, format!("{path} has changed meanwhile"), "");
-        let content = read_bounded(&file).map_err(|error| match error.kind() {
+        let content = File::open(&file).and_then(|file| content_of(&file));
+        let content = content.map_err(|error| match error.kind() {
             ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::IsADirectory => changed(),
             _ => Refusal::new("unreadable", format!("{}: {error}", file.display()), "check the file"),
         })?;
@@ -173,9 +186,9 @@ impl Places {
 }
 
 /// At most one byte more than a file of the tree may have: enough to see that it has too many.
-fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
+fn content_of(file: &File) -> std::io::Result<Vec<u8>> {
     let mut content = Vec::new();
-    File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut content)?;
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut content)?;
     Ok(content)
 }
 
@@ -185,15 +198,15 @@ fn rule_of(error: &Malformed) -> String {
     rule.unwrap_or_default().to_owned()
 }
 
-#[derive(Default)]
-struct Scan {
+struct Scan<'a> {
     copy: bool,
+    known: &'a mut Known,
     files: Vec<TreeFile>,
     left_out: Vec<LeftOut>,
     bytes: u64,
 }
 
-impl Scan {
+impl Scan<'_> {
     fn leave(&mut self, path: &str, code: &'static str, reason: impl Into<String>) {
         match self.left_out.len() {
             named if named + 1 < LEFT_OUT_MAX => self.left_out.push(LeftOut::new(path, code, reason)),
@@ -248,43 +261,63 @@ impl Scan {
                     Err(error) => self.leave(&shown, "bad-name", rule_of(&error)),
                 }
             } else if kind.is_file() {
-                self.file(&entry.path(), &shown);
+                self.file(&entry, &shown);
             } else {
                 self.leave(&shown, "not-a-file", "it is neither a file nor a directory");
             }
         }
     }
 
-    fn file(&mut self, file: &Path, path: &str) {
+    fn file(&mut self, entry: &DirEntry, path: &str) {
         if let Err(error) = check_path(path) {
             return self.leave(path, "bad-name", rule_of(&error));
         }
-        let content = match read_bounded(file) {
-            Ok(content) => content,
-            // Removed since the directory was read.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return,
-            Err(error) => return self.leave(path, "unreadable", error.to_string()),
+        let stamp = entry.metadata().ok().map(|found| Stamp::of(&found));
+        let found = match self.known.recall(path, stamp) {
+            Some(found) => found,
+            None => match self.read(&entry.path(), path) {
+                Ok(found) => found,
+                // Removed since the directory was read.
+                Err(error) if error.kind() == ErrorKind::NotFound => return,
+                Err(error) => return self.leave(path, "unreadable", error.to_string()),
+            },
         };
+        match found {
+            Found::Left(code, reason) => self.leave(path, code, reason),
+            Found::File(file) if self.files.len() >= FILES_MAX || self.bytes + file.bytes > TREE_BYTES_MAX => self
+                .leave(
+                    path,
+                    "too-many",
+                    format!("more than {FILES_MAX} files or {TREE_BYTES_MAX} bytes"),
+                ),
+            Found::File(file) => {
+                self.bytes += file.bytes;
+                self.files.push(file);
+            }
+        }
+    }
+
+    fn read(&mut self, file: &Path, path: &str) -> std::io::Result<Found> {
+        let begun = SystemTime::now();
+        let file = File::open(file)?;
+        let before = Stamp::of(&file.metadata()?);
+        let content = content_of(&file)?;
         let bytes = content.len() as u64;
-        if bytes > FILE_BYTES_MAX {
-            return self.leave(path, "too-large", format!("it has more than {FILE_BYTES_MAX} bytes"));
+        let found = if bytes > FILE_BYTES_MAX {
+            Found::Left("too-large", format!("it has more than {FILE_BYTES_MAX} bytes"))
+        } else if let Some(reason) = private_key(path, &content) {
+            Found::Left(PRIVATE_KEY, reason.into())
+        } else {
+            Found::File(TreeFile {
+                path: path.to_owned(),
+                bytes,
+                digest: file_digest(&content),
+            })
+        };
+        if Stamp::of(&file.metadata()?) == before {
+            self.known.keep(path, before, begun, &found);
         }
-        if let Some(reason) = private_key(path, &content) {
-            return self.leave(path, PRIVATE_KEY, reason);
-        }
-        if self.files.len() >= FILES_MAX || self.bytes + bytes > TREE_BYTES_MAX {
-            return self.leave(
-                path,
-                "too-many",
-                format!("more than {FILES_MAX} files or {TREE_BYTES_MAX} bytes"),
-            );
-        }
-        self.bytes += bytes;
-        self.files.push(TreeFile {
-            path: path.to_owned(),
-            bytes,
-            digest: file_digest(&content),
-        });
+        Ok(found)
     }
 }
 
@@ -379,6 +412,31 @@ mod tests {
         inventory.check().unwrap();
         assert_eq!(inventory.left_out.len(), LEFT_OUT_MAX);
         assert_eq!(inventory.left_out.last().unwrap().code, "too-many");
+    }
+
+    #[test]
+    fn a_look_that_knows_the_files_finds_what_one_that_reads_them_finds() {
+        let (_directory, root) = tree();
+        let (places, mut known) = (Places::own(&root), Known::default());
+        let file = root.configuration().join("system.toml");
+        for number in 0..8 {
+            match number % 4 {
+                // As long as before, and in place.
+                0 => std::fs::write(&file, format!("a = {}\n", 2 + number)).unwrap(),
+                1 => {
+                    let other = root.configuration().join("other");
+                    std::fs::write(&other, format!("a = {}\n", 2 + number)).unwrap();
+                    std::fs::rename(&other, &file).unwrap();
+                }
+                2 => std::fs::write(&file, "-----BEGIN PRIVATE KEY-----").unwrap(),
+                _ => std::fs::remove_file(&file).unwrap(),
+            }
+            // At once, and when its times are old enough to tell it from the next one.
+            assert_eq!(places.scan_again(&mut known), places.scan(), "edit {number}");
+            while file.exists() && !known.knows("configuration/system.toml") {
+                assert_eq!(places.scan_again(&mut known), places.scan(), "after edit {number}");
+            }
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ use toml::Table;
 use super::driver::Inbound;
 use super::files::{ControlFiles, FileError};
 use super::queues::{QueueDisk, finish_queues, queue_change};
-use crate::config::{Copy, Places, Root};
+use crate::config::{Copy, Known, Places, Root};
 use crate::crash_point::CrashPoint;
 use crate::durable;
 use crate::mq::QueueSet;
@@ -61,6 +61,7 @@ impl TreeWorker {
         let mut disk = Disk {
             copy: Copy::new(&root),
             own: own.clone(),
+            known: Known::default(),
             queues: QueueDisk {
                 root,
                 chains,
@@ -130,6 +131,8 @@ impl Drop for TreeWorker {
 struct Disk {
     copy: Copy,
     own: Places,
+    /// Of the tree that the role looks at.
+    known: Known,
     queues: QueueDisk,
     files: ControlFiles,
     crash: CrashPoint,
@@ -154,7 +157,7 @@ impl Disk {
         }
     }
 
-    fn tree(&self, role: Role, work: TreeWork) -> Option<TreeEvent> {
+    fn tree(&mut self, role: Role, work: TreeWork) -> Option<TreeEvent> {
         Some(match work {
             TreeWork::Forget => {
                 if let Err(refusal) = self.copy.forget() {
@@ -171,8 +174,8 @@ impl Disk {
             TreeWork::Scan { generation } => TreeEvent::Scanned {
                 generation,
                 inventory: match role {
-                    Role::Provider => self.own.scan(),
-                    Role::Receiver => self.copy.places().scan(),
+                    Role::Provider => self.own.scan_again(&mut self.known),
+                    Role::Receiver => self.copy.places().scan_again(&mut self.known),
                 },
             },
             TreeWork::ReadFile {
