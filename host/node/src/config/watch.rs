@@ -1,7 +1,11 @@
 //! Watching a tree, a node's own or a standby's copy: whoever edits a file of it by hand is noticed within a moment.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use cvp_core::replication::is_temporary;
+use notify::event::{CreateKind, ModifyKind, RemoveKind};
 use notify::{EventKind, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
 
@@ -29,14 +33,19 @@ impl Watch {
     {
         let (noticed, mut changes) = mpsc::channel::<()>(1);
         let of_tree = places.clone();
+        let directories = Arc::new(AtomicBool::new(false));
+        let moved = Arc::clone(&directories);
         let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             // Reading a file is no change; an overflow of the queue may hide one.
-            let is_change = event.map_or(true, |event| {
+            let is_change = event.as_ref().map_or(true, |event| {
                 let paths = &event.paths;
                 !matches!(event.kind, EventKind::Access(_))
                     && (paths.is_empty() || paths.iter().any(|p| of_tree.holds(p)))
             });
             if is_change {
+                if !event.is_ok_and(|event| is_of_files(&event)) {
+                    moved.store(true, Ordering::Release);
+                }
                 let _ = noticed.try_send(());
             }
         })?;
@@ -51,17 +60,35 @@ impl Watch {
             while changes.recv().await.is_some() {
                 tokio::time::sleep(SETTLE).await;
                 let _ = changes.try_recv();
-                // What went away meanwhile is found again when it is there.
-                for place in places.watched() {
-                    let _ = watcher.watch(&place, RecursiveMode::Recursive);
-                }
-                for parent in places.parents() {
-                    let _ = watcher.watch(&parent, RecursiveMode::NonRecursive);
+                // What went away meanwhile is found again when it is there. Where files alone changed, all is watched: of a hundred namespaces
+                // that is a walk through hundreds of directories.
+                if directories.swap(false, Ordering::AcqRel) {
+                    for place in places.watched() {
+                        let _ = watcher.watch(&place, RecursiveMode::Recursive);
+                    }
+                    for parent in places.parents() {
+                        let _ = watcher.watch(&parent, RecursiveMode::NonRecursive);
+                    }
                 }
                 touched().await;
             }
         });
         Ok(Watch { task })
+    }
+}
+
+/// Whether no directory came, went or moved. A name that is no file's by now may have been a directory's; one that a file has while it is
+/// being written was not.
+fn is_of_files(event: &notify::Event) -> bool {
+    match event.kind {
+        EventKind::Create(CreateKind::File)
+        | EventKind::Remove(RemoveKind::File)
+        | EventKind::Modify(ModifyKind::Data(_) | ModifyKind::Metadata(_)) => !event.need_rescan(),
+        EventKind::Modify(ModifyKind::Name(_)) => event.paths.iter().all(|path| {
+            let name = path.file_name().and_then(|name| name.to_str());
+            name.is_some_and(is_temporary) || path.is_file()
+        }),
+        _ => false,
     }
 }
 
@@ -74,7 +101,7 @@ impl Drop for Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Root;
+    use crate::config::{Root, exchange};
 
     fn watch_into(places: Places) -> (Watch, mpsc::Receiver<()>) {
         let (tell, told) = mpsc::channel(8);
@@ -145,6 +172,19 @@ mod tests {
         noticed(&mut told).await;
         std::fs::write(copy.join("global/ns_static.toml"), "by hand").unwrap();
         noticed(&mut told).await;
+        // Another one takes its place at once, as a swap does it.
+        std::fs::create_dir_all(directory.path().join("building/global")).unwrap();
+        exchange(&directory.path().join("building"), &copy).unwrap();
+        noticed(&mut told).await;
+        for edit in ["written", "written again"] {
+            std::fs::write(copy.join("global/ns_static.toml"), edit).unwrap();
+            noticed(&mut told).await;
+        }
+        // A file that takes another's place is one change, and all is watched behind it.
+        for edit in ["replaced", "replaced again"] {
+            crate::durable::replace(&copy.join("global/ns_static.toml"), edit.as_bytes(), 0o644).unwrap();
+            noticed(&mut told).await;
+        }
         let certificates = directory.path().join("namespaces/global/system/cvp");
         std::fs::create_dir_all(&certificates).unwrap();
         noticed(&mut told).await;
