@@ -109,7 +109,7 @@ impl Pair {
             }
             ChangeEvent::Settled(Ok(copy)) => {
                 if let Some(copy) = copy {
-                    self.tree_changes += 1;
+                    self.shown.moved();
                     self.taker.on_written(copy);
                     self.note_told();
                 }

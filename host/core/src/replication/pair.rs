@@ -25,7 +25,7 @@ use super::place::Place;
 use super::queues::QueueTeller;
 use super::setup::Setup;
 use super::status::RefusedDial;
-use super::tree::{Giver, Taker};
+use super::tree::{Giver, Shown, Taker};
 use super::turns::Turns;
 
 /// A link that is silent in the handshake for so long is closed.
@@ -58,8 +58,8 @@ pub struct Pair {
     pub(super) giver: Giver,
     pub(super) taker: Taker,
     pub(super) changes: Changes,
-    /// Counts what may have changed in the inventories.
-    pub(super) tree_changes: u64,
+    /// What strategies were told of the inventories.
+    pub(super) shown: Shown,
     pub(super) alignment: Alignment,
     /// Standby: who follows this node. A follower's own machine has none.
     pub(super) followers: Followers,
@@ -108,7 +108,7 @@ impl Pair {
             place: Place::new(&setup),
             giver: Giver::default(),
             taker: Taker::new(setup.copy.clone()),
-            tree_changes: 0,
+            shown: Shown::default(),
             changes: Changes::new(&setup),
             backoff: Backoff::new(pauses, setup.seed),
             setup,
@@ -357,6 +357,7 @@ impl Pair {
         self.alignment = Alignment::default();
         self.giver.detach();
         self.taker.detach();
+        self.shown = Shown::default();
         if self.now.saturating_sub(session.since) >= GOOD_SESSION_MS {
             self.backoff.reset();
         }

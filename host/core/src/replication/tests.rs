@@ -11,6 +11,7 @@ mod queues;
 mod rates;
 mod report;
 mod room;
+mod shown;
 mod strategies;
 mod tree;
 

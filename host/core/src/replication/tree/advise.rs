@@ -17,14 +17,14 @@ use crate::types::strategy::config_sync::{Action as Advice, Edit, Event as Told,
 use crate::types::strategy::{Fault, Role};
 use crate::types::{Digest, Millis};
 
-use super::inventory::{FILES_MAX, Inventory};
+use super::inventory::{FILES_MAX, Inventory, TreeFile};
 use super::paths::{CERTIFICATES, CONFIGURATION};
 
 /// Time between two ticks.
 const TICK_MS: Millis = 1_000;
 
 /// The namespace that owns what belongs to the whole node.
-const GLOBAL: &str = "global";
+pub(super) const GLOBAL: &str = "global";
 
 /// Most keys that a strategy may keep for the receiver.
 const KEPT_MAX: usize = 1_024;
@@ -53,10 +53,8 @@ struct Calling {
 pub(in crate::replication) struct FileAdvisor {
     pub(in crate::replication) desk: Desk,
     calling: Option<Calling>,
-    /// Which change of the inventories it was told last.
-    told: u64,
-    /// A file that it asked for is staged.
-    owes_staged: bool,
+    /// Files of its own moved in an inventory, or one that it asked for is staged.
+    pub(in crate::replication) owes_inventories: bool,
     edits: Vec<(Ticket, Edit)>,
     edits_seen: u64,
     requested: Vec<String>,
@@ -70,8 +68,7 @@ impl FileAdvisor {
         FileAdvisor {
             desk,
             calling: None,
-            told: 0,
-            owes_staged: false,
+            owes_inventories: false,
             edits: Vec::new(),
             edits_seen: 0,
             requested: Vec::new(),
@@ -110,7 +107,7 @@ pub(in crate::replication) struct FileAdvice {
 }
 
 /// The directory of `path` that has a namespace's name, if it lies in one.
-fn directory(path: &str) -> Option<&str> {
+pub(super) fn directory(path: &str) -> Option<&str> {
     let below = [CONFIGURATION, CERTIFICATES]
         .iter()
         .find_map(|tree| path.strip_prefix(tree)?.strip_prefix('/'));
@@ -127,28 +124,28 @@ fn owner<'a>(path: &'a str, lanes: &[Lane]) -> &'a str {
 
 impl Pair {
     fn files_of(&self, inventory: &Inventory, namespace: &str) -> Vec<FileEntry> {
-        let others = self.lanes.iter().map(|lane| lane.setup.namespace.as_str());
-        let others: BTreeSet<&str> = others.filter(|_| namespace == GLOBAL).collect();
-        let is_of = |path: &str| match directory(path) {
-            Some(name) => name == namespace || (namespace == GLOBAL && !others.contains(name)),
-            None => namespace == GLOBAL,
+        let entry = |file: &TreeFile| FileEntry {
+            path: file.path.clone(),
+            size: file.bytes,
+            digest: file.digest.0,
         };
-        let files = inventory.files.iter().filter(|file| is_of(&file.path));
-        files
-            .map(|file| FileEntry {
-                path: file.path.clone(),
-                size: file.bytes,
-                digest: file.digest.0,
-            })
-            .collect()
+        if namespace != GLOBAL {
+            let trees = [CERTIFICATES, CONFIGURATION].iter();
+            return trees
+                .flat_map(|tree| inventory.below(&format!("{tree}/{namespace}/")))
+                .map(entry)
+                .collect();
+        }
+        let names: BTreeSet<&str> = self.lanes.iter().map(|lane| lane.setup.namespace.as_str()).collect();
+        let is_others = |path: &str| directory(path).is_some_and(|name| name != GLOBAL && names.contains(name));
+        let files = inventory.files.iter().filter(|file| !is_others(&file.path));
+        files.map(entry).collect()
     }
 
     fn file_view(&self, lane: &Lane) -> Option<View> {
         let role = self.setup.role;
-        let (local, peer) = match role {
-            Role::Provider => (self.giver.inventory()?, self.giver.held_inventory()),
-            Role::Receiver => (self.taker.local()?, self.taker.theirs()),
-        };
+        let (local, peer) = self.inventories();
+        let local = local?;
         let namespace = lane.setup.namespace.as_str();
         let mut view = View {
             now: self.now,
@@ -187,7 +184,7 @@ impl Pair {
         let Some(theirs) = self.taker.theirs() else { return };
         let has_it = |path: &String| theirs.file(path).is_some_and(|file| file.digest == digest);
         for lane in &mut self.lanes {
-            lane.files.owes_staged |= lane.files.requested.iter().any(has_it);
+            lane.files.owes_inventories |= lane.files.requested.iter().any(has_it);
         }
     }
 
@@ -199,7 +196,7 @@ impl Pair {
             return;
         }
         let tick = self.now.saturating_sub(files.desk.ticked_at) >= TICK_MS;
-        let changed = files.told != self.tree_changes || files.owes_staged;
+        let changed = files.owes_inventories;
         let opened = files.desk.owes_opened;
         if !(opened || changed || tick || !files.edits.is_empty() || files.desk.is_waited_for()) {
             return;
@@ -217,7 +214,7 @@ impl Pair {
         } else if tick {
             events.push(Told::Tick(self.now));
         }
-        let (now, changes) = (self.now, self.tree_changes);
+        let now = self.now;
         let Some(lane) = self.lanes.get_mut(index) else { return };
         let files = &mut lane.files;
         if opened {
@@ -235,8 +232,7 @@ impl Pair {
             edits.push((edit.id, ticket));
             events.push(Told::Edit(edit));
         }
-        files.desk.owes_opened = false;
-        (files.told, files.owes_staged) = (changes, false);
+        (files.desk.owes_opened, files.owes_inventories) = (false, false);
         files.desk.called_at = now;
         if tick {
             files.desk.ticked_at = now;

@@ -102,6 +102,14 @@ impl Inventory {
         self.files.get(at)
     }
 
+    /// The files whose paths begin with `prefix`.
+    pub fn below(&self, prefix: &str) -> &[TreeFile] {
+        let from = self.files.partition_point(|file| file.path.as_str() < prefix);
+        let files = self.files.get(from..).unwrap_or_default();
+        let count = files.partition_point(|file| file.path.starts_with(prefix));
+        files.get(..count).unwrap_or_default()
+    }
+
     /// The files alone: a copy holds nothing that may not travel.
     pub fn of_files(&self) -> Inventory {
         Inventory {

@@ -10,6 +10,7 @@ mod give;
 mod inventory;
 mod memory;
 mod paths;
+mod shown;
 mod take;
 
 use bytes::Bytes;
@@ -41,13 +42,15 @@ pub use inventory::{
 };
 pub use memory::MemoryTree;
 pub use paths::{CERTIFICATES, CONFIGURATION, PATH_BYTES_MAX, check_copied, check_path, is_temporary};
+pub(super) use shown::Shown;
 pub(super) use take::Taker;
 
 impl Pair {
     pub(super) fn on_tree(&mut self, event: TreeEvent) {
-        // Strategies are told of what may have changed. A file that is staged concerns those alone that asked for it: a hundred namespaces have
-        // hundreds of files.
-        self.tree_changes += u64::from(matches!(event, TreeEvent::Scanned { .. } | TreeEvent::Swapped { .. }));
+        // A file that is staged moves no inventory, and concerns those alone that asked for it.
+        if matches!(event, TreeEvent::Scanned { .. } | TreeEvent::Swapped { .. }) {
+            self.shown.moved();
+        }
         match event {
             TreeEvent::Touched => match self.setup.role {
                 Role::Provider => self.giver.touch(),
@@ -124,7 +127,7 @@ impl Pair {
                 input.finish().map_err(malformed)?;
                 self.taker.on_inventory(version, inventory);
                 self.note_told();
-                self.tree_changes += 1;
+                self.shown.moved();
             }
             Kind::FileRequest => {
                 let version = input.u64().map_err(malformed)?;
@@ -151,7 +154,7 @@ impl Pair {
                 let trouble = input.option(Refusal::read).map_err(malformed)?;
                 input.finish().map_err(malformed)?;
                 self.giver.on_held(version, trouble)?;
-                self.tree_changes += 1;
+                self.shown.moved();
             }
         }
         Ok(())
@@ -161,6 +164,7 @@ impl Pair {
     pub(super) fn settle_tree(&mut self) {
         match self.setup.role {
             Role::Provider => {
+                self.owe_moved();
                 for index in 0..self.lanes.len() {
                     self.pump_files(index);
                 }
@@ -186,6 +190,7 @@ impl Pair {
                 if !self.changes.is_quiet() {
                     return;
                 }
+                self.owe_moved();
                 for index in 0..self.lanes.len() {
                     self.pump_files(index);
                 }

@@ -1,0 +1,106 @@
+//! Who is told of what moved in the trees.
+
+use super::*;
+
+const NAMES: [&str; 3] = ["global", "ns1", "ns2"];
+
+fn file(path: &str, content: &str) -> TreeFile {
+    TreeFile {
+        path: path.into(),
+        bytes: content.len() as u64,
+        digest: file_digest(content.as_bytes()),
+    }
+}
+
+fn tree(edited: &[(&str, &str)]) -> Inventory {
+    let mut tree = Inventory::new(
+        ["dynamic.toml", "ns1/ns_static.toml", "ns2/ns_static.toml", "ns3/x.toml"]
+            .map(|path| file(&format!("configuration/{path}"), "as it was"))
+            .to_vec(),
+        Vec::new(),
+    );
+    for (path, content) in edited {
+        tree.put(file(path, content));
+    }
+    tree
+}
+
+/// A provider of three namespaces whose tree was looked at.
+fn provider() -> Pair {
+    let mut setup = setup(Role::Provider);
+    let one = setup.namespaces[0].clone();
+    setup.namespaces = NAMES
+        .iter()
+        .map(|name| NamespaceSetup {
+            namespace: Namespace::new(name).unwrap(),
+            ..one.clone()
+        })
+        .collect();
+    let mut pair = Pair::new(setup);
+    assert_eq!(owed_after(&mut pair, tree(&[])), NAMES, "nobody was told anything");
+    pair
+}
+
+/// The namespaces whose strategies are owed a word after a look that found this; they are told it.
+fn owed_after(pair: &mut Pair, inventory: Inventory) -> Vec<String> {
+    pair.giver.on_scanned(0, inventory);
+    owed_now(pair)
+}
+
+fn owed_now(pair: &mut Pair) -> Vec<String> {
+    pair.shown.moved();
+    pair.owe_moved();
+    let lanes = pair.lanes.iter_mut();
+    lanes
+        .filter_map(|lane| {
+            let owes = std::mem::take(&mut lane.files.owes_inventories);
+            owes.then(|| lane.setup.namespace.to_string())
+        })
+        .collect()
+}
+
+#[test]
+fn those_are_told_whose_files_moved() {
+    let mut pair = provider();
+    let none: [&str; 0] = [];
+    assert_eq!(owed_after(&mut pair, tree(&[])), none, "all is as it was");
+    let edited = ("configuration/ns2/ns_static.toml", "edited");
+    assert_eq!(owed_after(&mut pair, tree(&[edited])), ["ns2"]);
+    assert_eq!(owed_after(&mut pair, tree(&[edited])), none);
+    // A certificate that was not there, and an edit that is taken back.
+    let certificate = ("certificates/ns1/certs/node1.cert", "new");
+    assert_eq!(owed_after(&mut pair, tree(&[certificate])), ["ns1", "ns2"]);
+    // What is the whole node's, and what is of a namespace that does not run, is told to global.
+    for path in [
+        "configuration/dynamic.toml",
+        "configuration/ns3/x.toml",
+        "configuration/new/y.toml",
+    ] {
+        assert_eq!(
+            owed_after(&mut pair, tree(&[certificate, (path, "edited")])),
+            ["global"]
+        );
+        assert_eq!(owed_after(&mut pair, tree(&[certificate])), ["global"]);
+    }
+}
+
+#[test]
+fn the_other_ends_tree_counts_as_the_own_one_does() {
+    let mut pair = provider();
+    let none: [&str; 0] = [];
+    let whole = tree(&[]);
+    assert_eq!(pair.giver.settle(true, 0).len(), 1, "it is told");
+    pair.giver.on_held(1, None).unwrap();
+    assert_eq!(owed_after(&mut pair, whole.clone()), NAMES, "the first word of it");
+    assert_eq!(owed_after(&mut pair, whole.clone()), none);
+    // A change of ours is looked at anew: what did not move is not told again.
+    pair.giver.changed();
+    assert_eq!(owed_now(&mut pair), none);
+    let edited = || tree(&[("configuration/ns1/ns_static.toml", "edited")]);
+    pair.giver.on_scanned(1, edited());
+    assert_eq!(owed_now(&mut pair), ["ns1"]);
+    // Detached, and attached again: nobody was told anything.
+    pair.giver.on_scanned(1, tree(&[]));
+    pair.shown = Default::default();
+    assert_eq!(owed_now(&mut pair), NAMES);
+}
