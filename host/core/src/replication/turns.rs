@@ -11,8 +11,8 @@ use crate::types::strategy::Role;
 
 use super::lane::Lane;
 
-/// How long a turn may take: on a slow line that is not much.
-const TURN_MS: Millis = 50;
+/// How long a turn may take: long enough for what one sends in it where all of them share a fast line, and on a slow one not much.
+const TURN_MS: Millis = 150;
 /// A turn whose last word is so long ago passes on: its acknowledgement may never come.
 const IDLE_MS: Millis = 200;
 
@@ -31,7 +31,7 @@ impl Default for TurnLimits {
     fn default() -> Self {
         Self {
             at_once: 8,
-            bytes: 8 << 20,
+            bytes: 16 << 20,
             little_bytes: 256 << 10,
         }
     }
@@ -190,7 +190,7 @@ mod tests {
 
     const LANES: usize = 20;
     const TURNS: usize = 8;
-    const TURN_BYTES: u64 = 8 << 20;
+    const TURN_BYTES: u64 = 16 << 20;
 
     fn much(sent_bytes: u64) -> Owed {
         Owed {
