@@ -22,6 +22,6 @@ mod failure;
 mod telemetry;
 
 fn main() -> std::process::ExitCode {
-    memory::bound_arenas();
+    memory::tune_allocator();
     commands::main()
 }
