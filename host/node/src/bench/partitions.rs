@@ -20,6 +20,8 @@ const BYTES: u64 = 1 << 30;
 const RECORD_BYTES: u64 = 64 << 10;
 /// Between two looks: a status of a hundred namespaces costs what the copy needs, so there are few until the end is near.
 const LOOKS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(400));
+/// From the attach to the lifting of the rate: what a start leaves to do is no part of the copy.
+const SETTLE: Duration = Duration::from_secs(2);
 /// Namespaces of a case.
 const CASES: [u64; 3] = [1, 10, 100];
 /// File and key of the rate that holds the chains back while the pair attaches.
@@ -69,7 +71,7 @@ pub fn run(bench: &mut Bench<'_>) -> Result<()> {
     Ok(())
 }
 
-/// A fresh standby: seconds from its start until the configuration is copied, with the chains held back by a rate of a byte a second; bytes a second from the moment the rate is lifted until all is durable; and its memory. Its files stay until the scenario's end, the long
+/// A fresh standby: seconds from its start until the configuration is copied, with the chains held back by a rate of a byte a second; bytes a second from the moment the rate is lifted, a while later, until all is durable; and its memory. Its files stay until the scenario's end, the long
 /// ones empty: a file system that looks whether an inode was freed lately (ext4 without a journal) takes a tenth of the processor for the
 /// thousand files of the next standby otherwise, and a virtual machine's host as much for memory that it has not given yet.
 fn copy(bench: &Bench<'_>, root: PathBuf, count: u64, made: &Made) -> Result<Copied> {
@@ -94,6 +96,7 @@ fn copy(bench: &Bench<'_>, root: PathBuf, count: u64, made: &Made) -> Result<Cop
             && status.reasons.iter().all(|reason| HELD_BACK.contains(&&*reason.code))
     })?;
     let attach_seconds = started.elapsed().as_secs_f64();
+    pause(SETTLE);
     let durable = |node: &Node| -> Result<u64> { Ok(node.status()?.namespaces.iter().map(|n| n.durable).sum()) };
     let first = durable(&receiver)?;
     let all = made.tip * count;
