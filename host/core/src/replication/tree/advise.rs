@@ -53,7 +53,7 @@ struct Calling {
 pub(in crate::replication) struct FileAdvisor {
     pub(in crate::replication) desk: Desk,
     calling: Option<Calling>,
-    /// Files of its own moved in an inventory, or one that it asked for is staged.
+    /// Files of its own moved in an inventory, or what it asked for is under way, or staged.
     pub(in crate::replication) owes_inventories: bool,
     edits: Vec<(Ticket, Edit)>,
     edits_seen: u64,
@@ -309,6 +309,8 @@ impl Pair {
                 for path in paths {
                     if !files.requested.contains(&path) {
                         files.requested.push(path);
+                        // What is under way is another now.
+                        files.owes_inventories = true;
                     }
                 }
             }
