@@ -202,12 +202,23 @@ impl Pair {
             return;
         }
         // Before the first look there is nothing to tell.
+        if self.inventories().0.is_none() {
+            return;
+        }
+        if opened && let Some(lane) = self.lanes.get_mut(index) {
+            // What an instance before it said is forgotten with it: nothing is under way for the one that is told now.
+            self.taker.on_advice();
+            lane.files.requested.clear();
+            lane.files.deletes.clear();
+            lane.files.refusal = None;
+        }
+        let Some(lane) = self.lanes.get(index) else { return };
         let Some(view) = self.file_view(lane) else { return };
         let mut events = Vec::new();
         if opened {
             events.push(Told::Opened {
                 view: view.clone(),
-                stored: files.desk.stored.clone(),
+                stored: lane.files.desk.stored.clone(),
             });
         } else if changed {
             events.push(Told::Inventories(view.clone()));
@@ -217,13 +228,6 @@ impl Pair {
         let now = self.now;
         let Some(lane) = self.lanes.get_mut(index) else { return };
         let files = &mut lane.files;
-        if opened {
-            // What an instance before it said is forgotten with it.
-            self.taker.on_advice();
-            files.requested.clear();
-            files.deletes.clear();
-            files.refusal = None;
-        }
         let (messages, answers) = files.desk.take_waiting();
         events.extend(messages.into_iter().map(Told::Message));
         events.extend(answers.into_iter().map(Told::Fault));
@@ -379,7 +383,10 @@ impl Pair {
         let mut advice = FileAdvice::default();
         for lane in &mut self.lanes {
             let taker = &self.taker;
-            lane.files.requested.retain(|path| taker.differs(path));
+            // While the provider's tree is not known, nobody can say what came: what was asked for is not asked for again.
+            if taker.theirs().is_some() {
+                lane.files.requested.retain(|path| taker.differs(path));
+            }
             advice.requested.extend(lane.files.requested.iter().cloned());
             advice.deletes.extend(lane.files.deletes.iter().cloned());
         }
