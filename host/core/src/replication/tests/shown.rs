@@ -1,6 +1,7 @@
 //! Who is told of what moved in the trees.
 
 use super::*;
+use crate::types::strategy::config_sync;
 
 const NAMES: [&str; 3] = ["global", "ns1", "ns2"];
 
@@ -103,4 +104,43 @@ fn the_other_ends_tree_counts_as_the_own_one_does() {
     pair.giver.on_scanned(1, tree(&[]));
     pair.shown = Default::default();
     assert_eq!(owed_now(&mut pair), NAMES);
+}
+
+/// What an instance asked for is forgotten with it, also what was fetched for it: the next one asks for all of it.
+#[test]
+fn an_instance_that_is_opened_in_the_middle_of_a_copy_sees_all_that_is_missing() {
+    let mut ends = Ends::attached(fetch_all);
+    ends.run(600);
+    let files = &mut ends.trees[PROVIDER].files;
+    files.insert("configuration/new.toml".into(), Bytes::from("new"));
+    files.remove("configuration/system.toml");
+    ends.queue.push_back((PROVIDER, Event::Tree(TreeEvent::Touched)));
+    // It asks for what is new, and does not say that what is gone may go: the copy waits for that.
+    while let Some((end, event)) = ends.queue.pop_front() {
+        for action in ends.pairs[end].step(ends.now * 1000, event).now {
+            match action {
+                Action::ConfigStrategy { ns, events } if end == RECEIVER => {
+                    let mut said = super::tree::mirror(&events);
+                    said.retain(|said| !matches!(said, config_sync::Action::Delete(_)));
+                    ends.queue
+                        .push_back((end, Event::ConfigStrategy { ns, result: Ok(said) }));
+                }
+                action => ends.act(end, action),
+            }
+        }
+    }
+    assert!(ends.pairs[RECEIVER].taker.is_fetched("configuration/new.toml"));
+    for run in [StrategyRun::Restarting, StrategyRun::Running] {
+        let event = Event::StrategyState {
+            ns: namespace(),
+            id: super::tree::strategy(),
+            run,
+            faults: 1,
+            configured: "default".into(),
+            problem: String::new(),
+        };
+        ends.queue.push_back((RECEIVER, event));
+    }
+    ends.run(600);
+    assert_eq!(ends.trees[RECEIVER].files, ends.trees[PROVIDER].files);
 }
