@@ -17,6 +17,8 @@ pub enum TreeWork {
     Scan {
         /// To be named in the answer.
         generation: u64,
+        /// Also at those of which nothing says that they changed.
+        whole: bool,
     },
     /// Provider: read a file for the receiver, if it still has this digest; answer with `FileRead`.
     ReadFile {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use cvp_core::replication::TreeFile;
 
@@ -12,9 +12,6 @@ const STEP: Duration = Duration::from_millis(100);
 
 /// The same where times are whole seconds.
 const STEP_OF_SECONDS: Duration = Duration::from_secs(2);
-
-/// So long what is known counts: a write through a mapping, or a file system whose times say little, is seen by then.
-const COUNTS_FOR: Duration = Duration::from_secs(60);
 
 /// What a change of a file's content changes with it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -66,17 +63,13 @@ pub struct Known {
     found: HashMap<String, (Stamp, Found)>,
     /// Of the look that goes on.
     next: HashMap<String, (Stamp, Found)>,
-    since: Option<Instant>,
 }
 
 impl Known {
-    /// A look begins.
-    pub(super) fn begin(&mut self) {
-        if self.since.is_none_or(|since| since.elapsed() > COUNTS_FOR) {
-            *self = Known {
-                since: Some(Instant::now()),
-                ..Known::default()
-            };
+    /// A look begins; at a whole one nothing counts that is known: a write through a mapping changes a file and not its times.
+    pub(super) fn begin(&mut self, whole: bool) {
+        if whole {
+            self.found.clear();
         }
     }
 
@@ -145,25 +138,25 @@ mod tests {
         let found = Found::Left("private-key", "it is one".into());
         let mut known = Known::default();
         let look = |known: &mut Known, stamp: Option<Stamp>| {
-            known.begin();
+            known.begin(false);
             let found = stamp.and_then(|stamp| known.recall("a", Some(stamp)));
             known.end();
             found
         };
-        known.begin();
+        known.begin(false);
         known.keep("a", old, at(9, 0), &found);
         known.end();
         assert_eq!(look(&mut known, Some(old)), Some(found.clone()));
         assert_eq!(look(&mut known, Some(old)), Some(found.clone()));
         assert_eq!(look(&mut known, Some(new)), None);
         assert_eq!(look(&mut known, Some(old)), None, "it was another meanwhile");
-        known.begin();
+        known.begin(false);
         known.keep("a", old, at(9, 0), &found);
         known.end();
         assert_eq!(look(&mut known, None), None);
         assert_eq!(look(&mut known, Some(old)), None, "it was not met meanwhile");
-        known.since = Instant::now().checked_sub(2 * COUNTS_FOR);
         known.found.insert("a".into(), (old, found));
-        assert_eq!(look(&mut known, Some(old)), None, "it was long ago");
+        known.begin(true);
+        assert_eq!(known.recall("a", Some(old)), None, "all is read");
     }
 }

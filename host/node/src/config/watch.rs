@@ -77,9 +77,13 @@ impl Watch {
     }
 }
 
-/// Whether no directory came, went or moved. A name that is no file's by now may have been a directory's; one that a file has while it is
-/// being written was not.
+/// Whether no directory came, went, moved or was opened to us. A name that is no file's by now may have been a directory's; one that a file has
+/// while it is being written was not.
 fn is_of_files(event: &notify::Event) -> bool {
+    // A link to a directory comes as a file does.
+    if event.paths.iter().any(|path| path.is_dir()) {
+        return false;
+    }
     match event.kind {
         EventKind::Create(CreateKind::File)
         | EventKind::Remove(RemoveKind::File)
@@ -148,6 +152,13 @@ mod tests {
         std::fs::create_dir_all(directory.path().join("namespaces/ns2/certs")).unwrap();
         noticed(&mut told).await;
         std::fs::write(directory.path().join("namespaces/ns2/certs/root.ca"), "a").unwrap();
+        noticed(&mut told).await;
+        // One that lies on another disk.
+        let elsewhere = directory.path().join("elsewhere");
+        std::fs::create_dir_all(elsewhere.join("certs")).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, directory.path().join("namespaces/ns3")).unwrap();
+        noticed(&mut told).await;
+        std::fs::write(elsewhere.join("certs/root.ca"), "a").unwrap();
         noticed(&mut told).await;
         // What is no part of the tree is none of its business.
         std::fs::write(directory.path().join("namespaces/ns1/data/x"), "a").unwrap();

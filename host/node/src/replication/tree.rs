@@ -171,11 +171,11 @@ impl Disk {
                 }
                 return None;
             }
-            TreeWork::Scan { generation } => TreeEvent::Scanned {
+            TreeWork::Scan { generation, whole } => TreeEvent::Scanned {
                 generation,
                 inventory: match role {
-                    Role::Provider => self.own.scan_again(&mut self.known),
-                    Role::Receiver => self.copy.places().scan_again(&mut self.known),
+                    Role::Provider => self.own.scan_again(&mut self.known, whole),
+                    Role::Receiver => self.copy.places().scan_again(&mut self.known, whole),
                 },
             },
             TreeWork::ReadFile {

@@ -144,3 +144,22 @@ fn an_instance_that_is_opened_in_the_middle_of_a_copy_sees_all_that_is_missing()
     ends.run(600);
     assert_eq!(ends.trees[RECEIVER].files, ends.trees[PROVIDER].files);
 }
+
+#[test]
+fn every_file_is_read_every_five_seconds_however_often_the_tree_is_touched() {
+    let mut pair = Pair::new(setup(Role::Provider));
+    let mut whole_at = Vec::new();
+    for now in (0..16_000).step_by(100) {
+        let looks = pair.step(now * 1000, Event::Tree(TreeEvent::Touched)).now;
+        for action in looks {
+            let Action::Tree(TreeWork::Scan { generation, whole }) = action else {
+                continue;
+            };
+            whole_at.extend(whole.then_some(now));
+            let inventory = tree(&[]);
+            let found = TreeEvent::Scanned { generation, inventory };
+            let _ = pair.step(now * 1000, Event::Tree(found));
+        }
+    }
+    assert_eq!(whole_at, [0, 5_000, 10_000, 15_000]);
+}

@@ -12,8 +12,8 @@ const READING_MAX: usize = 128;
 /// What the host is to do.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(in crate::replication) enum GiveDo {
-    /// Look at the tree; the answer names this generation.
-    Scan(u64),
+    /// Look at the tree, at every file of it or at those that something says are others; the answer names this generation.
+    Scan { generation: u64, whole: bool },
     /// Send an inventory frame: the version, and what it holds.
     Tell(u64, Inventory),
 }
@@ -35,7 +35,7 @@ pub(in crate::replication) struct Giver {
     /// The look under way is one by the clock: nothing says that the tree has changed.
     by_the_clock: bool,
     touched: bool,
-    /// The tree is looked at so often while a session lives: not every edit is seen by a watch.
+    /// The whole tree is looked at so often while a session lives: not every edit is seen by a watch, or changes a file's times.
     look_at: Millis,
     /// None until the tree was looked at, after a start and after each change of ours.
     inventory: Option<Inventory>,
@@ -90,8 +90,14 @@ impl Giver {
             self.by_the_clock = !self.touched;
             self.touched = false;
             self.scanning = true;
-            self.look_at = now + LOOK_MS;
-            out.push(GiveDo::Scan(self.generation));
+            let whole = now >= self.look_at;
+            if whole {
+                self.look_at = now + LOOK_MS;
+            }
+            out.push(GiveDo::Scan {
+                generation: self.generation,
+                whole,
+            });
         }
         if attached
             && self.told != Some(self.version)

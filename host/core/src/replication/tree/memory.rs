@@ -50,7 +50,7 @@ impl MemoryTree {
                 self.told = told;
                 return None;
             }
-            TreeWork::Scan { generation } => TreeEvent::Scanned {
+            TreeWork::Scan { generation, .. } => TreeEvent::Scanned {
                 generation,
                 inventory: self.inventory(),
             },

@@ -171,7 +171,9 @@ impl Pair {
                 // What the receiver holds staged is settled before it hears of any tree.
                 for told in self.giver.settle(self.changes.is_settled(), self.now) {
                     match told {
-                        GiveDo::Scan(generation) => self.out.push(Action::Tree(TreeWork::Scan { generation })),
+                        GiveDo::Scan { generation, whole } => {
+                            self.out.push(Action::Tree(TreeWork::Scan { generation, whole }));
+                        }
                         GiveDo::Tell(version, inventory) => {
                             let mut out = Writer::new();
                             out.u64(version);
@@ -215,7 +217,7 @@ impl Pair {
     fn take(&mut self, told: TakeDo) {
         match told {
             TakeDo::Note(told) => self.out.push(Action::Tree(TreeWork::Note { told })),
-            TakeDo::Scan => self.out.push(Action::Tree(TreeWork::Scan { generation: 0 })),
+            TakeDo::Scan { whole } => self.out.push(Action::Tree(TreeWork::Scan { generation: 0, whole })),
             TakeDo::Ask(version, path) => {
                 let mut out = Writer::new();
                 out.u64(version);

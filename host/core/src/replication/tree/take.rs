@@ -27,8 +27,8 @@ const RETRY_MS: Millis = 5_000;
 /// What the host is to do.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(in crate::replication) enum TakeDo {
-    /// Look at the copy.
-    Scan,
+    /// Look at the copy, at every file of it or at those that something says are others.
+    Scan { whole: bool },
     /// Send a request: the version and the path.
     Ask(u64, String),
     /// Remove every content that waits for a swap.
@@ -138,6 +138,7 @@ impl Taker {
         self.unsettled = true;
         self.local = None;
         self.stale = true;
+        self.look_at = 0;
     }
 
     /// The copy is to be looked at.
@@ -308,8 +309,11 @@ impl Taker {
         }
         if self.stale && !self.scanning && !self.swapping {
             (self.stale, self.scanning) = (false, true);
-            self.look_at = now + LOOK_MS;
-            return vec![TakeDo::Scan];
+            let whole = now >= self.look_at;
+            if whole {
+                self.look_at = now + LOOK_MS;
+            }
+            return vec![TakeDo::Scan { whole }];
         }
         let mut out = Vec::new();
         let (Some(local), Some(target)) = (&self.local, &mut self.target) else {

@@ -19,7 +19,7 @@ fn contents_that_no_swap_uses_are_forgotten() {
             ..FileAdvice::default()
         };
         let told = taker.settle(0, &advice);
-        if told.contains(&TakeDo::Scan) {
+        if told.iter().any(|told| matches!(told, TakeDo::Scan { .. })) {
             taker.on_scanned(copy.clone());
             return [told, taker.settle(0, &advice)].concat();
         }
