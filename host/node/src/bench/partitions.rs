@@ -21,7 +21,7 @@ const RECORD_BYTES: u64 = 64 << 10;
 /// Between two looks: a status of a hundred namespaces costs what the copy needs, so there are few until the end is near.
 const LOOKS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(400));
 /// From the attach to the lifting of the rate: what a start leaves to do is no part of the copy.
-const SETTLE: Duration = Duration::from_secs(4);
+const SETTLE: Duration = Duration::from_secs(2);
 /// Namespaces of a case.
 const CASES: [u64; 3] = [1, 10, 100];
 /// File and key of the rate that holds the chains back while the pair attaches.
