@@ -187,7 +187,7 @@ impl Queues {
         Ok(())
     }
 
-    /// These queues are about to be made at the broker: from now on they are this node's to remove there.
+    /// These queues, of which none stands at the broker, are about to be made there: from now on they are this node's to remove.
     ///
     /// # Errors
     /// The disk failed, in words: they must not be made.
@@ -197,7 +197,7 @@ impl Queues {
         };
         let numbers = queues.iter().map(|queue| queue.number);
         self.leaving
-            .change(|note| numbers.for_each(|number| note.makes(number, here)))
+            .change(|note| numbers.for_each(|number| note.begins(number, here)))
             .await
     }
 
@@ -210,6 +210,11 @@ impl Queues {
     /// The seal that stands at the broker as long as this registration's queue does; none where it may have none.
     pub(super) async fn seal_of(&self, number: u64) -> Option<String> {
         self.leaving.now().await.seal_of(&self.registry(), number)
+    }
+
+    /// Whether a queue may stand at the broker without its seal, because the node ended while it was made.
+    pub(super) async fn may_be_half_made(&self, number: u64) -> bool {
+        self.leaving.now().await.may_be_half_made(number)
     }
 
     /// A queue stands at the broker with its seal.

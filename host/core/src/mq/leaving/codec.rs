@@ -8,6 +8,8 @@ use super::super::registry::EXCHANGER_BYTES_MAX;
 use super::{EXCHANGERS_MAX, Going, LEAVING_MAX, LEFT_MAX, Leaving, Made, QUEUES_MAX};
 use crate::types::{Malformed, Reader, Writer};
 
+/// Format of a note of queues that are being made, too.
+const ENCODING_MAKING: u8 = 6;
 /// Format of a note of queues that may be without a seal.
 const ENCODING_UNSEALED: u8 = 5;
 /// Format of the note.
@@ -113,8 +115,7 @@ impl Leaving {
         out.u32(self.exchangers.len() as u32);
         self.exchangers.keys().for_each(|name| out.text(name));
         if let Some(made) = made {
-            out.u32(made.len() as u32);
-            made.iter().for_each(|number| out.u64(*number));
+            write_set(&mut out, made);
         }
         out.into_bytes()
     }
@@ -123,11 +124,12 @@ impl Leaving {
         let mut out = Writer::with_capacity(64 + 64 * (self.queues.len() + self.left.len()));
         let table = Table::of(self);
         let at = |place: &Option<Place>| table.index(place.as_ref().map_or("", Place::as_str));
-        out.u8(if self.unsealed.is_empty() {
-            ENCODING
-        } else {
-            ENCODING_UNSEALED
-        });
+        let encoding = match (self.unsealed.is_empty(), self.making.is_empty()) {
+            (_, false) => ENCODING_MAKING,
+            (false, true) => ENCODING_UNSEALED,
+            (true, true) => ENCODING,
+        };
+        out.u8(encoding);
         table.write(&mut out);
         out.u32(self.queues.len() as u32);
         for (number, going) in &self.queues {
@@ -162,9 +164,11 @@ impl Leaving {
                 out.text(name);
             });
         }
-        if !self.unsealed.is_empty() {
-            out.u32(self.unsealed.len() as u32);
-            self.unsealed.iter().for_each(|number| out.u64(*number));
+        if encoding != ENCODING {
+            write_set(&mut out, &self.unsealed);
+        }
+        if encoding == ENCODING_MAKING {
+            write_set(&mut out, &self.making);
         }
         out.into_bytes()
     }
@@ -173,10 +177,14 @@ impl Leaving {
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut input = Reader::new(bytes);
         let leaving = match input.u8()? {
-            ENCODING => Self::read_with_places(&mut input)?,
-            ENCODING_UNSEALED => {
+            encoding @ (ENCODING | ENCODING_UNSEALED | ENCODING_MAKING) => {
                 let mut leaving = Self::read_with_places(&mut input)?;
-                leaving.unsealed = read_set(&mut input)?;
+                if encoding != ENCODING {
+                    leaving.unsealed = read_set(&mut input)?;
+                }
+                if encoding == ENCODING_MAKING {
+                    leaving.making = read_set(&mut input)?;
+                }
                 leaving
             }
             encoding @ (ENCODING_NUMBERS | ENCODING_LEAVING | ENCODING_QUEUES) => {
@@ -248,6 +256,11 @@ impl Leaving {
         }
         Ok(leaving)
     }
+}
+
+fn write_set(out: &mut Writer, set: &BTreeSet<u64>) {
+    out.u32(set.len() as u32);
+    set.iter().for_each(|number| out.u64(*number));
 }
 
 fn read_set(input: &mut Reader<'_>) -> Result<BTreeSet<u64>, Malformed> {

@@ -29,6 +29,8 @@ pub struct Leaving {
     left: BTreeSet<Left>,
     /// Queues that a release made, or may have, that made no seals: no seal shows whether one is there still.
     unsealed: BTreeSet<u64>,
+    /// Queues that are being made: one may stand there already, and its seal not yet.
+    making: BTreeSet<u64>,
     /// Read from a note of such a release that does not say what was made.
     early: bool,
 }
@@ -89,7 +91,18 @@ impl Leaving {
         self.made_not(number);
     }
 
-    /// A queue is about to be made at this place.
+    /// A queue is about to be made at this place, where none of its own stands. A node that ends in the middle of it leaves one without a seal.
+    pub fn begins(&mut self, number: u64, here: &Place) {
+        self.makes(number, here);
+        self.making.insert(number);
+    }
+
+    /// Whether a queue may stand where it was made though its seal does not: nothing was published to it then.
+    pub fn may_be_half_made(&self, number: u64) -> bool {
+        self.making.contains(&number)
+    }
+
+    /// A queue is made at this place, or was.
     pub fn makes(&mut self, number: u64, here: &Place) {
         match &mut self.made {
             Made::Any => {}
@@ -101,11 +114,12 @@ impl Leaving {
     /// It stands with its seal.
     pub fn sealed(&mut self, number: u64) {
         self.unsealed.remove(&number);
+        self.making.remove(&number);
     }
 
     /// What stands there under its name is somebody else's.
     pub fn made_not(&mut self, number: u64) {
-        self.unsealed.remove(&number);
+        self.sealed(number);
         match &mut self.made {
             Made::Any => {}
             Made::Numbers(numbers) => drop(numbers.remove(&number)),
@@ -216,6 +230,7 @@ impl Leaving {
             self.unsealed.extend(&known);
         }
         self.unsealed.retain(|number| known.contains(number));
+        self.making.retain(|number| known.contains(number));
         let made = match std::mem::take(&mut self.made) {
             Made::Any => known.into_iter().map(|number| (number, here.cloned())).collect(),
             Made::Numbers(numbers) => {

@@ -84,6 +84,36 @@ fn what_was_made_at_another_place_is_left_there_and_nothing_of_its_name_is_due_h
 }
 
 #[test]
+fn a_queue_may_be_half_made_until_its_seal_stands() {
+    let here = place("host:5672/");
+    let mut registry = registry(&["sealed", "half", "foreign"]);
+    let mut note = made(&self::registry(&[]), &here);
+    for number in 1..=3 {
+        note.begins(number, &here);
+    }
+    note.sealed(1);
+    note.made_not(3);
+    let half = |note: &Leaving| [1, 2, 3].map(|number| note.may_be_half_made(number));
+    assert_eq!(half(&note), [false, true, false]);
+    // Over a crash, and until it is removed; who takes this node's place reads what it always did.
+    let number = unregister(&mut note, &mut registry, "half");
+    let mut read = Leaving::decode(&note.encode()).unwrap();
+    assert_eq!(read, note);
+    read.settle(&registry, untold, Some(&here));
+    assert_eq!(
+        (half(&read), due(&read, &registry, &here)),
+        (half(&note), vec!["half".into()])
+    );
+    assert!(!registry.leaving().may_be_half_made(number));
+    read.gone(number);
+    assert_eq!(half(&read), [false; 3]);
+    // One that is registered no more, and of which nothing is noted to be removed, was never made.
+    note.stays(number);
+    note.settle(&registry, untold, Some(&here));
+    assert_eq!(half(&note), [false; 3]);
+}
+
+#[test]
 fn a_broker_of_another_name_is_known_by_what_stands_there() {
     let (old, here) = (place("old:5672/"), place("new:5672/"));
     let mut registry = registry(&["stays", "gone"]);

@@ -6,27 +6,41 @@ use cvp_core::mq::Queue;
 use super::channel::{Denied, Removed};
 use super::task::{Said, Task, Work};
 
+/// Whose a queue's name is at the broker.
+enum Name {
+    /// The very queue stands.
+    Own,
+    /// Nothing has it, or an empty queue: the node's is to be made.
+    Free,
+    /// It is somebody else's: why.
+    Taken(String),
+}
+
 impl Task {
-    /// Those of `wanted` that were made here and stand, or may be made: none whose name is somebody else's here. A queue without messages is taken
-    /// for one that its consumer made; it could not be told from any other, and loses nothing.
+    /// Those of `wanted` that were made here and stand, or may be made, of which the note says so then: none whose name is somebody else's here. A
+    /// queue without messages is taken for one that its consumer made; it could not be told from any other, and loses nothing.
     ///
     /// # Errors
-    /// The connection is no good: why.
+    /// The connection is no good, or the disk failed: why.
     pub(super) async fn own_there(
         &self,
         work: &mut Work,
         wanted: Vec<Queue>,
         said: &mut Said,
     ) -> Result<Vec<Queue>, String> {
-        let mut own = Vec::with_capacity(wanted.len());
+        let (mut own, mut fresh) = (Vec::with_capacity(wanted.len()), Vec::new());
         for queue in wanted {
             let (number, name) = (queue.number, queue.registration.queue.as_str());
-            let why = match self.own_or_free(work, &queue).await {
-                Ok(None) => {
+            let why = match self.name_of(work, &queue).await {
+                Ok(Name::Own) => {
                     own.push(queue);
                     continue;
                 }
-                Ok(Some(why)) => {
+                Ok(Name::Free) => {
+                    fresh.push(queue);
+                    continue;
+                }
+                Ok(Name::Taken(why)) => {
                     // From now on nothing under that name is removed for it.
                     self.queues.made_not(&queue).await;
                     why
@@ -37,23 +51,26 @@ impl Task {
             work.publishers.rest(number);
             self.refuse(number, name, &self.redact(&why), said);
         }
+        let noted = self.queues.makes(&fresh).await;
+        noted.map_err(|error| format!("note that queues are made there: {error}"))?;
+        own.append(&mut fresh);
         Ok(own)
     }
 
-    /// Why a queue's name is somebody else's; none where the queue is this node's, or the name is free.
+    /// Whose a queue's name is.
     ///
     /// # Errors
     /// The broker did not say: why.
-    async fn own_or_free(&self, work: &mut Work, queue: &Queue) -> Result<Option<String>, String> {
+    async fn name_of(&self, work: &mut Work, queue: &Queue) -> Result<Name, String> {
         if self.queues.is_made_here(queue).await && self.stands(work, queue.number).await? {
-            return Ok(None);
+            return Ok(Name::Own);
         }
         match work.admin.messages(&queue.registration.queue).await {
-            Ok(None | Some(0)) => Ok(None),
-            Ok(Some(count)) => Ok(Some(format!(
+            Ok(None | Some(0)) => Ok(Name::Free),
+            Ok(Some(count)) => Ok(Name::Taken(format!(
                 "a queue of that name is there already, with {count} messages that this node did not put into it: let its consumer take them, remove it there, or register another name"
             ))),
-            Err(Denied::Foreign(why)) => Ok(Some(why)),
+            Err(Denied::Foreign(why)) => Ok(Name::Taken(why)),
             Err(denied) => Err(denied.into_text()),
         }
     }
@@ -63,10 +80,31 @@ impl Task {
     /// # Errors
     /// The broker did not do it, or did not say whether it is: why.
     pub(super) async fn remove_own(&self, work: &mut Work, number: u64, name: &str) -> Result<Removed, String> {
+        let half_made = self.queues.may_be_half_made(number).await;
         if self.stands(work, number).await? {
-            return work.admin.remove_queue(name).await;
+            let removed = work.admin.remove_queue(name).await?;
+            // A seal goes with its queue, but for one that was not bound yet.
+            if half_made
+                && let Some(seal) = self.queues.seal_of(number).await
+                && work.admin.has_exchange(&seal).await?
+            {
+                work.admin.remove_exchange(&seal).await?;
+            }
+            return Ok(removed);
         }
-        Ok(Removed::Absent)
+        if !half_made {
+            return Ok(Removed::Absent);
+        }
+        // The node put nothing into one that has no seal yet.
+        match work.admin.messages(name).await {
+            Ok(None) => Ok(Removed::Absent),
+            Ok(Some(0)) => work.admin.remove_queue(name).await,
+            Ok(Some(count)) => Ok(Removed::Foreign(format!(
+                "there are {count} messages in it that this node did not put there"
+            ))),
+            Err(Denied::Foreign(why)) => Ok(Removed::Foreign(why)),
+            Err(denied) => Err(denied.into_text()),
+        }
     }
 
     /// Whether the seal of a queue that was made here stands. What a release made that knew no seals stands by the note.

@@ -272,8 +272,6 @@ impl Task {
         if !wanted.is_empty() {
             // Each time: whoever removed it there closed the channels of its publishers.
             work.admin.declare_exchange(registry.exchanger()).await?;
-            let noted = self.queues.makes(&wanted).await;
-            noted.map_err(|error| format!("note that queues are made there: {error}"))?;
         }
         for queue in wanted {
             work.publishers.start(Publisher {
