@@ -39,8 +39,6 @@ struct AtBroker {
     queue: Queue,
     /// Where; none where that is not known.
     at: Option<Place>,
-    /// It was made there, or may have been.
-    stands: bool,
 }
 
 /// What became of an acknowledgement.
@@ -115,16 +113,17 @@ impl Queues {
                 Some(queue) => self.at_broker(queue).await,
                 None => None,
             };
-            let mut removal = None;
-            if let Some(AtBroker { queue, at, .. }) = &at_broker {
-                // Before it goes: whatever is lost between the two, the broker's queue is not forgotten.
-                let at = at.clone();
-                let noted = self.leaving.change(|leaving| leaving.add(queue, exchanger, at)).await;
-                noted.map_err(QueuesError::Disk)?;
+            let (mut removal, mut stands) = (None, None);
+            if let Some(it @ AtBroker { queue, at }) = &at_broker {
+                // Before it goes: whatever is lost between the two, the broker's queue is not forgotten. And it is not made from now on.
+                let noted = self.leaving.change(|leaving| {
+                    leaving.add(queue, exchanger, at.clone());
+                    // One that was never made there is nothing to who takes this node's place.
+                    stands = leaving.may_stand(queue.number).then_some(it);
+                });
+                noted.await.map_err(QueuesError::Disk)?;
                 removal = self.rabbit().map(|rabbit| rabbit.expect_removed(queue.number));
             }
-            // One that was never made there is nothing to who takes this node's place.
-            let stands = at_broker.as_ref().filter(|it| it.stands);
             let changed = self.change(note, |registry| {
                 let queue = registry.unregister(name, exchanger)?;
                 if let Some(AtBroker { at, .. }) = stands {
@@ -164,7 +163,7 @@ impl Queues {
             .held
             .as_ref()
             .is_some_and(|held| !held.is_own(&queue.registration.queue));
-        (!other).then_some(AtBroker { queue, at, stands })
+        (!other).then_some(AtBroker { queue, at })
     }
 
     async fn stays_at_broker(&self, number: u64) {
@@ -187,18 +186,23 @@ impl Queues {
         Ok(())
     }
 
-    /// These queues, of which none stands at the broker, are about to be made there: from now on they are this node's to remove.
+    /// These queues, of which none of the node's own stands at the broker, are about to be made there: from now on they are this node's to remove.
+    /// Answers those of them that are; not what is on its way out.
     ///
     /// # Errors
     /// The disk failed, in words: they must not be made.
-    pub(super) async fn makes(&self, queues: &[Queue]) -> Result<(), String> {
+    pub(super) async fn makes(&self, mut queues: Vec<Queue>) -> Result<Vec<Queue>, String> {
         let Some(here) = self.leaving.here() else {
-            return Ok(());
+            return Ok(Vec::new());
         };
-        let numbers = queues.iter().map(|queue| queue.number);
-        self.leaving
-            .change(|note| numbers.for_each(|number| note.begins(number, here)))
-            .await
+        let noted = self.leaving.change(|note| {
+            // One whose change is under way is told to who takes this node's place as it stood at the note of it. A change that was given up is not.
+            let goes = |number| note.has(number) && self.changing.try_lock().is_err();
+            queues.retain(|queue| self.holds(queue) && !goes(queue.number));
+            queues.iter().for_each(|queue| note.begins(queue.number, here));
+        });
+        noted.await?;
+        Ok(queues)
     }
 
     /// Whether a queue was made at the broker here.
@@ -212,7 +216,7 @@ impl Queues {
         self.leaving.now().await.seal_of(&self.registry(), number)
     }
 
-    /// Whether a queue may stand at the broker without its seal, because the node ended while it was made.
+    /// Whether a queue may stand at the broker without its seal: its making was begun, and may have ended anywhere.
     pub(super) async fn may_be_half_made(&self, number: u64) -> bool {
         self.leaving.now().await.may_be_half_made(number)
     }
@@ -222,7 +226,7 @@ impl Queues {
     /// # Errors
     /// The disk failed, in words.
     pub(super) async fn sealed(&self, queue: &Queue) -> Result<(), String> {
-        self.leaving.change(|note| note.sealed(queue.number)).await
+        self.leaving.sealed(queue.number).await
     }
 
     /// The exchanges of which must be known whether they stand at the broker, before anything is made or removed there.

@@ -371,6 +371,7 @@ impl Queues {
         if let Some(rabbit) = self.rabbit() {
             rabbit.stop();
         }
+        self.leaving.close().await;
         self.changes.send_modify(|count| *count += 1);
         let version = self.board.change(|_| ());
         if let Err(failed) = self.board.on_disk(version).await {

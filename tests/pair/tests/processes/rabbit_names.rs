@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use cvp_pair::broker::Broker;
+use cvp_pair::broker::{Broker, USER};
 use cvp_pair::pair::{Pair, Setup};
 use cvp_pair::queues::{enable, register};
 use cvp_pair::wait;
@@ -177,13 +177,13 @@ fn the_names_of_what_a_namespace_left_at_a_broker_are_not_free_while_the_node_it
 #[test]
 fn a_queue_that_was_half_made_when_the_node_ended_goes_when_it_is_unregistered() -> Result<()> {
     // Queues and the exchange may be made, and the seals, whose names have a dot, may not: every making ends before its last step.
-    let broker = Broker::start_with(
+    let mut broker = Broker::start_with(
         "default_permissions.configure = ^[^.]*$\ndefault_permissions.read = .*\ndefault_permissions.write = .*",
     )?;
     let mut pair = node_at(&broker)?;
     let node = &mut pair.provider;
     broker_state(node, "connected")?;
-    grow(&node.rpc(), 2)?;
+    let height = grow(&node.rpc(), 2)?;
     let names = ["half", "filled"];
     for name in names {
         register(&node.rpc(), name, 1)?;
@@ -192,12 +192,14 @@ fn a_queue_that_was_half_made_when_the_node_ended_goes_when_it_is_unregistered()
     node.kill()?;
     // What somebody puts into one meanwhile is not the node's to remove.
     broker.make("filled", false)?;
+    broker.end()?;
     node.start()?;
-    broker_state(node, "connected")?;
+    broker_state(node, "unreachable")?;
     let exchanger = node.rpc().call("mq_getExchangerName", json!([]))?;
     for name in names {
         unregister(&node.rpc(), name, exchanger.as_str().context("no name")?)?;
     }
+    broker.begin()?;
     wait::until("the half made queue goes", WITHIN, || {
         Ok(if broker.has_queue("/", "half")? {
             Err(node.log())
@@ -205,6 +207,26 @@ fn a_queue_that_was_half_made_when_the_node_ended_goes_when_it_is_unregistered()
             Ok(())
         })
     })?;
+    wait::until("the other one is left", WITHIN, || {
+        let log = node.log();
+        Ok(if log.contains("is somebody else's and stays at the broker") {
+            Ok(())
+        } else {
+            Err(log)
+        })
+    })?;
     ensure!(broker.drain_at("/", "filled")? == ["filled"], "{}", node.log());
-    Ok(())
+    // The name is free, and what is made whole goes whole.
+    broker.control(&["set_permissions", "-p", "/", USER, ".*", ".*", ".*"])?;
+    broker.remove_queue("/", "filled")?;
+    let exchanger = register(&node.rpc(), "filled", 1)?;
+    confirmed(node, 1, height)?;
+    unregister(&node.rpc(), "filled", &exchanger)?;
+    wait::until("the whole one goes", WITHIN, || {
+        Ok(if broker.has_queue("/", "filled")? {
+            Err(node.log())
+        } else {
+            Ok(())
+        })
+    })
 }

@@ -189,6 +189,8 @@ impl Leaving {
     /// where it made what is registered is not known here.
     pub fn take_over(&mut self, registry: &Registry) {
         let other = registry.leaving();
+        // What this node was making and is registered still may have been made, sealed and told by the other one.
+        self.making.retain(|number| self.queues.contains_key(number));
         let mut made: BTreeMap<u64, Option<Place>> = registry
             .queues()
             .values()

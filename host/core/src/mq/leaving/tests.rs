@@ -107,6 +107,11 @@ fn a_queue_may_be_half_made_until_its_seal_stands() {
     assert!(!registry.leaving().may_be_half_made(number));
     read.gone(number);
     assert_eq!(half(&read), [false; 3]);
+    // Who takes over goes on with what it was to remove itself; what is registered the other node may have told.
+    let mut back = note.clone();
+    back.begins(1, &here);
+    back.take_over(&registry);
+    assert_eq!(half(&back), half(&note));
     // One that is registered no more, and of which nothing is noted to be removed, was never made.
     note.stays(number);
     note.settle(&registry, untold, Some(&here));

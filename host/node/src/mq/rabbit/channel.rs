@@ -131,11 +131,12 @@ impl Admin {
         }
     }
 
-    /// How many messages lie in the queue of that name; none where there is no such queue.
+    /// How many messages lie in the queue of that name, and how many consumers it has; none where there is no such queue. What a consumer has and
+    /// did not acknowledge is not counted.
     ///
     /// # Errors
     /// It is another connection's alone, or the broker did not answer.
-    pub async fn messages(&mut self, name: &str) -> Result<Option<u32>, Denied> {
+    pub async fn look(&mut self, name: &str) -> Result<Option<(u32, u32)>, Denied> {
         let options = QueueDeclareOptions {
             passive: true,
             ..QueueDeclareOptions::default()
@@ -143,7 +144,7 @@ impl Admin {
         let channel = self.channel().await.map_err(Denied::Otherwise)?.clone();
         let asked = channel.queue_declare(name.into(), options, FieldTable::default());
         match self.word(asked).await {
-            Ok(queue) => Ok(Some(queue.message_count())),
+            Ok(queue) => Ok(Some((queue.message_count(), queue.consumer_count()))),
             Err(Denied::Missing(_)) => Ok(None),
             Err(denied) => Err(denied),
         }

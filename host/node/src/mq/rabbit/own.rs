@@ -1,4 +1,5 @@
-//! Which queues at the broker are this node's own: those whose seal stands, looked for before the first message on a connection and before each removal.
+//! Which queues at the broker are this node's own: those whose seal stands, looked for before the first message on a connection and before each removal;
+//! and an empty one that the node was making.
 //! A name says nothing, not at a place either where the node made a queue of that name: the virtual host may have been made anew.
 
 use cvp_core::mq::Queue;
@@ -17,17 +18,17 @@ enum Name {
 }
 
 impl Task {
-    /// Those of `wanted` that were made here and stand, or may be made, of which the note says so then: none whose name is somebody else's here. A
-    /// queue without messages is taken for one that its consumer made; it could not be told from any other, and loses nothing.
+    /// Those of `wanted` that were made here and stand, and those that may be made: none whose name is somebody else's here. A queue without
+    /// messages is taken for one that its consumer made; it could not be told from any other, and loses nothing.
     ///
     /// # Errors
-    /// The connection is no good, or the disk failed: why.
+    /// The connection is no good: why.
     pub(super) async fn own_there(
         &self,
         work: &mut Work,
         wanted: Vec<Queue>,
         said: &mut Said,
-    ) -> Result<Vec<Queue>, String> {
+    ) -> Result<(Vec<Queue>, Vec<Queue>), String> {
         let (mut own, mut fresh) = (Vec::with_capacity(wanted.len()), Vec::new());
         for queue in wanted {
             let (number, name) = (queue.number, queue.registration.queue.as_str());
@@ -51,10 +52,7 @@ impl Task {
             work.publishers.rest(number);
             self.refuse(number, name, &self.redact(&why), said);
         }
-        let noted = self.queues.makes(&fresh).await;
-        noted.map_err(|error| format!("note that queues are made there: {error}"))?;
-        own.append(&mut fresh);
-        Ok(own)
+        Ok((own, fresh))
     }
 
     /// Whose a queue's name is.
@@ -62,12 +60,14 @@ impl Task {
     /// # Errors
     /// The broker did not say: why.
     async fn name_of(&self, work: &mut Work, queue: &Queue) -> Result<Name, String> {
-        if self.queues.is_made_here(queue).await && self.stands(work, queue.number).await? {
+        let number = queue.number;
+        let half_made = self.queues.may_be_half_made(number).await;
+        if !half_made && self.queues.is_made_here(queue).await && self.stands(work, number).await? {
             return Ok(Name::Own);
         }
-        match work.admin.messages(&queue.registration.queue).await {
-            Ok(None | Some(0)) => Ok(Name::Free),
-            Ok(Some(count)) => Ok(Name::Taken(format!(
+        match work.admin.look(&queue.registration.queue).await {
+            Ok(None | Some((0, _))) => Ok(Name::Free),
+            Ok(Some((count, _))) => Ok(Name::Taken(format!(
                 "a queue of that name is there already, with {count} messages that this node did not put into it: let its consumer take them, remove it there, or register another name"
             ))),
             Err(Denied::Foreign(why)) => Ok(Name::Taken(why)),
@@ -80,27 +80,31 @@ impl Task {
     /// # Errors
     /// The broker did not do it, or did not say whether it is: why.
     pub(super) async fn remove_own(&self, work: &mut Work, number: u64, name: &str) -> Result<Removed, String> {
-        let half_made = self.queues.may_be_half_made(number).await;
-        if self.stands(work, number).await? {
-            let removed = work.admin.remove_queue(name).await?;
-            // A seal goes with its queue, but for one that was not bound yet.
-            if half_made
-                && let Some(seal) = self.queues.seal_of(number).await
-                && work.admin.has_exchange(&seal).await?
-            {
-                work.admin.remove_exchange(&seal).await?;
-            }
-            return Ok(removed);
+        let stands = self.stands(work, number).await?;
+        if !self.queues.may_be_half_made(number).await {
+            return match stands {
+                true => work.admin.remove_queue(name).await,
+                false => Ok(Removed::Absent),
+            };
         }
-        if !half_made {
-            return Ok(Removed::Absent);
+        let removed = self.remove_half_made(work, name, stands).await?;
+        // A seal goes with its queue, but for one that was not bound yet.
+        if stands
+            && let Some(seal) = self.queues.seal_of(number).await
+            && work.admin.has_exchange(&seal).await?
+        {
+            work.admin.remove_exchange(&seal).await?;
         }
-        // The node put nothing into one that has no seal yet.
-        match work.admin.messages(name).await {
+        Ok(removed)
+    }
+
+    /// Removes a queue that the node was making, and so put nothing into: what has something, or may have it at a consumer, is somebody else's.
+    async fn remove_half_made(&self, work: &mut Work, name: &str, sealed: bool) -> Result<Removed, String> {
+        match work.admin.look(name).await {
             Ok(None) => Ok(Removed::Absent),
-            Ok(Some(0)) => work.admin.remove_queue(name).await,
-            Ok(Some(count)) => Ok(Removed::Foreign(format!(
-                "there are {count} messages in it that this node did not put there"
+            Ok(Some((0, consumers))) if sealed || consumers == 0 => work.admin.remove_queue(name).await,
+            Ok(Some((messages, consumers))) => Ok(Removed::Foreign(format!(
+                "it has {messages} messages and {consumers} consumers, and nothing that shows that this node made it: remove it there by hand where it is not wanted"
             ))),
             Err(Denied::Foreign(why)) => Ok(Removed::Foreign(why)),
             Err(denied) => Err(denied.into_text()),

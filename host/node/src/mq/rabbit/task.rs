@@ -268,10 +268,12 @@ impl Task {
                 false
             }
         });
-        let wanted = self.own_there(work, wanted, said).await?;
-        if !wanted.is_empty() {
+        let (mut wanted, fresh) = self.own_there(work, wanted, said).await?;
+        if !wanted.is_empty() || !fresh.is_empty() {
             // Each time: whoever removed it there closed the channels of its publishers.
             work.admin.declare_exchange(registry.exchanger()).await?;
+            let fresh = self.queues.makes(fresh).await;
+            wanted.extend(fresh.map_err(|error| format!("note that queues are made there: {error}"))?);
         }
         for queue in wanted {
             work.publishers.start(Publisher {

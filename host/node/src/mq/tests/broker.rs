@@ -16,7 +16,7 @@ async fn what_another_namespace_has_at_the_broker_is_not_removed_there() {
     for name in ["own", "taken"] {
         let (_, exchanger) = queues.register(registration(name, json!({}))).await.unwrap();
         let queue = queues.registry().get(name).unwrap().clone();
-        queues.makes(&[queue]).await.unwrap();
+        queues.makes(vec![queue]).await.unwrap();
         queues.unregister(name, &exchanger).await.unwrap();
     }
     let due = |due: crate::mq::leaving::Due| due.queues.into_iter().map(|(_, name, stands)| (name, stands));
@@ -43,7 +43,7 @@ async fn a_name_goes_when_the_registry_says_that_its_queue_is_gone_and_not_befor
     for name in ["one", "two"] {
         let (_, exchanger) = queues.register(registration(name, json!({}))).await.unwrap();
         let queue = queues.registry().get(name).unwrap().clone();
-        queues.makes(std::slice::from_ref(&queue)).await.unwrap();
+        queues.makes(vec![queue.clone()]).await.unwrap();
         queues.unregister(name, &exchanger).await.unwrap();
         gone.push((queue.number, name.to_owned()));
     }
@@ -88,7 +88,7 @@ async fn a_queue_goes_where_it_was_made_also_when_the_node_itself_carries_the_me
         queues.register(registration(name, json!({}))).await.unwrap();
     }
     let made = queues.registry().get("made").unwrap().clone();
-    queues.makes(std::slice::from_ref(&made)).await.unwrap();
+    queues.makes(vec![made.clone()]).await.unwrap();
     queues.close().await;
     drop(queues);
     bench.broker = Broker::Embedded;
