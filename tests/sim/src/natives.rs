@@ -13,9 +13,12 @@ pub fn open_strategy(role: Role, namespace: &Namespace) -> Result<ChainSyncStrat
     Ok(Box::new(native))
 }
 
+/// So few files at a time are asked for: the trees here are small, and each has several times as many.
+const FILES: &str = r#"{"files_max":2}"#;
+
 /// The default config-sync strategy.
 pub fn open_files(role: Role, namespace: &Namespace) -> Result<ConfigSyncStrategy, String> {
-    let native = Native::<ConfigSyncDefault, ConfigSync>::open(role, namespace.as_str(), "{}");
+    let native = Native::<ConfigSyncDefault, ConfigSync>::open(role, namespace.as_str(), FILES);
     Ok(Box::new(native.map_err(|fault| fault.to_string())?))
 }
 

@@ -121,7 +121,7 @@ impl Queues {
                     // One that was never made there is nothing to who takes this node's place.
                     stands = leaving.may_stand(queue.number).then_some(it);
                 });
-                noted.await.map_err(QueuesError::Disk)?;
+                noted.await.map_err(|error| self.not_noted(error))?;
                 removal = self.rabbit().map(|rabbit| rabbit.expect_removed(queue.number));
             }
             let changed = self.change(note, |registry| {
@@ -166,6 +166,19 @@ impl Queues {
         (!other).then_some(AtBroker { queue, at })
     }
 
+    /// What is to be removed could not be noted, and so nothing was changed.
+    fn not_noted(&self, error: String) -> QueuesError {
+        if !self.is_closed() {
+            return QueuesError::Disk(error);
+        }
+        let text = format!("the message queues of {} are being closed", self.namespace());
+        QueuesError::NotMade(Refusal::new(
+            "queues-closed",
+            text,
+            "call again when the namespace runs",
+        ))
+    }
+
     async fn stays_at_broker(&self, number: u64) {
         if let Err(error) = self.leaving.change(|leaving| leaving.stays(number)).await {
             tracing::warn!(namespace = %self.namespace(), "note that a queue stays at the broker: {error}");
@@ -195,10 +208,13 @@ impl Queues {
         let Some(here) = self.leaving.here() else {
             return Ok(Vec::new());
         };
+        self.leaving.forget_sealed(&queues);
         let noted = self.leaving.change(|note| {
-            // One whose change is under way is told to who takes this node's place as it stood at the note of it. A change that was given up is not.
+            // Who takes this node's place is told of one whose change is under way as it stood when that was noted. Where the change came to no end
+            // it is made: it is registered.
             let goes = |number| note.has(number) && self.changing.try_lock().is_err();
-            queues.retain(|queue| self.holds(queue) && !goes(queue.number));
+            // In this order: a change that ends in between has taken the queue out.
+            queues.retain(|queue| !goes(queue.number) && self.holds(queue));
             queues.iter().for_each(|queue| note.begins(queue.number, here));
         });
         noted.await?;
@@ -314,7 +330,7 @@ impl Queues {
                     .leaving
                     .change(|leaving| leaving.add_exchanger(exchanger, at))
                     .await;
-                noted.map_err(QueuesError::Disk)?;
+                noted.map_err(|error| self.not_noted(error))?;
                 removal = self.rabbit().map(|rabbit| rabbit.expect_exchange_removed(exchanger));
             }
             let changed = self.change(format!("exchanger {exchanger} deleted"), |registry| {

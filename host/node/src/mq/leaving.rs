@@ -40,7 +40,8 @@ pub(super) struct Due {
 
 impl LeavingNote {
     /// Reads it, while no registration is on its way out; a node that took another one's place (`took_over`) goes on with what that one's
-    /// registry says. The broker is at `here`, where there is one. Blocks on the disk.
+    /// registry says. The broker is at `here`, where there is one. Answers with it the names of queues that it has, or that are registered and made.
+    /// Blocks on the disk.
     ///
     /// # Errors
     /// The file is damaged or cannot be written.
@@ -50,7 +51,7 @@ impl LeavingNote {
         told: impl Fn(&Queue) -> Cursor,
         took_over: bool,
         here: Option<Place>,
-    ) -> Result<Self, QueueFileError> {
+    ) -> Result<(Self, Vec<PlacedName>), QueueFileError> {
         let read = files.read_leaving()?;
         let mut now = read.clone();
         if took_over {
@@ -60,7 +61,8 @@ impl LeavingNote {
         if now != read {
             files.write_leaving(&now)?;
         }
-        Ok(Self {
+        let names = placed(now.names(Some(registry)));
+        let note = Self {
             files,
             here,
             left: Arc::new(Mutex::new(now.left().cloned().collect())),
@@ -69,7 +71,8 @@ impl LeavingNote {
                 closed: false,
             })),
             sealed: Mutex::default(),
-        })
+        };
+        Ok((note, names))
     }
 
     /// Changes the note; durable on return.
@@ -84,7 +87,7 @@ impl LeavingNote {
             return Ok(());
         }
         if now.closed {
-            return Err("the namespace is stopped".to_owned());
+            return Err("the queues of the namespace are closed".to_owned());
         }
         let (files, left) = (self.files.clone(), Arc::clone(&self.left));
         // With the lock: whoever waits for this may be ended meanwhile, and nobody else writes until it is done.
@@ -113,6 +116,12 @@ impl LeavingNote {
                 .for_each(|number| note.sealed(number));
         };
         self.change(all).await
+    }
+
+    /// These are made anew: that they stood sealed before says nothing.
+    pub fn forget_sealed(&self, queues: &[Queue]) {
+        let mut sealed = self.sealed.lock();
+        sealed.retain(|number| queues.iter().all(|queue| queue.number != *number));
     }
 
     /// What is being written is, and nothing after it.
@@ -156,14 +165,6 @@ impl LeavingNote {
         let mut noted = now.note.names(None);
         noted.any(|(at, it)| it == name && at.is_none_or(|at| Some(at) == self.here.as_ref()))
     }
-
-    /// Names of queues that are noted, or registered and made, at the opening.
-    pub fn names_at_opening(&mut self, registry: &Registry) -> Vec<PlacedName> {
-        // Nobody else has it yet.
-        let now = Arc::get_mut(&mut self.now).map(tokio::sync::Mutex::get_mut);
-        now.map(|now| placed(now.note.names(Some(registry))))
-            .unwrap_or_default()
-    }
 }
 
 #[cfg(test)]
@@ -181,7 +182,7 @@ mod tests {
         let registry = Registry::new("global_1".into());
         let told = |queue: &Queue| queue.start();
         let note = LeavingNote::open(files.clone(), &registry, told, false, Some(here.clone())).unwrap();
-        let note = Arc::new(note);
+        let note = Arc::new(note.0);
         for number in (1..=100).step_by(2) {
             let (other, at) = (Arc::clone(&note), here.clone());
             let writing = tokio::spawn(async move { other.change(|note| note.begins(number, &at)).await });

@@ -149,21 +149,20 @@ impl Queues {
         };
         let told = |queue: &Queue| cursors.of(queue);
         let leaving = LeavingNote::open(files.clone(), &registry, told, took_over, here.clone());
-        let mut leaving = leaving.map_err(failed)?;
+        let (leaving, noted) = leaving.map_err(failed)?;
         if cursors.begin_at(chain.ledger().history_from()) || took_over {
             files.write_cursors(&cursors).map_err(failed)?;
         }
         let held = match here {
             // What it made at a broker, or left there, stays there.
             None => {
-                let names = leaving.names_at_opening(&registry);
-                around.names.open(None, &names, chain.namespace());
+                around.names.open(None, &noted, chain.namespace());
                 None
             }
             // One that is another namespace's is not delivered, and its status says so.
             Some(here) => {
                 let registered = registry.queues().keys().map(|name| (None, name.clone()));
-                let names: Vec<_> = registered.chain(leaving.names_at_opening(&registry)).collect();
+                let names: Vec<_> = registered.chain(noted).collect();
                 Some(HeldNames::open(around.names, here, chain.namespace(), &names))
             }
         };

@@ -71,6 +71,59 @@ fn a_standby_made_without_its_providers_namespaces_gets_all_of_them() -> Result<
 }
 
 #[test]
+fn what_the_copy_has_under_another_name_follows_however_much_it_is() -> Result<()> {
+    let pair = Pair::start(&Setup {
+        namespaces: &["ns1"],
+        ..Setup::default()
+    })?;
+    pair.receiver.provokes(&["was changed by hand", "keys-missing"]);
+    let tree = pair.provider.root().join("configuration");
+    // More than a strategy asks for at once, in each of the two.
+    let (first, second) = (tree.join("global/many"), tree.join("ns1/others"));
+    for (directory, count) in [(&first, 300), (&second, 90)] {
+        let building = pair.directory.path().join("building");
+        std::fs::create_dir(&building)?;
+        for number in 0..count {
+            let content = format!("{number} of {}", directory.display());
+            std::fs::write(building.join(format!("{number}.txt")), content)?;
+        }
+        std::fs::rename(&building, directory)?;
+    }
+    let equal = || wait_equal(&pair.provider, &pair.receiver);
+    equal()?;
+    let aside = pair.directory.path().join("aside");
+    for (from, to) in [
+        // Another name, another namespace's, and the two change places.
+        (&first, &tree.join("global/moved")),
+        (&tree.join("global/moved"), &tree.join("ns1/moved")),
+        (&tree.join("ns1/moved"), &aside),
+        (&second, &tree.join("ns1/moved")),
+        (&aside, &second),
+    ] {
+        std::fs::rename(from, to)?;
+        if *to != aside {
+            equal()?;
+        }
+    }
+    // By hand in the copy: the provider's place is put back.
+    let copy = copy_of(&pair.receiver);
+    std::fs::rename(copy.join("ns1/others"), copy.join("global/others"))?;
+    wait::until("it is put back", SOON, || {
+        let back = copy.join("ns1/others").exists() && !copy.join("global/others").exists();
+        Ok(if back { Ok(()) } else { Err("it is not".to_owned()) })
+    })?;
+    equal()?;
+    // A new namespace begins as a copy of another one.
+    std::fs::rename(&second, &first)?;
+    prepare(&pair.provider, "ns2")?;
+    let (code, answer) = pair.provider.json(&["namespace", "start", "ns2"])?;
+    ensure!(code == 0, "{answer}");
+    wait_running(&pair.receiver, &running(&pair.provider)?)?;
+    equal()?;
+    flows(&pair, "ns2").map(|_| ())
+}
+
+#[test]
 fn a_namespace_whose_files_are_a_link_keeps_its_copy_and_one_without_a_file_holds_no_other() -> Result<()> {
     let mut pair = Pair::start(&Setup {
         namespaces: &["ns1", "ns2"],

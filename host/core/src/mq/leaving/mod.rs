@@ -189,8 +189,11 @@ impl Leaving {
     /// where it made what is registered is not known here.
     pub fn take_over(&mut self, registry: &Registry) {
         let other = registry.leaving();
-        // What this node was making and is registered still may have been made, sealed and told by the other one.
-        self.making.retain(|number| self.queues.contains_key(number));
+        // What this node was making, and the other one had too, that one may have made, sealed and told.
+        let registered: BTreeSet<u64> = registry.queues().values().map(|queue| queue.number).collect();
+        let alone = |number: &u64| !registered.contains(number) && !other.has(*number);
+        self.making
+            .retain(|number| self.queues.contains_key(number) && alone(number));
         let mut made: BTreeMap<u64, Option<Place>> = registry
             .queues()
             .values()

@@ -107,10 +107,16 @@ fn a_queue_may_be_half_made_until_its_seal_stands() {
     assert!(!registry.leaving().may_be_half_made(number));
     read.gone(number);
     assert_eq!(half(&read), [false; 3]);
-    // Who takes over goes on with what it was to remove itself; what is registered the other node may have told.
+    // Who takes over goes on with what it alone was to remove; of what the other node had, registered or to be removed, that one made the rest.
     let mut back = note.clone();
     back.begins(1, &here);
     back.take_over(&registry);
+    assert_eq!(half(&back), [false; 3], "the other one was to remove it, too");
+    let mut back = note.clone();
+    back.take_over(&self::registry(&["sealed", "half"]));
+    assert_eq!(half(&back), [false; 3], "it is registered there");
+    let mut back = note.clone();
+    back.take_over(&self::registry(&["sealed"]));
     assert_eq!(half(&back), half(&note));
     // One that is registered no more, and of which nothing is noted to be removed, was never made.
     note.stays(number);

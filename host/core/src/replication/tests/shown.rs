@@ -129,7 +129,10 @@ fn an_instance_that_is_opened_in_the_middle_of_a_copy_sees_all_that_is_missing()
             }
         }
     }
-    assert!(ends.pairs[RECEIVER].taker.is_fetched("configuration/new.toml"));
+    let (fetched, _) = ends.pairs[RECEIVER]
+        .taker
+        .fetched(vec!["configuration/new.toml".into()]);
+    assert_eq!(fetched.len(), 1);
     for run in [StrategyRun::Restarting, StrategyRun::Running] {
         let event = Event::StrategyState {
             ns: namespace(),
@@ -162,4 +165,47 @@ fn every_file_is_read_every_five_seconds_however_often_the_tree_is_touched() {
         }
     }
     assert_eq!(whole_at, [0, 5_000, 10_000, 15_000]);
+}
+
+/// What has another name in the copy is not fetched, and so is not under way: a strategy that bounds what is would wait for ever.
+#[test]
+fn files_that_change_their_names_are_not_under_way() {
+    let mut ends = Ends::attached(fetch_all);
+    ends.run(600);
+    let contents = (0..5).map(|number| (number, Bytes::from(format!("content {number}"))));
+    let contents: Vec<_> = contents.collect();
+    for name in ["before", "after"] {
+        let files = &mut ends.trees[PROVIDER].files;
+        files.retain(|path, _| !path.contains("before"));
+        for (number, content) in &contents {
+            files.insert(format!("configuration/{name}-{number}.txt"), content.clone());
+        }
+        ends.queue.push_back((PROVIDER, Event::Tree(TreeEvent::Touched)));
+        while let Some((end, event)) = ends.queue.pop_front() {
+            for action in ends.pairs[end].step(ends.now * 1000, event).now {
+                match action {
+                    // Two at a time.
+                    Action::ConfigStrategy { ns, events } if end == RECEIVER => {
+                        let under_way = events.iter().find_map(|event| match event {
+                            config_sync::Event::Inventories(view) => Some(view.requested.clone()),
+                            _ => None,
+                        });
+                        let mut said = super::tree::mirror(&events);
+                        for said in &mut said {
+                            if let (config_sync::Action::Request(paths), Some(under_way)) = (said, &under_way) {
+                                paths.retain(|path| !under_way.contains(path));
+                                paths.truncate(2_usize.saturating_sub(under_way.len()));
+                            }
+                        }
+                        let empty = |said: &config_sync::Action| matches!(said, config_sync::Action::Request(paths) if paths.is_empty());
+                        said.retain(|said| !empty(said));
+                        ends.queue
+                            .push_back((end, Event::ConfigStrategy { ns, result: Ok(said) }));
+                    }
+                    action => ends.act(end, action),
+                }
+            }
+        }
+        assert_eq!(ends.trees[RECEIVER].files, ends.trees[PROVIDER].files, "{name}");
+    }
 }

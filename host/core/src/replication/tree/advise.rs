@@ -164,8 +164,7 @@ impl Pair {
     /// that bounds what is under way would otherwise wait for ever.
     fn show_fetched(&self, view: &mut View) {
         let requested = std::mem::take(&mut view.requested);
-        let (fetched, under_way): (BTreeSet<String>, BTreeSet<String>) =
-            requested.into_iter().partition(|path| self.taker.is_fetched(path));
+        let (fetched, under_way) = self.taker.fetched(requested);
         let theirs = view.peer.iter().flatten();
         let fetched: Vec<FileEntry> = theirs.filter(|file| fetched.contains(&file.path)).cloned().collect();
         let local = std::mem::take(&mut view.local).into_iter();

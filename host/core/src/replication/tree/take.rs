@@ -399,10 +399,21 @@ impl Taker {
         theirs.is_some() && ours != theirs
     }
 
-    /// Whether what the provider has at `path` lies here already, and waits for the swap.
-    pub(in crate::replication) fn is_fetched(&self, path: &str) -> bool {
-        let theirs = self.target.as_ref().and_then(|target| target.inventory.file(path));
-        theirs.is_some_and(|file| self.staged.contains_key(&file.digest))
+    /// Splits `paths` into those of which what the provider has there lies here already, staged or under whatever name in the copy, and waits for
+    /// the swap, and those that are under way.
+    pub(in crate::replication) fn fetched(&self, paths: Vec<String>) -> (BTreeSet<String>, BTreeSet<String>) {
+        if paths.is_empty() {
+            return Default::default();
+        }
+        let copied: BTreeSet<Digest> = match &self.local {
+            Some(local) => local.files.iter().map(|file| file.digest).collect(),
+            None => BTreeSet::new(),
+        };
+        let is_here = |digest: &Digest| self.staged.contains_key(digest) || copied.contains(digest);
+        let theirs = |path: &str| self.target.as_ref()?.inventory.file(path);
+        paths
+            .into_iter()
+            .partition(|path| theirs(path).is_some_and(|file| is_here(&file.digest)))
     }
 
     pub(in crate::replication) fn local(&self) -> Option<&Inventory> {

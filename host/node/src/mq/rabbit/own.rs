@@ -67,9 +67,15 @@ impl Task {
         }
         match work.admin.look(&queue.registration.queue).await {
             Ok(None | Some((0, _))) => Ok(Name::Free),
-            Ok(Some((count, _))) => Ok(Name::Taken(format!(
-                "a queue of that name is there already, with {count} messages that this node did not put into it: let its consumer take them, remove it there, or register another name"
-            ))),
+            Ok(Some((count, _))) => {
+                if half_made {
+                    // It would say of what came there meanwhile that it is this node's.
+                    self.remove_seal(work, number).await?;
+                }
+                Ok(Name::Taken(format!(
+                    "a queue of that name is there already, with {count} messages that this node did not put into it: let its consumer take them, remove it there, or register another name"
+                )))
+            }
             Err(Denied::Foreign(why)) => Ok(Name::Taken(why)),
             Err(denied) => Err(denied.into_text()),
         }
@@ -88,14 +94,18 @@ impl Task {
             };
         }
         let removed = self.remove_half_made(work, name, stands).await?;
-        // A seal goes with its queue, but for one that was not bound yet.
-        if stands
-            && let Some(seal) = self.queues.seal_of(number).await
-            && work.admin.has_exchange(&seal).await?
-        {
-            work.admin.remove_exchange(&seal).await?;
+        if stands {
+            // It goes with its queue, but for one that was not bound yet.
+            self.remove_seal(work, number).await?;
         }
         Ok(removed)
+    }
+
+    async fn remove_seal(&self, work: &mut Work, number: u64) -> Result<(), String> {
+        match self.queues.seal_of(number).await {
+            Some(seal) if work.admin.has_exchange(&seal).await? => work.admin.remove_exchange(&seal).await,
+            _ => Ok(()),
+        }
     }
 
     /// Removes a queue that the node was making, and so put nothing into: what has something, or may have it at a consumer, is somebody else's.
