@@ -44,7 +44,7 @@ pub struct View {
     /// The host's monotonic clock, milliseconds since an arbitrary start. The only time a strategy sees.
     pub now: u64,
     /// Receiver: its copy of the provider's files (not the files it runs on), with those that were fetched and
-    /// wait for the rest as if they were in place. Provider: its own files. At most [`FILES_MAX`], in order of path.
+    /// wait for the rest as if they were in place, and without those that this strategy said may go. Provider: its own files. At most [`FILES_MAX`], in order of path.
     pub local: Vec<FileEntry>,
     /// The other end's inventory, as last heard; none while no session lives.
     pub peer: Option<Vec<FileEntry>>,

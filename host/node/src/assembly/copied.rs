@@ -88,8 +88,8 @@ pub(super) fn look(
     (ready, running, known): (&Ready, &Running, &BTreeSet<Namespace>),
 ) -> Seen {
     let keys = keys(root, config);
-    let lacking = files.lacking();
     let copy = Places::copy(root);
+    let lacking = lacking(files, &copy);
     if !copy.configuration().is_dir() {
         return Seen {
             keys,
@@ -112,6 +112,17 @@ pub(super) fn look(
         unfit,
         unusable: unusable(promoted, running),
     }
+}
+
+/// What the copy lacks; while it is being replaced there is no record of it.
+fn lacking(files: &ControlFiles, copy: &Places) -> Option<String> {
+    let replaced = copy.configuration().is_dir() && matches!(files.copy(), Ok(None));
+    if replaced {
+        return Some(
+            "the copy of the provider's files is being written, or was when this node ended: how much of it is here is not known yet".to_owned(),
+        );
+    }
+    files.lacking()
 }
 
 /// (file, what is kept of the own one), where both trees can be read.
@@ -252,6 +263,7 @@ pub(super) fn verify(root: &Root) -> Result<Option<CopyReport>, Failure> {
     Ok(sent.map(|sent| CopyReport {
         files: sent.files.len(),
         edited: sent.edits(&Places::copy(root).scan()),
+        lacking: files.lacking(),
     }))
 }
 

@@ -44,6 +44,9 @@ pub struct CopyReport {
     pub files: usize,
     /// Files that are not as the provider sent them, or are gone.
     pub edited: Vec<String>,
+    /// In words, what the provider had otherwise when it was last heard: it did not arrive. No fault of what is here; absent where that is nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lacking: Option<String>,
 }
 
 /// The outcome of one namespace.
@@ -85,14 +88,26 @@ impl Report {
     /// As an operator reads it.
     pub fn human(&self) -> String {
         let mut lines: Vec<String> = self.namespaces.iter().flat_map(NamespaceReport::lines).collect();
-        lines.extend(self.configuration.as_ref().map(|copy| match copy.edited.as_slice() {
-            [] => format!("configuration: good, {} files as the provider sent them", copy.files),
+        lines.extend(self.configuration.iter().flat_map(CopyReport::lines));
+        lines.join("\n")
+    }
+}
+
+impl CopyReport {
+    fn lines(&self) -> Vec<String> {
+        let mut lines = vec![match self.edited.as_slice() {
+            [] => format!("configuration: good, {} files as the provider sent them", self.files),
             edited => format!(
                 "configuration: BAD, changed by hand: {}; the next handshake with the provider replaces them",
                 edited.join(", ")
             ),
-        }));
-        lines.join("\n")
+        }];
+        lines.extend(
+            self.lacking
+                .iter()
+                .map(|lacking| format!("configuration: incomplete: {lacking}")),
+        );
+        lines
     }
 }
 

@@ -120,7 +120,30 @@ fn what_the_copy_has_under_another_name_follows_however_much_it_is() -> Result<(
     ensure!(code == 0, "{answer}");
     wait_running(&pair.receiver, &running(&pair.provider)?)?;
     equal()?;
-    flows(&pair, "ns2").map(|_| ())
+    flows(&pair, "ns2")?;
+    // What goes and what comes may be more together than a tree may have.
+    let building = pair.directory.path().join("building");
+    std::fs::create_dir(&building)?;
+    for number in 0..2_200 {
+        std::fs::write(building.join(format!("{number}.txt")), format!("{number}"))?;
+    }
+    std::fs::rename(&building, tree.join("crowd"))?;
+    equal()?;
+    std::fs::rename(tree.join("crowd"), tree.join("moved"))?;
+    equal()?;
+    // Made by hand what it was to become, the copy is the provider's word from then on.
+    for place in [&copy, &tree] {
+        std::fs::remove_dir_all(place.join("moved"))?;
+    }
+    equal()?;
+    wait::until("the copy is known as it is", SOON, || {
+        let (exit, report) = pair.receiver.json(&["verify"])?;
+        Ok(if exit == 0 && report["configuration"]["lacking"].is_null() {
+            Ok(())
+        } else {
+            Err(report.to_string())
+        })
+    })
 }
 
 #[test]

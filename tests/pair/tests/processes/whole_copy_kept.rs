@@ -195,6 +195,16 @@ fn what_the_copy_lacks_is_said_after_the_provider_is_gone_and_after_a_start() ->
         says(status, "reasons", "provider-unreachable", &[]) && says(status, "warnings", "backup-incomplete", &named)
     })?;
     pair.receiver.stop()?;
+    // What is here is good, and not all: a verification says both.
+    let (exit, report) = pair.receiver.json(&["verify"])?;
+    let lacking = report["configuration"]["lacking"].as_str().unwrap_or_default();
+    ensure!(
+        exit == 0 && named.iter().all(|part| lacking.contains(part)),
+        "{exit} {report}"
+    );
+    let output = pair.receiver.command(&["verify"])?;
+    let human = String::from_utf8_lossy(&output.stdout);
+    ensure!(human.contains("configuration: incomplete: 2 file(s)"), "{human}");
     pair.receiver.start()?;
     warns(&pair.receiver, "backup-incomplete", &named)?;
     let (exit, report) = pair.receiver.json(&["upgrade"])?;

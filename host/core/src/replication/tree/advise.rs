@@ -155,19 +155,22 @@ impl Pair {
             ..View::new(role, namespace)
         };
         if role == Role::Receiver {
-            self.show_fetched(&mut view);
+            self.show_fetched(&mut view, &lane.files.deletes);
         }
         Some(view)
     }
 
-    /// What was fetched waits for the rest, so that the copy is swapped as a whole: to a strategy it is there, and no longer under way. One
-    /// that bounds what is under way would otherwise wait for ever.
-    fn show_fetched(&self, view: &mut View) {
+    /// What was fetched waits for the rest, so that the copy is swapped as a whole: to a strategy it is there, and no longer under way; and what
+    /// it agreed may go is gone. One that bounds what is under way would otherwise wait for ever, and both together may be more than a tree has.
+    fn show_fetched(&self, view: &mut View, deletes: &BTreeSet<String>) {
         let requested = std::mem::take(&mut view.requested);
         let (fetched, under_way) = self.taker.fetched(requested);
         let theirs = view.peer.iter().flatten();
         let fetched: Vec<FileEntry> = theirs.filter(|file| fetched.contains(&file.path)).cloned().collect();
+        let shown = |path: &str| self.taker.theirs().is_none_or(|theirs| theirs.file(path).is_some());
+        let goes = |path: &str| deletes.contains(path) && !shown(path);
         let local = std::mem::take(&mut view.local).into_iter();
+        let local = local.filter(|file| !goes(&file.path));
         let mut local: BTreeMap<String, FileEntry> = local.map(|file| (file.path.clone(), file)).collect();
         for file in fetched {
             if local.len() < FILES_MAX || local.contains_key(&file.path) {
@@ -184,6 +187,17 @@ impl Pair {
         let has_it = |path: &String| theirs.file(path).is_some_and(|file| file.digest == digest);
         for lane in &mut self.lanes {
             lane.files.owes_inventories |= lane.files.requested.iter().any(has_it);
+        }
+    }
+
+    /// The copy was swapped in: what went with it, and what the provider does not show any more, is not decided on.
+    pub(in crate::replication) fn forget_decided(&mut self) {
+        let (Some(local), Some(theirs)) = (self.taker.local(), self.taker.theirs()) else {
+            return;
+        };
+        for lane in &mut self.lanes {
+            lane.files.deletes.retain(|path| local.file(path).is_some());
+            lane.files.requested.retain(|path| theirs.file(path).is_some());
         }
     }
 
@@ -317,7 +331,11 @@ impl Pair {
                     }
                 }
             }
-            Advice::Delete(paths) => files.deletes.extend(paths),
+            Advice::Delete(paths) => {
+                let before = files.deletes.len();
+                files.deletes.extend(paths);
+                files.owes_inventories |= files.deletes.len() > before;
+            }
             Advice::Weigh { edit, strong } => {
                 let ticket = call.edits.iter().find(|(id, _)| *id == edit).map(|(_, ticket)| *ticket);
                 self.out

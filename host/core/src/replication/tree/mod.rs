@@ -80,6 +80,7 @@ impl Pair {
             }
             TreeEvent::Swapped { inventory, result } => {
                 self.taker.on_swapped(inventory, result, self.now);
+                self.forget_decided();
                 self.note_told();
             }
         }

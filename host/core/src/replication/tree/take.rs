@@ -9,6 +9,7 @@ use bytes::Bytes;
 use crate::session::refuse;
 use crate::types::{Digest, Millis, Refusal};
 
+use super::CHANGED;
 use super::advise::FileAdvice;
 use super::inventory::{Inventory, TREE_BYTES_MAX, TreeFile, file_digest};
 
@@ -23,6 +24,9 @@ pub(super) const LOOK_MS: Millis = 5_000;
 
 /// After a failure of the own disk the copy is tried again so much later.
 const RETRY_MS: Millis = 5_000;
+
+/// After somebody changed the copy while it was being replaced.
+const CHANGED_RETRY_MS: Millis = 250;
 
 /// What the host is to do.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -257,7 +261,12 @@ impl Taker {
             }
             Err(refusal) => {
                 self.stale = true;
+                let changed = refusal.code == CHANGED;
                 self.fail(refusal, now);
+                if changed {
+                    // It was looked at too early: every file is, before it is tried again.
+                    (self.look_at, self.retry_at) = (now, now + CHANGED_RETRY_MS);
+                }
             }
         }
     }
@@ -340,6 +349,11 @@ impl Taker {
             return out;
         }
         if is_copy(local, &target.inventory) {
+            if !self.written.same_files(&target.inventory) {
+                // Somebody made the copy by hand what it was to become: it is to be known as ours.
+                self.swapping = true;
+                return vec![TakeDo::Swap(target.inventory.clone())];
+            }
             if self.left_over && self.staging.is_empty() {
                 self.left_over = false;
                 self.staged.clear();

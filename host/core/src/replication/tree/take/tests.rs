@@ -4,11 +4,6 @@ use super::*;
 
 #[test]
 fn contents_that_no_swap_uses_are_forgotten() {
-    let file = |path: &str, content: &[u8]| TreeFile {
-        path: path.to_owned(),
-        bytes: content.len() as u64,
-        digest: file_digest(content),
-    };
     let copy = Inventory::new(vec![file("configuration/system.toml", b"1")], Vec::new());
     let mut with_more = copy.clone();
     with_more.put(file("configuration/large", b"2"));
@@ -43,4 +38,59 @@ fn contents_that_no_swap_uses_are_forgotten() {
         "{told:?}"
     );
     assert!(!settled(&mut taker, &[]).contains(&TakeDo::Forget), "once");
+}
+
+fn file(path: &str, content: &[u8]) -> TreeFile {
+    TreeFile {
+        path: path.to_owned(),
+        bytes: content.len() as u64,
+        digest: file_digest(content),
+    }
+}
+
+/// A copy that is looked at whenever it asks for that, and what it does beside.
+fn settled(taker: &mut Taker, now: Millis, copy: &Inventory) -> (Option<bool>, Vec<TakeDo>) {
+    let mut done = taker.settle(now, &FileAdvice::default());
+    let looked = done.iter().find_map(|it| match it {
+        TakeDo::Scan { whole } => Some(*whole),
+        _ => None,
+    });
+    if looked.is_some() {
+        taker.on_scanned(copy.clone());
+        done.extend(taker.settle(now, &FileAdvice::default()));
+    }
+    (looked, done)
+}
+
+#[test]
+fn a_copy_that_somebody_made_what_it_was_to_become_is_recorded_as_ours() {
+    let sent = Inventory::new(vec![file("configuration/system.toml", b"1")], Vec::new());
+    let now = Inventory::new(vec![file("configuration/system.toml", b"2")], Vec::new());
+    let mut taker = Taker::new(sent);
+    taker.on_inventory(1, now.clone());
+    let (_, done) = settled(&mut taker, 0, &now);
+    assert!(done.contains(&TakeDo::Swap(now.clone())), "{done:?}");
+    taker.on_swapped(now.clone(), Ok(()), 0);
+    let (_, done) = settled(&mut taker, 0, &now);
+    assert_eq!(done, [TakeDo::Held(1, None)]);
+    assert!(taker.edited().is_empty());
+}
+
+#[test]
+fn a_swap_that_met_a_hand_in_the_copy_is_tried_again_soon_after_a_whole_look() {
+    for (code, pause) in [(CHANGED, CHANGED_RETRY_MS), ("disk-full", RETRY_MS)] {
+        let sent = Inventory::new(vec![file("configuration/system.toml", b"1")], Vec::new());
+        let now = Inventory::new(vec![file("configuration/system.toml", b"2")], Vec::new());
+        let mut taker = Taker::new(sent);
+        taker.on_inventory(1, now.clone());
+        settled(&mut taker, 0, &now);
+        taker.on_swapped(now.clone(), Err(Refusal::new(code, "", "")), 100);
+        let (looked, _) = settled(&mut taker, 100, &now);
+        assert_eq!(looked, Some(code == CHANGED));
+        let (_, done) = settled(&mut taker, 100 + pause - 1, &now);
+        assert!(!done.iter().any(|it| matches!(it, TakeDo::Swap(_))), "{done:?}");
+        assert!(taker.may_settle(100 + pause));
+        let (_, done) = settled(&mut taker, 100 + pause, &now);
+        assert!(done.contains(&TakeDo::Swap(now.clone())), "{code}: {done:?}");
+    }
 }
