@@ -7,7 +7,7 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use cvp_core::replication::{CERTIFICATES, CONFIGURATION, FileChange, Inventory, PRIVATE_KEY, TreeFile};
+use cvp_core::replication::{CERTIFICATES, CHANGED, CONFIGURATION, FileChange, Inventory, PRIVATE_KEY, TreeFile};
 use cvp_core::types::{Digest, Refusal};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
@@ -164,11 +164,9 @@ impl Copy {
 
     fn content_here(&self, file: &TreeFile, here: Option<&TreeFile>) -> Result<Vec<u8>, Refusal> {
         let missing = || {
-            Refusal::new(
-                "defect",
-                format!("the content of {} is not here", file.path),
-                "report it",
-            )
+            // Nothing is swapped in that was not seen here.
+            let text = format!("the content of {} was here and is gone", file.path);
+            Refusal::new(CHANGED, text, "")
         };
         let content = self.places.read(&here.ok_or_else(missing)?.path, &file.digest)?;
         Ok(content.to_vec())

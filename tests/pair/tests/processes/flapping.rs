@@ -42,7 +42,8 @@ fn edits() -> u64 {
 fn name(dice: &mut Dice) -> String {
     let name = dice.one(&NAMES).copied().unwrap_or("a");
     match name {
-        "long" => "n".repeat(200),
+        // Also some in one another are no longer than a path of the tree may be.
+        "long" => "n".repeat(100),
         other => format!("{other}{}", dice.below(3)),
     }
 }

@@ -1,6 +1,8 @@
 //! Who is told of what moved in the trees.
 
 use super::*;
+use crate::frame::{Frame, Kind};
+use crate::types::Writer;
 use crate::types::strategy::config_sync;
 
 const NAMES: [&str; 3] = ["global", "ns1", "ns2"];
@@ -208,4 +210,41 @@ fn files_that_change_their_names_are_not_under_way() {
         }
         assert_eq!(ends.trees[RECEIVER].files, ends.trees[PROVIDER].files, "{name}");
     }
+}
+
+/// After a commit nobody knows what the provider has, until it says so again: also the same.
+#[test]
+fn who_was_told_of_nothing_is_told_when_the_provider_says_again_what_it_has() {
+    let mut ends = Ends::attached(fetch_all);
+    ends.run(600);
+    let pair = &mut ends.pairs[RECEIVER];
+    let inventory = pair.taker.theirs().unwrap().clone();
+    let again = |pair: &mut Pair| {
+        let mut out = Writer::new();
+        out.u64(9);
+        inventory.write(&mut out);
+        pair.on_tree_frame(&Frame::node(Kind::Inventory, out.into_bytes()))
+            .unwrap();
+        owed_now(pair).len()
+    };
+    let tell = |pair: &mut Pair, said: Vec<config_sync::Action>| {
+        pair.pump_files(0);
+        pair.on_file_advice(0, Ok(said));
+    };
+    assert_eq!(again(pair), 0, "nothing is another");
+    for (opened, owes) in [(false, true), (true, false), (false, false)] {
+        pair.lanes[0].files.owes_inventories = true;
+        tell(pair, Vec::new());
+        pair.taker.on_commit();
+        let files = &mut pair.lanes[0].files;
+        (files.desk.owes_opened, files.owes_inventories) = (opened, owes);
+        tell(pair, Vec::new());
+        assert_eq!(again(pair), usize::from(opened || owes));
+    }
+    // It asked for what has come meanwhile.
+    pair.lanes[0].files.owes_inventories = true;
+    let asked = config_sync::Action::Request(vec!["configuration/system.toml".into()]);
+    tell(pair, vec![asked]);
+    pair.taker.on_commit();
+    assert_eq!(again(pair), 1);
 }

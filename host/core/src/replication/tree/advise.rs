@@ -55,6 +55,8 @@ pub(in crate::replication) struct FileAdvisor {
     calling: Option<Calling>,
     /// Files of its own moved in an inventory, or what it asked for is under way, or staged.
     pub(in crate::replication) owes_inventories: bool,
+    /// It was told last that nobody knows what the other end has.
+    told_nothing: bool,
     edits: Vec<(Ticket, Edit)>,
     edits_seen: u64,
     requested: Vec<String>,
@@ -69,6 +71,7 @@ impl FileAdvisor {
             desk,
             calling: None,
             owes_inventories: false,
+            told_nothing: false,
             edits: Vec::new(),
             edits_seen: 0,
             requested: Vec::new(),
@@ -190,14 +193,23 @@ impl Pair {
         }
     }
 
-    /// The copy was swapped in: what went with it, and what the provider does not show any more, is not decided on.
+    /// The copy, or what the provider shows, is another now: what went, and what is shown again, is decided on anew.
     pub(in crate::replication) fn forget_decided(&mut self) {
-        let (Some(local), Some(theirs)) = (self.taker.local(), self.taker.theirs()) else {
-            return;
-        };
-        for lane in &mut self.lanes {
-            lane.files.deletes.retain(|path| local.file(path).is_some());
-            lane.files.requested.retain(|path| theirs.file(path).is_some());
+        let (local, theirs) = (self.taker.local(), self.taker.theirs());
+        for FileAdvisor { deletes, requested, .. } in self.lanes.iter_mut().map(|lane| &mut lane.files) {
+            deletes.retain(|path| local.is_none_or(|local| local.file(path).is_some()));
+            if let Some(theirs) = theirs {
+                deletes.retain(|path| theirs.file(path).is_none());
+                requested.retain(|path| theirs.file(path).is_some());
+            }
+        }
+    }
+
+    /// What the provider has is known after it was not: who decided on nothing meanwhile, or did not hear of what came, is owed a look, though no
+    /// file of its own moved.
+    pub(in crate::replication) fn owe_unheard(&mut self) {
+        for files in self.lanes.iter_mut().map(|lane| &mut lane.files) {
+            files.owes_inventories |= files.told_nothing || !files.requested.is_empty();
         }
     }
 
@@ -253,6 +265,9 @@ impl Pair {
         files.desk.called_at = now;
         if tick {
             files.desk.ticked_at = now;
+        }
+        if opened || changed {
+            files.told_nothing = view.peer.is_none();
         }
         files.calling = Some(Calling {
             since: now,
@@ -325,15 +340,17 @@ impl Pair {
             Advice::Request(paths) => {
                 for path in paths {
                     if !files.requested.contains(&path) {
-                        files.requested.push(path);
                         // What is under way is another now.
-                        files.owes_inventories = true;
+                        files.owes_inventories |= self.taker.differs(&path);
+                        files.requested.push(path);
                     }
                 }
             }
             Advice::Delete(paths) => {
                 let before = files.deletes.len();
-                files.deletes.extend(paths);
+                // What the provider shows again by now does not go.
+                let shown = |path: &String| self.taker.theirs().is_some_and(|theirs| theirs.file(path).is_some());
+                files.deletes.extend(paths.into_iter().filter(|path| !shown(path)));
                 files.owes_inventories |= files.deletes.len() > before;
             }
             Advice::Weigh { edit, strong } => {

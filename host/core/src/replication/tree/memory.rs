@@ -89,7 +89,13 @@ impl MemoryTree {
         let mut files = BTreeMap::new();
         for file in &inventory.files {
             let content = self.contents.get(&file.digest).or(here.get(&file.digest).copied());
-            let missing = || Refusal::new("defect", format!("the content of {} is not here", file.path), "");
+            let missing = || {
+                Refusal::new(
+                    "changed",
+                    format!("the content of {} was here and is gone", file.path),
+                    "",
+                )
+            };
             files.insert(file.path.clone(), content.ok_or_else(missing)?.clone());
         }
         self.files = files;

@@ -126,7 +126,12 @@ impl Pair {
                 let version = input.u64().map_err(malformed)?;
                 let inventory = Inventory::read(&mut input).map_err(malformed)?;
                 input.finish().map_err(malformed)?;
+                let is_new = self.taker.theirs().is_none();
                 self.taker.on_inventory(version, inventory);
+                self.forget_decided();
+                if is_new {
+                    self.owe_unheard();
+                }
                 self.note_told();
                 self.shown.moved();
             }

@@ -75,6 +75,8 @@ pub(in crate::replication) struct Taker {
     local: Option<Inventory>,
     /// The copy as it was last written by us.
     written: Inventory,
+    /// A swap failed since, which may have taken the record of it away.
+    unrecorded: bool,
     /// What the provider told last, with the changes by command since; none before it told anything.
     told: Option<Inventory>,
     /// What is kept of it on the disk; none: not known.
@@ -106,6 +108,7 @@ impl Taker {
         Taker {
             local: None,
             written,
+            unrecorded: false,
             told: None,
             noted: None,
             target: None,
@@ -255,12 +258,12 @@ impl Taker {
         match result {
             Ok(()) => {
                 self.edited.clear();
-                self.left_over = false;
+                (self.left_over, self.unrecorded) = (false, false);
                 self.local = Some(inventory.of_files());
                 self.written = inventory;
             }
             Err(refusal) => {
-                self.stale = true;
+                (self.stale, self.unrecorded) = (true, true);
                 let changed = refusal.code == CHANGED;
                 self.fail(refusal, now);
                 if changed {
@@ -349,8 +352,8 @@ impl Taker {
             return out;
         }
         if is_copy(local, &target.inventory) {
-            if !self.written.same_files(&target.inventory) {
-                // Somebody made the copy by hand what it was to become: it is to be known as ours.
+            if self.unrecorded || !self.written.same_files(&target.inventory) {
+                // Somebody made it by hand what it was to become, or the provider went back to it: it is to be known as ours.
                 self.swapping = true;
                 return vec![TakeDo::Swap(target.inventory.clone())];
             }

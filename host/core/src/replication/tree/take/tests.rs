@@ -92,5 +92,13 @@ fn a_swap_that_met_a_hand_in_the_copy_is_tried_again_soon_after_a_whole_look() {
         assert!(taker.may_settle(100 + pause));
         let (_, done) = settled(&mut taker, 100 + pause, &now);
         assert!(done.contains(&TakeDo::Swap(now.clone())), "{code}: {done:?}");
+        // The provider goes back to what the record said, which may be gone.
+        taker.on_swapped(now.clone(), Err(Refusal::new(code, "", "")), 200);
+        let back = taker.written.clone();
+        taker.on_inventory(2, back.clone());
+        let (_, done) = settled(&mut taker, 300, &back);
+        assert!(done.contains(&TakeDo::Swap(back.clone())), "{code}: {done:?}");
+        taker.on_swapped(back.clone(), Ok(()), 400);
+        assert_eq!(settled(&mut taker, 400, &back).1, [TakeDo::Held(2, None)]);
     }
 }
