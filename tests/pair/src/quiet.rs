@@ -9,6 +9,9 @@ const UNCHECKED: &str = "CVP_TEST_LOGS_UNCHECKED";
 /// What no test provokes and a machine that is busy with other tests may: a peer that got no processor for seconds.
 const BUSY: [&str; 1] = ["code=silent"];
 
+/// The last words of a node that ends on request, which its end may cut: the next start goes on in the same line.
+const LAST_WORDS: &str = "cvp::crash_point abort on request of CVP_TEST_CRASH_AT";
+
 /// What a node's log may hold.
 #[derive(Default)]
 pub(crate) struct Quiet {
@@ -52,7 +55,17 @@ impl Quiet {
 fn is_unexpected(line: &str, provoked: &[String]) -> bool {
     let loud = matches!(line.split(' ').nth(1), Some("WARNING" | "ERROR")) || line.contains("panicked at");
     let named = provoked.iter().map(String::as_str).chain(BUSY);
-    loud && !named.into_iter().any(|part| line.contains(part))
+    loud && !is_cut(line) && !named.into_iter().any(|part| line.contains(part))
+}
+
+/// Whether these are the beginning of the last words, and the time of the next start.
+fn is_cut(line: &str) -> bool {
+    let Some((_, said)) = line.split_once(" ERROR ") else {
+        return false;
+    };
+    let same = said.bytes().zip(LAST_WORDS.bytes()).take_while(|(a, b)| a == b).count();
+    let time = said.get(same..).unwrap_or_default().get(..11).unwrap_or_default();
+    same > 0 && time.ends_with('T') && time.starts_with("20")
 }
 
 #[cfg(test)]
@@ -68,6 +81,14 @@ mod tests {
             ("2026-11-24T10:00:00.000 WARNING cvp::link other", true),
             ("2026-11-24T10:00:00.000 ERROR cvp::link other", true),
             ("thread 'tokio' panicked at x.rs:1", true),
+            (
+                "2026-11-24T10:00:00.000 ERROR cvp::cra2026-11-24T10:00:00.100 NOTICE cvp::rpc x",
+                false,
+            ),
+            (
+                "2026-11-24T10:00:00.000 ERROR cvp::link2026-11-24T10:00:00.100 NOTICE cvp::rpc x",
+                true,
+            ),
             ("Error: a start that was refused; do something", false),
         ] {
             assert_eq!(is_unexpected(line, &provoked), unexpected, "{line}");

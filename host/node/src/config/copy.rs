@@ -360,7 +360,7 @@ mod tests {
             ("configuration/global/ns_static.toml", "b"),
             ("certificates/global/CA/root.ca", "c"),
         ];
-        assert_eq!(copy.swap(&inventory(&first)).unwrap_err().code, "defect");
+        assert_eq!(copy.swap(&inventory(&first)).unwrap_err().code, "changed");
         for (_, content) in first {
             copy.stage(&file_digest(content.as_bytes()), content.as_bytes())
                 .unwrap();
